@@ -1,0 +1,198 @@
+"""Every error that crosses a layer, in one tree.
+
+Each class says two things as data: its `kind`, what the caller should do about it, and for writes its
+`durability`, whether the write took effect. `wire.errors` alone maps kinds to AWS codes and HTTP statuses.
+"""
+
+from enum import StrEnum
+from typing import ClassVar
+
+
+class Kind(StrEnum):
+    """What the caller should do."""
+
+    INVALID = "invalid"  # fix the request
+    DENIED = "denied"  # fix credentials or policy
+    NOT_FOUND = "not_found"
+    TIMEOUT = "timeout"  # retry
+    CONFLICT = "conflict"  # re-read, then decide
+    QUOTA = "quota"  # reduce the request or raise the limit
+    THROTTLED = "throttled"  # back off, then retry
+    UNAVAILABLE = "unavailable"  # retry
+    CORRUPT = "corrupt"  # stored data is damaged; needs an operator
+    BUG = "bug"
+
+
+class Durability(StrEnum):
+    """Whether a write that failed took effect."""
+
+    NOT_APPLIED = "not_applied"
+    APPLIED = "applied"
+    UNKNOWN = "unknown"
+
+
+class WhimbrelError(Exception):
+    """Base of all errors raised on purpose."""
+
+    kind: ClassVar[Kind] = Kind.BUG
+    durability: Durability = Durability.NOT_APPLIED
+
+
+# --- the caller's request ------------------------------------------------------------------------
+
+
+class InvalidRequestError(WhimbrelError):
+    """The request breaks a rule; nothing was changed.
+
+    Attributes:
+        message: the text for the client, AWS's own where it is known.
+        fields: (path, message) pairs for `fieldList`; empty when AWS sends none.
+    """
+
+    kind = Kind.INVALID
+
+    def __init__(self, message: str, *fields: tuple[str, str]) -> None:
+        super().__init__(message)
+        self.message = message
+        self.fields = fields
+
+
+class NotFoundError(WhimbrelError):
+    """The named resource does not exist."""
+
+    kind = Kind.NOT_FOUND
+
+
+class BucketNotFoundError(NotFoundError):
+    """No vector bucket has this name."""
+
+
+class IndexNotFoundError(NotFoundError):
+    """No index has this name, or its bucket does not exist."""
+
+
+class PolicyNotFoundError(NotFoundError):
+    """The vector bucket has no policy."""
+
+
+class ResourceNotFoundError(NotFoundError):
+    """No resource has this ARN."""
+
+
+class ConflictError(WhimbrelError):
+    """The state of a resource forbids the request."""
+
+    kind = Kind.CONFLICT
+
+
+class BucketExistsError(ConflictError):
+    """A vector bucket with this name exists already."""
+
+
+class IndexExistsError(ConflictError):
+    """An index with this name exists already in the bucket."""
+
+
+class BucketNotEmptyError(ConflictError):
+    """The vector bucket still has an index."""
+
+
+class QuotaExceededError(WhimbrelError):
+    """A limit on the number of resources is reached."""
+
+    kind = Kind.QUOTA
+
+
+class ThrottledError(WhimbrelError):
+    """A memory or queue budget is used up; the caller should back off and retry."""
+
+    kind = Kind.THROTTLED
+
+
+class UnavailableError(WhimbrelError):
+    """The service cannot answer now; a retry may succeed.
+
+    For a write, `durability` says whether it may have taken effect all the same.
+    """
+
+    kind = Kind.UNAVAILABLE
+
+    def __init__(self, message: str, *, durability: Durability = Durability.NOT_APPLIED) -> None:
+        super().__init__(message)
+        self.durability = durability
+
+
+class DeniedError(WhimbrelError):
+    """The caller is not who they say, or may not do this.
+
+    Attributes:
+        code: the AWS error code to answer, such as `SignatureDoesNotMatch`.
+        message: the text for the client.
+    """
+
+    kind = Kind.DENIED
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+# --- the object store ----------------------------------------------------------------------------
+
+
+class StoreError(WhimbrelError):
+    """Base of the errors of object stores."""
+
+    kind = Kind.UNAVAILABLE
+
+
+class ObjectNotFoundError(StoreError):
+    """No object has this name (now)."""
+
+    kind = Kind.NOT_FOUND
+
+
+class ObjectExistsError(StoreError):
+    """A put-if-absent lost: an object made by another put has this name."""
+
+    kind = Kind.CONFLICT
+
+
+class StoreUnavailableError(StoreError):
+    """The store failed, timed out or asked to slow down, and retries are used up.
+
+    For a put, `durability` is `not_applied` only when the store surely did not apply it.
+    """
+
+    def __init__(self, message: str, *, durability: Durability = Durability.NOT_APPLIED) -> None:
+        super().__init__(message)
+        self.durability = durability
+
+
+class StoreFullError(StoreError):
+    """The store has no room for this write. Reads and deletes still work."""
+
+
+class StoreRefusedError(StoreError):
+    """This store cannot be used at all: it lacks something the protocol needs, or refuses our credentials."""
+
+    kind = Kind.BUG
+
+
+class CorruptObjectError(WhimbrelError):
+    """Bytes read back are not the bytes that were written.
+
+    Attributes:
+        key: name of the damaged object.
+        offset: byte offset at which the damage was noticed.
+        detail: what is wrong there.
+    """
+
+    kind = Kind.CORRUPT
+
+    def __init__(self, key: str, offset: int, detail: str) -> None:
+        super().__init__(f"object is damaged. {detail} key=`{key}` offset=`{offset}`")
+        self.key = key
+        self.offset = offset
+        self.detail = detail
