@@ -1,0 +1,65 @@
+"""The engine's limits and intervals, with units and reasons. One frozen object, handed to everything."""
+
+from dataclasses import dataclass
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineOptions:
+    """Limits of one process.
+
+    Attributes:
+        group_bytes_max: a group commit closes at this size, so that one put stays short.
+        queue_bytes_max: writes waiting for one index beyond this are refused with 429.
+        tail_bytes_max: an index whose tail is larger takes no writes until it is flushed (429).
+        memtable_bytes_max: all tails held by this process together; beyond it idle ones are dropped, then writes
+            are refused (429).
+        flush_bytes_min, flush_row_count_min, flush_object_count_min: a tail this large is flushed at once.
+        flush_age_s: a smaller tail is flushed when it has waited this long.
+        compaction_fan_in: segments of similar size that are merged at a time.
+        segment_bytes_max: compaction makes no segment larger than about this.
+        index_poll_interval_s: how often an indexer lists the dirty markers.
+        sweep_interval_s: how often an indexer looks at every index, as a backstop, and collects garbage.
+        refresh_interval_s: how often a process with a tail looks for a newer manifest.
+        manifest_grace_s: a manifest is kept this long after its successor appeared (page token lifetime + 5 min).
+        collection_wait_s: between deleting a manifest and deleting what only it protected.
+        orphan_age_s: an object that no manifest names is an orphan when it is older than this.
+        proof_age_max_s: a proof whose two requests took longer is discarded.
+        page_token_age_max_s: page tokens expire after this.
+        token_manifest_age_max_s: page tokens are issued only on a manifest known to be the newest this recently.
+        catalog_snapshot_record_count: a catalog is snapshotted every so many records.
+        open_index_count_max: indexes kept open; the least recently used is closed beyond it.
+        open_bucket_count_max: bucket catalogs kept open.
+        segment_reader_count_max: segment readers kept open over all indexes.
+        result_cache_bytes_max: memory for whole query results kept for later pages.
+        list_page_bytes_max: a page of ListVectors stops after this many bytes (AWS: 1 MB processed).
+        commit_attempts_max: lost names in a row before a write gives up with 503.
+    """
+
+    group_bytes_max: int = 16 * MIB
+    queue_bytes_max: int = 128 * MIB
+    tail_bytes_max: int = 512 * MIB
+    memtable_bytes_max: int = 1024 * MIB
+    flush_bytes_min: int = 32 * MIB
+    flush_row_count_min: int = 10_000
+    flush_object_count_min: int = 128
+    flush_age_s: float = 5.0
+    compaction_fan_in: int = 6
+    segment_bytes_max: int = 512 * MIB
+    index_poll_interval_s: float = 0.5
+    sweep_interval_s: float = 300.0
+    refresh_interval_s: float = 1.0
+    manifest_grace_s: float = 20 * 60.0
+    collection_wait_s: float = 60.0
+    orphan_age_s: float = 3600.0
+    proof_age_max_s: float = 30.0
+    page_token_age_max_s: float = 15 * 60.0
+    token_manifest_age_max_s: float = 60.0
+    catalog_snapshot_record_count: int = 64
+    open_index_count_max: int = 20_000
+    open_bucket_count_max: int = 256
+    segment_reader_count_max: int = 256
+    result_cache_bytes_max: int = 64 * MIB
+    list_page_bytes_max: int = 1_000_000
+    commit_attempts_max: int = 64

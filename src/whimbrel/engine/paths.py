@@ -1,0 +1,135 @@
+"""Every object name is made and parsed here. `docs/format/layout.md` shows them all.
+
+Log objects count up, so that the next name is known without a listing. Manifests count *down*: a listing is
+ascending, and the newest manifest must be its first name however many are waiting to be collected.
+Names of segments and deletions start with the generation their job stood on (`base_generation`).
+"""
+
+import re
+from dataclasses import dataclass
+
+NUMBER_DIGITS = 20
+NUMBER_MAX = 10**NUMBER_DIGITS - 1
+
+DIRTY_PREFIX = "dirty/"
+PAGE_TOKEN_SECRET = "secret/page-token"  # noqa: S105 - a name, not the secret
+INDEXER_PREFIX = "indexer/"
+INCARNATION_PATTERN = re.compile(r"[0-9a-f]{32}")
+
+
+def format_number(number: int) -> str:
+    """Returns a number in the fixed width of object names."""
+    assert 0 <= number <= NUMBER_MAX
+    return f"{number:0{NUMBER_DIGITS}}"
+
+
+@dataclass(frozen=True, slots=True)
+class LogSpace:
+    """The names of one log and its manifests, below `prefix` (which ends with `/`)."""
+
+    prefix: str
+
+    def wal(self, sequence: int) -> str:
+        """Returns the name of the log object with this number."""
+        return f"{self.wal_prefix}{format_number(sequence)}"
+
+    @property
+    def wal_prefix(self) -> str:
+        """Returns what all names of log objects start with."""
+        return f"{self.prefix}wal/"
+
+    def manifest(self, generation: int) -> str:
+        """Returns the name of the manifest with this number; later generations sort first."""
+        return f"{self.manifest_prefix}{format_number(NUMBER_MAX - generation)}"
+
+    @property
+    def manifest_prefix(self) -> str:
+        """Returns what all names of manifests start with."""
+        return f"{self.prefix}manifest/"
+
+
+@dataclass(frozen=True, slots=True)
+class IndexSpace(LogSpace):
+    """The names of one incarnation of an index."""
+
+    def segment(self, base_generation: int, unique: str) -> str:
+        """Returns the name of a segment made by a job that stood on `base_generation`."""
+        return f"{self.prefix}segment/{format_number(base_generation)}-{unique}"
+
+    def deletions(self, base_generation: int, unique: str) -> str:
+        """Returns the name of a deletion bitmap made by a job that stood on `base_generation`."""
+        return f"{self.prefix}deletions/{format_number(base_generation)}-{unique}"
+
+    def page(self, base_generation: int, unique: str) -> str:
+        """Returns the name of a manifest page made by a job that stood on `base_generation`."""
+        return f"{self.prefix}page/{format_number(base_generation)}-{unique}"
+
+    @property
+    def content_prefixes(self) -> tuple[str, ...]:
+        """Returns the prefixes of everything that only manifests name."""
+        return f"{self.prefix}segment/", f"{self.prefix}deletions/", f"{self.prefix}page/"
+
+
+ROOT = LogSpace("catalog/")
+
+
+def bucket_space(bucket_incarnation: str) -> LogSpace:
+    """Returns the names of one incarnation of a vector bucket's own log."""
+    return LogSpace(f"bucket/{bucket_incarnation}/")
+
+
+def index_prefix(bucket_incarnation: str) -> str:
+    """Returns what the names of all indexes of a bucket's incarnation start with."""
+    return f"bucket/{bucket_incarnation}/index/"
+
+
+def index_space(bucket_incarnation: str, index_incarnation: str) -> IndexSpace:
+    """Returns the names of one incarnation of an index."""
+    return IndexSpace(f"{index_prefix(bucket_incarnation)}{index_incarnation}/")
+
+
+def dirty_marker(bucket_incarnation: str, index_incarnation: str) -> str:
+    """Returns the name of the marker that tells indexers of an index with a tail."""
+    return f"{DIRTY_PREFIX}{bucket_incarnation}.{index_incarnation}"
+
+
+def parse_dirty_marker(key: str) -> tuple[str, str] | None:
+    """Returns (bucket incarnation, index incarnation) of a marker's name; None when it is none."""
+    bucket, _, index = key.removeprefix(DIRTY_PREFIX).partition(".")
+    if INCARNATION_PATTERN.fullmatch(bucket) and INCARNATION_PATTERN.fullmatch(index):
+        return bucket, index
+    return None
+
+
+def parse_sequence(key: str) -> int:
+    """Returns the number in the name of a log object.
+
+    Raises:
+        ValueError: the name is not one of a log object.
+    """
+    return _parse_number(key.rpartition("/")[2])
+
+
+def parse_generation(key: str) -> int:
+    """Returns the generation in the name of a manifest.
+
+    Raises:
+        ValueError: the name is not one of a manifest.
+    """
+    return NUMBER_MAX - _parse_number(key.rpartition("/")[2])
+
+
+def parse_base_generation(key: str) -> int:
+    """Returns the generation that the maker of a segment, deletion bitmap or page stood on.
+
+    Raises:
+        ValueError: the name is not one of such an object.
+    """
+    return _parse_number(key.rpartition("/")[2].partition("-")[0])
+
+
+def _parse_number(text: str) -> int:
+    if len(text) != NUMBER_DIGITS or not text.isascii() or not text.isdigit():
+        message = f"not a number of an object name. text=`{text}`"
+        raise ValueError(message)
+    return int(text)
