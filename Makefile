@@ -1,0 +1,132 @@
+# Everything a developer can do here. `make` alone prints this list.
+#
+#   install    make .venv with the `whimbrel` command and the developers' tools in it
+#   demo       load real embeddings, query them, kill the server, show that nothing was lost
+#   serve      start a server on 127.0.0.1:7676 over ./whimbrel-data
+#   test       the default tests, about a minute on two cores
+#   test-all   the long tests: crash, power loss, kill -9, sanitizers, a real S3 server
+#   lint       ruff, mypy, import-linter, clang-format, generated files
+#   fmt        format Python and C++, mend what ruff can mend
+#   coverage   the default tests with branch coverage
+#   bench      measure, print a table, write build/bench.json; bench-smoke does it small
+#   clean      remove everything that make made
+#
+# Needs Python 3.11 or newer, make and, for speed, a C++20 compiler. PYTHON=... chooses the interpreter.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PY := $(BIN)/python
+UV := $(BIN)/uv
+STAMP := $(VENV)/.installed
+BENCH_STAMP := $(VENV)/.installed-bench
+
+PYTEST := $(PY) -m pytest
+JOBS ?= 2
+NATIVE := $(wildcard native/*.cpp native/*.hpp native/*.h)
+GENERATORS := $(wildcard tools/gen_*.py)
+
+# The larger data set, where it was laid beside this repository; tests that want it say so when they skip.
+ifneq ($(wildcard ../shared/data),)
+export WHIMBREL_DATA_DIR ?= $(abspath ../shared/data)
+endif
+
+# Tests run side by side; a BLAS with threads of its own would only make them fight for cores.
+test test-all coverage test-sanitize: export OPENBLAS_NUM_THREADS = 1
+test test-all coverage test-sanitize: export OMP_NUM_THREADS = 1
+
+.PHONY: help
+help:
+	@sed -n 's/^# \{0,1\}//p' Makefile | sed '/^Needs/q'
+
+# --- install ---------------------------------------------------------------------------------------------
+
+.PHONY: install
+install: $(STAMP)
+
+$(UV):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Whimbrel needs Python 3.11 or newer; name one with make PYTHON=..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet "uv>=0.9"
+
+# uv reads its own settings, not pip's, so pip's index is handed on where uv was told of none. Packages go in by
+# name and hash rather than by the addresses in the lock, so a mirror serves as well as the original.
+WITH_INDEX := index="$${UV_DEFAULT_INDEX:-$${UV_INDEX_URL:-$$($(PY) -m pip config get global.index-url 2>/dev/null)}}"; \
+	if [ -n "$$index" ]; then export UV_DEFAULT_INDEX="$$index"; fi;
+EXPORT := $(UV) export --quiet --frozen --no-emit-project --format requirements-txt
+
+$(STAMP): $(UV) pyproject.toml uv.lock $(wildcard CMakeLists.txt native/CMakeLists.txt) $(NATIVE)
+	@mkdir -p build
+	$(EXPORT) --output-file build/requirements.txt >/dev/null
+	$(WITH_INDEX) $(UV) pip install --quiet --python $(PY) -r build/requirements.txt
+	$(WITH_INDEX) $(UV) pip install --quiet --python $(PY) --no-deps --reinstall-package whimbrel --editable .
+	@touch $@
+
+$(BENCH_STAMP): $(STAMP)
+	$(EXPORT) --only-group bench --output-file build/requirements-bench.txt >/dev/null
+	$(WITH_INDEX) $(UV) pip install --quiet --python $(PY) -r build/requirements-bench.txt
+	@touch $@
+
+# --- run -------------------------------------------------------------------------------------------------
+
+.PHONY: demo
+demo: install
+	$(PY) examples/demo.py
+
+.PHONY: serve
+serve: install
+	$(BIN)/whimbrel serve
+
+# --- test ------------------------------------------------------------------------------------------------
+
+.PHONY: test
+test: install
+	$(PYTEST) -n $(JOBS) -m "not long and not s3"
+
+.PHONY: test-all
+test-all: install s3-server test-sanitize
+	$(PYTEST) -n $(JOBS) -m "long or s3"
+
+# Without Go the S3 tests skip and say what is missing; a failed build must not hide behind that.
+.PHONY: s3-server
+s3-server: install
+	@if command -v go >/dev/null; then tools/install_s3_server.sh; \
+	else echo "no go command: tests against a real S3 server will skip"; fi
+
+.PHONY: coverage
+coverage: install
+	$(PYTEST) -n $(JOBS) -m "not long and not s3" --cov --cov-report=term --cov-report=html:build/coverage
+
+# --- keep in order ---------------------------------------------------------------------------------------
+
+.PHONY: lint
+lint: install
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	PYTHONPATH=src $(BIN)/lint-imports --no-logo
+	$(if $(NATIVE),$(BIN)/clang-format --dry-run -Werror $(NATIVE))
+	$(foreach generator,$(GENERATORS),$(PY) $(generator) --check &&) true
+
+.PHONY: fmt
+fmt: install
+	$(BIN)/ruff check --fix-only
+	$(BIN)/ruff format
+	$(if $(NATIVE),$(BIN)/clang-format -i $(NATIVE))
+
+# --- measure ---------------------------------------------------------------------------------------------
+
+.PHONY: bench
+bench: $(BENCH_STAMP)
+	$(PY) bench/run.py --output build/bench.json
+
+.PHONY: bench-smoke
+bench-smoke: $(BENCH_STAMP)
+	$(PY) bench/run.py --smoke --output build/bench-smoke.json
+
+.PHONY: clean
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage
+	find src tests bench tools examples -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -f src/whimbrel/kernel/*.so
