@@ -108,7 +108,9 @@ class ObjectStore(Protocol):
             ObjectNotFoundError: no object has this name.
         """
 
-    async def put_if_absent(self, key: str, data: bytes, *, use_reserve: bool = False) -> ObjectMeta:
+    async def put_if_absent(
+        self, key: str, data: bytes, *, use_reserve: bool = False
+    ) -> ObjectMeta:
         """Creates an object unless its name is taken.
 
         An answer that was lost is settled by reading the object's first bytes back and by retrying with the

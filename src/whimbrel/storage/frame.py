@@ -1,0 +1,245 @@
+"""The outside of every object: a header, checksummed frames, a frame table. `docs/format/object.md` draws it.
+
+All bytes of objects pass through `ObjectWriter` and `ObjectReader`; nothing else may interpret or map them, so
+that an encrypting envelope can later be put here without a change above.
+
+Invariants:
+1. A frame holds at most `FRAME_BYTES_MAX` bytes and has a checksum of its own, bound to the object's put id and
+   the frame's position: a frame moved, or taken from another object, is noticed.
+2. The header's checksum covers the header and the frame table; the header holds a hash of the object's name, so
+   an object served under another name is noticed.
+3. No byte of a section is handed out before the frames that hold it were verified.
+"""
+
+import struct
+from bisect import bisect_right
+from dataclasses import dataclass
+from enum import IntEnum
+from itertools import pairwise
+
+import xxhash
+
+from whimbrel.core.errors import CorruptObjectError
+
+MAGIC = b"WHIMBREL"
+FORMAT_VERSION = 1
+ENVELOPE_NONE = 0
+HEADER = struct.Struct("<8sHHHH16sQIIQQ")
+HEADER_BYTES = HEADER.size
+FRAME_ENTRY = struct.Struct("<QQQ")  # start, length, checksum
+FRAME_BYTES_MAX = 64 * 1024
+SECTION_ALIGNMENT_BYTES = 64
+PUT_ID_BYTES = 16
+
+assert HEADER_BYTES == 64
+
+
+class ObjectKind(IntEnum):
+    """What an object holds, as its header says."""
+
+    WAL_FRAGMENT = 1
+    MANIFEST = 2
+    SEGMENT = 3
+    DELETIONS = 4
+    MANIFEST_PAGE = 5
+    CATALOG_RECORD = 6
+    CATALOG_SNAPSHOT = 7
+    MARKER = 8
+    HEARTBEAT = 9
+    SECRET = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """Where one piece of content lies in its object: bytes `start` <= offset < `limit`."""
+
+    start: int
+    limit: int
+
+
+def _hash_name(key: str) -> int:
+    return xxhash.xxh3_64_intdigest(key.encode())
+
+
+def _frame_seed(put_id: bytes, frame_index: int) -> int:
+    return int.from_bytes(put_id[:8], "little") ^ frame_index
+
+
+class ObjectWriter:
+    """Builds one object in memory, section by section; the last section added is its footer."""
+
+    def __init__(self, key: str, kind: ObjectKind, put_id: bytes) -> None:
+        assert len(put_id) == PUT_ID_BYTES
+        self._key = key
+        self._kind = kind
+        self._put_id = put_id
+        self._parts: list[bytes | memoryview] = []
+        self._offset = HEADER_BYTES
+        self._frames: list[tuple[int, int, int]] = []
+        self._footer_frame_count = 0
+
+    def add_section(self, data: bytes | memoryview) -> Section:
+        """Appends a section, aligned to `SECTION_ALIGNMENT_BYTES`, and says where it lies."""
+        view = memoryview(data).cast("B")
+        padding = -self._offset % SECTION_ALIGNMENT_BYTES
+        if padding:
+            self._parts.append(bytes(padding))
+            self._offset += padding
+        section = Section(self._offset, self._offset + len(view))
+        frame_count = len(self._frames)
+        for start in range(0, len(view), FRAME_BYTES_MAX):
+            frame = view[start : start + FRAME_BYTES_MAX]
+            seed = _frame_seed(self._put_id, len(self._frames))
+            checksum = xxhash.xxh3_64_intdigest(frame, seed=seed)
+            self._frames.append((section.start + start, len(frame), checksum))
+        self._footer_frame_count = len(self._frames) - frame_count
+        self._parts.append(view)
+        self._offset = section.limit
+        return section
+
+    def finish(self) -> bytes:
+        """Returns the whole object."""
+        table = b"".join(FRAME_ENTRY.pack(*frame) for frame in self._frames)
+        head = HEADER.pack(
+            MAGIC,
+            FORMAT_VERSION,
+            self._kind,
+            ENVELOPE_NONE,
+            0,
+            self._put_id,
+            self._offset,
+            len(self._frames),
+            self._footer_frame_count,
+            _hash_name(self._key),
+            0,
+        )[:-8]
+        checksum = xxhash.xxh3_64_intdigest(head + table)
+        return b"".join([head, checksum.to_bytes(8, "little"), *self._parts, table])
+
+
+class ObjectReader:
+    """Reads one object's sections, verifying every frame before its bytes are handed out.
+
+    Safe for use by several threads at once: verifying a frame twice is harmless.
+    """
+
+    def __init__(self, key: str, kind: ObjectKind, data: memoryview) -> None:
+        """Checks header and frame table.
+
+        Args:
+            key: the name the object was read under.
+            kind: what the caller expects it to hold.
+            data: the whole object; must stay unchanged.
+
+        Raises:
+            CorruptObjectError: these are not the bytes that were written under this name.
+        """
+        self.key = key
+        self._data = data
+        self._read_header(kind)
+        self._verified = bytearray(len(self._frames))
+
+    def _read_header(self, kind: ObjectKind) -> None:
+        data, key = self._data, self.key
+        if len(data) < HEADER_BYTES:
+            raise CorruptObjectError(key, len(data), "object is shorter than its header.")
+        (
+            magic,
+            version,
+            found_kind,
+            envelope,
+            _,
+            put_id,
+            table_start,
+            frame_count,
+            footer_frame_count,
+            name_hash,
+            checksum,
+        ) = HEADER.unpack_from(data)
+        if magic != MAGIC:
+            raise CorruptObjectError(key, 0, "not an object of this system.")
+        if version != FORMAT_VERSION or envelope != ENVELOPE_NONE:
+            detail = f"format version `{version}` envelope `{envelope}` is not known here."
+            raise CorruptObjectError(key, 8, detail)
+        if table_start + frame_count * FRAME_ENTRY.size != len(data) or table_start < HEADER_BYTES:
+            raise CorruptObjectError(key, 32, "object is truncated or its header is damaged.")
+        digest = xxhash.xxh3_64()
+        digest.update(data[: HEADER_BYTES - 8])
+        digest.update(data[table_start:])
+        if digest.intdigest() != checksum:
+            raise CorruptObjectError(
+                key, table_start, "checksum of header and frame table differs."
+            )
+        if name_hash != _hash_name(key):
+            raise CorruptObjectError(key, 48, "object was written under another name.")
+        if found_kind != kind:
+            raise CorruptObjectError(key, 10, f"object is of kind `{found_kind}`, not `{kind}`.")
+        self.put_id = bytes(put_id)
+        self._frames = list(FRAME_ENTRY.iter_unpack(data[table_start:]))
+        self._check_frames(table_start, footer_frame_count)
+
+    def _check_frames(self, table_start: int, footer_frame_count: int) -> None:
+        # The checksum has matched; these are errors of a writer, or of an attacker with a hash function.
+        ends = [start + length for start, length, _ in self._frames]
+        sane = all(0 < length <= FRAME_BYTES_MAX for _, length, _ in self._frames)
+        sane = sane and all(
+            end <= nxt[0] for end, (_, nxt) in zip(ends, pairwise(self._frames), strict=False)
+        )
+        sane = sane and (
+            not ends or (self._frames[0][0] >= HEADER_BYTES and ends[-1] <= table_start)
+        )
+        if not sane or footer_frame_count > len(self._frames):
+            raise CorruptObjectError(self.key, table_start, "frame table makes no sense.")
+        self._starts = [start for start, _, _ in self._frames]
+        if footer_frame_count:
+            self.footer = Section(self._starts[-footer_frame_count], ends[-1])
+        else:
+            self.footer = Section(table_start, table_start)
+
+    @property
+    def size_bytes(self) -> int:
+        """Length of the whole object."""
+        return len(self._data)
+
+    def read(self, section: Section) -> memoryview:
+        """Returns the bytes of a section or of any part of one, verified.
+
+        Raises:
+            CorruptObjectError: a frame is damaged, or the range is not inside the frames.
+        """
+        start, limit = section.start, section.limit
+        if start >= limit:
+            return memoryview(b"")
+        first = bisect_right(self._starts, start) - 1
+        index, position = first, start
+        while position < limit:
+            if index < 0 or index >= len(self._frames):
+                raise CorruptObjectError(self.key, position, "range lies outside the frames.")
+            frame_start, length, _ = self._frames[index]
+            if not frame_start <= position < frame_start + length:
+                raise CorruptObjectError(self.key, position, "range lies outside the frames.")
+            if not self._verified[index]:
+                self._verify(index)
+            position = frame_start + length
+            index += 1
+        return self._data[start:limit]
+
+    def read_footer(self) -> memoryview:
+        """Returns the bytes of the last section added, verified."""
+        return self.read(self.footer)
+
+    def verify_all(self) -> None:
+        """Verifies every frame.
+
+        Raises:
+            CorruptObjectError: names the first damaged frame's offset.
+        """
+        for index in range(len(self._frames)):
+            self._verify(index)
+
+    def _verify(self, index: int) -> None:
+        start, length, checksum = self._frames[index]
+        seed = _frame_seed(self.put_id, index)
+        if xxhash.xxh3_64_intdigest(self._data[start : start + length], seed=seed) != checksum:
+            raise CorruptObjectError(self.key, start, "checksum of a frame differs.")
+        self._verified[index] = 1
