@@ -1,0 +1,38 @@
+"""What every part of the engine is handed: the store, time, randomness, threads, limits, rules."""
+
+from dataclasses import dataclass, field
+
+from whimbrel.core.clock import Clock
+from whimbrel.core.compute import Compute
+from whimbrel.core.rand import Random
+from whimbrel.engine.options import EngineOptions
+from whimbrel.engine.rules import ALL_RULES, ProtocolRules
+from whimbrel.storage.base import ObjectStore
+from whimbrel.storage.frame import PUT_ID_BYTES
+
+INCARNATION_BYTES = 16
+UNIQUE_NAME_BYTES = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """The world outside, as this process sees it."""
+
+    store: ObjectStore
+    clock: Clock
+    random: Random
+    compute: Compute
+    options: EngineOptions = field(default_factory=EngineOptions)
+    rules: ProtocolRules = ALL_RULES
+
+    def new_put_id(self) -> bytes:
+        """Returns the id of one put."""
+        return self.random.token(PUT_ID_BYTES)
+
+    def new_incarnation(self) -> str:
+        """Returns the id of one creation of a bucket or an index."""
+        return self.random.token(INCARNATION_BYTES).hex()
+
+    def new_unique_name(self) -> str:
+        """Returns the random part of the name of a segment or deletion bitmap."""
+        return self.random.token(UNIQUE_NAME_BYTES).hex()

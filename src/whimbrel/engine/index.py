@@ -1,0 +1,345 @@
+"""One incarnation of an index as this process sees it: the manifest it stands on and the tail above it.
+
+Invariants:
+1. The memtable holds exactly the log objects after the base's position, up to `position`, as read from the log or
+   created by this process; what it believes it wrote never enters otherwise.
+2. Nothing is answered from it before `prove` (reads) or `confirm_commit` (writes) said that the base still exists.
+3. When the base is lost, everything above the newest manifest is forgotten and read again.
+4. An idle index holds no memtable, no task, no lock: 10,000 of them may be open.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from whimbrel.core.errors import IndexNotFoundError, StoreError
+from whimbrel.engine.context import Context
+from whimbrel.engine.log import Base, BaseLostError, Log, LogGoneError
+from whimbrel.engine.manifest import Manifest, ManifestStore
+from whimbrel.engine.memtable import Memtable, MemtableSnapshot
+from whimbrel.engine.paths import IndexSpace, dirty_marker
+from whimbrel.engine.wal import decode_fragment
+from whimbrel.storage.base import StoredObject
+from whimbrel.storage.frame import ObjectKind, ObjectWriter
+
+OPEN_ATTEMPT_COUNT_MAX = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A consistent view of an index: a manifest and the log above it up to a position.
+
+    Attributes:
+        base: the manifest's proof data.
+        manifest: the manifest.
+        tail: the log above it.
+    """
+
+    base: Base
+    manifest: Manifest
+    tail: MemtableSnapshot
+
+    @property
+    def position(self) -> int:
+        """Sequence of the last log object included."""
+        return self.tail.position
+
+
+@dataclass(frozen=True, slots=True)
+class IndexId:
+    """Which incarnation of which index.
+
+    Attributes:
+        bucket_incarnation: of the bucket it is in.
+        incarnation: its own.
+    """
+
+    bucket_incarnation: str
+    incarnation: str
+
+    @property
+    def space(self) -> IndexSpace:
+        """The names of its objects."""
+        return IndexSpace(f"bucket/{self.bucket_incarnation}/index/{self.incarnation}/")
+
+
+class Index:
+    """An open index. Used from one event loop."""
+
+    __slots__ = (
+        "_base",
+        "_context",
+        "_epoch",
+        "_forming",
+        "_is_live",
+        "_manifest",
+        "_memtable",
+        "_reopening",
+        "committer",
+        "id",
+        "is_deleted",
+        "last_used_s",
+        "newest_at_s",
+        "on_tail",
+    )
+
+    def __init__(
+        self,
+        context: Context,
+        index_id: IndexId,
+        *,
+        is_live: Callable[[], Awaitable[bool]],
+        on_tail: Callable[["Index"], None] = lambda _: None,
+    ) -> None:
+        """Prepares an index; `open` reads it.
+
+        Args:
+            context: the world outside.
+            index_id: which incarnation.
+            is_live: proves from the bucket's catalog that the incarnation was not deleted.
+            on_tail: called whenever the tail has grown or shrunk.
+        """
+        self._context = context
+        self.id = index_id
+        self._is_live = is_live
+        self.on_tail = on_tail
+        self._base: Base | None = None
+        self._manifest: Manifest | None = None
+        self._memtable: Memtable | None = None
+        self._epoch = 0
+        self._forming: asyncio.Future[None] | None = None
+        self._reopening: asyncio.Future[None] | None = None
+        self.is_deleted = False
+        self.newest_at_s = float("-inf")
+        self.last_used_s = 0.0
+        self.committer: object | None = None
+
+    # --- what is known -----------------------------------------------------------------------------
+
+    @property
+    def log(self) -> Log:
+        """The index's log."""
+        return Log(self._context, self.id.space)
+
+    @property
+    def manifests(self) -> ManifestStore:
+        """The index's manifests."""
+        return ManifestStore(self._context, self.id.space)
+
+    @property
+    def base(self) -> Base:
+        """The manifest stood on."""
+        assert self._base is not None
+        return self._base
+
+    @property
+    def manifest(self) -> Manifest:
+        """The manifest stood on, decoded."""
+        assert self._manifest is not None
+        return self._manifest
+
+    @property
+    def position(self) -> int:
+        """Sequence of the last log object seen."""
+        return self.base.position if self._memtable is None else self._memtable.position
+
+    @property
+    def tail_bytes(self) -> int:
+        """About how much memory the tail takes."""
+        return 0 if self._memtable is None else self._memtable.size_bytes
+
+    @property
+    def memtable(self) -> Memtable | None:
+        """The tail; None while it is empty."""
+        return self._memtable
+
+    def snapshot(self) -> Snapshot:
+        """Returns the present view; unproven until `prove` returns."""
+        memtable = self._memtable or Memtable(self.manifest.config.dimension, self.base.position)
+        return Snapshot(self.base, self.manifest, memtable.snapshot())
+
+    # --- opening -----------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Reads the newest manifest; the tail is read by the first proof.
+
+        Raises:
+            IndexNotFoundError: this incarnation was deleted.
+        """
+        await self._reopen(None)
+
+    async def _reopen(self, lost: Base | None) -> None:
+        """Forgets everything and reads the newest manifest, unless another task did since `lost` was stood on."""
+        if self._reopening is None:
+            if self._base is not lost:
+                return
+            self._reopening = asyncio.ensure_future(self._read_newest())
+            self._reopening.add_done_callback(self._reopened)
+        await asyncio.shield(self._reopening)
+
+    def _reopened(self, done: "asyncio.Future[None]") -> None:
+        self._reopening = None
+        if not done.cancelled():
+            done.exception()  # every waiter got it; this keeps the loop from reporting it as lost
+
+    async def _read_newest(self) -> None:
+        clock = self._context.clock
+        for _ in range(OPEN_ATTEMPT_COUNT_MAX):
+            # A deleted index's manifests are collected no sooner than `collection_wait_s` after its catalog record,
+            # so a manifest read shortly after this proof is the newest that index ever had, and not one that a
+            # sleeping job created after all others were collected.
+            started_s = clock.monotonic_s()
+            if not await self._is_live():
+                raise self._gone()
+            try:
+                base, manifest = await self.manifests.load_newest()
+            except LogGoneError:
+                if await self._is_live():
+                    continue
+                raise self._gone() from None
+            if clock.monotonic_s() - started_s <= self._context.options.proof_age_max_s:
+                self._epoch += 1
+                self._base, self._manifest, self._memtable = base, manifest, None
+                self.newest_at_s = started_s
+                self.on_tail(self)
+                return
+        message = "index cannot be opened: its manifest keeps changing or is missing"
+        raise StoreError(message)
+
+    def _gone(self) -> IndexNotFoundError:
+        self.is_deleted = True
+        return IndexNotFoundError("index was deleted")
+
+    # --- reading the log ---------------------------------------------------------------------------
+
+    async def prove(self) -> None:
+        """Makes the tail include every write acknowledged before this call, by anyone.
+
+        Raises:
+            IndexNotFoundError: the index was deleted.
+            StoreError: the store does not answer.
+        """
+        if not self._context.store.is_remote:
+            await self._prove()
+            return
+        # One pair of requests serves all callers that came before it was sent.
+        if self._forming is None:
+            self._forming = asyncio.ensure_future(self._prove_forming())
+            self._forming.add_done_callback(_retrieve)
+        await asyncio.shield(self._forming)
+
+    async def _prove_forming(self) -> None:
+        self._forming = None
+        await self._prove()
+
+    async def _prove(self) -> None:
+        if self._base is None:
+            await self.open()
+        while True:
+            base, epoch = self.base, self._epoch
+
+            def apply(sequence: int, item: StoredObject, epoch: int = epoch) -> None:
+                if self._epoch == epoch:
+                    self.apply(sequence, item.data)
+
+            try:
+                await self.log.read_tail(base, self.position, apply)
+            except BaseLostError:
+                if self._base is base:
+                    await self._reopen(base)
+                continue
+            if self._epoch != epoch:
+                continue
+            if self.is_deleted:
+                raise self._gone()
+            return
+
+    def apply(self, sequence: int, data: memoryview) -> None:
+        """Adds a log object to the tail unless it is there already.
+
+        Raises:
+            CorruptObjectError: it is damaged.
+        """
+        if sequence != self.position + 1:
+            return
+        fragment = decode_fragment(
+            self.id.space.wal(sequence),
+            data,
+            sequence=sequence,
+            dimension=self.manifest.config.dimension,
+        )
+        if self._memtable is None:
+            self._memtable = Memtable(self.manifest.config.dimension, self.base.position)
+        self._memtable.add(fragment)
+        if fragment.is_terminal:
+            self.is_deleted = True
+        self.on_tail(self)
+
+    # --- newer manifests ---------------------------------------------------------------------------
+
+    async def refresh(self) -> None:
+        """Moves on to the newest manifest, so that the tail shrinks to what no segment holds.
+
+        Raises:
+            IndexNotFoundError: the index was deleted.
+        """
+        while True:
+            base = self.base
+            asked_s = self._context.clock.monotonic_s()
+            try:
+                successor = await self.manifests.load_successor(base)
+            except BaseLostError:
+                if self._base is base:
+                    await self._reopen(base)
+                continue
+            if successor is None:
+                self.newest_at_s = asked_s
+                return
+            if self._base is base:
+                self.adopt(*successor)
+
+    def adopt(self, base: Base, manifest: Manifest) -> None:
+        """Stands on a newer manifest that is known to be a true successor."""
+        if base.generation <= self.base.generation:
+            return
+        memtable = self._memtable
+        self._base, self._manifest = base, manifest
+        if memtable is None or memtable.position < base.position:
+            # Log objects in between are in the segments now; readers in flight must start over.
+            self._epoch += 1
+            self._memtable = None
+        else:
+            trimmed = memtable.trimmed(base.position)
+            self._memtable = None if trimmed.is_empty else trimmed
+        self.on_tail(self)
+
+    async def mark_dirty(self) -> None:
+        """Tells indexers that the index has a tail. Advisory: a sweep finds what a lost marker would have told."""
+        key = dirty_marker(self.id.bucket_incarnation, self.id.incarnation)
+        writer = ObjectWriter(key, ObjectKind.MARKER, self._context.new_put_id())
+        try:
+            await self._context.store.put(key, writer.finish())
+        except StoreError:
+            return
+
+    # --- after a commit ----------------------------------------------------------------------------
+
+    async def confirm_commit(self, base: Base, sequence: int) -> bool:
+        """Says, after log object `sequence` was created while standing on `base`, whether it counts.
+
+        Returns:
+            False when the name had been collected: nobody will read the object.
+
+        Raises:
+            IndexNotFoundError: the index was deleted.
+        """
+        if await self.log.confirm(base):
+            return True
+        if self._base is base:
+            await self._reopen(base)
+        return sequence > self.base.position
+
+
+def _retrieve(done: "asyncio.Future[None]") -> None:
+    if not done.cancelled():
+        done.exception()

@@ -1,0 +1,205 @@
+"""One log of the protocol: create-only numbered objects, read and written from the manifest one stands on.
+
+The same code serves the root catalog, every bucket's catalog and every index. `docs/adr/0001-protocol.md` has the
+proofs; in short:
+
+1. The name is the commit point: object n is created only by a process that has seen n-1.
+2. "n is absent" and "I created n" mean something only while the manifest one stands on still exists with the etag
+   it was loaded with; otherwise the process knows nothing and must re-open (`BaseLostError`).
+3. A manifest is adopted only if it was found by listing (the newest is never deleted), or as the successor of one
+   that still existed after the successor was read.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from whimbrel.core.errors import ObjectExistsError, ObjectNotFoundError, WhimbrelError
+from whimbrel.engine.context import Context
+from whimbrel.engine.paths import LogSpace, parse_generation
+from whimbrel.storage.base import ObjectMeta, StoredObject
+
+READ_AHEAD_COUNT_MAX = 32
+NEWEST_ATTEMPT_COUNT_MAX = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """The manifest a process stands on.
+
+    Attributes:
+        generation: its number.
+        etag: identifies the very object that was loaded.
+        position: sequence of the last log object whose content the manifest includes.
+    """
+
+    generation: int
+    etag: str
+    position: int
+
+
+class BaseLostError(WhimbrelError):
+    """The manifest one stands on was collected: nothing seen of the log lately proves anything."""
+
+
+class LogGoneError(WhimbrelError):
+    """The log has no manifest at all: it was deleted, or never existed."""
+
+
+class Log:
+    """Reads and appends one log. Holds no state of its own; safe for concurrent use."""
+
+    def __init__(self, context: Context, space: LogSpace) -> None:
+        self._store = context.store
+        self._clock = context.clock
+        self._rules = context.rules
+        self._proof_age_max_s = context.options.proof_age_max_s
+        self.space = space
+
+    async def load_newest(self) -> tuple[int, StoredObject]:
+        """Finds the newest manifest by listing and reads it.
+
+        Returns:
+            Its generation and the object.
+
+        Raises:
+            LogGoneError: there is none.
+        """
+        for _ in range(NEWEST_ATTEMPT_COUNT_MAX):
+            listing = await self._store.list(self.space.manifest_prefix, limit=1)
+            if not listing.objects:
+                break
+            key = listing.objects[0].key
+            try:
+                return parse_generation(key), await self._store.get(key)
+            except ObjectNotFoundError:
+                continue  # collected in between, so a newer one exists
+        message = f"log has no manifest. prefix=`{self.space.prefix}`"
+        raise LogGoneError(message)
+
+    async def load_successor(self, base: Base) -> StoredObject | None:
+        """Reads the manifest after the one stood on.
+
+        Returns:
+            The object; None when there is none.
+
+        Raises:
+            BaseLostError: whatever was found proves nothing.
+        """
+        try:
+            found = await self._store.get(self.space.manifest(base.generation + 1))
+        except ObjectNotFoundError:
+            return None
+        # While `base` exists nothing above it was ever deleted, so `found` is the one that was first created; a
+        # name that was collected may have been created again by a job that slept.
+        if self._rules.adopt_only_successors and not await self.base_exists(base):
+            raise BaseLostError
+        return found
+
+    async def base_exists(self, base: Base) -> bool:
+        """Says whether the manifest stood on is still there, the very same object."""
+        try:
+            meta = await self._store.head(self.space.manifest(base.generation))
+        except ObjectNotFoundError:
+            return False
+        return meta.etag == base.etag
+
+    async def read_tail(
+        self, base: Base, after: int, apply: Callable[[int, StoredObject], None]
+    ) -> int:
+        """Hands over every log object above `after`, in order, and proves that there are no more.
+
+        Args:
+            base: the manifest stood on; its position is at most `after`.
+            after: sequence of the last object seen.
+            apply: called with each sequence and object before the end is proven; on `BaseLostError` the caller
+                must forget what it was handed.
+
+        Returns:
+            The sequence of the last log object.
+
+        Raises:
+            BaseLostError: the end cannot be proven.
+        """
+        last, ahead = after, 1
+        while True:
+            started_s = self._clock.monotonic_s()
+            found, exists = await self._probe(base, last + 1, ahead)
+            for item in found:
+                last += 1
+                apply(last, item)
+            if len(found) == ahead:
+                ahead = min(ahead * 2, READ_AHEAD_COUNT_MAX)
+                continue
+            if not exists:
+                raise BaseLostError
+            took_s = self._clock.monotonic_s() - started_s
+            if self._rules.discard_slow_proofs and took_s > self._proof_age_max_s:
+                ahead = 1
+                continue
+            return last
+
+    async def _probe(self, base: Base, start: int, count: int) -> tuple[list[StoredObject], bool]:
+        """Reads up to `count` log objects from `start` up to the first absent one, and checks the base."""
+        if self._store.is_remote:
+            *objects, exists = await asyncio.gather(
+                *(self._read(start + offset) for offset in range(count)), self._check(base)
+            )
+            found = []
+            for item in objects:
+                if item is None:
+                    break
+                assert isinstance(item, StoredObject)
+                found.append(item)
+            return found, bool(exists)
+        found = []
+        for offset in range(count):
+            item = await self._read(start + offset)
+            if item is None:
+                return found, await self._check(base)
+            found.append(item)
+        return found, True
+
+    async def _check(self, base: Base) -> bool:
+        return not self._rules.prove_absence or await self.base_exists(base)
+
+    async def _read(self, sequence: int) -> StoredObject | None:
+        try:
+            return await self._store.get(self.space.wal(sequence))
+        except ObjectNotFoundError:
+            return None
+
+    async def create(self, sequence: int, data: bytes, *, use_reserve: bool = False) -> bool:
+        """Tries to commit `data` as log object `sequence`; the caller must have seen the one before.
+
+        Returns:
+            Whether this process created it. False is a definite loss: another process's object has the name.
+
+        Raises:
+            StoreUnavailableError: with durability `unknown` when the object may still appear.
+        """
+        try:
+            await self._store.put_if_absent(self.space.wal(sequence), data, use_reserve=use_reserve)
+        except ObjectExistsError:
+            return False
+        return True
+
+    async def confirm(self, base: Base) -> bool:
+        """Says, strictly after a create succeeded, whether the create counts."""
+        return not self._rules.check_after_create or await self.base_exists(base)
+
+    async def publish(self, base: Base, data: bytes, *, use_reserve: bool = False) -> ObjectMeta | None:
+        """Tries to create the manifest after `base`.
+
+        Returns:
+            The new manifest's description; None when the name is taken or `base` was collected meanwhile, so
+            that the caller must look again.
+        """
+        key = self.space.manifest(base.generation + 1)
+        try:
+            meta = await self._store.put_if_absent(key, data, use_reserve=use_reserve)
+        except ObjectExistsError:
+            return None
+        if self._rules.adopt_only_successors and not await self.base_exists(base):
+            return None
+        return meta

@@ -1,0 +1,287 @@
+"""The in-memory image of a log's tail: what was acknowledged and is not in a segment yet.
+
+Entries are kept in the order of the log, in arrays; keys and metadata stay in the fragments they came in. There is
+no Python object per key. An entry is a put (with a row of vectors) or a delete (a tombstone that hides the key in
+segments).
+
+Invariants:
+1. Arrays grow by copying; a filled place is never written again except `superseded`, which changes once, from
+   `NEVER` to the sequence of the entry that replaced this one. A snapshot at position p stays right while newer
+   entries arrive: a row is live at p when sequence <= p < superseded.
+2. One event loop adds fragments; any thread may read snapshots.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from whimbrel.engine.keys import hash_keys
+from whimbrel.engine.model import Blobs, BoolArray, Float32Array, Float64Array, Int64Array, UInt64Array
+from whimbrel.engine.wal import Fragment, join_blobs
+from whimbrel.kernel.distance import row_norms
+
+NEVER = np.iinfo(np.int64).max
+NO_ROW = -1
+
+
+@dataclass(frozen=True, slots=True)
+class HashRun:
+    """Entries of a stretch of the log, sorted by (hash, entry)."""
+
+    hashes: UInt64Array
+    entries: Int64Array
+
+
+class _Column:
+    """An array that grows by doubling; `values` is the filled part."""
+
+    def __init__(self, dtype: str, width: int | None = None) -> None:
+        self._array: NDArray[np.generic] = np.zeros((0,) if width is None else (0, width), dtype)
+        self._count = 0
+
+    def append(self, values: NDArray[np.generic]) -> None:
+        count = self._count + len(values)
+        if count > len(self._array):
+            grown = np.zeros((max(count, 2 * len(self._array), 16), *self._array.shape[1:]), self._array.dtype)
+            grown[: self._count] = self._array[: self._count]
+            self._array = grown
+        self._array[self._count : count] = values
+        self._count = count
+
+    @property
+    def values(self) -> NDArray[np.generic]:
+        return self._array[: self._count]
+
+
+@dataclass(frozen=True, slots=True)
+class MemtableSnapshot:
+    """The memtable as of one log position.
+
+    Attributes:
+        position: sequence of the last log object included.
+        hashes: uint64 [m], per entry.
+        sequences: int64 [m], per entry, ascending.
+        superseded: int64 [m], per entry: the sequence that replaced it, or `NEVER`.
+        rows: int64 [m], per entry: its row of `vectors`, `NO_ROW` for a delete.
+        fragment_starts: int64 [f], first entry of each fragment.
+        fragments: the fragments, whose keys and metadata the entries use.
+        vectors: float32 [p, d], one row a put.
+        norms: float64 [p], their lengths.
+        entry_of_row: int64 [p], the entry of each row.
+        runs: sorted runs that together hold every entry.
+    """
+
+    position: int
+    hashes: UInt64Array
+    sequences: Int64Array
+    superseded: Int64Array
+    rows: Int64Array
+    fragment_starts: Int64Array
+    fragments: tuple[Fragment, ...]
+    vectors: Float32Array
+    norms: Float64Array
+    entry_of_row: Int64Array
+    runs: tuple[HashRun, ...]
+
+    @property
+    def entry_count(self) -> int:
+        """How many entries (puts and deletes, replaced ones included) there are."""
+        return len(self.hashes)
+
+    def live_rows(self) -> BoolArray:
+        """Returns bool [p]: which rows are live at this position."""
+        return self.superseded[self.entry_of_row] > self.position
+
+    def key(self, entry: int) -> bytes:
+        """Returns the key of an entry."""
+        fragment = int(np.searchsorted(self.fragment_starts, entry, side="right")) - 1
+        return self.fragments[fragment].keys[entry - int(self.fragment_starts[fragment])]
+
+    def keys(self, entries: Int64Array) -> Blobs:
+        """Returns the keys of entries; for as many as a page or a flush needs."""
+        return self._gather(entries, self.fragment_starts, [f.keys for f in self.fragments])
+
+    def metadata(self, rows: Int64Array) -> Blobs:
+        """Returns the metadata of rows (positions in `vectors`)."""
+        counts = [len(fragment.metadata) for fragment in self.fragments]
+        starts = np.concatenate([[0], np.cumsum(counts)])[:-1].astype(np.int64)
+        return self._gather(rows, starts, [f.metadata for f in self.fragments])
+
+    @staticmethod
+    def _gather(places: Int64Array, starts: Int64Array, parts: list[Blobs]) -> Blobs:
+        if len(places) * 4 > sum(len(part) for part in parts):
+            return join_blobs(parts).take(places)
+        owners = np.searchsorted(starts, places, side="right") - 1
+        # An empty fragment shares its start with the next one; the last of equal starts owns the place.
+        offsets = (places - starts[owners]).tolist()
+        return Blobs.of([parts[owner][at] for owner, at in zip(owners.tolist(), offsets, strict=True)])
+
+    def find(self, hashes: UInt64Array, keys: Blobs) -> Int64Array:
+        """Finds the newest entry at this position for each of m keys.
+
+        Args:
+            hashes: uint64 [m], as `hash_keys` gives them.
+            keys: the m keys.
+
+        Returns:
+            int64 [m]: entry, or -1 where the tail does not mention the key.
+        """
+        found = np.full(len(hashes), -1, dtype=np.int64)
+        for run in self.runs:
+            start = np.searchsorted(run.hashes, hashes, side="left")
+            limit = np.searchsorted(run.hashes, hashes, side="right")
+            for index in np.flatnonzero(limit > start).tolist():
+                for entry in run.entries[start[index] : limit[index]][::-1].tolist():
+                    if entry <= found[index]:
+                        break
+                    if entry < self.entry_count and self.key(entry) == keys[index]:
+                        found[index] = entry
+                        break
+        return found
+
+    def newest_entries(self) -> Int64Array:
+        """Returns the newest entry of every key the tail mentions, sorted by (hash, key)."""
+        newest = np.flatnonzero(self.superseded > self.position)
+        order = np.argsort(self.hashes[newest], kind="stable")
+        newest = newest[order]
+        return _settle_equal_hashes(self, newest)
+
+
+def _settle_equal_hashes(snapshot: MemtableSnapshot, entries: Int64Array) -> Int64Array:
+    """Puts entries of equal hash, which are sorted by hash only, in the order of their keys."""
+    hashes = snapshot.hashes[entries]
+    equal = np.flatnonzero(hashes[1:] == hashes[:-1])
+    if len(equal) == 0:
+        return entries
+    settled = entries.copy()
+    at = 0
+    while at < len(equal):
+        start = limit = int(equal[at])
+        while at < len(equal) and equal[at] == limit:
+            limit += 1
+            at += 1
+        group = settled[start : limit + 1].tolist()
+        settled[start : limit + 1] = sorted(group, key=snapshot.key)
+    return settled
+
+
+class Memtable:
+    """Collects the fragments of a tail."""
+
+    def __init__(self, dimension: int, position: int) -> None:
+        """Starts empty, right after the log object `position`."""
+        self.dimension = dimension
+        self.position = position
+        self.size_bytes = 0
+        self._hashes = _Column("u8")
+        self._sequences = _Column("i8")
+        self._superseded = _Column("i8")
+        self._rows = _Column("i8")
+        self._fragment_starts = _Column("i8")
+        self._fragments: list[Fragment] = []
+        self._vectors = _Column("f4", dimension)
+        self._norms = _Column("f8")
+        self._entry_of_row = _Column("i8")
+        self._runs: tuple[HashRun, ...] = ()
+        self._snapshot: MemtableSnapshot | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no log object was added."""
+        return not self._fragments
+
+    @property
+    def object_count(self) -> int:
+        """How many log objects were added."""
+        return len(self._fragments)
+
+    @property
+    def entry_count(self) -> int:
+        """How many entries were added."""
+        return len(self._hashes.values)
+
+    def add(self, fragment: Fragment) -> None:
+        """Applies the next log object.
+
+        Requires: `fragment.sequence` follows `position`.
+        """
+        assert fragment.sequence == self.position + 1, (fragment.sequence, self.position)
+        entry_start, entry_count = self.entry_count, len(fragment.keys)
+        hashes = hash_keys(fragment.keys)
+        entries = np.arange(entry_start, entry_start + entry_count, dtype=np.int64)
+        rows = np.full(entry_count, NO_ROW, dtype=np.int64)
+        put_count = len(fragment.vectors)
+        row_start = len(self._norms.values)
+        rows[fragment.is_put] = np.arange(row_start, row_start + put_count)
+        before = self.snapshot()
+        self._hashes.append(hashes)
+        self._sequences.append(np.full(entry_count, fragment.sequence, dtype=np.int64))
+        self._superseded.append(np.full(entry_count, NEVER, dtype=np.int64))
+        self._rows.append(rows)
+        self._fragment_starts.append(np.array([entry_start], dtype=np.int64))
+        self._fragments.append(fragment)
+        self._vectors.append(fragment.vectors)
+        self._norms.append(row_norms(fragment.vectors))
+        self._entry_of_row.append(entries[fragment.is_put])
+        self.position = fragment.sequence
+        self.size_bytes += (
+            fragment.vectors.nbytes + len(fragment.keys.data) + len(fragment.metadata.data) + 64 * entry_count
+        )
+        self._supersede(before, fragment, hashes, entry_start)
+        order = np.argsort(hashes, kind="stable")
+        self._add_run(HashRun(hashes[order], entries[order]))
+        self._snapshot = None
+
+    def _supersede(
+        self, before: MemtableSnapshot, fragment: Fragment, hashes: UInt64Array, entry_start: int
+    ) -> None:
+        superseded = self._superseded.values
+        replaced = before.find(hashes, fragment.keys)
+        superseded[replaced[replaced >= 0]] = fragment.sequence
+        if len(np.unique(hashes)) == len(hashes):
+            return
+        # Some keys stand in this fragment more than once (several requests of one group commit): the last wins.
+        last: dict[bytes, int] = {}
+        for index, key in enumerate(fragment.keys):
+            earlier = last.get(key)
+            if earlier is not None:
+                superseded[entry_start + earlier] = fragment.sequence
+            last[key] = index
+
+    def _add_run(self, run: HashRun) -> None:
+        """Adds a run and merges it with older ones of at most its size, so that there are O(log n) of them."""
+        runs = list(self._runs)
+        while runs and len(runs[-1].hashes) <= len(run.hashes):
+            older = runs.pop()
+            hashes = np.concatenate([older.hashes, run.hashes])
+            order = np.argsort(hashes, kind="stable")
+            run = HashRun(hashes[order], np.concatenate([older.entries, run.entries])[order])
+        runs.append(run)
+        self._runs = tuple(runs)
+
+    def snapshot(self) -> MemtableSnapshot:
+        """Returns the memtable as of its position; cheap, shared until the next fragment."""
+        if self._snapshot is None:
+            self._snapshot = MemtableSnapshot(
+                position=self.position,
+                hashes=self._hashes.values,  # type: ignore[arg-type]
+                sequences=self._sequences.values,  # type: ignore[arg-type]
+                superseded=self._superseded.values,  # type: ignore[arg-type]
+                rows=self._rows.values,  # type: ignore[arg-type]
+                fragment_starts=self._fragment_starts.values,  # type: ignore[arg-type]
+                fragments=tuple(self._fragments),
+                vectors=self._vectors.values,  # type: ignore[arg-type]
+                norms=self._norms.values,  # type: ignore[arg-type]
+                entry_of_row=self._entry_of_row.values,  # type: ignore[arg-type]
+                runs=self._runs,
+            )
+        return self._snapshot
+
+    def trimmed(self, position: int) -> "Memtable":
+        """Returns a memtable of the log objects after `position` only."""
+        kept = Memtable(self.dimension, position)
+        for fragment in self._fragments:
+            if fragment.sequence > position:
+                kept.add(fragment)
+        return kept

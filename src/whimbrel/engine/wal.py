@@ -1,0 +1,167 @@
+"""The content of an index's log objects (WAL fragments). `docs/format/wal.md` draws it.
+
+A fragment holds one group commit: entries in the order in which they take effect, each a put (with a row of
+vector and metadata) or a delete; later entries for a key win. A terminal fragment ends the log: the index is gone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+
+from whimbrel.core.errors import CorruptObjectError
+from whimbrel.engine.model import Blobs, BoolArray, Float32Array
+from whimbrel.storage.frame import ObjectKind, ObjectReader, ObjectWriter, Section
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One request's worth of changes: puts when `vectors` is given, deletes otherwise.
+
+    Attributes:
+        keys: n vector keys.
+        vectors: float32 [n, d], C-contiguous; None for deletes.
+        metadata: n JSON objects; None for deletes.
+    """
+
+    keys: Blobs
+    vectors: Float32Array | None = None
+    metadata: Blobs | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """About how many bytes of log and memory this takes."""
+        size = len(self.keys.data) + 64 * len(self.keys)
+        if self.vectors is not None and self.metadata is not None:
+            size += self.vectors.nbytes + len(self.metadata.data)
+        return size
+
+
+@dataclass(frozen=True, slots=True)
+class Fragment:
+    """A decoded log object.
+
+    Attributes:
+        sequence: its number in the log.
+        put_id: which put made it.
+        is_put: bool [m], per entry; the others are deletes.
+        keys: m vector keys.
+        vectors: float32 [p, d], one row per put, in entry order.
+        metadata: p JSON objects, in entry order.
+        is_terminal: the index was deleted here; then there are no entries.
+    """
+
+    sequence: int
+    put_id: bytes
+    is_put: BoolArray
+    keys: Blobs
+    vectors: Float32Array
+    metadata: Blobs
+    is_terminal: bool
+
+
+class _Footer(msgspec.Struct, frozen=True, array_like=True):
+    sequence: int
+    dimension: int
+    entry_count: int
+    put_count: int
+    is_terminal: bool
+    sections: tuple[tuple[int, int], ...]  # is_put, key offsets, keys, vectors, metadata offsets, metadata
+
+
+_footer_encoder = msgspec.msgpack.Encoder()
+_footer_decoder = msgspec.msgpack.Decoder(_Footer)
+
+
+def join_blobs(parts: Sequence[Blobs]) -> Blobs:
+    """Lays several groups of byte strings end to end."""
+    offsets = [np.zeros(1, dtype=np.int64)]
+    size = 0
+    for part in parts:
+        offsets.append(part.offsets[1:] - part.offsets[0] + size)
+        size += int(part.offsets[-1] - part.offsets[0])
+    data = b"".join(bytes(p.data[int(p.offsets[0]) : int(p.offsets[-1])]) for p in parts)
+    return Blobs(data, np.concatenate(offsets))
+
+
+def encode_fragment(
+    key: str, put_id: bytes, *, sequence: int, dimension: int, writes: Sequence[Write]
+) -> bytes:
+    """Builds the log object for one group commit; no writes at all make the terminal fragment."""
+    puts = [write for write in writes if write.vectors is not None and write.metadata is not None]
+    is_put = np.concatenate(
+        [np.zeros(0, np.uint8)]
+        + [np.full(len(write.keys), write.vectors is not None, np.uint8) for write in writes]
+    )
+    keys = join_blobs([write.keys for write in writes])
+    metadata = join_blobs([write.metadata for write in puts if write.metadata is not None])
+    vectors = b"".join(
+        np.ascontiguousarray(write.vectors, dtype="<f4").data.cast("B") if write.vectors is not None and write.vectors.size else b""
+        for write in puts
+    )
+    contents: list[bytes | memoryview] = [
+        is_put.tobytes(),
+        keys.offsets.astype("<i8").tobytes(),
+        keys.data,
+        vectors,
+        metadata.offsets.astype("<i8").tobytes(),
+        metadata.data,
+    ]
+    writer = ObjectWriter(key, ObjectKind.WAL_FRAGMENT, put_id)
+    sections = [writer.add_section(content) for content in contents]
+    footer = _Footer(
+        sequence=sequence,
+        dimension=dimension,
+        entry_count=len(is_put),
+        put_count=len(metadata),
+        is_terminal=not writes,
+        sections=tuple((section.start, section.limit) for section in sections),
+    )
+    writer.add_section(_footer_encoder.encode(footer))
+    return writer.finish()
+
+
+def decode_fragment(key: str, data: memoryview, *, sequence: int, dimension: int) -> Fragment:
+    """Reads a log object back.
+
+    Raises:
+        CorruptObjectError: it is damaged, or not the object that belongs at this place.
+    """
+    reader = ObjectReader(key, ObjectKind.WAL_FRAGMENT, data)
+    try:
+        footer = _footer_decoder.decode(reader.read_footer())
+    except msgspec.MsgspecError as error:
+        raise CorruptObjectError(key, reader.footer.start, f"footer does not parse: {error}.") from error
+    if footer.sequence != sequence or footer.dimension != dimension or len(footer.sections) != 6:
+        detail = f"fragment says sequence `{footer.sequence}`, dimension `{footer.dimension}`."
+        raise CorruptObjectError(key, reader.footer.start, detail)
+    is_put, key_offsets, keys, vectors, metadata_offsets, metadata = (
+        reader.read(Section(start, limit)) for start, limit in footer.sections
+    )
+    entry_count, put_count = footer.entry_count, footer.put_count
+    sane = (
+        len(is_put) == entry_count
+        and len(vectors) == 4 * put_count * dimension
+        and _offsets_fit(key_offsets, entry_count, len(keys))
+        and _offsets_fit(metadata_offsets, put_count, len(metadata))
+    )
+    puts = np.frombuffer(is_put, dtype=np.uint8).astype(np.bool_)
+    if not sane or int(puts.sum()) != put_count:
+        raise CorruptObjectError(key, reader.footer.start, "sections do not fit the counts.")
+    return Fragment(
+        sequence=sequence,
+        put_id=reader.put_id,
+        is_put=puts,
+        keys=Blobs(keys, np.frombuffer(key_offsets, dtype="<i8")),
+        vectors=np.frombuffer(vectors, dtype="<f4").reshape(put_count, dimension),
+        metadata=Blobs(metadata, np.frombuffer(metadata_offsets, dtype="<i8")),
+        is_terminal=footer.is_terminal,
+    )
+
+
+def _offsets_fit(offsets: memoryview, count: int, size_bytes: int) -> bool:
+    if len(offsets) != 8 * (count + 1):
+        return False
+    values = np.frombuffer(offsets, dtype="<i8")
+    return bool(values[0] == 0 and values[-1] == size_bytes and np.all(values[1:] >= values[:-1]))

@@ -1,0 +1,203 @@
+"""Group commit: requests that wait for the same index go into one log object.
+
+One committer exists per index that has writes waiting, and ends with them. The next object may be under way while
+the last one is being confirmed; a request is acknowledged only after its own confirmation.
+"""
+
+import asyncio
+from collections import deque
+
+from whimbrel.core.errors import (
+    Durability,
+    IndexNotFoundError,
+    StoreError,
+    StoreFullError,
+    StoreUnavailableError,
+    ThrottledError,
+    UnavailableError,
+    WhimbrelError,
+)
+from whimbrel.engine.context import Context
+from whimbrel.engine.index import Index
+from whimbrel.engine.log import Base
+from whimbrel.engine.wal import Write, encode_fragment
+
+UNAVAILABLE = "Currently unable to handle the request"
+CONFIRMATION_COUNT_MAX = 4
+CONTENTION_MEMORY_S = 2.0
+ENCODE_INLINE_BYTES = 64 * 1024
+
+
+class _Waiting:
+    """A write and the future its request waits on."""
+
+    __slots__ = ("done", "write")
+
+    def __init__(self, write: Write) -> None:
+        self.write = write
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def settle(self, error: WhimbrelError | None) -> None:
+        if self.done.done():
+            return
+        if error is None:
+            self.done.set_result(None)
+        else:
+            self.done.set_exception(error)
+
+
+class Committer:
+    """Commits the writes waiting for one index, in order."""
+
+    def __init__(self, context: Context, index: Index) -> None:
+        self._context = context
+        self._index = index
+        self._waiting: deque[_Waiting] = deque()
+        self._waiting_bytes = 0
+        self._task: asyncio.Task[None] | None = None
+        self._confirmations: set[asyncio.Task[None]] = set()
+        self._contended_until_s = float("-inf")
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits and nothing is under way."""
+        return self._task is None and not self._confirmations
+
+    async def commit(self, write: Write) -> None:
+        """Makes a write durable; returns when it is acknowledged.
+
+        Raises:
+            ThrottledError: too much waits for this index already; nothing was written.
+            IndexNotFoundError: the index was deleted.
+            UnavailableError: the store failed; `durability` says whether the write may have taken effect.
+        """
+        size = write.size_bytes
+        if self._waiting_bytes + size > self._context.options.queue_bytes_max:
+            message = "too many writes wait for this index"
+            raise ThrottledError(message)
+        waiting = _Waiting(write)
+        self._waiting.append(waiting)
+        self._waiting_bytes += size
+        if self._task is None:
+            self._task = asyncio.ensure_future(self._run())
+        await waiting.done
+
+    async def finish(self) -> None:
+        """Waits until everything accepted is settled."""
+        while not self.is_idle:
+            tasks = [*self._confirmations, *([self._task] if self._task else [])]
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _run(self) -> None:
+        try:
+            while self._waiting:
+                group = self._take_group()
+                if group:
+                    await self._commit_group(group)
+        finally:
+            self._task = None
+
+    def _take_group(self) -> list[_Waiting]:
+        group: list[_Waiting] = []
+        size = 0
+        while self._waiting:
+            first = self._waiting[0]
+            first_bytes = first.write.size_bytes
+            if group and size + first_bytes > self._context.options.group_bytes_max:
+                break
+            self._waiting.popleft()
+            self._waiting_bytes -= first_bytes
+            if not first.done.done():  # a request that gave up waiting is not begun
+                group.append(first)
+                size += first_bytes
+        return group
+
+    async def _commit_group(self, group: list[_Waiting]) -> None:
+        try:
+            base, sequence = await self._create(group)
+        except StoreFullError as error:
+            _fail(group, UnavailableError(UNAVAILABLE), error)
+        except StoreUnavailableError as error:
+            _fail(group, UnavailableError(UNAVAILABLE, durability=error.durability), error)
+        except WhimbrelError as error:
+            _fail(group, error, None)
+        except BaseException as error:
+            _fail(group, UnavailableError(UNAVAILABLE, durability=Durability.UNKNOWN), error)
+            raise
+        else:
+            confirmation = asyncio.ensure_future(self._acknowledge(group, base, sequence))
+            self._confirmations.add(confirmation)
+            confirmation.add_done_callback(self._confirmations.discard)
+            if len(self._confirmations) >= CONFIRMATION_COUNT_MAX:
+                await asyncio.wait(self._confirmations, return_when=asyncio.FIRST_COMPLETED)
+
+    async def _create(self, group: list[_Waiting]) -> tuple[Base, int]:
+        """Gives the group a place in the log.
+
+        Returns:
+            The manifest stood on before the object was created, and the object's sequence.
+        """
+        context, index = self._context, self._index
+        writes = [waiting.write for waiting in group]
+        for _ in range(context.options.commit_attempts_max):
+            if index.is_deleted:
+                raise IndexNotFoundError("index was deleted")
+            base, sequence = index.base, index.position + 1
+            data = await self._encode(sequence, writes)
+            if index.position + 1 != sequence or index.base is not base:
+                continue
+            started_s = context.clock.monotonic_s()
+            if await index.log.create(sequence, data):
+                index.apply(sequence, memoryview(data))
+                await self._yield_turn(context.clock.monotonic_s() - started_s)
+                return base, sequence
+            self._contended_until_s = context.clock.monotonic_s() + CONTENTION_MEMORY_S
+            await index.prove()
+        raise UnavailableError(UNAVAILABLE)
+
+    async def _encode(self, sequence: int, writes: list[Write]) -> bytes:
+        key, put_id = self._index.id.space.wal(sequence), self._context.new_put_id()
+        dimension = self._index.manifest.config.dimension
+        if sum(write.size_bytes for write in writes) <= ENCODE_INLINE_BYTES:
+            return encode_fragment(key, put_id, sequence=sequence, dimension=dimension, writes=writes)
+        return await self._context.compute.run(
+            encode_fragment, key, put_id, sequence=sequence, dimension=dimension, writes=writes
+        )
+
+    async def _yield_turn(self, took_s: float) -> None:
+        """Lets another process have the next name when one has lately beaten us to ours.
+
+        The winner of a name could always be first again, since the loser must read the winner's object before it
+        may try the next name. Waiting about that long after a win shares the names out.
+        """
+        clock = self._context.clock
+        if clock.monotonic_s() < self._contended_until_s:
+            await clock.sleep(self._context.random.uniform(0.5, 2.0) * took_s)
+
+    async def _acknowledge(self, group: list[_Waiting], base: Base, sequence: int) -> None:
+        index = self._index
+        try:
+            if sequence == base.position + 1:
+                counts, _ = await asyncio.gather(
+                    index.confirm_commit(base, sequence), index.mark_dirty()
+                )
+            else:
+                counts = await index.confirm_commit(base, sequence)
+        except IndexNotFoundError as error:
+            _fail(group, error, None)
+        except StoreError as error:
+            _fail(group, UnavailableError(UNAVAILABLE, durability=Durability.UNKNOWN), error)
+        except BaseException as error:
+            _fail(group, UnavailableError(UNAVAILABLE, durability=Durability.UNKNOWN), error)
+            raise
+        else:
+            error = None if counts else UnavailableError(UNAVAILABLE, durability=Durability.UNKNOWN)
+            for waiting in group:
+                waiting.settle(error)
+
+
+def _fail(group: list[_Waiting], error: WhimbrelError, cause: BaseException | None) -> None:
+    for waiting in group:
+        if cause is not None:
+            error.__cause__ = cause
+        waiting.settle(error)
