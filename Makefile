@@ -107,7 +107,7 @@ lint: install
 	$(BIN)/mypy
 	PYTHONPATH=src $(BIN)/lint-imports --no-logo
 	$(if $(NATIVE),$(BIN)/clang-format --dry-run -Werror $(NATIVE))
-	$(foreach generator,$(GENERATORS),$(PY) $(generator) --check &&) true
+	$(foreach generator,$(GENERATORS),PYTHONPATH=src $(PY) $(generator) --check &&) true
 
 .PHONY: fmt
 fmt: install

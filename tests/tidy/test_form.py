@@ -1,6 +1,7 @@
 """Modules introduce themselves, packages say what they offer, skipped tests say why, generated files are current."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -90,9 +91,16 @@ def test_packages_that_export_list_their_names():
 
 
 def test_generated_files_are_current():
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     for generator in GENERATORS:
-        command = [sys.executable, str(generator), "--check"]
-        run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        run = subprocess.run(
+            [sys.executable, str(generator), "--check"],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert run.returncode == 0, f"{generator.name}: {run.stdout}{run.stderr}"
 
 
