@@ -157,8 +157,8 @@ def order_strings(
         order = np.arange(count)
     else:
         order = np.argsort(leading, kind="stable")
-        arranged = leading[order]
-        distinct[1:] = arranged[1:] != arranged[:-1]
+        led = leading[order]
+        distinct[1:] = led[1:] != led[:-1]
     places = _tied(np.arange(count), distinct)
     depth = 0
     while len(places):

@@ -1,0 +1,1 @@
+"""Metadata filters: columns of values, the filter tree, and its evaluation."""

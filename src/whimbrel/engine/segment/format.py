@@ -1,0 +1,70 @@
+"""Constants of the segment format. `docs/format/segment.md` draws it and explains each section.
+
+All numbers are little-endian. Sections are those of `storage.frame`: aligned to 64 bytes, cut into checksummed
+frames. The footer is the last section and says where the others lie.
+"""
+
+from enum import StrEnum
+
+import msgspec
+
+from whimbrel.engine.model import Metric
+
+SEGMENT_VERSION = 1
+ROWS_MAX = 2**32 - 1  # row numbers in the columns and in `key_order` are 32 bits
+
+UINT8 = "<u1"
+UINT32 = "<u4"
+UINT64 = "<u8"
+INT64 = "<i8"
+FLOAT32 = "<f4"
+FLOAT64 = "<f8"
+
+
+class SectionName(StrEnum):
+    """The sections, in the order they are written: what a cold open needs lies nearest to the footer.
+
+    n is the number of rows, d the dimension, f the number of filterable fields.
+    """
+
+    VECTORS = "vectors"  # float32 [n, d]
+    METADATA = "metadata"  # JSON objects as they came in, end to end
+    METADATA_OFFSETS = "metadata_offsets"  # int64 [n + 1]
+    NUMBER_ROWS = "number_rows"  # uint32; these lists and the dictionary: see filter.columns
+    NUMBER_VALUES = "number_values"  # float64
+    STRING_ROWS = "string_rows"  # uint32
+    STRING_CODES = "string_codes"  # uint32
+    BOOLEAN_ROWS = "boolean_rows"  # uint32
+    BOOLEAN_VALUES = "boolean_values"  # uint8
+    DICTIONARY = "dictionary"  # UTF-8 strings, end to end
+    DICTIONARY_OFFSETS = "dictionary_offsets"  # int64
+    FIELD_NAMES = "field_names"  # UTF-8 strings, end to end
+    FIELD_NAME_OFFSETS = "field_name_offsets"  # int64 [f + 1]
+    FIELD_STARTS = "field_starts"  # uint32 [f + 1, 7]
+    NORMS = "norms"  # float64 [n]
+    KEY_ORDER = "key_order"  # uint32 [n], rows in order of key bytes
+    KEYS = "keys"  # UTF-8 strings, end to end
+    KEY_OFFSETS = "key_offsets"  # int64 [n + 1]
+    HASHES = "hashes"  # uint64 [n], ascending
+
+
+class SegmentFooter(msgspec.Struct, frozen=True, kw_only=True):
+    """The footer, as a JSON object.
+
+    Attributes:
+        version: `SEGMENT_VERSION`.
+        row_count: n.
+        dimension: d.
+        metric: the index's metric.
+        non_filterable_keys: metadata keys that have no column.
+        field_count: f.
+        sections: (start, limit) of every section, in bytes from the object's start.
+    """
+
+    version: int
+    row_count: int
+    dimension: int
+    metric: Metric
+    non_filterable_keys: tuple[str, ...]
+    field_count: int
+    sections: dict[str, tuple[int, int]]

@@ -1,0 +1,326 @@
+"""Reads a segment object. The format: `docs/format/segment.md`.
+
+Nothing is copied: arrays are views of the bytes handed in, each verified once, when it is first asked for. Safe for
+use by several threads: two that ask for the same section at once do the same work twice.
+
+Damage is reported as `CorruptObjectError` with the object's name and an offset, and nothing of a damaged section is
+ever handed out.
+"""
+
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from whimbrel.core.errors import CorruptObjectError
+from whimbrel.engine.filter.columns import Columns, Part, UInt32Array, first_disorder
+from whimbrel.engine.keys import KeyIndex, hash_keys
+from whimbrel.engine.model import (
+    Blobs,
+    Float32Array,
+    Float64Array,
+    Int64Array,
+    Metric,
+    UInt64Array,
+)
+from whimbrel.engine.segment.format import (
+    FLOAT32,
+    FLOAT64,
+    INT64,
+    ROWS_MAX,
+    SEGMENT_VERSION,
+    UINT8,
+    UINT32,
+    UINT64,
+    SectionName,
+    SegmentFooter,
+)
+from whimbrel.kernel.distance import row_norms
+from whimbrel.storage.frame import ObjectKind, ObjectReader, Section
+
+CHECK_ROWS = 4096
+
+PART_SECTIONS = {
+    Part.NUMBER_ROWS: (SectionName.NUMBER_ROWS, UINT32),
+    Part.NUMBER_VALUES: (SectionName.NUMBER_VALUES, FLOAT64),
+    Part.STRING_ROWS: (SectionName.STRING_ROWS, UINT32),
+    Part.STRING_CODES: (SectionName.STRING_CODES, UINT32),
+    Part.BOOLEAN_ROWS: (SectionName.BOOLEAN_ROWS, UINT32),
+    Part.BOOLEAN_VALUES: (SectionName.BOOLEAN_VALUES, UINT8),
+}
+
+
+class _Sections:
+    """The sections of one segment, as arrays and byte strings of known shape."""
+
+    def __init__(self, key: str, view: memoryview) -> None:
+        self._object = ObjectReader(key, ObjectKind.SEGMENT, view)
+        self.key = key
+        self.size_bytes = self._object.size_bytes
+        self.footer_start = self._object.footer.start
+        self.footer = self._read_footer()
+        self._offsets: dict[SectionName, Int64Array] = {}
+        self._blobs: dict[SectionName, Blobs] = {}
+
+    def corrupt(self, detail: str, *, at: SectionName | None = None) -> CorruptObjectError:
+        """Returns the error to raise about a section, or about the footer."""
+        start = self.footer_start if at is None else self.place(at).start
+        return CorruptObjectError(self.key, start, detail)
+
+    def _read_footer(self) -> SegmentFooter:
+        try:
+            footer = msgspec.json.decode(self._object.read_footer(), type=SegmentFooter)
+        except msgspec.MsgspecError as error:
+            raise self.corrupt(f"footer cannot be decoded: {error}.") from error
+        if footer.version != SEGMENT_VERSION:
+            raise self.corrupt(f"segment version `{footer.version}` is not known here.")
+        missing = [name for name in SectionName if name not in footer.sections]
+        if missing or not 0 < footer.row_count <= ROWS_MAX or footer.dimension < 1:
+            raise self.corrupt("footer makes no sense.")
+        return footer
+
+    def place(self, name: SectionName) -> Section:
+        """Returns where a section lies."""
+        return Section(*self.footer.sections[name])
+
+    def array(self, name: SectionName, dtype: str, *shape: int) -> NDArray[Any]:
+        """Returns a section as an array of the shape it must have."""
+        place = self.place(name)
+        count = int(np.prod(shape, dtype=np.int64))
+        if place.limit - place.start != count * np.dtype(dtype).itemsize:
+            raise self.corrupt(f"section `{name}` has the wrong size.", at=name)
+        return np.frombuffer(self._object.read(place), dtype=dtype).reshape(shape)
+
+    def elements(self, name: SectionName, dtype: str, start: int, limit: int) -> NDArray[Any]:
+        """Returns elements `start` <= i < `limit` of a section; only their frames are verified."""
+        size = np.dtype(dtype).itemsize
+        place = self.place(name)
+        part = Section(place.start + start * size, place.start + limit * size)
+        if not place.start <= part.start <= part.limit <= place.limit:
+            raise self.corrupt(f"section `{name}` is too short.", at=name)
+        return np.frombuffer(self._object.read(part), dtype=dtype)
+
+    def offsets(self, name: SectionName, count: int) -> Int64Array:
+        """Returns the offsets of `count` byte strings, checked once."""
+        found = self._offsets.get(name)
+        if found is None:
+            found = self.array(name, INT64, count + 1)
+            if found[0] != 0 or np.any(found[1:] < found[:-1]):
+                raise self.corrupt(f"section `{name}` does not ascend from zero.", at=name)
+            self._offsets[name] = found
+        return found
+
+    def blobs(self, data: SectionName, offsets_name: SectionName, count: int) -> Blobs:
+        """Returns a section of byte strings, checked once."""
+        found = self._blobs.get(data)
+        if found is None:
+            offsets = self.offsets(offsets_name, count)
+            place = self.place(data)
+            if offsets[-1] != place.limit - place.start:
+                raise self.corrupt(f"section `{data}` and its offsets do not match.", at=data)
+            found = self._blobs[data] = Blobs(self._object.read(place), offsets)
+        return found
+
+    def take_blobs(
+        self, data: SectionName, offsets_name: SectionName, *, count: int, rows: Int64Array
+    ) -> Blobs:
+        """Returns a few of `count` byte strings; only their frames are verified."""
+        found = self._blobs.get(data)
+        if found is not None:
+            return found.take(rows)
+        offsets = self.offsets(offsets_name, count)
+        place = self.place(data)
+        if offsets[-1] != place.limit - place.start:
+            raise self.corrupt(f"section `{data}` and its offsets do not match.", at=data)
+        starts = (offsets[rows] + place.start).tolist()
+        limits = (offsets[rows + 1] + place.start).tolist()
+        spans = zip(starts, limits, strict=True)
+        return Blobs.of(bytes(self._object.read(Section(*span))) for span in spans)
+
+    def verify_all(self) -> None:
+        """Verifies every frame of the object."""
+        self._object.verify_all()
+
+
+class _SegmentColumns:
+    """A segment's columns, as a `ColumnSource`: verifies what is read, and no more."""
+
+    def __init__(self, sections: _Sections) -> None:
+        self._sections = sections
+        self._field_count = sections.footer.field_count
+
+    def read_starts(self, first: int, limit: int) -> UInt32Array:
+        width = len(Part)
+        starts = self._sections.elements(
+            SectionName.FIELD_STARTS, UINT32, first * width, limit * width
+        ).reshape(-1, width)
+        if np.any(starts[1:] < starts[:-1]):
+            raise self._sections.corrupt("field directory descends.", at=SectionName.FIELD_STARTS)
+        return starts
+
+    def read_part(self, part: Part, start: int, limit: int) -> NDArray[Any]:
+        name, dtype = PART_SECTIONS[part]
+        return self._sections.elements(name, dtype, start, limit)
+
+    def read_dictionary(self, start: int, limit: int) -> Blobs:
+        sections = self._sections
+        offsets = sections.elements(SectionName.DICTIONARY_OFFSETS, INT64, start, limit + 1)
+        if offsets[0] < 0 or np.any(offsets[1:] < offsets[:-1]):
+            at = SectionName.DICTIONARY_OFFSETS
+            raise sections.corrupt("offsets of the dictionary descend.", at=at)
+        first, last = int(offsets[0]), int(offsets[-1])
+        data = sections.elements(SectionName.DICTIONARY, UINT8, first, last)
+        return Blobs(data.data, offsets - first)
+
+
+class SegmentReader:
+    """One segment: n rows in the order of (hash, key).
+
+    Attributes:
+        key: the object's name.
+        row_count: n.
+        dimension: d.
+        metric: the index's metric.
+        footer: the footer.
+        footer_start: its byte offset.
+        size_bytes: the object's length.
+    """
+
+    def __init__(self, key: str, view: memoryview) -> None:
+        """Reads header, frame table and footer.
+
+        Args:
+            key: the name the object was read under.
+            view: the whole object; must stay unchanged, and alive while anything read from it is.
+
+        Raises:
+            CorruptObjectError: these are damaged.
+        """
+        self._sections = _Sections(key, view)
+        self.key = key
+        self.footer = self._sections.footer
+        self.row_count = self.footer.row_count
+        self.dimension = self.footer.dimension
+        self.metric: Metric = self.footer.metric
+        self.footer_start = self._sections.footer_start
+        self.size_bytes = self._sections.size_bytes
+        self._arrays: dict[SectionName, NDArray[Any]] = {}
+
+    def _array(self, name: SectionName, dtype: str, *shape: int) -> NDArray[Any]:
+        found = self._arrays.get(name)
+        if found is None:
+            found = self._arrays[name] = self._sections.array(name, dtype, *shape)
+        return found
+
+    @property
+    def hashes(self) -> UInt64Array:
+        """Hashes of the keys, uint64 [n], ascending."""
+        return self._array(SectionName.HASHES, UINT64, self.row_count)
+
+    @property
+    def keys(self) -> Blobs:
+        """The n keys."""
+        return self._sections.blobs(SectionName.KEYS, SectionName.KEY_OFFSETS, self.row_count)
+
+    @property
+    def key_index(self) -> KeyIndex:
+        """Hashes and keys, for looking keys up."""
+        return KeyIndex(self.hashes, self.keys)
+
+    @property
+    def key_order(self) -> UInt32Array:
+        """The rows in order of key bytes, uint32 [n]."""
+        return self._array(SectionName.KEY_ORDER, UINT32, self.row_count)
+
+    @property
+    def vectors(self) -> Float32Array:
+        """The vectors, float32 [n, d]."""
+        return self._array(SectionName.VECTORS, FLOAT32, self.row_count, self.dimension)
+
+    @property
+    def norms(self) -> Float64Array:
+        """Lengths of the vectors, float64 [n]."""
+        return self._array(SectionName.NORMS, FLOAT64, self.row_count)
+
+    @property
+    def metadata(self) -> Blobs:
+        """The n JSON objects. Verifies all of them; for a few rows use `take_metadata`."""
+        offsets = SectionName.METADATA_OFFSETS
+        return self._sections.blobs(SectionName.METADATA, offsets, self.row_count)
+
+    @property
+    def columns(self) -> Columns:
+        """The filterable fields; a field is read and verified when it is asked for."""
+        names = self._sections.blobs(
+            SectionName.FIELD_NAMES, SectionName.FIELD_NAME_OFFSETS, self.footer.field_count
+        )
+        return Columns(self.row_count, names, _SegmentColumns(self._sections))
+
+    def find(self, hashes: UInt64Array, keys: Blobs) -> Int64Array:
+        """Returns the row of each of m keys, -1 where it is not here; see `KeyIndex.find`."""
+        return self.key_index.find(hashes, keys)
+
+    def take_vectors(self, rows: Int64Array) -> Float32Array:
+        """Returns the vectors of a few rows, float32 [m, d]; only their frames are verified."""
+        taken = np.empty((len(rows), self.dimension), dtype=np.float32)
+        for number, row in enumerate(rows.tolist()):
+            start = row * self.dimension
+            taken[number] = self._sections.elements(
+                SectionName.VECTORS, FLOAT32, start, start + self.dimension
+            )
+        return taken
+
+    def take_metadata(self, rows: Int64Array) -> Blobs:
+        """Returns the JSON objects of a few rows; only their frames are verified."""
+        return self._sections.take_blobs(
+            SectionName.METADATA,
+            SectionName.METADATA_OFFSETS,
+            count=self.row_count,
+            rows=rows,
+        )
+
+    def take_keys(self, rows: Int64Array) -> Blobs:
+        """Returns the keys of a few rows; only their frames are verified."""
+        return self._sections.take_blobs(
+            SectionName.KEYS, SectionName.KEY_OFFSETS, count=self.row_count, rows=rows
+        )
+
+    def check(self) -> None:
+        """Verifies every byte and every promise of the format; for `fsck`.
+
+        Raises:
+            CorruptObjectError: names the first thing that is wrong.
+        """
+        self._sections.verify_all()
+        self._check_keys()
+        self._check_vectors()
+        _ = self.metadata
+        detail = first_disorder(self.columns)
+        if detail is not None:
+            raise self._sections.corrupt(detail, at=SectionName.FIELD_STARTS)
+
+    def _check_keys(self) -> None:
+        corrupt, keys = self._sections.corrupt, self.keys
+        row = self.key_index.first_disorder()
+        if row is not None:
+            raise corrupt(f"rows are out of order at row `{row}`.", at=SectionName.HASHES)
+        if not np.array_equal(hash_keys(keys), self.hashes):
+            raise corrupt("a hash is not that of its key.", at=SectionName.HASHES)
+        ordered = self.key_order.astype(np.int64)
+        if not np.array_equal(np.sort(ordered), np.arange(self.row_count)):
+            raise corrupt("order of keys is no permutation.", at=SectionName.KEY_ORDER)
+        arranged = keys.take(ordered)
+        flat = np.zeros(self.row_count, dtype=np.uint64)
+        if KeyIndex(flat, arranged).first_disorder() is not None:
+            raise corrupt("order of keys is wrong.", at=SectionName.KEY_ORDER)
+
+    def _check_vectors(self) -> None:
+        vectors, norms = self.vectors, self.norms
+        for start in range(0, self.row_count, CHECK_ROWS):
+            step = slice(start, start + CHECK_ROWS)
+            expected = row_norms(vectors[step])
+            if not np.all(np.isfinite(expected)):
+                raise self._sections.corrupt("a vector is not finite.", at=SectionName.VECTORS)
+            if not np.allclose(norms[step], expected, rtol=1e-12, atol=0):
+                raise self._sections.corrupt("a norm is wrong.", at=SectionName.NORMS)

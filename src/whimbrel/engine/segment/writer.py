@@ -1,0 +1,119 @@
+"""Encodes sorted rows as a segment object. The format: `docs/format/segment.md`."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from whimbrel.engine.filter.build import build_columns
+from whimbrel.engine.filter.columns import ColumnArrays
+from whimbrel.engine.keys import KeyIndex, order_by_key
+from whimbrel.engine.model import IndexConfig
+from whimbrel.engine.segment.format import (
+    FLOAT32,
+    FLOAT64,
+    INT64,
+    ROWS_MAX,
+    SEGMENT_VERSION,
+    UINT8,
+    UINT32,
+    UINT64,
+    SectionName,
+    SegmentFooter,
+)
+from whimbrel.engine.segment.rows import SegmentRows
+from whimbrel.storage.frame import ObjectKind, ObjectWriter
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedSegment:
+    """A segment ready to be put.
+
+    Attributes:
+        data: the whole object.
+        footer_start: byte offset of the footer, which the manifest remembers.
+        row_count: its rows.
+        footer: the footer, decoded.
+    """
+
+    data: bytes
+    footer_start: int
+    row_count: int
+    footer: SegmentFooter
+
+
+def encode_segment(
+    key: str, put_id: bytes, rows: SegmentRows, config: IndexConfig
+) -> EncodedSegment:
+    """Encodes rows as a segment.
+
+    Args:
+        key: name of the object.
+        put_id: 16 bytes, unique to this put.
+        rows: n rows, 1 to 2^32 - 1, in the order of (hash, key).
+        config: the index's; `dimension` must be that of the vectors.
+
+    Returns:
+        The object's bytes, about as many again as the rows take in memory.
+    """
+    count = len(rows)
+    assert 0 < count <= ROWS_MAX
+    assert rows.vectors.shape == (count, config.dimension)
+    assert len(rows.keys) == len(rows.norms) == len(rows.metadata) == count
+    assert KeyIndex(rows.hashes, rows.keys).first_disorder() is None
+    columns = rows.columns
+    if columns is None:
+        columns = build_columns(rows.metadata, config.non_filterable_keys)
+    assert columns.row_count == count
+
+    writer = ObjectWriter(key, ObjectKind.SEGMENT, put_id)
+    sections: dict[str, tuple[int, int]] = {}
+    for name, data in _sections(rows, columns.arrays()):
+        section = writer.add_section(data)
+        sections[name] = (section.start, section.limit)
+    footer = SegmentFooter(
+        version=SEGMENT_VERSION,
+        row_count=count,
+        dimension=config.dimension,
+        metric=config.metric,
+        non_filterable_keys=config.non_filterable_keys,
+        field_count=len(columns.names),
+        sections=sections,
+    )
+    place = writer.add_section(msgspec.json.encode(footer))
+    return EncodedSegment(writer.finish(), place.start, count, footer)
+
+
+def _sections(
+    rows: SegmentRows, columns: ColumnArrays
+) -> Iterator[tuple[SectionName, bytes | memoryview]]:
+    """Yields the content of every section, in order."""
+    yield SectionName.VECTORS, _view(rows.vectors, FLOAT32)
+    yield SectionName.METADATA, rows.metadata.data
+    yield SectionName.METADATA_OFFSETS, _view(rows.metadata.offsets, INT64)
+    yield SectionName.NUMBER_ROWS, _view(columns.number_rows, UINT32)
+    yield SectionName.NUMBER_VALUES, _view(columns.number_values, FLOAT64)
+    yield SectionName.STRING_ROWS, _view(columns.string_rows, UINT32)
+    yield SectionName.STRING_CODES, _view(columns.string_codes, UINT32)
+    yield SectionName.BOOLEAN_ROWS, _view(columns.boolean_rows, UINT32)
+    yield SectionName.BOOLEAN_VALUES, _view(columns.boolean_values, UINT8)
+    yield SectionName.DICTIONARY, columns.dictionary.data
+    yield SectionName.DICTIONARY_OFFSETS, _view(columns.dictionary.offsets, INT64)
+    yield SectionName.FIELD_NAMES, columns.names.data
+    yield SectionName.FIELD_NAME_OFFSETS, _view(columns.names.offsets, INT64)
+    yield SectionName.FIELD_STARTS, _view(columns.starts, UINT32)
+    yield SectionName.NORMS, _view(rows.norms, FLOAT64)
+    yield SectionName.KEY_ORDER, _view(order_by_key(rows.keys), UINT32)
+    yield SectionName.KEYS, rows.keys.data
+    yield SectionName.KEY_OFFSETS, _view(rows.keys.offsets, INT64)
+    yield SectionName.HASHES, _view(rows.hashes, UINT64)
+
+
+def _view(array: NDArray[Any], dtype: str) -> bytes | memoryview:
+    """Returns an array's bytes, copied only where its type or layout is another."""
+    if array.size == 0:
+        return b""
+    return memoryview(np.ascontiguousarray(array, dtype=dtype)).cast("B")
