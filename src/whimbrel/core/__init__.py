@@ -1,0 +1,1 @@
+"""What every layer may use: time, randomness, errors, settings, logs, metrics, threads for computing."""

@@ -1,0 +1,95 @@
+"""Structured logs: one JSON object a line on standard error, each with the id of the request it belongs to.
+
+1. A line carries a message, a severity, the time and named values; values come in through `extra={"data": ...}`
+   and are written as they are, so callers log names, counts and durations and never vectors, metadata or keys.
+2. Secrets have no way in: credentials show no secret in `repr`, and headers and bodies are never logged.
+3. The request id follows the request through tasks (`request_id` is a context variable).
+
+Example:
+    log.info("request done", extra={"data": {"operation": "PutVectors", "status": 200}})
+"""
+
+import json
+import logging
+import sys
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Any, Final, TextIO
+
+ROOT: Final = "whimbrel"
+VALUE_CHARS_MAX: Final = 16_384
+
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+"""Id of the request that is being handled, or empty."""
+
+
+def get_logger(name: str) -> logging.Logger:
+    """Returns the logger of a module, below the one that `configure_logging` sets up.
+
+    Args:
+        name: the module's `__name__`.
+    """
+    return logging.getLogger(name if name.startswith(ROOT) else f"{ROOT}.{name}")
+
+
+def configure_logging(*, level: str, use_json: bool, stream: TextIO | None = None) -> None:
+    """Sends the program's own log lines, and the libraries' warnings, to a stream.
+
+    Args:
+        level: least severity that is written: `debug`, `info`, `warning` or `error`.
+        use_json: JSON lines, or lines for people.
+        stream: where to; standard error when None.
+    """
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(JsonFormatter() if use_json else TextFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    logging.getLogger(ROOT).setLevel(level.upper())
+
+
+def _values(record: logging.LogRecord) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    current = request_id.get()
+    if current:
+        values["request_id"] = current
+    data = getattr(record, "data", None)
+    if isinstance(data, dict):
+        values.update(data)
+    return values
+
+
+def _time(record: logging.LogRecord) -> str:
+    moment = datetime.fromtimestamp(record.created, tz=UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class JsonFormatter(logging.Formatter):
+    """Writes a record as one JSON object: `time`, `level`, `logger`, `message`, then the values."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Returns one line without a line end."""
+        line: dict[str, Any] = {
+            "time": _time(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage()[:VALUE_CHARS_MAX],
+        }
+        line.update((name, value) for name, value in _values(record).items() if name not in line)
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)[-VALUE_CHARS_MAX:]
+        return json.dumps(line, ensure_ascii=False, default=str)
+
+
+class TextFormatter(logging.Formatter):
+    """Writes a record for people: time, severity, message, then `name=value` pairs."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Returns one line, followed by a traceback when there is one."""
+        values = "".join(f" {name}={value}" for name, value in _values(record).items())
+        text = f"{_time(record)} {record.levelname.lower():7} {record.getMessage()}{values}"
+        if record.exc_info:
+            text += "\n" + self.formatException(record.exc_info)
+        # A value must not be able to forge a line of its own.
+        first, *rest = text.split("\n")
+        return "\n".join([first, *(f"    {line}" for line in rest)])

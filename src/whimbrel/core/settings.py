@@ -1,0 +1,422 @@
+"""Every setting: its name, type, unit, default, bounds and meaning, in one table.
+
+The command line's flags, the `WHIMBREL_*` variables and `docs/reference/settings.md` are all made from the fields
+of `Settings`, and tests hold the engine's options equal to the `engine_*` fields.
+
+1. A value comes from the flag, or else from the environment, or else from the default below.
+2. A value out of bounds is refused by name before anything starts.
+3. No secret is a setting, so settings may be logged and handed to child processes.
+"""
+
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from whimbrel.core.errors import Kind, WhimbrelError
+
+PREFIX: Final = "WHIMBREL_"
+ENGINE_PREFIX: Final = "engine_"
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+GIB: Final = 1024 * MIB
+TIB: Final = 1024 * GIB
+
+_SIZE_UNITS: Final = {"": 1, "b": 1, "kib": KIB, "mib": MIB, "gib": GIB, "tib": TIB}
+_SIZE = re.compile(r"(\d+)\s*([A-Za-z]*)")
+_TRUE: Final = frozenset({"1", "true", "yes", "on"})
+_FALSE: Final = frozenset({"0", "false", "no", "off", ""})
+
+
+class SettingError(WhimbrelError):
+    """A setting has a value that it cannot have.
+
+    Attributes:
+        message: which setting, and what is wrong with it.
+        hint: what it may be.
+    """
+
+    kind = Kind.INVALID
+
+    def __init__(self, message: str, *, hint: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+@dataclass(frozen=True, slots=True)
+class SettingInfo:
+    """What is known of one setting besides its value.
+
+    Attributes:
+        name: field name in `Settings`.
+        type: `str`, `int`, `float` or `bool`.
+        default: its value when nobody sets it.
+        help: one sentence.
+        unit: of a number: `bytes`, `s`, `rows`, ...; empty for none.
+        low: smallest number allowed, inclusive.
+        high: largest number allowed, inclusive.
+        choices: the words allowed; empty for any.
+        pattern: what a text must match in full; empty for any.
+        has_flag: whether `whimbrel serve` has a flag for it; else the environment alone sets it.
+    """
+
+    name: str
+    type: type[str] | type[int] | type[float] | type[bool]
+    default: Any
+    help: str
+    unit: str = ""
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+    pattern: str = ""
+    has_flag: bool = True
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that sets it."""
+        return PREFIX + self.name.upper()
+
+    @property
+    def flag(self) -> str:
+        """The command line's flag for it."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def bounds(self) -> str:
+        """What values are allowed, for people."""
+        if self.choices:
+            return ", ".join(self.choices)
+        if self.low is not None and self.high is not None:
+            return f"{self.low:,} to {self.high:,}"
+        return ""
+
+    def parse(self, value: Any) -> Any:
+        """Turns what a person wrote into a checked value.
+
+        Args:
+            value: text, or a value of the setting's own type.
+
+        Raises:
+            SettingError: it is not of the type, or out of bounds.
+        """
+        try:
+            parsed = _PARSERS[self.type](value)
+        except ValueError:
+            raise self._error(value) from None
+        if self.choices and parsed not in self.choices:
+            raise self._error(value)
+        if self.low is not None and not self.low <= parsed <= (self.high or self.low):
+            raise self._error(value)
+        if self.pattern and not re.fullmatch(self.pattern, parsed):
+            raise self._error(value)
+        return parsed
+
+    def _error(self, value: Any) -> SettingError:
+        kind = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+        allowed = self.bounds or self.pattern or kind[self.type]
+        unit = f" {self.unit}" if self.unit else ""
+        return SettingError(
+            f"{self.flag if self.has_flag else self.variable} has an impossible value. value=`{value}`",
+            hint=f"it may be: {allowed}{unit}",
+        )
+
+
+def _parse_bool(value: Any) -> bool:
+    word = str(value).strip().lower()
+    if word in _TRUE:
+        return True
+    if word in _FALSE:
+        return False
+    raise ValueError(word)
+
+
+def _parse_int(value: Any) -> int:
+    """Reads a whole number; sizes may be written as `64MiB`."""
+    if isinstance(value, int):
+        return value
+    match = _SIZE.fullmatch(str(value).strip().replace("_", ""))
+    if match is None or match[2].lower() not in _SIZE_UNITS:
+        raise ValueError(value)
+    return int(match[1]) * _SIZE_UNITS[match[2].lower()]
+
+
+_PARSERS: Final[dict[type, Any]] = {str: str, int: _parse_int, float: float, bool: _parse_bool}
+
+
+def _setting(
+    default: Any,
+    text: str,
+    *,
+    unit: str = "",
+    bounds: tuple[float, float] | None = None,
+    choices: tuple[str, ...] = (),
+    pattern: str = "",
+    has_flag: bool = True,
+) -> Any:
+    metadata = {
+        "help": text,
+        "unit": unit,
+        "low": bounds[0] if bounds else None,
+        "high": bounds[1] if bounds else None,
+        "choices": choices,
+        "pattern": pattern,
+        "has_flag": has_flag,
+    }
+    return field(default=default, metadata=metadata)
+
+
+def _engine(default: Any, text: str, *, unit: str, bounds: tuple[float, float]) -> Any:
+    return _setting(default, text, unit=unit, bounds=bounds, has_flag=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The value of every setting; what each means stands beside it."""
+
+    # --- where the data is ---
+    store: str = _setting(
+        "./whimbrel-data",
+        "Where the data is: a path, `file:///path`, `memory:`, `s3://bucket/prefix`, `gs://...`, `az://...`.",
+        pattern=r".+",
+    )
+    s3_endpoint: str = _setting(
+        "", "Address of an S3-compatible store, such as `http://127.0.0.1:9000`; empty for AWS."
+    )
+    s3_region: str = _setting(
+        "", "Region of the store's bucket; empty takes AWS_REGION or us-east-1."
+    )
+    s3_path_style: bool = _setting(
+        default=False,
+        text="Whether the bucket is part of the path and not of the host name, as most S3-compatible stores want.",
+    )
+    cache_dir: str = _setting(
+        "", "Directory for copies of a remote store's objects; empty keeps none on disk."
+    )
+    cache_bytes: int = _setting(
+        4 * GIB,
+        "Largest size of that cache.",
+        unit="bytes",
+        bounds=(64 * MIB, 64 * TIB),
+    )
+    # --- what is served ---
+    host: str = _setting("127.0.0.1", "Address to listen on.", pattern=r"\S+")
+    port: int = _setting(
+        7676, "Port to listen on; 0 takes a free one and prints it.", bounds=(0, 65535)
+    )
+    region: str = _setting(
+        "us-east-1",
+        "Region that stands in ARNs; requests signed for any region are accepted.",
+        pattern=r"[a-z0-9-]{1,64}",
+    )
+    account_id: str = _setting(
+        "123456789012", "Account that stands in ARNs and that STS names.", pattern=r"\d{12}"
+    )
+    no_auth: bool = _setting(
+        default=False, text="Accept unsigned requests, on a loopback address only."
+    )
+    config_dir: str = _setting(
+        "", "Directory of the generated credentials; empty takes `$XDG_CONFIG_HOME/whimbrel`."
+    )
+    # --- how it runs ---
+    indexer: str = _setting(
+        "auto",
+        "Who tends the indexes in the background: a child `process`, a `task` inside the server, or nobody "
+        "(`off`, for `whimbrel index` elsewhere); `auto` is a process, and a task with `memory:`.",
+        choices=("auto", "process", "task", "off"),
+    )
+    compute_threads: int = _setting(
+        0, "Threads for heavy computing; 0 takes one per processor.", bounds=(0, 256)
+    )
+    log_level: str = _setting(
+        "info", "Least severity that is logged.", choices=("debug", "info", "warning", "error")
+    )
+    log_format: str = _setting(
+        "auto",
+        "How log lines look: `json`, `text`, or `auto`, which is text on a terminal.",
+        choices=("auto", "json", "text"),
+    )
+    shutdown_timeout_s: float = _setting(
+        30.0,
+        "How long requests in progress may take after a stop signal.",
+        unit="s",
+        bounds=(0, 3600),
+    )
+    # --- limits of the HTTP side ---
+    request_timeout_s: float = _setting(
+        60.0, "A request that takes longer is answered 503.", unit="s", bounds=(1, 3600)
+    )
+    body_timeout_s: float = _setting(
+        60.0, "A request whose body takes longer to arrive is dropped.", unit="s", bounds=(1, 3600)
+    )
+    keep_alive_timeout_s: int = _setting(
+        75, "An idle connection is closed after this.", unit="s", bounds=(1, 3600)
+    )
+    connections_max: int = _setting(
+        1024, "Requests handled at once; more are answered 503.", unit="requests", bounds=(1, 65536)
+    )
+    body_bytes_in_flight_max: int = _setting(
+        512 * MIB,
+        "Memory for request bodies being read; beyond it requests are answered 429.",
+        unit="bytes",
+        bounds=(32 * MIB, TIB),
+    )
+
+    # --- limits and intervals of the engine, by the names of its options ---
+    engine_group_bytes_max: int = _engine(
+        16 * MIB, "A group commit closes at this size.", unit="bytes", bounds=(64 * KIB, GIB)
+    )
+    engine_queue_bytes_max: int = _engine(
+        128 * MIB,
+        "Writes waiting for one index; beyond it writes are answered 429.",
+        unit="bytes",
+        bounds=(MIB, TIB),
+    )
+    engine_tail_bytes_max: int = _engine(
+        512 * MIB,
+        "Largest un-indexed tail of one index; beyond it writes are answered 429 until it is flushed.",
+        unit="bytes",
+        bounds=(MIB, TIB),
+    )
+    engine_memtable_bytes_max: int = _engine(
+        1024 * MIB,
+        "Memory for all tails together; beyond it writes are answered 429.",
+        unit="bytes",
+        bounds=(MIB, TIB),
+    )
+    engine_flush_bytes_min: int = _engine(
+        32 * MIB, "A tail this large is flushed at once.", unit="bytes", bounds=(1, TIB)
+    )
+    engine_flush_row_count_min: int = _engine(
+        10_000, "A tail of so many rows is flushed at once.", unit="rows", bounds=(1, 10**9)
+    )
+    engine_flush_object_count_min: int = _engine(
+        128, "A tail of so many log objects is flushed at once.", unit="objects", bounds=(1, 10**6)
+    )
+    engine_flush_age_s: float = _engine(
+        5.0, "A smaller tail is flushed when it has waited this long.", unit="s", bounds=(0, 86400)
+    )
+    engine_compaction_fan_in: int = _engine(
+        6, "Segments of similar size merged at a time.", unit="segments", bounds=(2, 64)
+    )
+    engine_segment_bytes_max: int = _engine(
+        512 * MIB,
+        "Compaction makes no segment larger than about this.",
+        unit="bytes",
+        bounds=(MIB, TIB),
+    )
+    engine_index_poll_interval_s: float = _engine(
+        0.5, "How often the indexer looks for indexes that changed.", unit="s", bounds=(0.01, 3600)
+    )
+    engine_sweep_interval_s: float = _engine(
+        300.0,
+        "How often the indexer looks at every index and collects garbage.",
+        unit="s",
+        bounds=(0.01, 86400),
+    )
+    engine_refresh_interval_s: float = _engine(
+        1.0,
+        "How often a server with a tail looks for a newer manifest.",
+        unit="s",
+        bounds=(0.01, 3600),
+    )
+    engine_manifest_grace_s: float = _engine(
+        1200.0,
+        "A manifest is kept this long after its successor appeared; at least 300 s more than page tokens live, "
+        "lower in tests only.",
+        unit="s",
+        bounds=(0, 86400),
+    )
+    engine_collection_wait_s: float = _engine(
+        60.0,
+        "Time between deleting a manifest and deleting what only it protected; lower in tests only.",
+        unit="s",
+        bounds=(0, 86400),
+    )
+    engine_orphan_age_s: float = _engine(
+        3600.0,
+        "An object that no manifest names is collected when it is older; lower in tests only.",
+        unit="s",
+        bounds=(0, 864000),
+    )
+    engine_page_token_age_max_s: float = _engine(
+        900.0, "Page tokens expire after this.", unit="s", bounds=(1, 86400)
+    )
+    engine_open_index_count_max: int = _engine(
+        20_000,
+        "Indexes kept open; the least recently used is closed.",
+        unit="indexes",
+        bounds=(1, 10**6),
+    )
+    engine_open_bucket_count_max: int = _engine(
+        256, "Catalogs of buckets kept open.", unit="buckets", bounds=(1, 10**6)
+    )
+    engine_segment_reader_count_max: int = _engine(
+        256, "Segment readers kept open over all indexes.", unit="segments", bounds=(8, 10**6)
+    )
+    engine_result_cache_bytes_max: int = _engine(
+        64 * MIB,
+        "Memory for whole query results kept for later pages.",
+        unit="bytes",
+        bounds=(MIB, TIB),
+    )
+
+    @classmethod
+    def infos(cls) -> Iterator[SettingInfo]:
+        """Yields what is known of each setting, in the order of the table."""
+        for entry in dataclasses.fields(cls):
+            yield SettingInfo(
+                name=entry.name,
+                type=_TYPES[str(entry.type)],
+                default=entry.default,
+                **entry.metadata,
+            )
+
+    def changed(self) -> dict[str, Any]:
+        """Returns the settings that differ from their defaults."""
+        return {
+            info.name: getattr(self, info.name)
+            for info in self.infos()
+            if getattr(self, info.name) != info.default
+        }
+
+    def environment(self) -> dict[str, str]:
+        """Returns the variables that make a child process load these same settings."""
+        values = {info.variable: str(getattr(self, info.name)) for info in self.infos()}
+        return {name: value for name, value in values.items() if value}
+
+    def engine_values(self) -> dict[str, Any]:
+        """Returns the `engine_*` settings under the names of the engine's options."""
+        return {
+            info.name.removeprefix(ENGINE_PREFIX): getattr(self, info.name)
+            for info in self.infos()
+            if info.name.startswith(ENGINE_PREFIX)
+        }
+
+
+_TYPES: Final[dict[str, Any]] = {
+    entry: kind for kind in (str, int, float, bool) for entry in (kind.__name__, str(kind))
+}
+
+
+def load_settings(
+    environment: Mapping[str, str], flags: Mapping[str, Any] | None = None
+) -> Settings:
+    """Puts the settings together: flags first, then the environment, then defaults.
+
+    Args:
+        environment: as `os.environ`; an empty variable counts as unset.
+        flags: values by setting name; None means that the flag was not given.
+
+    Raises:
+        SettingError: a value is impossible; names the setting.
+    """
+    values: dict[str, Any] = {}
+    for info in Settings.infos():
+        given = (flags or {}).get(info.name)
+        if given is None:
+            given = environment.get(info.variable) or None
+        if given is not None:
+            values[info.name] = info.parse(given)
+    return Settings(**values)
