@@ -75,7 +75,6 @@ class Index:
         "_manifest",
         "_memtable",
         "_reopening",
-        "committer",
         "id",
         "is_deleted",
         "last_used_s",
@@ -112,7 +111,6 @@ class Index:
         self.is_deleted = False
         self.newest_at_s = float("-inf")
         self.last_used_s = 0.0
-        self.committer: object | None = None
 
     # --- what is known -----------------------------------------------------------------------------
 
@@ -160,13 +158,24 @@ class Index:
 
     # --- opening -----------------------------------------------------------------------------------
 
-    async def open(self) -> None:
+    async def open(self, *, live_at_s: float | None = None) -> None:
         """Reads the newest manifest; the tail is read by the first proof.
+
+        Args:
+            live_at_s: monotonic time of a proof that the incarnation was live, if the caller has just had one.
 
         Raises:
             IndexNotFoundError: this incarnation was deleted.
         """
-        await self._reopen(None)
+        if self._base is None and live_at_s is not None and await self._try_read_newest(live_at_s):
+            return
+        await self._reopen(self._base)
+
+    def close(self) -> None:
+        """Lets go of the tail; the index may be used again after another `open`."""
+        self._epoch += 1
+        self._base = self._manifest = self._memtable = None
+        self.on_tail(self)
 
     async def _reopen(self, lost: Base | None) -> None:
         """Forgets everything and reads the newest manifest, unless another task did since `lost` was stood on."""
@@ -183,28 +192,34 @@ class Index:
             done.exception()  # every waiter got it; this keeps the loop from reporting it as lost
 
     async def _read_newest(self) -> None:
-        clock = self._context.clock
         for _ in range(OPEN_ATTEMPT_COUNT_MAX):
-            # A deleted index's manifests are collected no sooner than `collection_wait_s` after its catalog record,
-            # so a manifest read shortly after this proof is the newest that index ever had, and not one that a
-            # sleeping job created after all others were collected.
-            started_s = clock.monotonic_s()
+            live_at_s = self._context.clock.monotonic_s()
             if not await self._is_live():
                 raise self._gone()
-            try:
-                base, manifest = await self.manifests.load_newest()
-            except LogGoneError:
-                if await self._is_live():
-                    continue
-                raise self._gone() from None
-            if clock.monotonic_s() - started_s <= self._context.options.proof_age_max_s:
-                self._epoch += 1
-                self._base, self._manifest, self._memtable = base, manifest, None
-                self.newest_at_s = started_s
-                self.on_tail(self)
+            if await self._try_read_newest(live_at_s):
                 return
         message = "index cannot be opened: its manifest keeps changing or is missing"
         raise StoreError(message)
+
+    async def _try_read_newest(self, live_at_s: float) -> bool:
+        """Reads the newest manifest, and says whether that was soon enough after the incarnation was seen live.
+
+        A deleted index's manifests are collected no sooner than `collection_wait_s` after its catalog record, so a
+        manifest read shortly after that proof is the newest this index ever had, and not one that a sleeping job
+        created after all others were collected.
+        """
+        try:
+            base, manifest = await self.manifests.load_newest()
+        except LogGoneError:
+            return False
+        now_s = self._context.clock.monotonic_s()
+        if now_s - live_at_s > self._context.options.proof_age_max_s:
+            return False
+        self._epoch += 1
+        self._base, self._manifest, self._memtable = base, manifest, None
+        self.newest_at_s = live_at_s
+        self.on_tail(self)
+        return True
 
     def _gone(self) -> IndexNotFoundError:
         self.is_deleted = True

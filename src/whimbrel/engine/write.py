@@ -18,7 +18,7 @@ from whimbrel.core.errors import (
     WhimbrelError,
 )
 from whimbrel.engine.context import Context
-from whimbrel.engine.index import Index
+from whimbrel.engine.index import Index, IndexId
 from whimbrel.engine.log import Base
 from whimbrel.engine.wal import Write, encode_fragment
 
@@ -46,12 +46,12 @@ class _Waiting:
             self.done.set_exception(error)
 
 
-class Committer:
+class _Committer:
     """Commits the writes waiting for one index, in order."""
 
     def __init__(self, context: Context, index: Index) -> None:
         self._context = context
-        self._index = index
+        self.index = index
         self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
         self._task: asyncio.Task[None] | None = None
@@ -114,7 +114,7 @@ class Committer:
 
     async def _commit_group(self, group: list[_Waiting]) -> None:
         try:
-            base, sequence = await self._create(group)
+            base, sequence, took_s = await self._create(group)
         except StoreFullError as error:
             _fail(group, UnavailableError(UNAVAILABLE), error)
         except StoreUnavailableError as error:
@@ -128,16 +128,18 @@ class Committer:
             confirmation = asyncio.ensure_future(self._acknowledge(group, base, sequence))
             self._confirmations.add(confirmation)
             confirmation.add_done_callback(self._confirmations.discard)
+            await self._yield_turn(took_s)
             if len(self._confirmations) >= CONFIRMATION_COUNT_MAX:
                 await asyncio.wait(self._confirmations, return_when=asyncio.FIRST_COMPLETED)
 
-    async def _create(self, group: list[_Waiting]) -> tuple[Base, int]:
+    async def _create(self, group: list[_Waiting]) -> tuple[Base, int, float]:
         """Gives the group a place in the log.
 
         Returns:
-            The manifest stood on before the object was created, and the object's sequence.
+            The manifest stood on before the object was created, the object's sequence, and how many seconds
+            creating it took.
         """
-        context, index = self._context, self._index
+        context, index = self._context, self.index
         writes = [waiting.write for waiting in group]
         for _ in range(context.options.commit_attempts_max):
             if index.is_deleted:
@@ -149,15 +151,14 @@ class Committer:
             started_s = context.clock.monotonic_s()
             if await index.log.create(sequence, data):
                 index.apply(sequence, memoryview(data))
-                await self._yield_turn(context.clock.monotonic_s() - started_s)
-                return base, sequence
+                return base, sequence, context.clock.monotonic_s() - started_s
             self._contended_until_s = context.clock.monotonic_s() + CONTENTION_MEMORY_S
             await index.prove()
         raise UnavailableError(UNAVAILABLE)
 
     async def _encode(self, sequence: int, writes: list[Write]) -> bytes:
-        key, put_id = self._index.id.space.wal(sequence), self._context.new_put_id()
-        dimension = self._index.manifest.config.dimension
+        key, put_id = self.index.id.space.wal(sequence), self._context.new_put_id()
+        dimension = self.index.manifest.config.dimension
         if sum(write.size_bytes for write in writes) <= ENCODE_INLINE_BYTES:
             return encode_fragment(key, put_id, sequence=sequence, dimension=dimension, writes=writes)
         return await self._context.compute.run(
@@ -175,7 +176,7 @@ class Committer:
             await clock.sleep(self._context.random.uniform(0.5, 2.0) * took_s)
 
     async def _acknowledge(self, group: list[_Waiting], base: Base, sequence: int) -> None:
-        index = self._index
+        index = self.index
         try:
             if sequence == base.position + 1:
                 counts, _ = await asyncio.gather(
@@ -194,6 +195,68 @@ class Committer:
             error = None if counts else UnavailableError(UNAVAILABLE, durability=Durability.UNKNOWN)
             for waiting in group:
                 waiting.settle(error)
+
+
+class Writer:
+    """Commits writes to any index of this process."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._committers: dict[IndexId, _Committer] = {}
+
+    def is_busy(self, index: Index) -> bool:
+        """Whether writes to this index are waiting or under way."""
+        return index.id in self._committers
+
+    async def commit(self, index: Index, write: Write) -> None:
+        """Makes a write durable; returns when it is acknowledged.
+
+        Raises:
+            ThrottledError: too much waits for this index already; nothing was written.
+            IndexNotFoundError: the index was deleted.
+            UnavailableError: the store failed; `durability` says whether the write may have taken effect.
+        """
+        committer = self._committers.get(index.id)
+        if committer is None or committer.index is not index:
+            committer = self._committers[index.id] = _Committer(self._context, index)
+        try:
+            await committer.commit(write)
+        finally:
+            if committer.is_idle and self._committers.get(index.id) is committer:
+                del self._committers[index.id]
+
+    async def terminate(self, index: Index) -> None:
+        """Ends an index's log, so that every process learns from its next proof that the index is gone.
+
+        Raises:
+            IndexNotFoundError: the log had ended before.
+            UnavailableError: the store failed.
+        """
+        try:
+            for _ in range(self._context.options.commit_attempts_max):
+                await index.prove()
+                base, sequence = index.base, index.position + 1
+                data = encode_fragment(
+                    index.id.space.wal(sequence),
+                    self._context.new_put_id(),
+                    sequence=sequence,
+                    dimension=index.manifest.config.dimension,
+                    writes=[],
+                )
+                if not await index.log.create(sequence, data, use_reserve=True):
+                    continue
+                if await index.confirm_commit(base, sequence):
+                    index.apply(sequence, memoryview(data))
+                    return
+        except StoreError as error:
+            durability = getattr(error, "durability", Durability.UNKNOWN)
+            raise UnavailableError(UNAVAILABLE, durability=durability) from error
+        raise UnavailableError(UNAVAILABLE)
+
+    async def finish(self) -> None:
+        """Waits until everything accepted is settled."""
+        for committer in list(self._committers.values()):
+            await committer.finish()
 
 
 def _fail(group: list[_Waiting], error: WhimbrelError, cause: BaseException | None) -> None:

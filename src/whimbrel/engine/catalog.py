@@ -1,0 +1,513 @@
+"""Catalogs: which buckets and indexes exist. `docs/format/catalog.md` draws the bytes.
+
+There is one root catalog (buckets) and one catalog per incarnation of a bucket (its indexes, tags, policy, modes).
+A catalog is a log of records over a snapshot; it follows the same protocol as an index's log, so the position of a
+record decides every race: a process appends at n only what it found allowed by the state at n-1.
+
+Invariants:
+1. A record is appended only if the state right before it allows it; what an incarnation names was uploaded before.
+2. No creation that started below the barrier is ever appended, so the collector may delete what such a creation
+   uploaded and never named.
+3. Nothing is answered from a state before `refresh` proved it to be the newest.
+"""
+
+import asyncio
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Generic, TypeVar
+
+import msgspec
+
+from whimbrel.core.errors import (
+    BucketNotFoundError,
+    CorruptObjectError,
+    Durability,
+    StoreError,
+    StoreUnavailableError,
+    UnavailableError,
+)
+from whimbrel.engine.context import Context
+from whimbrel.engine.log import Base, BaseLostError, Log, LogGoneError
+from whimbrel.engine.model import IndexConfig, IndexMode
+from whimbrel.engine.paths import LogSpace
+from whimbrel.engine.write import UNAVAILABLE
+from whimbrel.storage.base import StoredObject
+from whimbrel.storage.frame import ObjectKind, ObjectReader, ObjectWriter
+
+SNAPSHOT_ENTRY_RATIO = 16  # a snapshot is due once the tail is this small a part of the state
+APPEND_ATTEMPT_COUNT_MAX = 200
+BACKOFF_S = 0.002
+
+
+# --- records -------------------------------------------------------------------------------------
+
+
+class CreateBucket(msgspec.Struct, frozen=True, tag="create_bucket"):
+    """Root: the bucket exists from here on."""
+
+    name: str
+    incarnation: str
+    created_at_s: float
+
+
+class DeleteBucket(msgspec.Struct, frozen=True, tag="delete_bucket"):
+    """Root: the incarnation, whose own log has ended, is gone."""
+
+    name: str
+    incarnation: str
+
+
+class CreateIndex(msgspec.Struct, frozen=True, tag="create_index"):
+    """Bucket: the index exists from here on."""
+
+    name: str
+    incarnation: str
+    created_at_s: float
+    config: IndexConfig
+    tags: dict[str, str]
+
+
+class DeleteIndex(msgspec.Struct, frozen=True, tag="delete_index"):
+    """Bucket: the incarnation, whose own log has ended, is gone."""
+
+    name: str
+    incarnation: str
+
+
+class Collected(msgspec.Struct, frozen=True, tag="collected"):
+    """Root and bucket: no object of the deleted incarnation is left."""
+
+    incarnation: str
+
+
+class Barrier(msgspec.Struct, frozen=True, tag="barrier"):
+    """Root and bucket: creations that started before this position must start over."""
+
+    position: int
+
+
+class SetTags(msgspec.Struct, frozen=True, tag="set_tags"):
+    """Bucket: replaces the tags of the bucket, or of the index with this incarnation."""
+
+    incarnation: str | None
+    tags: dict[str, str]
+
+
+class SetPolicy(msgspec.Struct, frozen=True, tag="set_policy"):
+    """Bucket: replaces the policy; None removes it."""
+
+    policy: str | None
+
+
+class Terminate(msgspec.Struct, frozen=True, tag="terminate"):
+    """Bucket: the log ends here; the bucket is gone."""
+
+
+RootRecord = CreateBucket | DeleteBucket | Collected | Barrier
+BucketRecord = CreateIndex | DeleteIndex | Collected | Barrier | SetTags | SetPolicy | Terminate
+
+
+# --- states --------------------------------------------------------------------------------------
+
+
+class BucketEntry(msgspec.Struct, frozen=True):
+    """A bucket in the root catalog."""
+
+    incarnation: str
+    created_at_s: float
+
+
+class IndexEntry(msgspec.Struct, frozen=True):
+    """An index in its bucket's catalog."""
+
+    incarnation: str
+    created_at_s: float
+    config: IndexConfig
+    tags: dict[str, str]
+    mode: IndexMode = IndexMode.ENHANCED
+
+
+class RootState(msgspec.Struct, dict=True):
+    """Every bucket, by name, and deleted incarnations whose objects may still be there."""
+
+    buckets: dict[str, BucketEntry] = {}
+    deleted: dict[str, str] = {}
+    barrier: int = 0
+
+    def __post_init__(self) -> None:
+        """Prepares the order of names for listing."""
+        self._names = sorted(self.buckets)
+
+    def apply(self, record: RootRecord, sequence: int) -> None:
+        """Applies one record."""
+        if isinstance(record, CreateBucket):
+            self.buckets[record.name] = BucketEntry(record.incarnation, record.created_at_s)
+            insort(self._names, record.name)
+        elif isinstance(record, DeleteBucket):
+            del self.buckets[record.name]
+            self._names.remove(record.name)
+            self.deleted[record.incarnation] = record.name
+        elif isinstance(record, Collected):
+            self.deleted.pop(record.incarnation, None)
+        else:
+            self.barrier = max(self.barrier, record.position)
+
+    @property
+    def entry_count(self) -> int:
+        """How much a snapshot of this state weighs, in entries."""
+        return len(self.buckets) + len(self.deleted)
+
+    @property
+    def is_terminal(self) -> bool:
+        """The root catalog never ends."""
+        return False
+
+    def names(self, prefix: str, after: str | None, count: int) -> list[str]:
+        """Returns up to `count` bucket names that start with `prefix`, after `after`, in order."""
+        return page_names(self._names, prefix, after, count)
+
+
+class BucketState(msgspec.Struct, dict=True):
+    """Everything about one incarnation of a bucket but its vectors."""
+
+    name: str
+    created_at_s: float
+    tags: dict[str, str]
+    policy: str | None = None
+    default_index_mode: IndexMode = IndexMode.ENHANCED
+    indexes: dict[str, IndexEntry] = {}
+    deleted: dict[str, str] = {}
+    barrier: int = 0
+    is_terminal: bool = False
+
+    def __post_init__(self) -> None:
+        """Prepares the order of names for listing."""
+        self._names = sorted(self.indexes)
+
+    def apply(self, record: BucketRecord, sequence: int) -> None:
+        """Applies one record."""
+        if isinstance(record, CreateIndex):
+            self.indexes[record.name] = IndexEntry(
+                record.incarnation, record.created_at_s, record.config, record.tags
+            )
+            insort(self._names, record.name)
+        elif isinstance(record, DeleteIndex):
+            del self.indexes[record.name]
+            self._names.remove(record.name)
+            self.deleted[record.incarnation] = record.name
+        elif isinstance(record, SetTags):
+            self._set_tags(record)
+        elif isinstance(record, SetPolicy):
+            self.policy = record.policy
+        elif isinstance(record, Collected):
+            self.deleted.pop(record.incarnation, None)
+        elif isinstance(record, Barrier):
+            self.barrier = max(self.barrier, record.position)
+        else:
+            self.is_terminal = True
+
+    def _set_tags(self, record: SetTags) -> None:
+        if record.incarnation is None:
+            self.tags = record.tags
+            return
+        for name, entry in self.indexes.items():
+            if entry.incarnation == record.incarnation:
+                self.indexes[name] = msgspec.structs.replace(entry, tags=record.tags)
+                return
+
+    @property
+    def entry_count(self) -> int:
+        """How much a snapshot of this state weighs, in entries."""
+        return len(self.indexes) + len(self.deleted)
+
+    def names(self, prefix: str, after: str | None, count: int) -> list[str]:
+        """Returns up to `count` index names that start with `prefix`, after `after`, in order."""
+        return page_names(self._names, prefix, after, count)
+
+
+def page_names(names: list[str], prefix: str, after: str | None, count: int) -> list[str]:
+    """Returns up to `count` of the sorted names that start with `prefix` and come after `after`."""
+    start = bisect_left(names, prefix)
+    if after is not None:
+        start = max(start, bisect_right(names, after))
+    page = names[start : start + count]
+    return [name for name in page if name.startswith(prefix)]
+
+
+# --- bytes ---------------------------------------------------------------------------------------
+
+State = TypeVar("State", RootState, BucketState)
+Record = TypeVar("Record", RootRecord, BucketRecord)
+
+
+class _Stored(msgspec.Struct, frozen=True):
+    """What is inside a record's or a snapshot's object: its number, the position covered, the content."""
+
+    number: int
+    position: int
+    content: msgspec.Raw
+
+
+_encoder = msgspec.msgpack.Encoder()
+_stored_decoder = msgspec.msgpack.Decoder(_Stored)
+
+
+def encode_catalog_object(
+    key: str, kind: ObjectKind, put_id: bytes, *, number: int, position: int, content: msgspec.Struct
+) -> bytes:
+    """Builds the object of a record (`number` = sequence = `position`) or of a snapshot (`number` = generation)."""
+    stored = _Stored(number, position, msgspec.Raw(_encoder.encode(content)))
+    writer = ObjectWriter(key, kind, put_id)
+    writer.add_section(_encoder.encode(stored))
+    return writer.finish()
+
+
+def decode_catalog_object(key: str, kind: ObjectKind, data: memoryview, number: int) -> _Stored:
+    """Reads the object of a record or snapshot back.
+
+    Raises:
+        CorruptObjectError: it is damaged or has another number.
+    """
+    reader = ObjectReader(key, kind, data)
+    try:
+        stored = _stored_decoder.decode(reader.read_footer())
+    except msgspec.MsgspecError as error:
+        raise CorruptObjectError(key, reader.footer.start, f"content does not parse: {error}.") from error
+    if stored.number != number:
+        raise CorruptObjectError(key, reader.footer.start, f"object says number `{stored.number}`.")
+    return stored
+
+
+# --- one open catalog ----------------------------------------------------------------------------
+
+
+class CatalogGoneError(BucketNotFoundError):
+    """The bucket that this catalog describes was deleted."""
+
+
+class Catalog(Generic[State, Record]):
+    """One open catalog. Used from one event loop."""
+
+    def __init__(
+        self,
+        context: Context,
+        space: LogSpace,
+        *,
+        state_type: type[State],
+        record_type: object,
+        is_live: Callable[[], Awaitable[bool]],
+    ) -> None:
+        """Prepares a catalog; the first `refresh` opens it.
+
+        Args:
+            context: the world outside.
+            space: names of its objects.
+            state_type: `RootState` or `BucketState`.
+            record_type: the union of its records.
+            is_live: proves that the incarnation was not deleted.
+        """
+        self._context = context
+        self._log = Log(context, space)
+        self.space = space
+        self._state_decoder = msgspec.msgpack.Decoder(state_type)
+        self._record_decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(record_type)  # type: ignore[call-overload]
+        self._is_live = is_live
+        self._state: State | None = None
+        self._base: Base | None = None
+        self._position = 0
+        self._turn = asyncio.Lock()
+        self._forming: asyncio.Future[None] | None = None
+
+    @property
+    def state(self) -> State:
+        """The state as last refreshed."""
+        assert self._state is not None
+        return self._state
+
+    @property
+    def position(self) -> int:
+        """Sequence of the last record applied."""
+        return self._position
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the catalog was read."""
+        return self._state is not None
+
+    async def refresh(self) -> State:
+        """Makes the state include every record appended before this call, by anyone.
+
+        Raises:
+            CatalogGoneError: the bucket was deleted and its objects are being collected.
+        """
+        # Callers that come while a refresh waits for its turn share it; one under way may have missed them.
+        if self._forming is None:
+            self._forming = asyncio.ensure_future(self._refresh_in_turn())
+            self._forming.add_done_callback(_retrieve)
+        await asyncio.shield(self._forming)
+        return self.state
+
+    async def _refresh_in_turn(self) -> None:
+        async with self._turn:
+            self._forming = None
+            await self._refresh()
+
+    async def _refresh(self) -> None:
+        if self._base is None:
+            await self._open()
+        while True:
+            assert self._base is not None
+            try:
+                await self._log.read_tail(self._base, self._position, self._apply)
+            except BaseLostError:
+                await self._open()
+            else:
+                return
+
+    async def _open(self) -> None:
+        clock = self._context.clock
+        for _ in range(16):
+            started_s = clock.monotonic_s()
+            if not await self._is_live():
+                raise CatalogGoneError(self.space.prefix)
+            try:
+                generation, found = await self._log.load_newest()
+            except LogGoneError:
+                if await self._is_live():
+                    continue
+                raise CatalogGoneError(self.space.prefix) from None
+            if clock.monotonic_s() - started_s <= self._context.options.proof_age_max_s:
+                self._adopt(generation, found)
+                return
+        raise StoreError("catalog cannot be opened")
+
+    def _adopt(self, generation: int, found: StoredObject) -> None:
+        key = found.meta.key
+        stored = decode_catalog_object(key, ObjectKind.CATALOG_SNAPSHOT, found.data, generation)
+        try:
+            self._state = self._state_decoder.decode(stored.content)
+        except msgspec.MsgspecError as error:
+            raise CorruptObjectError(key, 0, f"state does not parse: {error}.") from error
+        self._base = Base(generation, found.meta.etag, stored.position)
+        self._position = stored.position
+
+    def _apply(self, sequence: int, item: StoredObject) -> None:
+        if sequence != self._position + 1:
+            return
+        stored = decode_catalog_object(item.meta.key, ObjectKind.CATALOG_RECORD, item.data, sequence)
+        try:
+            record = self._record_decoder.decode(stored.content)
+        except msgspec.MsgspecError as error:
+            raise CorruptObjectError(item.meta.key, 0, f"record does not parse: {error}.") from error
+        self.state.apply(record, sequence)  # type: ignore[arg-type]
+        self._position = sequence
+
+    async def append(
+        self, decide: Callable[[State], Record | None], *, use_reserve: bool = False
+    ) -> State:
+        """Appends the record that `decide` finds right for the newest state.
+
+        Args:
+            decide: called with the proven state, again whenever another process was first; returns None when
+                nothing needs to be appended, or raises what the caller shall get.
+            use_reserve: may use the room kept back on a full disk.
+
+        Returns:
+            The state with the record applied.
+
+        Raises:
+            UnavailableError: the store failed; `durability` says whether the record may have been appended.
+        """
+        async with self._turn:
+            for attempt in range(APPEND_ATTEMPT_COUNT_MAX):
+                await self._refresh()
+                record = decide(self.state)
+                if record is None or await self._try_append(record, use_reserve=use_reserve):
+                    return self.state
+                pause_s = BACKOFF_S * min(attempt + 1, 50)
+                await self._context.clock.sleep(self._context.random.uniform(0, pause_s))
+        raise UnavailableError(UNAVAILABLE)
+
+    async def _try_append(self, record: Record, *, use_reserve: bool) -> bool:
+        assert self._base is not None
+        base, sequence = self._base, self._position + 1
+        key = self.space.wal(sequence)
+        data = encode_catalog_object(
+            key,
+            ObjectKind.CATALOG_RECORD,
+            self._context.new_put_id(),
+            number=sequence,
+            position=sequence,
+            content=record,  # type: ignore[arg-type]
+        )
+        try:
+            if not await self._log.create(sequence, data, use_reserve=use_reserve):
+                return False
+        except StoreUnavailableError as error:
+            raise UnavailableError(UNAVAILABLE, durability=error.durability) from error
+        try:
+            if not await self._log.confirm(base):
+                await self._open()
+                if sequence <= self._position:
+                    # The name had been collected. Whether an equal record is in the state is for a retry to see.
+                    raise UnavailableError(UNAVAILABLE, durability=Durability.NOT_APPLIED)
+                await self._refresh()
+                return True
+        except StoreUnavailableError as error:
+            raise UnavailableError(UNAVAILABLE, durability=Durability.UNKNOWN) from error
+        self.state.apply(record, sequence)  # type: ignore[arg-type]
+        self._position = sequence
+        await self._snapshot_if_due()
+        return True
+
+    async def _snapshot_if_due(self) -> None:
+        assert self._base is not None
+        tail_count = self._position - self._base.position
+        due = self._context.options.catalog_snapshot_record_count
+        if tail_count < max(due, self.state.entry_count // SNAPSHOT_ENTRY_RATIO):
+            return
+        generation = self._base.generation + 1
+        data = encode_catalog_object(
+            self.space.manifest(generation),
+            ObjectKind.CATALOG_SNAPSHOT,
+            self._context.new_put_id(),
+            number=generation,
+            position=self._position,
+            content=self.state,
+        )
+        try:
+            meta = await self._log.publish(self._base, data)
+            if meta is not None:
+                self._base = Base(generation, meta.etag, self._position)
+                return
+            # Another process's snapshot has the name; stand on it, or the tail would seem to grow for ever.
+            successor = await self._log.load_successor(self._base)
+        except StoreError:
+            return  # the records are safe; a later append tries again
+        except BaseLostError:
+            return
+        if successor is None:
+            return
+        key = successor.meta.key
+        stored = decode_catalog_object(key, ObjectKind.CATALOG_SNAPSHOT, successor.data, generation)
+        if stored.position <= self._position:
+            self._base = Base(generation, successor.meta.etag, stored.position)
+
+
+def first_snapshot(context: Context, space: LogSpace, state: RootState | BucketState) -> tuple[str, bytes]:
+    """Returns name and bytes of the object that a new catalog starts with."""
+    key = space.manifest(1)
+    data = encode_catalog_object(
+        key, ObjectKind.CATALOG_SNAPSHOT, context.new_put_id(), number=1, position=0, content=state
+    )
+    return key, data
+
+
+def merge_tags(tags: Mapping[str, str], added: Mapping[str, str]) -> dict[str, str]:
+    """Returns the tags with others added or replaced."""
+    return {**tags, **added}
+
+
+def _retrieve(done: "asyncio.Future[None]") -> None:
+    if not done.cancelled():
+        done.exception()

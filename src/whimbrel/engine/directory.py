@@ -1,0 +1,460 @@
+"""From names to open catalogs and indexes, and the life and death of both.
+
+A cached index needs no look at any catalog: its own log ends with a terminal record when it is deleted, and its
+name cannot belong to another incarnation before that. Only a name that is not cached, or whose log ended, goes
+through the catalogs. Whoever finds a log ended without its catalog record writes that record.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeVar
+
+from whimbrel.core.errors import (
+    BucketExistsError,
+    BucketNotEmptyError,
+    BucketNotFoundError,
+    IndexExistsError,
+    IndexNotFoundError,
+    ObjectExistsError,
+    QuotaExceededError,
+    UnavailableError,
+)
+from whimbrel.engine import paths
+from whimbrel.engine.catalog import (
+    BucketEntry,
+    BucketRecord,
+    BucketState,
+    Catalog,
+    CatalogGoneError,
+    CreateBucket,
+    CreateIndex,
+    DeleteBucket,
+    DeleteIndex,
+    IndexEntry,
+    RootRecord,
+    RootState,
+    Terminate,
+    first_snapshot,
+)
+from whimbrel.engine.context import Context
+from whimbrel.engine.index import Index, IndexId
+from whimbrel.engine.manifest import Manifest, encode_manifest
+from whimbrel.engine.model import IndexConfig
+from whimbrel.engine.write import UNAVAILABLE, Writer
+
+BUCKET_COUNT_MAX = 10_000
+INDEX_COUNT_MAX = 10_000
+ATTEMPT_COUNT_MAX = 16
+
+BucketCatalog = Catalog[BucketState, BucketRecord]
+T = TypeVar("T")
+
+
+class _StartOverError(Exception):
+    """A creation finds itself below the barrier: what it uploaded may be collected."""
+
+
+class Directory:
+    """Open catalogs and indexes of one process. Used from one event loop."""
+
+    def __init__(
+        self,
+        context: Context,
+        writer: Writer,
+        *,
+        on_tail: Callable[[Index], None] = lambda _: None,
+    ) -> None:
+        """Prepares an empty directory.
+
+        Args:
+            context: the world outside.
+            writer: ends logs, and knows which indexes are busy.
+            on_tail: called whenever the tail of an index has grown or shrunk.
+        """
+        self._context = context
+        self._writer = writer
+        self._on_tail = on_tail
+        self.root: Catalog[RootState, RootRecord] = Catalog(
+            context, paths.ROOT, state_type=RootState, record_type=RootRecord, is_live=_always
+        )
+        self._catalogs: OrderedDict[str, BucketCatalog] = OrderedDict()
+        self._indexes: OrderedDict[tuple[str, str], Index] = OrderedDict()
+        self._opening: dict[tuple[str, str], asyncio.Future[Index]] = {}
+
+    async def start(self) -> None:
+        """Opens the root catalog; makes it in a new store."""
+        key, data = first_snapshot(self._context, paths.ROOT, RootState())
+        listing = await self._context.store.list(paths.ROOT.manifest_prefix, limit=1)
+        if not listing.objects:
+            try:
+                await self._context.store.put_if_absent(key, data)
+            except ObjectExistsError:
+                pass  # another process was first
+        await self.root.refresh()
+
+    @property
+    def open_indexes(self) -> list[Index]:
+        """All indexes that are open now."""
+        return list(self._indexes.values())
+
+    # --- buckets -----------------------------------------------------------------------------------
+
+    async def bucket(self, name: str) -> BucketCatalog:
+        """Returns the catalog of a bucket, proven to be live and newest.
+
+        Raises:
+            BucketNotFoundError: there is no such bucket.
+        """
+        for attempt in range(ATTEMPT_COUNT_MAX):
+            entry = self.root.state.buckets.get(name)
+            if entry is None or attempt:
+                entry = (await self.root.refresh()).buckets.get(name)
+            if entry is None:
+                raise BucketNotFoundError(name)
+            catalog = self._catalog(name, entry.incarnation)
+            try:
+                state = await catalog.refresh()
+            except CatalogGoneError:
+                self._catalogs.pop(entry.incarnation, None)
+                continue
+            if not state.is_terminal:
+                return catalog
+            await self._forget_bucket(name, entry)
+        raise UnavailableError(UNAVAILABLE)
+
+    def _catalog(self, name: str, incarnation: str) -> BucketCatalog:
+        catalog = self._catalogs.get(incarnation)
+        if catalog is None:
+
+            async def is_live() -> bool:
+                entry = (await self.root.refresh()).buckets.get(name)
+                return entry is not None and entry.incarnation == incarnation
+
+            catalog = Catalog(
+                self._context,
+                paths.bucket_space(incarnation),
+                state_type=BucketState,
+                record_type=BucketRecord,
+                is_live=is_live,
+            )
+            self._catalogs[incarnation] = catalog
+            while len(self._catalogs) > self._context.options.open_bucket_count_max:
+                self._catalogs.popitem(last=False)
+        self._catalogs.move_to_end(incarnation)
+        return catalog
+
+    async def _forget_bucket(self, name: str, entry: BucketEntry) -> None:
+        """Writes the root record of a bucket whose own log has ended."""
+
+        def decide(state: RootState) -> DeleteBucket | None:
+            return DeleteBucket(name, entry.incarnation) if state.buckets.get(name) == entry else None
+
+        await self.root.append(decide, use_reserve=True)
+        self._catalogs.pop(entry.incarnation, None)
+
+    async def create_bucket(self, name: str, *, tags: Mapping[str, str]) -> BucketState:
+        """Creates a bucket.
+
+        Raises:
+            BucketExistsError: the name is taken.
+            QuotaExceededError: there are 10,000 buckets.
+        """
+        for _ in range(ATTEMPT_COUNT_MAX):
+            await self.root.refresh()
+            if name in self.root.state.buckets:
+                try:
+                    await self.bucket(name)
+                except BucketNotFoundError:
+                    continue  # it was half deleted, and is gone now
+                raise BucketExistsError(name)
+            state = BucketState(name, self._context.clock.now_s(), dict(tags))
+            try:
+                await self._name_bucket(state)
+            except _StartOverError:
+                continue
+            return state
+        raise UnavailableError(UNAVAILABLE)
+
+    async def _name_bucket(self, state: BucketState) -> None:
+        start, incarnation = self.root.position, self._new_incarnation(state.name)
+        key, data = first_snapshot(self._context, paths.bucket_space(incarnation), state)
+        await self._upload_first(key, data)
+
+        def decide(root: RootState) -> CreateBucket:
+            if state.name in root.buckets:
+                raise BucketExistsError(state.name)
+            if len(root.buckets) >= BUCKET_COUNT_MAX:
+                raise QuotaExceededError("too many vector buckets")
+            if self._context.rules.bar_late_jobs and root.barrier > start:
+                raise _StartOverError
+            return CreateBucket(state.name, incarnation, state.created_at_s)
+
+        try:
+            await self.root.append(decide)
+        except (BucketExistsError, QuotaExceededError, _StartOverError):
+            await self._context.store.delete(key)  # never named, and ours alone
+            raise
+
+    async def delete_bucket(self, name: str) -> None:
+        """Deletes an empty bucket.
+
+        Raises:
+            BucketNotFoundError: there is no such bucket.
+            BucketNotEmptyError: it has an index.
+        """
+        catalog = await self.bucket(name)
+        for index_name in list(catalog.state.indexes)[:ATTEMPT_COUNT_MAX]:
+            await self._finish_half_deleted(name, index_name)
+        entry = self.root.state.buckets.get(name)
+
+        def decide(state: BucketState) -> Terminate:
+            if state.is_terminal:
+                raise BucketNotFoundError(name)
+            if state.indexes:
+                raise BucketNotEmptyError(name)
+            return Terminate()
+
+        try:
+            await catalog.append(decide, use_reserve=True)
+        except CatalogGoneError:
+            raise BucketNotFoundError(name) from None
+        if entry is not None:
+            await self._forget_bucket(name, entry)
+
+    # --- indexes -----------------------------------------------------------------------------------
+
+    async def index_entry(self, bucket_name: str, name: str) -> tuple[BucketCatalog, IndexEntry]:
+        """Returns an index's catalog entry, proven.
+
+        Raises:
+            IndexNotFoundError: there is no such index, or no such bucket.
+        """
+        try:
+            catalog = await self.bucket(bucket_name)
+        except BucketNotFoundError:
+            raise IndexNotFoundError(name) from None
+        entry = catalog.state.indexes.get(name)
+        if entry is None:
+            raise IndexNotFoundError(name)
+        return catalog, entry
+
+    async def live_index_entry(self, bucket_name: str, name: str) -> tuple[BucketCatalog, IndexEntry]:
+        """Like `index_entry`, and proves from the index's own log that it was not deleted."""
+
+        async def prove(index: Index) -> None:
+            await index.prove()
+
+        await self.with_index(bucket_name, name, prove)
+        return await self.index_entry(bucket_name, name)
+
+    async def with_index(
+        self, bucket_name: str, name: str, action: Callable[[Index], Awaitable[T]]
+    ) -> T:
+        """Runs an action on the open index of this name.
+
+        The action must raise `IndexNotFoundError` when it finds the incarnation deleted; the name is then looked
+        up again, since it may belong to a new incarnation.
+
+        Raises:
+            IndexNotFoundError: there is no such index.
+        """
+        for _ in range(ATTEMPT_COUNT_MAX):
+            index = await self._open_index(bucket_name, name)
+            try:
+                return await action(index)
+            except IndexNotFoundError:
+                self._forget_index(bucket_name, name, index)
+                await self._complete_deletion(bucket_name, name, index.id)
+        raise UnavailableError(UNAVAILABLE)
+
+    async def _open_index(self, bucket_name: str, name: str) -> Index:
+        key = bucket_name, name
+        index = self._indexes.get(key)
+        if index is not None and not index.is_deleted:
+            self._indexes.move_to_end(key)
+            return index
+        opening = self._opening.get(key)
+        if opening is None:
+            opening = asyncio.ensure_future(self._open_new(bucket_name, name))
+            self._opening[key] = opening
+            opening.add_done_callback(lambda done: self._opened(key, done))
+        return await asyncio.shield(opening)
+
+    def _opened(self, key: tuple[str, str], done: "asyncio.Future[Index]") -> None:
+        self._opening.pop(key, None)
+        if not done.cancelled():
+            done.exception()
+
+    async def _open_new(self, bucket_name: str, name: str) -> Index:
+        catalog, entry = await self.index_entry(bucket_name, name)
+        proven_at_s = self._context.clock.monotonic_s()
+
+        async def is_live() -> bool:
+            try:
+                _, found = await self.index_entry(bucket_name, name)
+            except IndexNotFoundError:
+                return False
+            return found.incarnation == entry.incarnation
+
+        index_id = IndexId(catalog.space.prefix.split("/")[1], entry.incarnation)
+        index = Index(self._context, index_id, is_live=is_live, on_tail=self._on_tail)
+        await index.open(live_at_s=proven_at_s)
+        self._indexes[bucket_name, name] = index
+        self._close_idle_indexes()
+        return index
+
+    def _close_idle_indexes(self) -> None:
+        """Closes the least recently used indexes that have nothing under way, above the limit."""
+        surplus = len(self._indexes) - self._context.options.open_index_count_max
+        for key in list(self._indexes)[: max(surplus, 0)]:
+            if not self._writer.is_busy(self._indexes[key]):
+                self._discard(key)
+
+    def drop_idle_tails(self, bytes_wanted: int) -> int:
+        """Closes idle indexes that hold a tail, least recently used first, to free memory.
+
+        Returns:
+            How many bytes of tails were let go.
+        """
+        freed = 0
+        for key, index in list(self._indexes.items()):
+            if freed >= bytes_wanted:
+                break
+            if index.tail_bytes and not self._writer.is_busy(index):
+                freed += index.tail_bytes
+                self._discard(key)
+        return freed
+
+    def _discard(self, key: tuple[str, str]) -> None:
+        index = self._indexes.pop(key)
+        index.close()
+
+    def _forget_index(self, bucket_name: str, name: str, index: Index) -> None:
+        if self._indexes.get((bucket_name, name)) is index:
+            self._discard((bucket_name, name))
+
+    async def _complete_deletion(self, bucket_name: str, name: str, index_id: IndexId) -> bool:
+        """Writes the catalog record of an index whose own log has ended; says whether it was missing."""
+        try:
+            catalog = await self.bucket(bucket_name)
+        except BucketNotFoundError:
+            return False
+        was_missing = False
+
+        def decide(state: BucketState) -> DeleteIndex | None:
+            entry = state.indexes.get(name)
+            nonlocal was_missing
+            was_missing = entry is not None and entry.incarnation == index_id.incarnation
+            return DeleteIndex(name, index_id.incarnation) if was_missing else None
+
+        try:
+            await catalog.append(decide, use_reserve=True)
+        except CatalogGoneError:
+            return False
+        return was_missing
+
+    async def _finish_half_deleted(self, bucket_name: str, name: str) -> bool:
+        """Returns whether the index is live; if its log has ended, its catalog record is written first."""
+        try:
+            await self.live_index_entry(bucket_name, name)
+        except IndexNotFoundError:
+            return False
+        return True
+
+    async def create_index(
+        self, bucket_name: str, name: str, config: IndexConfig, *, tags: Mapping[str, str]
+    ) -> IndexEntry:
+        """Creates an index.
+
+        Raises:
+            BucketNotFoundError: there is no such bucket.
+            IndexExistsError: the name is taken.
+            QuotaExceededError: the bucket has 10,000 indexes.
+        """
+        for _ in range(ATTEMPT_COUNT_MAX):
+            catalog = await self.bucket(bucket_name)
+            if name in catalog.state.indexes and await self._finish_half_deleted(bucket_name, name):
+                raise IndexExistsError(name)
+            try:
+                return await self._name_index(catalog, bucket_name, name, config, tags)
+            except (_StartOverError, CatalogGoneError):
+                continue
+        raise UnavailableError(UNAVAILABLE)
+
+    async def _name_index(
+        self,
+        catalog: BucketCatalog,
+        bucket_name: str,
+        name: str,
+        config: IndexConfig,
+        tags: Mapping[str, str],
+    ) -> IndexEntry:
+        start, incarnation = catalog.position, self._new_incarnation(name)
+        bucket_incarnation = catalog.space.prefix.split("/")[1]
+        created_at_s = self._context.clock.now_s()
+        manifest = Manifest(
+            generation=1,
+            position=0,
+            min_base_generation=0,
+            bucket_name=bucket_name,
+            index_name=name,
+            created_at_s=created_at_s,
+            config=config,
+        )
+        key = paths.index_space(bucket_incarnation, incarnation).manifest(1)
+        await self._upload_first(key, encode_manifest(key, self._context.new_put_id(), manifest))
+
+        def decide(state: BucketState) -> CreateIndex:
+            if state.is_terminal or (self._context.rules.bar_late_jobs and state.barrier > start):
+                raise _StartOverError
+            if name in state.indexes:
+                raise IndexExistsError(name)
+            if len(state.indexes) >= INDEX_COUNT_MAX:
+                raise QuotaExceededError("too many indexes in the vector bucket")
+            return CreateIndex(name, incarnation, created_at_s, config, dict(tags))
+
+        try:
+            state = await catalog.append(decide)
+        except (IndexExistsError, QuotaExceededError, _StartOverError):
+            await self._context.store.delete(key)  # never named, and ours alone
+            raise
+        return state.indexes[name]
+
+    async def delete_index(self, bucket_name: str, name: str) -> None:
+        """Deletes an index: ends its log, then writes the bucket's record.
+
+        Raises:
+            IndexNotFoundError: there is no such index.
+        """
+        for _ in range(ATTEMPT_COUNT_MAX):
+            index = await self._open_index(bucket_name, name)
+            try:
+                if self._context.rules.end_log_on_delete:
+                    await self._writer.terminate(index)
+            except IndexNotFoundError:
+                self._forget_index(bucket_name, name, index)
+                if await self._complete_deletion(bucket_name, name, index.id):
+                    return  # another process's deletion, half done, is whole now
+                continue
+            self._forget_index(bucket_name, name, index)
+            await self._complete_deletion(bucket_name, name, index.id)
+            await index.mark_dirty()  # the collector has work now
+            return
+        raise UnavailableError(UNAVAILABLE)
+
+    async def _upload_first(self, key: str, data: bytes) -> None:
+        try:
+            await self._context.store.put_if_absent(key, data)
+        except ObjectExistsError:
+            if self._context.rules.name_incarnations:
+                raise
+
+    def _new_incarnation(self, name: str) -> str:
+        if self._context.rules.name_incarnations:
+            return self._context.new_incarnation()
+        return name.encode().hex().ljust(32, "0")[:32]
+
+
+async def _always() -> bool:
+    return True
