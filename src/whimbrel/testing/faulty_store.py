@@ -83,7 +83,7 @@ Plan = Callable[[Call], Fault | None]
 Predicate = Callable[[Call], bool]
 
 
-class ProcessCrashed(BaseException):  # noqa: N818 - not an error of the store: the process is gone
+class ProcessCrashed(BaseException):
     """The simulated process is dead; nothing may catch this and go on."""
 
 
@@ -116,7 +116,7 @@ def random_faults(random: Random, rates: Mapping[Fault, float]) -> Plan:
     """Returns a plan that draws each call's fault; `rates` are probabilities that sum to at most 1."""
     assert sum(rates.values()) <= 1.0
 
-    def decide(call: Call) -> Fault | None:
+    def decide(_: Call) -> Fault | None:
         drawn = random.uniform(0.0, 1.0)
         for fault, rate in rates.items():
             if drawn < rate:
