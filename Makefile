@@ -52,20 +52,22 @@ $(UV):
 
 # uv reads its own settings, not pip's, so pip's index is handed on where uv was told of none. Packages go in by
 # name and hash rather than by the addresses in the lock, so a mirror serves as well as the original.
-WITH_INDEX := index="$${UV_DEFAULT_INDEX:-$${UV_INDEX_URL:-$$($(PY) -m pip config get global.index-url 2>/dev/null)}}"; \
-	if [ -n "$$index" ]; then export UV_DEFAULT_INDEX="$$index"; fi;
-EXPORT := $(UV) export --quiet --frozen --no-emit-project --format requirements-txt
+UV_INSTALL = index="$${UV_DEFAULT_INDEX:-$${UV_INDEX_URL:-$$($(PY) -m pip config get global.index-url 2>/dev/null)}}"; \
+	if [ -n "$$index" ]; then export UV_DEFAULT_INDEX="$$index"; fi; \
+	$(UV) pip install --quiet --python $(PY)
+EXPORT = $(UV) export --quiet --frozen --no-emit-project --format requirements-txt
 
 $(STAMP): $(UV) pyproject.toml uv.lock $(wildcard CMakeLists.txt native/CMakeLists.txt) $(NATIVE)
+	@echo "installing into $(VENV)"
 	@mkdir -p build
-	$(EXPORT) --output-file build/requirements.txt >/dev/null
-	$(WITH_INDEX) $(UV) pip install --quiet --python $(PY) -r build/requirements.txt
-	$(WITH_INDEX) $(UV) pip install --quiet --python $(PY) --no-deps --reinstall-package whimbrel --editable .
+	@$(EXPORT) --output-file build/requirements.txt >/dev/null
+	@$(UV_INSTALL) -r build/requirements.txt
+	@$(UV_INSTALL) --no-deps --reinstall-package whimbrel --editable .
 	@touch $@
 
 $(BENCH_STAMP): $(STAMP)
-	$(EXPORT) --only-group bench --output-file build/requirements-bench.txt >/dev/null
-	$(WITH_INDEX) $(UV) pip install --quiet --python $(PY) -r build/requirements-bench.txt
+	@$(EXPORT) --only-group bench --output-file build/requirements-bench.txt >/dev/null
+	@$(UV_INSTALL) -r build/requirements-bench.txt
 	@touch $@
 
 # --- run -------------------------------------------------------------------------------------------------
@@ -119,11 +121,11 @@ fmt: install
 
 .PHONY: bench
 bench: $(BENCH_STAMP)
-	$(PY) bench/run.py --output build/bench.json
+	$(PY) -m bench.run --output build/bench.json
 
 .PHONY: bench-smoke
 bench-smoke: $(BENCH_STAMP)
-	$(PY) bench/run.py --smoke --output build/bench-smoke.json
+	$(PY) -m bench.run --smoke --output build/bench-smoke.json
 
 .PHONY: clean
 clean:

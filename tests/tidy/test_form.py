@@ -120,3 +120,15 @@ def test_changelog_starts_with_the_version_being_built():
     newest = re.search(r"^## (\S+)", text_of(Path("CHANGELOG.md")), re.MULTILINE)
     assert newest is not None
     assert newest[1] == version
+
+
+def test_lock_follows_the_declared_dependencies():
+    """A dependency changed in pyproject.toml alone would be ignored by `make install`."""
+    project = tomllib.loads(text_of(Path("pyproject.toml")))
+    packages = tomllib.loads(text_of(Path("uv.lock")))["package"]
+    (locked,) = [package["metadata"] for package in packages if package["name"] == "whimbrel"]
+    wanted = {"": project["project"]["dependencies"], **project["dependency-groups"]}
+    found = {"": locked["requires-dist"], **locked["requires-dev"]}
+    for group, requirements in wanted.items():
+        declared = {re.sub(r"\[.*\]", "", line) for line in requirements}
+        assert {each["name"] + each.get("specifier", "") for each in found[group]} == declared

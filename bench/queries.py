@@ -1,0 +1,105 @@
+"""How long a query takes, for the server and for a boto3 user, and how much of the latter is boto3's own.
+
+The floor under a boto3 call is the same call against a server that answers the same bytes without any work.
+"""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from bench.client import (
+    BUCKET,
+    RawClient,
+    boto,
+    create_index,
+    load,
+    query_arguments,
+    query_body,
+    rows,
+    timed_ms,
+)
+from bench.report import Report
+from bench.scale import Scale
+from bench.server import Server, canned, whimbrel
+
+SECTION = "query"
+DIMENSION = 384
+QUERY_SEED = 8
+FLOOR_LIMIT = 1.5
+SETTLE_TIMEOUT_S = 120.0
+
+
+def measure(report: Report, scale: Scale, folder: Path) -> None:
+    """Times queries over indexes of growing size, and the smallest against the floor."""
+    with whimbrel(folder) as server:
+        for row_count in scale.query_row_counts:
+            index = f"query-{row_count}"
+            raw = RawClient(server)
+            create_index(boto(server), index, DIMENSION)
+            load(raw, index, rows(row_count, DIMENSION))
+            settle(server)
+            _time_queries(report, scale, server, index)
+            raw.close()
+        _hold_against_floor(report, scale, server, folder)
+
+
+def settle(server: Server) -> None:
+    """Waits until the server has sent its store nothing for a while: everything is flushed and compacted.
+
+    The indexer is a process of its own with counts of its own, so what counts here is the folder it writes to.
+    """
+    folder = server.log_path.parent
+    deadline = time.monotonic() + SETTLE_TIMEOUT_S
+    seen, quiet_since = -1, time.monotonic()
+    while time.monotonic() < deadline:
+        count = sum(1 for path in folder.rglob("*") if path.is_file() and path.suffix != ".log")
+        if count != seen:
+            seen, quiet_since = count, time.monotonic()
+        elif (
+            time.monotonic() - quiet_since > 8.0
+        ):  # longer than the oldest tail waits for its flush
+            return
+        time.sleep(0.2)
+
+
+def _time_queries(report: Report, scale: Scale, server: Server, index: str) -> None:
+    client, raw = boto(server), RawClient(server)
+    vectors = rows(scale.query_count, DIMENSION, seed=QUERY_SEED)
+    size = index.partition("-")[2]
+    client.query_vectors(**query_arguments(index, vectors[0]))
+    server.forget_log()
+    calls = [raw.call("QueryVectors", query_body(index, vector))[1] for vector in vectors]
+    own = server.durations_ms("QueryVectors")
+    boto_calls = [
+        timed_ms(client.query_vectors, **query_arguments(index, vector)) for vector in vectors
+    ]
+    report.add(SECTION, f"server, {size} x {DIMENSION}, top 10", "ms", own)
+    report.add(SECTION, f"signed HTTP, {size} x {DIMENSION}, top 10", "ms", calls)
+    report.add(SECTION, f"boto3, {size} x {DIMENSION}, top 10", "ms", boto_calls)
+    raw.close()
+
+
+def _hold_against_floor(report: Report, scale: Scale, server: Server, folder: Path) -> None:
+    index = f"query-{scale.query_row_counts[0]}"
+    client = boto(server)
+    vectors = rows(scale.query_count, DIMENSION, seed=QUERY_SEED)
+    answer = _wire_bytes(client.query_vectors(**query_arguments(index, vectors[0])))
+    ours, floor = [], []
+    with canned(folder, answer) as idle_server:
+        idle_client = boto(idle_server)
+        idle_client.query_vectors(**query_arguments(index, vectors[0]))
+        for vector in vectors:
+            arguments = query_arguments(index, vector)
+            ours.append(timed_ms(client.query_vectors, **arguments))
+            floor.append(timed_ms(idle_client.query_vectors, **arguments))
+    size = f"{scale.query_row_counts[0]} x {DIMENSION}"
+    ours_ms = report.add(SECTION, f"boto3, {size}, in turn with the floor", "ms", ours)
+    floor_ms = report.add(SECTION, "boto3 floor, canned answer", "ms", floor)
+    report.check(f"boto3 query, {size} / canned floor", ours_ms / floor_ms, FLOOR_LIMIT)
+
+
+def _wire_bytes(answer: dict[str, Any]) -> bytes:
+    body = {name: value for name, value in answer.items() if name != "ResponseMetadata"}
+    assert body["vectors"], BUCKET
+    return json.dumps(body).encode()

@@ -1,0 +1,57 @@
+"""How much a run measures: enough for figures, or just enough to see that everything still works."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    """Sizes and repetitions of one run.
+
+    Attributes:
+        name: `full` or `smoke`.
+        put_dimensions: dimensions that puts are timed at.
+        small_put_count: timed puts of one vector.
+        large_put_count: timed puts of 500 vectors.
+        query_row_counts: sizes of the indexes that queries are timed on, ascending.
+        query_count: timed queries for each.
+        exact_row_count: rows of the comparison with FAISS.
+        exact_query_count: timed queries of it.
+        index_count_few, index_count_many: indexes in the bucket before and after the crowd comes.
+        start_count: timed starts of a server.
+        idle_s: seconds before the memory of an idle server is read.
+    """
+
+    name: str
+    put_dimensions: tuple[int, ...] = (384, 1536)
+    small_put_count: int = 300
+    large_put_count: int = 40
+    query_row_counts: tuple[int, ...] = (1_000, 10_000, 100_000)
+    query_count: int = 200
+    exact_row_count: int = 100_000
+    exact_query_count: int = 100
+    index_count_few: int = 10
+    index_count_many: int = 10_000
+    start_count: int = 5
+    idle_s: float = 10.0
+
+    def as_settings(self) -> dict[str, Any]:
+        """Returns all of it, for the report."""
+        return dataclasses.asdict(self)
+
+
+FULL = Scale(name="full")
+SMOKE = Scale(
+    name="smoke",
+    put_dimensions=(384,),
+    small_put_count=10,
+    large_put_count=2,
+    query_row_counts=(1_000,),
+    query_count=10,
+    exact_row_count=2_000,
+    exact_query_count=5,
+    index_count_many=30,
+    start_count=1,
+    idle_s=1.0,
+)
