@@ -94,12 +94,13 @@ def _vector_faults(batch: PutBatch, config: IndexConfig) -> list[_Fault]:
     vectors = batch.vectors
     assert vectors is not None  # all lengths are equal
     faults: list[_Fault] = []
-    not_finite = _first(~np.isfinite(vectors).all(axis=1))
+    not_finite = _first(np.logical_not(np.isfinite(vectors).all(axis=1)))
     if not_finite is not None:
         faults.append((not_finite, 3, "", NOT_FINITE))
-    zero = _first(~vectors.any(axis=1)) if config.metric is Metric.COSINE else None
-    if zero is not None:
-        faults.append((zero, 4, "", ZERO_NORM))
+    if config.metric is Metric.COSINE:
+        zero = _first(np.logical_not(vectors.any(axis=1)))
+        if zero is not None:
+            faults.append((zero, 4, "", ZERO_NORM))
     return faults
 
 

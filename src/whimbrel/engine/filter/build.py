@@ -104,6 +104,7 @@ def _decode_chunk(metadata: Blobs, first: int, limit: int, hidden: frozenset[str
     numbers, strings, booleans = _Gathered(), _Gathered(), _Gathered()
 
     def add(number: int, row: int, value: object) -> None:
+        stored: float
         if isinstance(value, str):
             target, stored = strings, texts.setdefault(value, len(texts))
         elif isinstance(value, bool):

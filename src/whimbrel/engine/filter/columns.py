@@ -182,9 +182,21 @@ class Columns:
             return source
         starts = source.read_starts(0, len(self.names) + 1)
         ends = starts[-1].tolist()
-        lists = [source.read_part(part, 0, ends[part]) for part in Part if part != Part.DICTIONARY]
-        dictionary = source.read_dictionary(0, ends[Part.DICTIONARY])
-        return ColumnArrays(self.names, starts, *lists, dictionary=dictionary)
+
+        def whole(part: Part) -> NDArray[Any]:
+            return source.read_part(part, 0, ends[part])
+
+        return ColumnArrays(
+            names=self.names,
+            starts=starts,
+            number_rows=whole(Part.NUMBER_ROWS),
+            number_values=whole(Part.NUMBER_VALUES),
+            string_rows=whole(Part.STRING_ROWS),
+            string_codes=whole(Part.STRING_CODES),
+            boolean_rows=whole(Part.BOOLEAN_ROWS),
+            boolean_values=whole(Part.BOOLEAN_VALUES),
+            dictionary=source.read_dictionary(0, ends[Part.DICTIONARY]),
+        )
 
 
 def slice_blobs(blobs: Blobs, start: int, limit: int) -> Blobs:

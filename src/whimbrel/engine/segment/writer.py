@@ -116,4 +116,4 @@ def _view(array: NDArray[Any], dtype: str) -> bytes | memoryview:
     """Returns an array's bytes, copied only where its type or layout is another."""
     if array.size == 0:
         return b""
-    return memoryview(np.ascontiguousarray(array, dtype=dtype)).cast("B")
+    return np.ascontiguousarray(array, dtype=dtype).data.cast("B")
