@@ -1,0 +1,113 @@
+"""Open segments: their readers and deletion bitmaps, kept for reuse within bounds.
+
+A segment and a deletion bitmap never change under their names, so what was read once stays right; readers over
+mappings cost address space and the pages that queries touch, not a copy.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from whimbrel.core.errors import CorruptObjectError
+from whimbrel.engine.context import Context
+from whimbrel.engine.manifest import DeletionsEntry, SegmentEntry, decode_deletions
+from whimbrel.engine.model import BoolArray, Int64Array
+from whimbrel.engine.segment.reader import SegmentReader
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSegment:
+    """A segment as one manifest sees it.
+
+    Attributes:
+        entry: how the manifest names it.
+        reader: its content.
+        deleted: bool [n], rows that are not live; None when all are.
+    """
+
+    entry: SegmentEntry
+    reader: SegmentReader
+    deleted: BoolArray | None
+
+    def live_rows(self) -> Int64Array:
+        """Returns int64 [m], the live rows, ascending."""
+        if self.deleted is None:
+            return np.arange(self.entry.row_count, dtype=np.int64)
+        return np.flatnonzero(~self.deleted)
+
+
+class SegmentCache:
+    """Opens segments, and keeps the readers used last."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._readers: OrderedDict[str, SegmentReader] = OrderedDict()
+        self._deletions: OrderedDict[str, BoolArray] = OrderedDict()
+        self._opening: dict[str, asyncio.Future[object]] = {}
+
+    async def open_all(self, entries: Sequence[SegmentEntry]) -> list[OpenSegment]:
+        """Opens the segments of a manifest, in its order; on a remote store at the same time.
+
+        Raises:
+            ObjectNotFoundError: one was collected: the manifest is not the newest any more.
+            CorruptObjectError: one is damaged.
+        """
+        if self._context.store.is_remote and len(entries) > 1:
+            return list(await asyncio.gather(*(self.open(entry) for entry in entries)))
+        return [await self.open(entry) for entry in entries]
+
+    async def open(self, entry: SegmentEntry) -> OpenSegment:
+        """Opens one segment with its deletion bitmap."""
+        reader = self._readers.get(entry.key)
+        if reader is None:
+            reader = await self._once(entry.key, lambda: self._read_segment(entry))
+            self._keep(self._readers, entry.key, reader)
+        else:
+            self._readers.move_to_end(entry.key)
+        if entry.deletions is None:
+            return OpenSegment(entry, reader, None)
+        named = entry.deletions
+        deleted = self._deletions.get(named.key)
+        if deleted is None:
+            deleted = await self._once(named.key, lambda: self._read_deletions(named, entry.row_count))
+            self._keep(self._deletions, named.key, deleted)
+        else:
+            self._deletions.move_to_end(named.key)
+        return OpenSegment(entry, reader, deleted)
+
+    async def _once(self, key: str, read: Callable[[], Awaitable[T]]) -> T:
+        """Runs one read for all who ask for the same object at the same time."""
+        opening = self._opening.get(key)
+        if opening is None:
+            opening = asyncio.ensure_future(read())
+            self._opening[key] = opening
+            opening.add_done_callback(lambda done: self._read_done(key, done))
+        return await asyncio.shield(opening)  # type: ignore[return-value]
+
+    def _read_done(self, key: str, done: "asyncio.Future[object]") -> None:
+        self._opening.pop(key, None)
+        if not done.cancelled():
+            done.exception()
+
+    async def _read_segment(self, entry: SegmentEntry) -> SegmentReader:
+        view = await self._context.store.view(entry.key)
+        reader = SegmentReader(entry.key, view)
+        if len(view) != entry.object_bytes or reader.row_count != entry.row_count:
+            raise CorruptObjectError(entry.key, 0, "segment is not the one that the manifest names.")
+        return reader
+
+    async def _read_deletions(self, named: DeletionsEntry, row_count: int) -> BoolArray:
+        stored = await self._context.store.get(named.key)
+        return decode_deletions(named, stored.data, row_count)
+
+    def _keep(self, cache: OrderedDict[str, T], key: str, value: T) -> None:
+        cache[key] = value
+        cache.move_to_end(key)
+        while len(cache) > self._context.options.segment_reader_count_max:
+            cache.popitem(last=False)
