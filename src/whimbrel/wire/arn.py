@@ -1,0 +1,54 @@
+"""ARNs of vector buckets and indexes: reading a client's, writing ours.
+
+A server holds one namespace. An ARN of any partition and region is read as ours, because a request may be
+signed for any region; one of another account names nothing here, and is answered like any other name that is
+not there.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+_ARN = re.compile(
+    r"arn:aws[-a-z0-9]*:s3vectors:[a-z0-9-]+:([0-9]{12}):bucket/([^/]+)(?:/index/([^/]+))?",
+    re.ASCII,
+)
+_PARTITIONS: Final = (
+    ("cn-", "aws-cn"),
+    ("us-gov-", "aws-us-gov"),
+    ("us-iso-", "aws-iso"),
+    ("us-isob-", "aws-iso-b"),
+    ("eusc-", "aws-eusc"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Arn:
+    """What an ARN names; `index_name` is None for a vector bucket."""
+
+    account_id: str
+    bucket_name: str
+    index_name: str | None
+
+
+def parse_arn(text: str) -> Arn | None:
+    """Reads the ARN of a vector bucket or an index; returns None for anything else."""
+    match = _ARN.fullmatch(text)
+    return None if match is None else Arn(match[1], match[2], match[3])
+
+
+class ArnFormat:
+    """Writes the ARNs of one server's resources."""
+
+    def __init__(self, *, region: str, account_id: str) -> None:
+        self.account_id = account_id
+        partition = next((name for start, name in _PARTITIONS if region.startswith(start)), "aws")
+        self._prefix = f"arn:{partition}:s3vectors:{region}:{account_id}:bucket/"
+
+    def format_bucket(self, bucket_name: str) -> str:
+        """Returns the ARN of a vector bucket."""
+        return self._prefix + bucket_name
+
+    def format_index(self, bucket_name: str, index_name: str) -> str:
+        """Returns the ARN of an index."""
+        return f"{self._prefix}{bucket_name}/index/{index_name}"

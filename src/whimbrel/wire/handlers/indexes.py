@@ -1,0 +1,122 @@
+"""Indexes."""
+
+from typing import Any, Final
+
+from msgspec import UNSET
+
+from whimbrel.core.errors import InvalidRequestError
+from whimbrel.engine.model import IndexConfig, IndexInfo, IndexMode, Metric
+from whimbrel.wire.encryption import check_encryption
+from whimbrel.wire.errors import not_supported
+from whimbrel.wire.naming import check_index_name, resolve_bucket, resolve_index
+from whimbrel.wire.output import (
+    CreateIndexOutput,
+    EmptyOutput,
+    EncryptionConfiguration,
+    GetIndexOutput,
+    Index,
+    IndexSummary,
+    ListIndexesOutput,
+    MetadataConfiguration,
+    or_unset,
+)
+from whimbrel.wire.service import Answer, Call
+from whimbrel.wire.tagging import check_tags
+
+PAGE_SIZE_DEFAULT: Final = 500
+DATA_TYPE: Final = "float32"
+CLASSIC_TEXT: Final = (
+    "indexMode cannot be set to CLASSIC because the vector bucket does not support CLASSIC mode"
+)
+ADD_OR_DELETE_TEXT: Final = "Must specify either add or delete but not both"
+TEXT_SEARCH: Final = "Full-text search (textSearchConfigurations)"
+
+
+async def create_index(call: Call) -> Answer:
+    """Creates an index with its tags."""
+    bucket_name = resolve_bucket(call.input, account_id=call.service.arns.account_id)
+    name = check_index_name(call.input["indexName"])
+    check_encryption(call.input.get("encryptionConfiguration"))
+    tags = call.input.get("tags", {})
+    check_tags(tags)
+    await call.service.engine.create_index(bucket_name, name, _config(call.input), tags=tags)
+    return CreateIndexOutput(call.service.arns.format_index(bucket_name, name))
+
+
+async def get_index(call: Call) -> Answer:
+    """Describes an index."""
+    info = await call.service.engine.get_index(*_resolve(call))
+    return GetIndexOutput(_describe(call, info))
+
+
+async def delete_index(call: Call) -> Answer:
+    """Deletes an index with all its vectors."""
+    await call.service.engine.delete_index(*_resolve(call))
+    return EmptyOutput()
+
+
+async def list_indexes(call: Call) -> Answer:
+    """Lists the indexes of a vector bucket in order of name."""
+    bucket_name = resolve_bucket(call.input, account_id=call.service.arns.account_id)
+    page = await call.service.engine.list_indexes(
+        bucket_name,
+        prefix=call.input.get("prefix", ""),
+        page_size=call.input.get("maxResults", PAGE_SIZE_DEFAULT),
+        page_token=call.input.get("nextToken"),
+        principal=call.principal.access_key_id,
+    )
+    arns = call.service.arns
+    indexes = [
+        IndexSummary(bucket_name, name, arns.format_index(bucket_name, name), created_at_s)
+        for name, created_at_s in page.entries
+    ]
+    return ListIndexesOutput(indexes, or_unset(page.next_token))
+
+
+async def update_index_mode(call: Call) -> Answer:
+    """Accepts ENHANCED, which every index has, and refuses CLASSIC as AWS does in new vector buckets."""
+    await call.service.engine.get_index(*_resolve(call))
+    if call.input["indexMode"] == IndexMode.CLASSIC:
+        raise InvalidRequestError(CLASSIC_TEXT, ("indexMode", CLASSIC_TEXT))
+    return EmptyOutput()
+
+
+async def update_metadata_configuration(call: Call) -> Answer:
+    """Refuses what an existing index is asked to do about full-text search."""
+    names = _resolve(call)
+    if ("add" in call.input) == ("delete" in call.input):
+        raise InvalidRequestError(ADD_OR_DELETE_TEXT, ("add", ADD_OR_DELETE_TEXT))
+    await call.service.engine.get_index(*names)
+    raise not_supported(TEXT_SEARCH, "add" if "add" in call.input else "delete")
+
+
+def _resolve(call: Call) -> tuple[str, str]:
+    return resolve_index(call.input, account_id=call.service.arns.account_id)
+
+
+def _config(request: dict[str, Any]) -> IndexConfig:
+    metadata = request.get("metadataConfiguration", {})
+    if metadata.get("textSearchConfigurations"):
+        raise not_supported(TEXT_SEARCH, "metadataConfiguration.textSearchConfigurations")
+    return IndexConfig(
+        dimension=request["dimension"],
+        metric=Metric(request["distanceMetric"]),
+        # A key named twice is non-filterable once.
+        non_filterable_keys=tuple(dict.fromkeys(metadata.get("nonFilterableMetadataKeys", ()))),
+    )
+
+
+def _describe(call: Call, info: IndexInfo) -> Index:
+    keys = info.config.non_filterable_keys
+    return Index(
+        vector_bucket_name=info.bucket_name,
+        index_name=info.name,
+        index_arn=call.service.arns.format_index(info.bucket_name, info.name),
+        creation_time=info.created_at_s,
+        data_type=DATA_TYPE,
+        dimension=info.config.dimension,
+        distance_metric=info.config.metric.value,
+        encryption_configuration=EncryptionConfiguration(),
+        index_mode=info.mode.value,
+        metadata_configuration=MetadataConfiguration(keys) if keys else UNSET,
+    )

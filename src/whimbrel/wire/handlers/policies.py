@@ -1,0 +1,34 @@
+"""Policies of vector buckets: checked, stored, not enforced yet."""
+
+from typing import Final
+
+from whimbrel.wire.bucket_policy import check_policy
+from whimbrel.wire.naming import resolve_bucket
+from whimbrel.wire.output import EmptyOutput, GetVectorBucketPolicyOutput
+from whimbrel.wire.service import Answer, Call
+
+NOT_ENFORCED_TEXT: Final = "vector bucket policies are stored but not enforced yet: every signed request is allowed. request_id=`%s`"
+
+
+async def put_vector_bucket_policy(call: Call) -> Answer:
+    """Stores a policy as it was given, after checking its JSON and grammar."""
+    name = _resolve(call)
+    check_policy(call.input["policy"])
+    await call.service.engine.put_bucket_policy(name, call.input["policy"])
+    call.service.log.warning(NOT_ENFORCED_TEXT, call.request_id)
+    return EmptyOutput()
+
+
+async def get_vector_bucket_policy(call: Call) -> Answer:
+    """Returns the policy as it was given."""
+    return GetVectorBucketPolicyOutput(await call.service.engine.get_bucket_policy(_resolve(call)))
+
+
+async def delete_vector_bucket_policy(call: Call) -> Answer:
+    """Removes the policy."""
+    await call.service.engine.delete_bucket_policy(_resolve(call))
+    return EmptyOutput()
+
+
+def _resolve(call: Call) -> str:
+    return resolve_bucket(call.input, account_id=call.service.arns.account_id)

@@ -1,0 +1,118 @@
+"""Vectors: put, get, list, delete, query."""
+
+from typing import Any, Final
+
+from whimbrel.core.errors import InvalidRequestError
+from whimbrel.engine.model import Blobs, IndexMode, ListRequest, QueryRequest, VectorPage
+from whimbrel.wire.errors import not_supported
+from whimbrel.wire.naming import resolve_index
+from whimbrel.wire.output import (
+    INLINE_COMPONENTS_MAX,
+    EmptyOutput,
+    component_count,
+    encode_hits,
+    encode_vectors,
+)
+from whimbrel.wire.record import check_key_bytes
+from whimbrel.wire.service import Answer, Call
+
+PAGE_SIZE_DEFAULT: Final = 500
+SEGMENT_PAIR_TEXT: Final = "Must specify both segmentCount and segmentIndex or neither"
+SEGMENT_RANGE_TEXT: Final = "segmentIndex must be less than segmentCount"
+QUERY_INPUT_TEXT: Final = "Must specify queryVector, queryTexts or both"
+
+
+async def put_vectors(call: Call) -> Answer:
+    """Writes records; answers when they are durable."""
+    names = _resolve(call)
+    assert call.batch is not None
+    check_key_bytes(call.batch.keys, path="vectors[{}].key")
+    await call.service.engine.put_vectors(*names, call.batch)
+    return EmptyOutput()
+
+
+async def delete_vectors(call: Call) -> Answer:
+    """Deletes records; answers when that is durable."""
+    names = _resolve(call)
+    await call.service.engine.delete_vectors(*names, _keys(call))
+    return EmptyOutput()
+
+
+async def get_vectors(call: Call) -> Answer:
+    """Returns the records that exist."""
+    names = _resolve(call)
+    page = await call.service.engine.get_vectors(
+        *names,
+        _keys(call),
+        return_vectors=call.input.get("returnData", False),
+        return_metadata=call.input.get("returnMetadata", False),
+    )
+    return await _encode(call, page)
+
+
+async def list_vectors(call: Call) -> Answer:
+    """Returns a page of an index's records."""
+    names = _resolve(call)
+    count, index = _segment(call.input)
+    request = ListRequest(
+        page_size=call.input.get("maxResults", PAGE_SIZE_DEFAULT),
+        page_token=call.input.get("nextToken"),
+        segment_count=count,
+        segment_index=index,
+        return_vectors=call.input.get("returnData", False),
+        return_metadata=call.input.get("returnMetadata", False),
+        principal=call.principal.access_key_id,
+    )
+    page = await call.service.engine.list_vectors(*names, request)
+    return await _encode(call, page)
+
+
+async def query_vectors(call: Call) -> Answer:
+    """Returns a page of the nearest records."""
+    names = _resolve(call)
+    if "queryTexts" in call.input:
+        raise not_supported("Full-text search (queryTexts)", "queryTexts")
+    if "queryVector" not in call.input:
+        raise InvalidRequestError(QUERY_INPUT_TEXT, ("queryVector", QUERY_INPUT_TEXT))
+    with_distance = call.input.get("returnDistance", False)
+    mode = call.input.get("queryMode")
+    request = QueryRequest(
+        vector=call.input["queryVector"]["float32"],
+        top_k=call.input["topK"],
+        filter=call.input.get("filter"),
+        return_metadata=call.input.get("returnMetadata", False),
+        return_distance=with_distance,
+        page_token=call.input.get("nextToken"),
+        principal=call.principal.access_key_id,
+        mode=None if mode is None else IndexMode(mode),
+    )
+    page = await call.service.engine.query(*names, request)
+    return encode_hits(page, with_distance=with_distance)
+
+
+def _resolve(call: Call) -> tuple[str, str]:
+    return resolve_index(call.input, account_id=call.service.arns.account_id)
+
+
+def _keys(call: Call) -> Blobs:
+    keys = Blobs.of(key.encode() for key in call.input["keys"])
+    check_key_bytes(keys, path="keys[{}]")
+    return keys
+
+
+def _segment(request: dict[str, Any]) -> tuple[int, int]:
+    count = request.get("segmentCount")
+    index = request.get("segmentIndex")
+    if count is None and index is None:
+        return 1, 0
+    if count is None or index is None:
+        raise InvalidRequestError(SEGMENT_PAIR_TEXT, ("segmentCount", SEGMENT_PAIR_TEXT))
+    if index >= count:
+        raise InvalidRequestError(SEGMENT_RANGE_TEXT, ("segmentIndex", SEGMENT_RANGE_TEXT))
+    return count, index
+
+
+async def _encode(call: Call, page: VectorPage) -> bytes:
+    if component_count(page) <= INLINE_COMPONENTS_MAX:
+        return encode_vectors(page)
+    return await call.service.compute.run(encode_vectors, page)

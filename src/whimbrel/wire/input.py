@@ -1,0 +1,92 @@
+"""From the bytes of a request to the input its operation declares: parsed, typed, checked by the service model.
+
+Runs on the event loop for small bodies and on a thread for large ones, so nothing here touches shared state.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from whimbrel.core.errors import InvalidRequestError
+from whimbrel.engine.model import PutBatch
+from whimbrel.kernel.scanner import ScanError, parse_strict
+from whimbrel.wire.decoding import decode
+from whimbrel.wire.errors import SerializationError
+from whimbrel.wire.record import decode_put
+from whimbrel.wire.request import RequestHead
+from whimbrel.wire.routes import decode_resource_arn, decode_tag_keys
+from whimbrel.wire.shape import Location, Operation
+from whimbrel.wire.validation import validate
+
+PUT_VECTORS: Final = "PutVectors"
+QUERY_VECTORS: Final = "QueryVectors"
+FILTER_TEXT: Final = "Invalid filter"
+EMPTY_BODY: Final = b"{}"
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedInput:
+    """A request's members by name, and the vectors of PutVectors."""
+
+    members: dict[str, Any]
+    batch: PutBatch | None = None
+
+
+def decode_input(operation: Operation, *, head: RequestHead, body: bytes) -> DecodedInput:
+    """Decodes and checks one request.
+
+    Raises:
+        SerializationError: the body is not JSON, or a member has the wrong JSON type.
+        InvalidRequestError: a constraint of the service model is broken.
+    """
+    try:
+        if operation.name == PUT_VECTORS:
+            members, batch = decode_put(operation.input, body or EMPTY_BODY)
+            return DecodedInput(members, batch)
+        members = decode(operation.input, _collect(operation, head, body))
+    except ScanError as error:
+        raise _explain(operation, error) from None
+    validate(operation.input, members)
+    return DecodedInput(members)
+
+
+def _collect(operation: Operation, head: RequestHead, body: bytes) -> Any:
+    """Gathers the members from body, path and query, each from the place the model names only."""
+    members = operation.input.members
+    elsewhere = {
+        name: member.location
+        for name, member in members.items()
+        if member.location is not Location.BODY
+    }
+    if not elsewhere:
+        return parse_strict(body or EMPTY_BODY)
+    collected: Any = {}
+    if len(elsewhere) < len(members):
+        collected = parse_strict(body or EMPTY_BODY)
+        if not isinstance(collected, dict):
+            return collected
+    for name, location in elsewhere.items():
+        is_in_path = location is Location.URI
+        collected[name] = (
+            decode_resource_arn(head.raw_path) if is_in_path else decode_tag_keys(head.raw_query)
+        )
+    return collected
+
+
+def _explain(operation: Operation, error: ScanError) -> Exception:
+    match error.kind:
+        case "depth" if operation.name == QUERY_VECTORS:
+            return InvalidRequestError(FILTER_TEXT, ("filter", FILTER_TEXT))
+        case "surrogate":
+            return SerializationError()
+        case "encoding":
+            return SerializationError(f"The request body is not UTF-8 at byte {error.offset}")
+        case "duplicate":
+            return SerializationError(f"A member is given twice at '{error.path}'")
+        case "type":
+            return SerializationError(f"A value has the wrong type at '{error.path}'")
+        case "depth":
+            return SerializationError(
+                f"The request body is nested too deeply at byte {error.offset}"
+            )
+        case _:
+            return SerializationError(f"The request body is not valid JSON at byte {error.offset}")

@@ -1,0 +1,132 @@
+"""uvicorn, set up for this application, with the bounds it lacks.
+
+`WireProtocol` adds to uvicorn's HTTP/1.1 protocol what a client could otherwise grow without limit: the size of
+a request's head, and the time a connection may take to send one. What cannot be parsed as HTTP is answered in
+AWS's shape as well.
+"""
+
+import asyncio
+from typing import Any, ClassVar, Final
+
+import msgspec
+import uvicorn
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from whimbrel.wire.app import WireApp
+from whimbrel.wire.options import WireOptions
+
+BAD_HTTP_CODE: Final = "SerializationException"
+BAD_HTTP_TEXT: Final = "The request is not valid HTTP, or its head is too large"
+
+
+class HeadTooLargeError(ValueError):
+    """A request's head exceeds its bound; the parser turns it into a 400."""
+
+
+class WireProtocol(HttpToolsProtocol):
+    """HTTP/1.1 with bounds on the head of a request; `options` is set in a subclass per endpoint."""
+
+    options: ClassVar[WireOptions]
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._head_bytes = 0
+        self._head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Starts the time a first head may take."""
+        super().connection_made(transport)
+        self._arm()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stops the clock."""
+        self._disarm()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        """Starts counting a new head."""
+        self._head_bytes = 0
+        self._arm()
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        """Counts part of the request line."""
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Counts one header."""
+        self._count(len(name) + len(value))
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Stops the clock; the body has bounds of its own."""
+        self._disarm()
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answers what is not HTTP in the shape of every other error."""
+        del msg
+        body = msgspec.json.encode({"message": BAD_HTTP_TEXT})
+        head = (
+            "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n"
+            f"content-length: {len(body)}\r\nx-amzn-errortype: {BAD_HTTP_CODE}\r\n"
+            "connection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
+        self.transport.close()
+
+    def _count(self, byte_count: int) -> None:
+        self._head_bytes += byte_count
+        if self._head_bytes > self.options.header_bytes_max:
+            raise HeadTooLargeError
+
+    def _arm(self) -> None:
+        if self._head_timer is None:
+            self._head_timer = self.loop.call_later(self.options.header_deadline_s, self._give_up)
+
+    def _disarm(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _give_up(self) -> None:
+        self._head_timer = None
+        self.transport.close()
+
+
+def make_server_config(
+    app: WireApp, *, host: str, port: int, options: WireOptions
+) -> uvicorn.Config:
+    """Returns how uvicorn is to serve the application: one process, no logs of its own.
+
+    Args:
+        app: the application.
+        host: address to listen on.
+        port: to listen on; 0 takes a free one.
+        options: the endpoint's limits.
+    """
+    return uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        loop="uvloop",
+        http=type("EndpointProtocol", (WireProtocol,), {"options": options}),
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        backlog=options.backlog,
+        timeout_keep_alive=options.keep_alive_s,
+        timeout_graceful_shutdown=options.shutdown_deadline_s,
+    )

@@ -1,0 +1,47 @@
+"""The wire's limits, with units and reasons. One frozen object, handed to the application."""
+
+from dataclasses import dataclass
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WireOptions:
+    """Settings of one HTTP endpoint.
+
+    Attributes:
+        region: stands in the ARNs we write; requests may be signed for any.
+        account_id: 12 digits; the account of every resource here.
+        body_bytes_max: the largest request body, inclusive; AWS's number.
+        form_bytes_max: the largest form (STS), of which every one in use is far smaller.
+        request_count_max: requests worked on at a time; further ones get 503.
+        body_bytes_in_flight_max: request bodies held in memory at a time, all together; beyond it 503.
+        request_deadline_s: from the request's head to its answer, body included.
+        send_deadline_s: for the client to take the answer.
+        drain_bytes_max: of a refused body, how much is read and dropped so that its sender sees the answer.
+        drain_deadline_s: how long that may take.
+        inline_body_bytes_max: bodies up to this are hashed and parsed on the event loop; larger ones on a
+            thread of the pool.
+        header_bytes_max: request line and headers together.
+        header_deadline_s: for a connection to send them.
+        keep_alive_s: an idle connection is closed after this.
+        shutdown_deadline_s: how long requests that were accepted may take to finish when the server stops.
+        backlog: connections the system queues before we accept them.
+    """
+
+    region: str = "us-east-1"
+    account_id: str = "123456789012"
+    body_bytes_max: int = 20_971_520
+    form_bytes_max: int = 64 * 1024
+    request_count_max: int = 512
+    body_bytes_in_flight_max: int = 512 * MIB
+    request_deadline_s: float = 60.0
+    send_deadline_s: float = 60.0
+    drain_bytes_max: int = 256 * MIB
+    drain_deadline_s: float = 30.0
+    inline_body_bytes_max: int = 64 * 1024
+    header_bytes_max: int = 64 * 1024
+    header_deadline_s: float = 30.0
+    keep_alive_s: int = 60
+    shutdown_deadline_s: int = 60
+    backlog: int = 1024

@@ -1,0 +1,239 @@
+"""What operations answer, as msgspec Structs with the wire's own member names.
+
+1. Metadata goes out as the bytes that came in (`msgspec.Raw`), never decoded and encoded again.
+2. A float32 goes out widened to double, as AWS does, so that a client reads back exactly what is stored.
+3. A member that is not asked for is absent, not null.
+
+A test holds every Struct against the output shapes of the service model.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+import numpy as np
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from whimbrel.engine.model import Float32Array, QueryPage, VectorPage
+
+EMPTY_METADATA: Final = Raw(b"{}")
+# Beyond this many components an answer is encoded off the event loop; about a millisecond's work.
+INLINE_COMPONENTS_MAX: Final = 16_384
+
+_encoder = msgspec.json.Encoder()
+
+
+class Output(Struct, frozen=True, rename="camel", gc=False):
+    """Base of all answers."""
+
+
+class EmptyOutput(Output, frozen=True):
+    """An operation without anything to say."""
+
+
+class EncryptionConfiguration(Output, frozen=True):
+    """How data is encrypted; the default reported by AWS."""
+
+    sse_type: str = "AES256"
+
+
+class CreateVectorBucketOutput(Output, frozen=True):
+    """Answer of CreateVectorBucket."""
+
+    vector_bucket_arn: str
+
+
+class CreateIndexOutput(Output, frozen=True):
+    """Answer of CreateIndex."""
+
+    index_arn: str
+
+
+class VectorBucket(Output, frozen=True):
+    """A vector bucket in full; times are seconds since 1970."""
+
+    vector_bucket_name: str
+    vector_bucket_arn: str
+    creation_time: float
+    encryption_configuration: EncryptionConfiguration
+    default_index_mode: str
+
+
+class GetVectorBucketOutput(Output, frozen=True):
+    """Answer of GetVectorBucket."""
+
+    vector_bucket: VectorBucket
+
+
+class VectorBucketSummary(Output, frozen=True):
+    """A vector bucket in a listing."""
+
+    vector_bucket_name: str
+    vector_bucket_arn: str
+    creation_time: float
+
+
+class ListVectorBucketsOutput(Output, frozen=True):
+    """Answer of ListVectorBuckets."""
+
+    vector_buckets: list[VectorBucketSummary]
+    next_token: str | UnsetType = UNSET
+
+
+class MetadataConfiguration(Output, frozen=True):
+    """What is special about metadata keys of an index."""
+
+    non_filterable_metadata_keys: tuple[str, ...]
+
+
+class Index(Output, frozen=True):
+    """An index in full."""
+
+    vector_bucket_name: str
+    index_name: str
+    index_arn: str
+    creation_time: float
+    data_type: str
+    dimension: int
+    distance_metric: str
+    encryption_configuration: EncryptionConfiguration
+    index_mode: str
+    metadata_configuration: MetadataConfiguration | UnsetType = UNSET
+
+
+class GetIndexOutput(Output, frozen=True):
+    """Answer of GetIndex."""
+
+    index: Index
+
+
+class IndexSummary(Output, frozen=True):
+    """An index in a listing."""
+
+    vector_bucket_name: str
+    index_name: str
+    index_arn: str
+    creation_time: float
+
+
+class ListIndexesOutput(Output, frozen=True):
+    """Answer of ListIndexes."""
+
+    indexes: list[IndexSummary]
+    next_token: str | UnsetType = UNSET
+
+
+class GetVectorBucketPolicyOutput(Output, frozen=True):
+    """Answer of GetVectorBucketPolicy."""
+
+    policy: str
+
+
+class ListTagsForResourceOutput(Output, frozen=True):
+    """Answer of ListTagsForResource."""
+
+    tags: dict[str, str]
+
+
+class VectorData(Output, frozen=True):
+    """The components of one vector."""
+
+    float32: list[float]
+
+
+class OutputVector(Output, frozen=True):
+    """A record in the answers of GetVectors and ListVectors."""
+
+    key: str
+    data: VectorData | UnsetType = UNSET
+    metadata: Raw | UnsetType = UNSET
+
+
+class VectorsOutput(Output, frozen=True):
+    """Answer of GetVectors and ListVectors."""
+
+    vectors: list[OutputVector]
+    next_token: str | UnsetType = UNSET
+
+
+class QueryOutputVector(Output, frozen=True):
+    """A hit of QueryVectors. A distance that is not finite is written as the SDKs read it, a string."""
+
+    key: str
+    distance: float | str | UnsetType = UNSET
+    metadata: Raw | UnsetType = UNSET
+
+
+class QueryVectorsOutput(Output, frozen=True):
+    """Answer of QueryVectors."""
+
+    vectors: list[QueryOutputVector]
+    distance_metric: str
+    next_token: str | UnsetType = UNSET
+
+
+def encode_output(output: Struct) -> bytes:
+    """Returns an answer as JSON."""
+    return _encoder.encode(output)
+
+
+def or_unset(value: str | None) -> str | UnsetType:
+    """Returns the value, or what leaves its member out."""
+    return UNSET if value is None else value
+
+
+def component_count(page: VectorPage) -> int:
+    """Returns how many numbers the answer to a page holds."""
+    return 0 if page.vectors is None else int(page.vectors.size)
+
+
+def encode_vectors(page: VectorPage) -> bytes:
+    """Returns the answer of GetVectors or ListVectors as JSON."""
+    count = len(page.keys)
+    records = zip(
+        page.keys, _data_of(page.vectors, count), _metadata_of(page.metadata, count), strict=True
+    )
+    vectors = [OutputVector(bytes(key).decode(), data, metadata) for key, data, metadata in records]
+    return encode_output(VectorsOutput(vectors, or_unset(page.next_token)))
+
+
+def encode_hits(page: QueryPage, *, with_distance: bool) -> bytes:
+    """Returns the answer of QueryVectors as JSON."""
+    count = len(page.keys)
+    distances: Sequence[float | str | UnsetType] = [UNSET] * count
+    if with_distance:
+        distances = _distances_of(page)
+    hits = zip(page.keys, distances, _metadata_of(page.metadata, count), strict=True)
+    vectors = [
+        QueryOutputVector(bytes(key).decode(), distance, metadata)
+        for key, distance, metadata in hits
+    ]
+    return encode_output(QueryVectorsOutput(vectors, page.metric.value, or_unset(page.next_token)))
+
+
+def _data_of(vectors: Float32Array | None, count: int) -> Sequence[VectorData | UnsetType]:
+    if vectors is None:
+        return [UNSET] * count
+    return [VectorData(row) for row in vectors.astype(np.float64).tolist()]
+
+
+def _metadata_of(metadata: Sequence[bytes] | None, count: int) -> Sequence[Raw | UnsetType]:
+    if metadata is None:
+        return [UNSET] * count
+    return [Raw(item) if item else EMPTY_METADATA for item in metadata]
+
+
+def _distances_of(page: QueryPage) -> list[float | str | UnsetType]:
+    # Rounded here as well, so that no engine can make the wire show more precision than float32 has.
+    with np.errstate(over="ignore"):
+        values = page.distances.astype(np.float32).astype(np.float64)
+    if np.isfinite(values).all():
+        return list(values.tolist())
+    return [value if math.isfinite(value) else _non_finite(value) for value in values.tolist()]
+
+
+def _non_finite(value: float) -> str:
+    if math.isnan(value):
+        return "NaN"
+    return "Infinity" if value > 0 else "-Infinity"

@@ -1,0 +1,145 @@
+"""What handlers work with: the engine they call, and the one request they answer."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from whimbrel.auth import Principal
+from whimbrel.core.compute import Compute
+from whimbrel.engine.model import (
+    Blobs,
+    BucketInfo,
+    IndexConfig,
+    IndexInfo,
+    ListRequest,
+    NamePage,
+    PutBatch,
+    QueryPage,
+    QueryRequest,
+    VectorPage,
+)
+from whimbrel.wire.arn import ArnFormat
+
+Answer = Struct | bytes
+
+
+class Engine(Protocol):
+    """What the wire asks of the engine. Every method raises the classes of `core.errors`."""
+
+    async def create_bucket(self, name: str, *, tags: Mapping[str, str]) -> BucketInfo:
+        """Creates a vector bucket."""
+
+    async def get_bucket(self, name: str) -> BucketInfo:
+        """Describes a vector bucket."""
+
+    async def delete_bucket(self, name: str) -> None:
+        """Deletes an empty vector bucket."""
+
+    async def list_buckets(
+        self, *, prefix: str, page_size: int, page_token: str | None, principal: str
+    ) -> NamePage:
+        """Lists vector buckets in order of name."""
+
+    async def put_bucket_policy(self, name: str, policy: str) -> None:
+        """Sets a vector bucket's policy."""
+
+    async def get_bucket_policy(self, name: str) -> str:
+        """Returns a vector bucket's policy as it was given."""
+
+    async def delete_bucket_policy(self, name: str) -> None:
+        """Removes a vector bucket's policy."""
+
+    async def create_index(
+        self, bucket_name: str, name: str, config: IndexConfig, *, tags: Mapping[str, str]
+    ) -> IndexInfo:
+        """Creates an index."""
+
+    async def get_index(self, bucket_name: str, name: str) -> IndexInfo:
+        """Describes an index."""
+
+    async def delete_index(self, bucket_name: str, name: str) -> None:
+        """Deletes an index with all its vectors."""
+
+    async def list_indexes(
+        self,
+        bucket_name: str,
+        *,
+        prefix: str,
+        page_size: int,
+        page_token: str | None,
+        principal: str,
+    ) -> NamePage:
+        """Lists the indexes of a vector bucket in order of name."""
+
+    async def get_tags(self, bucket_name: str, index_name: str | None) -> Mapping[str, str]:
+        """Returns the tags of a vector bucket or, with an index name, of an index."""
+
+    async def tag(self, bucket_name: str, index_name: str | None, tags: Mapping[str, str]) -> None:
+        """Adds or replaces tags."""
+
+    async def untag(self, bucket_name: str, index_name: str | None, keys: list[str]) -> None:
+        """Removes tags; those that are not there are fine."""
+
+    async def put_vectors(self, bucket_name: str, index_name: str, batch: PutBatch) -> None:
+        """Writes records; returns when they are durable."""
+
+    async def delete_vectors(self, bucket_name: str, index_name: str, keys: Blobs) -> None:
+        """Deletes records; returns when that is durable."""
+
+    async def get_vectors(
+        self,
+        bucket_name: str,
+        index_name: str,
+        keys: Blobs,
+        *,
+        return_vectors: bool,
+        return_metadata: bool,
+    ) -> VectorPage:
+        """Returns the records of these keys that exist."""
+
+    async def list_vectors(
+        self, bucket_name: str, index_name: str, request: ListRequest
+    ) -> VectorPage:
+        """Returns a page of an index's records."""
+
+    async def query(self, bucket_name: str, index_name: str, request: QueryRequest) -> QueryPage:
+        """Returns a page of the nearest records."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """What every request shares.
+
+    Attributes:
+        engine: does the work.
+        arns: writes our ARNs and knows our account.
+        compute: where work over about a millisecond runs.
+        log: the project's logger, for what an operator should know.
+    """
+
+    engine: Engine
+    arns: ArnFormat
+    compute: Compute
+    log: logging.Logger
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request to one operation, authenticated, decoded and checked against the service model.
+
+    Attributes:
+        input: the request's members; for PutVectors without `vectors`.
+        service: what every request shares.
+        principal: who asks.
+        request_id: as the answer's header carries it.
+        batch: the vectors of PutVectors.
+    """
+
+    input: dict[str, Any]
+    service: Service
+    principal: Principal
+    request_id: str
+    batch: PutBatch | None = None

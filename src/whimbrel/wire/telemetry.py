@@ -1,0 +1,116 @@
+"""What the endpoint tells its operator: one log line per request, and counters for Prometheus.
+
+1. Neither ever holds a secret, a vector, a key, metadata or a name a client chose.
+2. Every label's values are ours: operations of the service model, error codes of this project.
+"""
+
+import logging
+import traceback
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+DURATION_BUCKETS_S: Final = (
+    0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 60.0,
+)  # fmt: skip
+METRICS_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
+# Traceback text in the log is cut here, so that a deep recursion cannot flood it.
+TRACEBACK_CHARS_MAX: Final = 16_384
+
+
+@dataclass(slots=True)
+class RequestRecord:
+    """What is noted of one request, filled in as it goes.
+
+    Attributes:
+        request_id: as the answer's header carries it.
+        operation: of the service model, `GetCallerIdentity`, or `Unknown` while no route is known.
+        status: HTTP status answered; 0 when the client went away unanswered.
+        code: error code answered; empty on success.
+        body_bytes: length of the request's body.
+        answer_bytes: length of the answer's body.
+    """
+
+    request_id: str
+    operation: str = "Unknown"
+    status: int = 0
+    code: str = ""
+    body_bytes: int = 0
+    answer_bytes: int = 0
+
+
+class WireMetrics:
+    """Counters of one endpoint, in a registry that other parts of the server may share."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+        self.in_flight = Gauge(
+            "whimbrel_requests_in_flight", "Requests being worked on.", registry=registry
+        )
+        self._requests = Counter(
+            "whimbrel_requests",
+            "Requests answered, by operation, HTTP status and error code.",
+            ["operation", "status", "code"],
+            registry=registry,
+        )
+        self._duration = Histogram(
+            "whimbrel_request_duration_seconds",
+            "Time from a request's head to the end of its answer.",
+            ["operation"],
+            buckets=DURATION_BUCKETS_S,
+            registry=registry,
+        )
+        self._body_bytes = Counter(
+            "whimbrel_request_body_bytes", "Bytes of request bodies read.", registry=registry
+        )
+        self._answer_bytes = Counter(
+            "whimbrel_response_body_bytes", "Bytes of answers sent.", registry=registry
+        )
+
+    def observe(self, record: RequestRecord, duration_s: float) -> None:
+        """Counts one request."""
+        self._requests.labels(record.operation, str(record.status), record.code).inc()
+        self._duration.labels(record.operation).observe(duration_s)
+        self._body_bytes.inc(record.body_bytes)
+        self._answer_bytes.inc(record.answer_bytes)
+
+    def render(self) -> bytes:
+        """Returns every metric of the registry as Prometheus text."""
+        return generate_latest(self._registry)
+
+
+class RequestLog:
+    """Writes one JSON object per request, and one more per failure of ours, to a logger."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
+
+    def write(self, record: RequestRecord, duration_s: float) -> None:
+        """Notes a request that was answered."""
+        if not self._logger.isEnabledFor(logging.INFO):
+            return
+        line = {
+            "event": "request",
+            "request_id": record.request_id,
+            "operation": record.operation,
+            "status": record.status,
+            "code": record.code,
+            "duration_ms": round(duration_s * 1000, 3),
+            "body_bytes": record.body_bytes,
+            "answer_bytes": record.answer_bytes,
+        }
+        self._logger.info("%s", msgspec.json.encode(line).decode())
+
+    def write_failure(self, record: RequestRecord, error: BaseException) -> None:
+        """Notes why a request is answered with a 5xx, with the traceback the client does not get."""
+        lines = "".join(traceback.format_exception(error))
+        line = {
+            "event": "failure",
+            "request_id": record.request_id,
+            "operation": record.operation,
+            "error": type(error).__name__,
+            "traceback": lines[-TRACEBACK_CHARS_MAX:],
+        }
+        self._logger.error("%s", msgspec.json.encode(line).decode())
