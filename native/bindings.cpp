@@ -1,0 +1,174 @@
+// The extension module `whimbrel.kernel._native`: checks types, shapes and layouts, lets go of the
+// interpreter lock, calls. No arithmetic. The Python functions that call this have checked ranges
+// and lengths.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <utility>
+
+#include "dispatch.hpp"
+#include "nearest.hpp"
+#include "scanner.hpp"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace whimbrel {
+namespace {
+
+// One-dimensional and two-dimensional arrays in C order; read-only ones are welcome where T is
+// const.
+template <typename T>
+using Vector = nb::ndarray<T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Matrix = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+template <typename T>
+using NewArray = nb::ndarray<nb::numpy, T, nb::ndim<1>, nb::c_contig>;
+
+const DistanceKernels& kernels_of(const char* isa) {
+  const DistanceKernels* kernels = find_kernels(isa);
+  if (kernels == nullptr) throw std::invalid_argument("kernel variant is not usable here");
+  return *kernels;
+}
+
+Rows rows_of(const Matrix& rows) {
+  return {reinterpret_cast<const unsigned char*>(rows.data()), rows.shape(1)};
+}
+
+template <typename T>
+std::span<T> span_of(const Vector<T>& vector) {
+  return {vector.data(), vector.shape(0)};
+}
+
+void require(bool condition, const char* message) {
+  if (!condition) throw std::invalid_argument(message);
+}
+
+// Hands a vector's memory to NumPy without copying it.
+template <typename T>
+NewArray<T> array_of(std::vector<T>&& values) {
+  auto owner = std::make_unique<std::vector<T>>(std::move(values));
+  T* const data = owner->data();
+  const std::size_t size = owner->size();
+  nb::capsule capsule(owner.get(),
+                      [](void* held) noexcept { delete static_cast<std::vector<T>*>(held); });
+  owner.release();
+  return NewArray<T>(data, {size}, capsule);
+}
+
+nb::tuple isas() {
+  nb::list names;
+  for (const DistanceKernels* kernels : usable_kernels()) names.append(kernels->isa);
+  return nb::tuple(names);
+}
+
+void row_norms_of(const char* isa, const Matrix& rows, const Vector<double>& out) {
+  const DistanceKernels& kernels = kernels_of(isa);
+  require(rows.shape(0) == out.shape(0), "rows and out differ in length");
+  nb::gil_scoped_release unlocked;
+  row_norms(kernels, rows_of(rows), span_of(out));
+}
+
+Search search_of(const char* isa, const Vector<const float>& query, const Matrix& rows,
+                 const Vector<const double>& norms, bool cosine) {
+  require(query.shape(0) == rows.shape(1), "query and rows differ in dimension");
+  require(norms.shape(0) == rows.shape(0), "norms and rows differ in length");
+  return {kernels_of(isa), reinterpret_cast<const unsigned char*>(query.data()), rows_of(rows),
+          span_of(norms), cosine ? Metric::kCosine : Metric::kEuclidean};
+}
+
+void distances_of(const char* isa, const Vector<const float>& query, const Matrix& rows,
+                  const Vector<const double>& norms, const Vector<const std::int64_t>& chosen,
+                  bool cosine, const Vector<double>& out) {
+  const Search search = search_of(isa, query, rows, norms, cosine);
+  require(chosen.shape(0) == out.shape(0), "chosen and out differ in length");
+  nb::gil_scoped_release unlocked;
+  distances(search, span_of(chosen), out.data());
+}
+
+nb::tuple nearest_of(const char* isa, const Vector<const float>& query, const Matrix& rows,
+                     const Vector<const double>& norms, bool cosine, std::size_t k,
+                     std::optional<Vector<const std::uint8_t>> keep) {
+  const Search search = search_of(isa, query, rows, norms, cosine);
+  require(k >= 1 || rows.shape(0) == 0, "k is below 1");
+  require(!keep || keep->shape(0) == rows.shape(0), "keep and rows differ in length");
+  Neighbours found;
+  {
+    nb::gil_scoped_release unlocked;
+    if (k > 0) found = nearest(search, k, keep ? keep->data() : nullptr);
+  }
+  return nb::make_tuple(array_of(std::move(found.rows)), array_of(std::move(found.distances)));
+}
+
+// The bytes of any object with a contiguous buffer, held while this lives.
+class Buffer {
+ public:
+  explicit Buffer(nb::handle object) {
+    if (PyObject_GetBuffer(object.ptr(), &view_, PyBUF_SIMPLE) != 0) throw nb::python_error();
+  }
+  ~Buffer() { PyBuffer_Release(&view_); }
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+
+  std::string_view text() const {
+    return {static_cast<const char*>(view_.buf), static_cast<std::size_t>(view_.len)};
+  }
+
+ private:
+  Py_buffer view_;
+};
+
+nb::object failure_of(const JsonFailure& failure) {
+  constexpr const char* kKinds[] = {"none",      "encoding",  "depth", "syntax",
+                                    "surrogate", "duplicate", "type"};
+  if (failure.kind == JsonError::kNone) return nb::none();
+  return nb::make_tuple(kKinds[static_cast<std::size_t>(failure.kind)], failure.path.c_str(),
+                        failure.offset);
+}
+
+nb::list members_of(const ScannedPut& put) {
+  nb::list members;
+  for (std::size_t i = 0; i < kMemberNames.size(); ++i) {
+    const std::string_view text = put.members[i];
+    if (!text.empty()) {
+      members.append(nb::make_tuple(kMemberNames[i].data(), nb::bytes(text.data(), text.size())));
+    }
+  }
+  return members;
+}
+
+// Returns (failure, members, vector count, keys, key offsets, key lengths, values, value offsets,
+// metadata, metadata offsets, flags); failure is None or (kind, path, offset), and without it comes
+// nothing else.
+nb::tuple scan_put_vectors_of(nb::handle body, std::size_t record_max) {
+  const Buffer buffer(body);
+  ScannedPut put;
+  {
+    nb::gil_scoped_release unlocked;
+    put = scan_put_vectors(buffer.text(), record_max);
+  }
+  if (put.failure.kind != JsonError::kNone) return nb::make_tuple(failure_of(put.failure));
+  return nb::make_tuple(
+      nb::none(), members_of(put), put.vector_count, nb::bytes(put.keys.data(), put.keys.size()),
+      array_of(std::move(put.key_offsets)), array_of(std::move(put.key_lengths_utf16)),
+      array_of(std::move(put.values)), array_of(std::move(put.value_offsets)),
+      nb::bytes(put.metadata.data(), put.metadata.size()),
+      array_of(std::move(put.metadata_offsets)), array_of(std::move(put.flags)));
+}
+
+}  // namespace
+}  // namespace whimbrel
+
+NB_MODULE(_native, module) {
+  using namespace whimbrel;
+  module.def("isas", isas);
+  module.def("row_norms", row_norms_of, "isa"_a, "rows"_a, "out"_a.noconvert());
+  module.def("distances", distances_of, "isa"_a, "query"_a, "rows"_a.noconvert(), "norms"_a,
+             "chosen"_a, "cosine"_a, "out"_a.noconvert());
+  module.def("nearest", nearest_of, "isa"_a, "query"_a, "rows"_a.noconvert(), "norms"_a, "cosine"_a,
+             "k"_a, "keep"_a = nb::none());
+  module.def("scan_put_vectors", scan_put_vectors_of, "body"_a, "record_max"_a);
+}
