@@ -119,7 +119,8 @@ def _is_any(values: NDArray[Any], wanted: NDArray[Any]) -> BoolArray:
     if len(wanted) > SEARCH_COUNT_MIN:
         ordered = np.sort(wanted)
         places = np.searchsorted(ordered, values)
-        return np.equal(ordered[np.minimum(places, len(ordered) - 1)], values)
+        found: BoolArray = np.equal(ordered[np.minimum(places, len(ordered) - 1)], values)
+        return found
     holds: BoolArray = np.equal(values, wanted[0])
     for value in wanted[1:]:
         holds |= np.equal(values, value)

@@ -1,0 +1,143 @@
+"""The vectorised evaluation of filters agrees with the row-by-row oracle, wherever the columns come from."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from whimbrel.engine.filter import Columns, build_columns, evaluate, merge_columns, parse_filter
+from whimbrel.engine.filter.columns import first_disorder
+from whimbrel.engine.model import Blobs, IndexConfig, Metric
+from whimbrel.engine.segment import SegmentReader, SegmentRows, encode_segment
+from whimbrel.testing.oracle_filter import matches
+
+# Few names and values, so that filters find something; among them every value that could be mistaken for another.
+ALL_TEXTS = ["", "a", "ab", "abc", "b", "1", "true", "\N{BIRD}", "a\N{BIRD}", "a\x00"]
+ALL_NUMBERS = [0, -0.0, 1, 1.0, -1, 0.5, 2**53, 2**53 + 1, 10**30, 1e30, 5e-324]
+ALL_SCALARS = [*ALL_TEXTS, *ALL_NUMBERS, True, False]
+NAMES = st.sampled_from(["", "a.b", "a\x00"])
+TEXTS = st.sampled_from(ALL_TEXTS)
+NUMBERS = st.sampled_from(ALL_NUMBERS)
+SCALARS = TEXTS | NUMBERS | st.booleans()
+VALUES = (
+    SCALARS | st.lists(TEXTS, min_size=1, max_size=3) | st.lists(NUMBERS, min_size=1, max_size=3)
+)
+METADATA = st.dictionaries(NAMES, VALUES, max_size=4)
+ROWS = st.lists(METADATA, min_size=1, max_size=12)
+
+OPERATORS = st.one_of(
+    st.tuples(st.sampled_from(["$eq", "$ne"]), SCALARS),
+    st.tuples(st.sampled_from(["$gt", "$gte", "$lt", "$lte"]), NUMBERS),
+    st.tuples(st.sampled_from(["$in", "$nin"]), st.lists(SCALARS, min_size=1, max_size=4)),
+    st.tuples(st.just("$exists"), st.booleans()),
+    st.tuples(st.just("$startsWith"), TEXTS),
+)
+CONDITIONS = SCALARS | st.lists(OPERATORS, min_size=1, max_size=3).map(dict)
+LEAVES = st.tuples(NAMES, CONDITIONS).map(lambda pair: dict([pair]))
+FILTERS = st.recursive(
+    LEAVES,
+    lambda children: st.tuples(
+        st.sampled_from(["$and", "$or"]), st.lists(children, min_size=1, max_size=3)
+    ).map(lambda pair: dict([pair])),
+    max_leaves=6,
+)
+
+
+def encode(rows):
+    return Blobs.of(json.dumps(row).encode() for row in rows)
+
+
+def assert_agrees(columns: Columns, document, rows):
+    found = evaluate(parse_filter(document), columns)
+    assert found.tolist() == [matches(document, row) for row in rows]
+
+
+def conditions():
+    """Every operator with every operand, alone, and every pair of wanted values."""
+    for operand in ALL_SCALARS:
+        yield {"$eq": operand}
+        yield {"$ne": operand}
+        for other in ALL_SCALARS:
+            yield {"$in": [operand, other]}
+            yield {"$nin": [operand, other]}
+    for operator in ("$gt", "$gte", "$lt", "$lte"):
+        for number in ALL_NUMBERS:
+            yield {operator: number}
+    for text in ALL_TEXTS:
+        yield {"$startsWith": text}
+    yield {"$exists": True}
+    yield {"$exists": False}
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_every_operator_on_every_value(dense):
+    arrays = [["a", "abc"], ["b", "\N{BIRD}"], [0, 1], [0.5, 10**30, -1]]
+    by_type = [ALL_TEXTS, ALL_NUMBERS, [True, False, False]]
+    every = [*ALL_SCALARS, *arrays]
+    columns = by_type if dense else [every]
+    for values in columns:
+        rows = [{"s": value} for value in values]
+        if not dense:
+            rows += [{}, {"t": 1}]
+        built = build_columns(encode(rows))
+        for condition in conditions():
+            assert_agrees(built, {"s": condition}, rows)
+
+
+@given(ROWS, st.lists(FILTERS, min_size=1, max_size=8))
+def test_columns_in_memory(rows, documents):
+    columns = build_columns(encode(rows))
+    assert first_disorder(columns) is None
+    for document in documents:
+        assert_agrees(columns, document, rows)
+
+
+@given(ROWS, st.lists(FILTERS, min_size=1, max_size=8))
+def test_columns_read_from_a_segment(rows, documents):
+    keys = Blobs.of(b"%d" % number for number in range(len(rows)))
+    sorted_rows = SegmentRows.sort(keys, np.ones((len(rows), 1), np.float32), encode(rows))
+    config = IndexConfig(dimension=1, metric=Metric.COSINE)
+    encoded = encode_segment("s", bytes(16), sorted_rows, config)
+    reader = SegmentReader("s", memoryview(encoded.data))
+    reader.check()
+    stored = [rows[int(key)] for key in reader.keys]
+    for document in documents:
+        assert_agrees(reader.columns, document, stored)
+
+
+@given(st.lists(ROWS, min_size=1, max_size=3), st.data())
+def test_merged_columns(parts, data):
+    total = sum(len(rows) for rows in parts)
+    places = data.draw(st.permutations(range(total)))
+    dropped = data.draw(st.sets(st.sampled_from(range(total))))
+    kept = [place for place in range(total) if place not in dropped]
+    renumber = {place: number for number, place in enumerate(kept)}
+    merged, sources, start = [{}] * len(kept), [], 0
+    for rows in parts:
+        moved = [renumber.get(place, -1) for place in places[start : start + len(rows)]]
+        for row, place in zip(rows, moved, strict=True):
+            if place >= 0:
+                merged[place] = row
+        sources.append((build_columns(encode(rows)), np.array(moved, dtype=np.int64)))
+        start += len(rows)
+    columns = merge_columns(sources, len(kept))
+    assert first_disorder(columns) is None
+    for document in data.draw(st.lists(FILTERS, min_size=1, max_size=8)):
+        assert_agrees(columns, document, merged)
+
+
+@given(ROWS, NAMES, SCALARS)
+def test_negations_are_exact(rows, name, value):
+    columns = build_columns(encode(rows))
+    equal = evaluate(parse_filter({name: {"$eq": value}}), columns)
+    assert (evaluate(parse_filter({name: {"$ne": value}}), columns) == ~equal).all()
+    assert (evaluate(parse_filter({name: {"$nin": [value]}}), columns) == ~equal).all()
+
+
+@given(ROWS)
+def test_non_filterable_keys_have_no_column(rows):
+    columns = build_columns(encode(rows), ["a.b", ""])
+    left = {name for row in rows for name in row} - {"a.b", ""}
+    assert list(columns.names) == sorted(name.encode() for name in left)
