@@ -19,6 +19,7 @@ from whimbrel.auth import Authenticator, Principal, SignedRequest
 from whimbrel.core.clock import Clock
 from whimbrel.core.compute import Compute
 from whimbrel.core.errors import UnavailableError
+from whimbrel.core.log import request_id
 from whimbrel.core.rand import Random
 from whimbrel.wire import sts
 from whimbrel.wire.arn import ArnFormat
@@ -123,6 +124,7 @@ class WireApp:
             return
         started_s = self._clock.monotonic_s()
         exchange = Exchange(head, receive, send, random=self._random, budget=self._budget)
+        request_id.set(exchange.record.request_id)
         self._enter()
         try:
             await exchange.send_answer(await self._answer(exchange), options=self._options)
@@ -184,10 +186,9 @@ class WireApp:
         check_media_type(exchange.head, body)
         decoded = await self._decode(route, exchange.head, body)
         call = Call(
-            decoded.members,
-            self._service,
-            principal,
-            exchange.record.request_id,
+            input=decoded.members,
+            service=self._service,
+            principal=principal,
             batch=decoded.batch,
         )
         answer = await route.handler(call)

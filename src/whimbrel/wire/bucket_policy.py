@@ -9,7 +9,7 @@ Source of the grammar: "Grammar of the IAM JSON policy language", AWS IAM User G
 from typing import Any, Final
 
 from whimbrel.core.errors import InvalidRequestError
-from whimbrel.kernel.scanner import ScanError, parse_strict
+from whimbrel.kernel.strict_json import ScanError, parse_strict
 
 POLICY_BYTES_MAX: Final = 20 * 1024
 VERSIONS: Final = ("2012-10-17", "2008-10-17")
@@ -33,7 +33,7 @@ def check_policy(text: str) -> None:
     try:
         policy = parse_strict(data)
     except ScanError as error:
-        raise _refuse(f"not valid JSON at byte {error.offset}") from None
+        raise _refuse(f"not valid JSON ({error.kind} at byte {error.offset})") from None
     _check_object(policy, "the policy", allowed=_TOP, required={"Statement"})
     if "Version" in policy and policy["Version"] not in VERSIONS:
         raise _refuse(f"Version must be one of {', '.join(VERSIONS)}")

@@ -89,7 +89,7 @@ def _decode_float(value: Any, path: str) -> float:
     try:
         return float(value)
     except OverflowError:  # an integer beyond the largest double
-        return math.copysign(math.inf, value)
+        return math.inf if value > 0 else -math.inf
 
 
 def _decode_list(shape: ListShape, values: list[Any], path: str) -> Any:

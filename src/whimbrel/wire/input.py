@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from whimbrel.core.errors import InvalidRequestError
 from whimbrel.engine.model import PutBatch
-from whimbrel.kernel.scanner import ScanError, parse_strict
+from whimbrel.kernel.strict_json import ScanError, parse_strict
 from whimbrel.wire.decoding import decode
 from whimbrel.wire.errors import SerializationError
 from whimbrel.wire.record import decode_put
@@ -40,7 +40,7 @@ def decode_input(operation: Operation, *, head: RequestHead, body: bytes) -> Dec
     """
     try:
         if operation.name == PUT_VECTORS:
-            members, batch = decode_put(operation.input, body or EMPTY_BODY)
+            members, batch = decode_put(body or EMPTY_BODY)
             return DecodedInput(members, batch)
         members = decode(operation.input, _collect(operation, head, body))
     except ScanError as error:

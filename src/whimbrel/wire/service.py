@@ -126,7 +126,7 @@ class Service:
     log: logging.Logger
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
     """One request to one operation, authenticated, decoded and checked against the service model.
 
@@ -134,12 +134,10 @@ class Call:
         input: the request's members; for PutVectors without `vectors`.
         service: what every request shares.
         principal: who asks.
-        request_id: as the answer's header carries it.
         batch: the vectors of PutVectors.
     """
 
     input: dict[str, Any]
     service: Service
     principal: Principal
-    request_id: str
     batch: PutBatch | None = None

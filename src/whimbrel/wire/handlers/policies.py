@@ -7,7 +7,9 @@ from whimbrel.wire.naming import resolve_bucket
 from whimbrel.wire.output import EmptyOutput, GetVectorBucketPolicyOutput
 from whimbrel.wire.service import Answer, Call
 
-NOT_ENFORCED_TEXT: Final = "vector bucket policies are stored but not enforced yet: every signed request is allowed. request_id=`%s`"
+NOT_ENFORCED_TEXT: Final = (
+    "vector bucket policies are stored but not enforced yet: every signed request is allowed"
+)
 
 
 async def put_vector_bucket_policy(call: Call) -> Answer:
@@ -15,7 +17,7 @@ async def put_vector_bucket_policy(call: Call) -> Answer:
     name = _resolve(call)
     check_policy(call.input["policy"])
     await call.service.engine.put_bucket_policy(name, call.input["policy"])
-    call.service.log.warning(NOT_ENFORCED_TEXT, call.request_id)
+    call.service.log.warning(NOT_ENFORCED_TEXT)
     return EmptyOutput()
 
 

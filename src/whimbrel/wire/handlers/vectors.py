@@ -26,7 +26,6 @@ async def put_vectors(call: Call) -> Answer:
     """Writes records; answers when they are durable."""
     names = _resolve(call)
     assert call.batch is not None
-    check_key_bytes(call.batch.keys, path="vectors[{}].key")
     await call.service.engine.put_vectors(*names, call.batch)
     return EmptyOutput()
 
@@ -96,7 +95,7 @@ def _resolve(call: Call) -> tuple[str, str]:
 
 def _keys(call: Call) -> Blobs:
     keys = Blobs.of(key.encode() for key in call.input["keys"])
-    check_key_bytes(keys, path="keys[{}]")
+    check_key_bytes(keys)
     return keys
 
 

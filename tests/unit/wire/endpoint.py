@@ -1,0 +1,197 @@
+"""A wire endpoint without sockets or signatures: a recording engine behind the real application."""
+
+import asyncio
+import json
+import logging
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from prometheus_client import CollectorRegistry
+
+from whimbrel.auth import Principal
+from whimbrel.core.clock import SystemClock
+from whimbrel.core.compute import InlineCompute
+from whimbrel.core.rand import SeededRandom
+from whimbrel.engine.model import (
+    BucketInfo,
+    IndexConfig,
+    IndexInfo,
+    Metric,
+    NamePage,
+    QueryPage,
+    VectorPage,
+)
+from whimbrel.wire.app import WireApp
+from whimbrel.wire.options import WireOptions
+
+ACCOUNT = "123456789012"
+BUCKET_ARN = f"arn:aws:s3vectors:us-east-1:{ACCOUNT}:bucket/birds"
+INDEX_ARN = f"{BUCKET_ARN}/index/waders"
+
+
+class RecordingEngine:
+    """Answers every call with something plausible, or raises `error`, and notes how it was called."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+        self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
+        self.bucket = BucketInfo("birds", 1_700_000_000.5, {})
+        self.index = IndexInfo(
+            "birds", "waders", 1_700_000_001.0, IndexConfig(2, Metric.COSINE, ("text",)), {}
+        )
+        self.answers: dict[str, Any] = {
+            "get_bucket": self.bucket,
+            "create_bucket": self.bucket,
+            "get_index": self.index,
+            "create_index": self.index,
+            "list_buckets": NamePage([("birds", 1.0)], "more"),
+            "list_indexes": NamePage([("waders", 2.0)], None),
+            "get_bucket_policy": "{}",
+            "get_tags": {"team": "search"},
+            "get_vectors": VectorPage(
+                [b"a", "é".encode()],
+                np.array([[0.1, 0.25], [1, 2]], np.float32),
+                [b'{"x":  1}', b"{}"],
+            ),
+            "list_vectors": VectorPage([b"a"], None, None, "next"),
+            "query": QueryPage(
+                [b"a", b"b"],
+                np.array([0.1, np.inf]),
+                [b'{"x":  1}', b"{}"],
+                Metric.COSINE,
+                None,
+            ),
+        }
+
+    def __getattr__(self, name: str) -> Any:
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            self.calls.append((name, args, kwargs))
+            await asyncio.sleep(0)
+            if self.error is not None:
+                raise self.error
+            return self.answers.get(name)
+
+        return call
+
+
+class OpenAuthenticator:
+    """Lets everyone in, and notes the service that was asked for."""
+
+    def __init__(self) -> None:
+        self.services: list[str] = []
+        self.error: Exception | None = None
+
+    def authenticate(self, request: Any, *, service: str, payload_sha256: str | None = None) -> Any:
+        self.services.append(service)
+        if self.error is not None:
+            raise self.error
+        return Principal("AKID", ACCOUNT)
+
+
+@dataclass
+class Reply:
+    """An answer as the client sees it."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def code(self) -> str | None:
+        return self.headers.get("x-amzn-errortype")
+
+    @property
+    def message(self) -> str:
+        return self.json["message"]
+
+
+@dataclass
+class Endpoint:
+    """The application and what stands around it."""
+
+    engine: RecordingEngine = field(default_factory=RecordingEngine)
+    options: WireOptions = field(default_factory=WireOptions)
+    authenticator: OpenAuthenticator = field(default_factory=OpenAuthenticator)
+    clock: Any = field(default_factory=SystemClock)
+
+    def __post_init__(self) -> None:
+        self.logger = logging.Logger("test")
+        self.lines: list[str] = []
+        handler = logging.Handler()
+        handler.emit = lambda record: self.lines.append(record.getMessage())
+        self.logger.addHandler(handler)
+        self.app = WireApp(
+            engine=self.engine,
+            authenticator=self.authenticator,
+            options=self.options,
+            clock=self.clock,
+            random=SeededRandom(1),
+            compute=InlineCompute(),
+            registry=CollectorRegistry(),
+            logger=self.logger,
+        )
+
+    def post(self, operation: str, body: Any = None, **kwargs: Any) -> Reply:
+        """Calls an operation with a JSON body, or with bytes as they are."""
+        data = body if isinstance(body, bytes) else json.dumps(body or {}).encode()
+        return self.request("POST", f"/{operation}", data, **kwargs)
+
+    def request(self, method: str, path: str, body: bytes = b"", **kwargs: Any) -> Reply:
+        """Sends one request and returns its answer."""
+        return asyncio.run(self.send(method, path, body, **kwargs))
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        *,
+        headers: dict[str, str] | None = None,
+        chunks: list[bytes] | None = None,
+    ) -> Reply:
+        """Sends one request; with `chunks` its body is chunked."""
+        raw_path, _, query = path.partition("?")
+        fields = {"host": "localhost", "content-type": "application/json"}
+        if chunks is None:
+            fields["content-length"] = str(len(body))
+        else:
+            fields["transfer-encoding"] = "chunked"
+        fields |= headers or {}
+        scope = {
+            "type": "http",
+            "method": method,
+            "path": raw_path,
+            "raw_path": raw_path.encode(),
+            "query_string": query.encode(),
+            "headers": [(k.encode(), v.encode()) for k, v in fields.items()],
+        }
+        parts = [body] if chunks is None else list(chunks)
+        messages = [
+            {"type": "http.request", "body": part, "more_body": i < len(parts) - 1}
+            for i, part in enumerate(parts)
+        ]
+        return await self.exchange(scope, messages)
+
+    async def exchange(self, scope: dict[str, Any], messages: list[dict[str, Any]]) -> Reply:
+        """Runs the application over the messages given; then the client seems to hang up."""
+        sent: list[dict[str, Any]] = []
+        pending = iter(messages)
+
+        async def receive() -> dict[str, Any]:
+            return next(pending, {"type": "http.disconnect"})
+
+        async def send(message: dict[str, Any]) -> None:
+            sent.append(message)
+
+        await self.app(scope, receive, send)
+        if not sent:
+            return Reply(0, {}, b"")
+        start, *rest = sent
+        headers = {name.decode(): value.decode() for name, value in start["headers"]}
+        assert not rest[-1].get("more_body"), "the answer was left unfinished"
+        return Reply(start["status"], headers, b"".join(part["body"] for part in rest))
