@@ -104,6 +104,17 @@ class Blobs:
         np.cumsum([len(part) for part in parts], out=offsets[1:])
         return cls(b"".join(parts), offsets)
 
+    @classmethod
+    def join(cls, groups: Sequence["Blobs"]) -> "Blobs":
+        """Lays groups of byte strings end to end."""
+        starts = np.zeros(len(groups) + 1, dtype=np.int64)
+        np.cumsum([len(group.data) for group in groups], out=starts[1:])
+        offsets = [
+            group.offsets[:-1] + start for group, start in zip(groups, starts[:-1], strict=True)
+        ]
+        data = b"".join(group.data for group in groups)
+        return cls(data, np.concatenate([*offsets, starts[-1:]]))
+
     def __len__(self) -> int:
         """Returns how many strings there are."""
         return len(self.offsets) - 1

@@ -235,20 +235,11 @@ class _Values:
 
 def _rank(parts: list[Blobs]) -> tuple[Int64Array, Blobs]:
     """Sorts strings of several parts; returns the rank of each and the different strings."""
-    joined = _join_blobs(parts)
+    joined = parts[0] if len(parts) == 1 else Blobs.join(parts)
     order, distinct = sort_blobs(joined)
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = np.cumsum(distinct) - 1
     return rank, joined.take(order[distinct])
-
-
-def _join_blobs(parts: list[Blobs]) -> Blobs:
-    if len(parts) == 1:
-        return parts[0]
-    starts = _starts(len(part.data) for part in parts)
-    offsets = [part.offsets[:-1] + start for part, start in zip(parts, starts, strict=False)]
-    data = b"".join(part.data for part in parts)
-    return Blobs(data, np.concatenate([*offsets, np.array([len(data)], dtype=np.int64)]))
 
 
 def _starts(counts: Iterator[int]) -> list[int]:

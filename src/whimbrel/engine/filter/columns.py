@@ -218,6 +218,20 @@ def bisect_blobs(blobs: Blobs, text: bytes) -> int:
     return low
 
 
+def equal_columns(one: Columns, other: Columns) -> bool:
+    """Says whether two columns are the same in every part."""
+    left, right = one.arrays(), other.arrays()
+    lists = [part for part in Part if part != Part.DICTIONARY]
+    return (
+        one.row_count == other.row_count
+        and list(left.names) == list(right.names)
+        and np.array_equal(left.starts, right.starts)
+        and all(np.array_equal(left.part(part), right.part(part)) for part in lists)
+        and left.dictionary.data == right.dictionary.data
+        and np.array_equal(left.dictionary.offsets, right.dictionary.offsets)
+    )
+
+
 def first_disorder(columns: Columns) -> str | None:
     """Checks the invariants of this module; returns what is wrong, None when they hold."""
     from_order = _unordered(columns.names)

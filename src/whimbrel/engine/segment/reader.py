@@ -14,7 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whimbrel.core.errors import CorruptObjectError
-from whimbrel.engine.filter.columns import Columns, Part, UInt32Array, first_disorder
+from whimbrel.engine.filter.build import build_columns
+from whimbrel.engine.filter.columns import (
+    Columns,
+    Part,
+    UInt32Array,
+    equal_columns,
+    first_disorder,
+)
 from whimbrel.engine.keys import KeyIndex, hash_keys
 from whimbrel.engine.model import (
     Blobs,
@@ -250,6 +257,11 @@ class SegmentReader:
         return self._sections.blobs(SectionName.METADATA, offsets, self.row_count)
 
     @property
+    def metadata_offsets(self) -> Int64Array:
+        """Where each JSON object starts and ends, int64 [n + 1]."""
+        return self._sections.offsets(SectionName.METADATA_OFFSETS, self.row_count)
+
+    @property
     def columns(self) -> Columns:
         """The filterable fields; a field is read and verified when it is asked for."""
         names = self._sections.blobs(
@@ -295,10 +307,7 @@ class SegmentReader:
         self._sections.verify_all()
         self._check_keys()
         self._check_vectors()
-        _ = self.metadata
-        detail = first_disorder(self.columns)
-        if detail is not None:
-            raise self._sections.corrupt(detail, at=SectionName.FIELD_STARTS)
+        self._check_columns()
 
     def _check_keys(self) -> None:
         corrupt, keys = self._sections.corrupt, self.keys
@@ -314,6 +323,19 @@ class SegmentReader:
         flat = np.zeros(self.row_count, dtype=np.uint64)
         if KeyIndex(flat, arranged).first_disorder() is not None:
             raise corrupt("order of keys is wrong.", at=SectionName.KEY_ORDER)
+
+    def _check_columns(self) -> None:
+        corrupt = self._sections.corrupt
+        detail = first_disorder(self.columns)
+        if detail is not None:
+            raise corrupt(detail, at=SectionName.FIELD_STARTS)
+        try:
+            expected = build_columns(self.metadata, self.footer.non_filterable_keys)
+        except (msgspec.MsgspecError, AssertionError, TypeError, OverflowError) as error:
+            at = SectionName.METADATA
+            raise corrupt(f"metadata cannot be decoded: {error}.", at=at) from error
+        if not equal_columns(self.columns, expected):
+            raise corrupt("fields do not match the metadata.", at=SectionName.FIELD_STARTS)
 
     def _check_vectors(self) -> None:
         vectors, norms = self.vectors, self.norms

@@ -123,7 +123,7 @@ def merge_rows(parts: Sequence[tuple[RowSource, Int64Array]]) -> MergedRows:
     """
     counts = [len(kept) for _, kept in parts]
     hashes = _concatenate([source.hashes[kept] for source, kept in parts], np.dtype(np.uint64))
-    keys = _concatenate_blobs([source.keys.take(kept) for source, kept in parts])
+    keys = Blobs.join([source.keys.take(kept) for source, kept in parts])
     arranged = order(hashes, keys)
     places = np.empty(len(arranged), dtype=np.int64)
     places[arranged] = np.arange(len(arranged))
@@ -149,13 +149,6 @@ def _new_rows(source: RowSource, kept: Int64Array, target: Int64Array) -> Int64A
 
 def _concatenate(arrays: list[UInt64Array], dtype: np.dtype[np.uint64]) -> UInt64Array:
     return np.concatenate([np.zeros(0, dtype=dtype), *arrays])
-
-
-def _concatenate_blobs(parts: list[Blobs]) -> Blobs:
-    offsets = [np.zeros(1, dtype=np.int64)]
-    for part in parts:
-        offsets.append(part.offsets[1:] + offsets[-1][-1])
-    return Blobs(b"".join(part.data for part in parts), np.concatenate(offsets))
 
 
 def _merge_vectors(

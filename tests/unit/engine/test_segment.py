@@ -1,0 +1,340 @@
+"""Segments: what goes in comes out, without copies; damage is reported and never served."""
+
+import json
+from dataclasses import fields
+
+import msgspec
+import numpy as np
+import pytest
+
+from whimbrel.core.errors import CorruptObjectError
+from whimbrel.engine.filter import evaluate, parse_filter
+from whimbrel.engine.filter.columns import FieldColumn
+from whimbrel.engine.keys import hash_keys
+from whimbrel.engine.model import Blobs, IndexConfig, Metric
+from whimbrel.engine.segment import SegmentReader, SegmentRows, encode_segment
+from whimbrel.engine.segment.format import SectionName
+from whimbrel.storage.frame import ObjectKind, ObjectWriter
+
+KEY = "bucket/b/index/i/segment/s"
+PUT_ID = bytes(range(16))
+CONFIG = IndexConfig(dimension=3, metric=Metric.EUCLIDEAN, non_filterable_keys=("body",))
+RNG_SEED = 20
+
+
+def make_rows(row_count: int) -> SegmentRows:
+    draw = np.random.default_rng(RNG_SEED)
+    keys = Blobs.of(f"key-{number}".encode() for number in range(row_count))
+    metadata = [
+        {"number": number, "genre": "abc"[number % 3], "body": "text"} if number % 5 else {}
+        for number in range(row_count)
+    ]
+    texts = Blobs.of(json.dumps(document).encode() for document in metadata)
+    vectors = draw.standard_normal((row_count, CONFIG.dimension), dtype=np.float32)
+    return SegmentRows.sort(keys, vectors, texts)
+
+
+def encode(rows: SegmentRows) -> bytes:
+    return encode_segment(KEY, PUT_ID, rows, CONFIG).data
+
+
+def open_reader(data: bytes | bytearray) -> SegmentReader:
+    return SegmentReader(KEY, memoryview(data))
+
+
+@pytest.fixture(scope="module")
+def rows() -> SegmentRows:
+    return make_rows(100)
+
+
+@pytest.fixture(scope="module")
+def data(rows) -> bytes:
+    return encode(rows)
+
+
+@pytest.mark.parametrize("row_count", [1, 2, 100])
+def test_what_goes_in_comes_out(row_count):
+    rows = make_rows(row_count)
+    encoded = encode_segment(KEY, PUT_ID, rows, CONFIG)
+    reader = open_reader(encoded.data)
+    reader.check()
+    assert (reader.row_count, reader.dimension, reader.metric) == (row_count, 3, Metric.EUCLIDEAN)
+    assert (encoded.row_count, encoded.footer_start) == (row_count, reader.footer_start)
+    assert (reader.size_bytes, reader.footer) == (len(encoded.data), encoded.footer)
+    assert np.array_equal(reader.hashes, rows.hashes)
+    assert list(reader.keys) == list(rows.keys)
+    assert list(reader.metadata) == list(rows.metadata)
+    assert np.array_equal(reader.vectors, rows.vectors)
+    assert np.array_equal(reader.norms, np.linalg.norm(rows.vectors.astype(np.float64), axis=1))
+    assert [reader.keys[row] for row in reader.key_order.tolist()] == sorted(rows.keys)
+    assert set(reader.columns.names) <= {b"genre", b"number"}
+
+
+def test_sorting_keeps_each_record_together():
+    keys = Blobs.of([b"a", b"b", b"c"])
+    vectors = np.array([[1, 0, 0], [2, 0, 0], [3, 0, 0]], dtype=np.float32)
+    rows = SegmentRows.sort(keys, vectors, Blobs.of([b'{"n":1}', b'{"n":2}', b'{"n":3}']))
+    expected = {b"a": (1.0, b'{"n":1}'), b"b": (2.0, b'{"n":2}'), b"c": (3.0, b'{"n":3}')}
+    found = {
+        key: (norm, text)
+        for key, norm, text in zip(rows.keys, rows.norms, rows.metadata, strict=True)
+    }
+    assert found == expected
+    assert rows.vectors[:, 0].tolist() == rows.norms.tolist()
+    assert rows.hashes.tolist() == sorted(hash_keys(keys).tolist())
+
+
+def test_encoding_the_same_rows_gives_the_same_bytes(rows, data):
+    assert encode(rows) == data
+
+
+def test_vectors_are_a_view_of_the_object(data):
+    reader = open_reader(data)
+    assert np.shares_memory(reader.vectors, np.frombuffer(data, dtype=np.uint8))
+    assert not reader.vectors.flags.writeable
+    start, _ = reader.footer.sections[SectionName.VECTORS]
+    assert start % 64 == 0
+
+
+def test_keys_are_found(rows, data):
+    reader = open_reader(data)
+    asked = Blobs.of([b"key-7", b"key-100", b"key-42", b""])
+    found = reader.find(hash_keys(asked), asked)
+    assert [reader.keys[row] if row >= 0 else None for row in found.tolist()] == [
+        b"key-7",
+        None,
+        b"key-42",
+        None,
+    ]
+
+
+@pytest.mark.parametrize("warm", [False, True])
+def test_a_few_rows_are_taken_without_the_rest(rows, data, warm):
+    reader = open_reader(data)
+    chosen = np.array([99, 0, 50, 0])
+    if warm:
+        assert len(reader.metadata) + len(reader.keys) == 200
+    assert list(reader.take_metadata(chosen)) == [rows.metadata[row] for row in chosen.tolist()]
+    assert list(reader.take_keys(chosen)) == [rows.keys[row] for row in chosen.tolist()]
+    assert np.array_equal(reader.take_vectors(chosen), rows.vectors[chosen])
+
+
+def test_filters_read_the_columns_of_the_segment(data):
+    reader = open_reader(data)
+    matches = evaluate(parse_filter({"genre": {"$in": ["a", "c"]}}), reader.columns)
+    for row in range(reader.row_count):
+        document = json.loads(reader.metadata[row])
+        assert matches[row] == (document.get("genre") in {"a", "c"})
+    assert reader.columns.field(b"body") is None
+
+
+def field_contents(column: FieldColumn) -> list[object]:
+    parts = [getattr(column, field.name) for field in fields(FieldColumn)]
+    return [
+        part.tolist() if isinstance(part, np.ndarray) else list(part)
+        for part in parts[1:]
+        if part is not None
+    ]
+
+
+def touch_everything(reader: SegmentReader) -> list[object]:
+    columns = reader.columns
+    return [
+        reader.hashes.tolist(),
+        list(reader.keys),
+        reader.key_order.tolist(),
+        reader.norms.tolist(),
+        reader.vectors.tolist(),
+        list(reader.metadata),
+        [field_contents(columns.field_at(index)) for index in range(len(columns.names))],
+    ]
+
+
+def test_a_flipped_byte_anywhere_is_reported_or_harmless(data):
+    good = touch_everything(open_reader(data))
+    reported = 0
+    for at in range(0, len(data), 7):
+        damaged = bytearray(data)
+        damaged[at] ^= 0x10
+        try:
+            same = touch_everything(open_reader(damaged)) == good
+        except CorruptObjectError:
+            reported += 1
+        else:
+            assert same  # the byte was padding between sections
+    assert reported > 0.9 * len(data) / 7
+
+
+@pytest.mark.parametrize("length", [0, 10, 63, 64, 500, -1])
+def test_a_truncated_object_is_reported(data, length):
+    with pytest.raises(CorruptObjectError):
+        open_reader(data[:length])
+
+
+def test_an_object_read_under_another_name_is_reported(data):
+    with pytest.raises(CorruptObjectError, match="another name"):
+        SegmentReader("other", memoryview(data))
+
+
+def test_damage_in_one_section_leaves_the_others_readable(data):
+    start, _ = open_reader(data).footer.sections[SectionName.METADATA]
+    damaged = bytearray(data)
+    damaged[start] ^= 1
+    reader = open_reader(damaged)
+    assert len(reader.keys) == 100
+    with pytest.raises(CorruptObjectError) as caught:
+        _ = reader.metadata
+    assert (caught.value.key, caught.value.offset) == (KEY, start)
+    with pytest.raises(CorruptObjectError):
+        reader.check()
+
+
+def rewrite(data: bytes, *, contents: dict[str, bytes] | None = None, **footer_changes) -> bytes:
+    """Builds the same segment with some contents or footer fields replaced, all checksums right."""
+    reader = open_reader(data)
+    writer = ObjectWriter(KEY, ObjectKind.SEGMENT, PUT_ID)
+    places = {}
+    for name, (start, limit) in reader.footer.sections.items():
+        section = writer.add_section((contents or {}).get(name, data[start:limit]))
+        places[name] = (section.start, section.limit)
+    footer = msgspec.to_builtins(reader.footer) | {"sections": places} | footer_changes
+    writer.add_section(msgspec.json.encode(footer))
+    return writer.finish()
+
+
+def test_rewriting_nothing_changes_nothing(data):
+    assert rewrite(data) == data
+
+
+def swapped(data: bytes, name: str, width: int) -> dict[str, bytes]:
+    """Returns the section with its first two elements swapped."""
+    start, limit = open_reader(data).footer.sections[name]
+    content = data[start:limit]
+    return {name: content[width : 2 * width] + content[:width] + content[2 * width :]}
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "detail"),
+    [
+        (SectionName.HASHES, 8, "out of order"),
+        (SectionName.KEY_ORDER, 4, "order of keys is wrong"),
+        (SectionName.NORMS, 8, "norm is wrong"),
+        (SectionName.FIELD_NAMES, 5, "field names are out of order"),
+        (SectionName.NUMBER_ROWS, 4, "out of order"),
+        (SectionName.DICTIONARY, 1, "dictionary is out of order"),
+    ],
+)
+def test_a_writer_that_broke_a_promise_is_found_out_by_check(data, name, width, detail):
+    reader = open_reader(rewrite(data, contents=swapped(data, name, width)))
+    with pytest.raises(CorruptObjectError, match=detail):
+        reader.check()
+
+
+def test_hashes_must_be_those_of_the_keys(data):
+    ascending = np.arange(100, dtype="<u8").tobytes()
+    with pytest.raises(CorruptObjectError, match="not that of its key"):
+        open_reader(rewrite(data, contents={SectionName.HASHES: ascending})).check()
+
+
+def test_key_order_must_be_a_permutation(data):
+    zeros = bytes(400)
+    with pytest.raises(CorruptObjectError, match="no permutation"):
+        open_reader(rewrite(data, contents={SectionName.KEY_ORDER: zeros})).check()
+
+
+def test_columns_must_be_those_of_the_metadata(data):
+    reader = open_reader(data)
+    for name, change in ((SectionName.METADATA, b'"genre"'), (SectionName.METADATA, b"{")):
+        start, limit = reader.footer.sections[name]
+        content = data[start:limit].replace(change, b"x" * len(change), 1)
+        with pytest.raises(CorruptObjectError, match="metadata"):
+            open_reader(rewrite(data, contents={name: content})).check()
+    start, limit = reader.footer.sections[SectionName.NUMBER_VALUES]
+    values = np.frombuffer(data[start:limit], dtype="<f8") + 1
+    with pytest.raises(CorruptObjectError, match="fields do not match the metadata"):
+        open_reader(rewrite(data, contents={SectionName.NUMBER_VALUES: values.tobytes()})).check()
+
+
+def test_vectors_must_be_finite(data):
+    vectors = np.full((100, 3), np.inf, dtype="<f4").tobytes()
+    with pytest.raises(CorruptObjectError, match="not finite"):
+        open_reader(rewrite(data, contents={SectionName.VECTORS: vectors})).check()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "read"),
+    [
+        (SectionName.HASHES, bytes(8), lambda reader: reader.hashes),
+        (SectionName.VECTORS, bytes(12), lambda reader: reader.vectors),
+        (SectionName.KEY_OFFSETS, bytes(16), lambda reader: reader.keys),
+        (SectionName.KEYS, b"x", lambda reader: reader.keys),
+        (SectionName.KEYS, b"x", lambda reader: reader.take_keys(np.array([0]))),
+        (
+            SectionName.METADATA_OFFSETS,
+            np.arange(100, -1, -1).astype("<i8").tobytes(),
+            lambda reader: reader.take_metadata(np.array([0])),
+        ),
+        (SectionName.NUMBER_VALUES, b"", lambda reader: reader.columns.field(b"number")),
+        (
+            SectionName.FIELD_STARTS,
+            np.arange(21, 0, -1).astype("<u4").tobytes(),
+            lambda reader: reader.columns.field(b"number"),
+        ),
+        (
+            SectionName.DICTIONARY_OFFSETS,
+            np.array([3, 2, 1, 0], dtype="<i8").tobytes(),
+            lambda reader: reader.columns.field(b"genre"),
+        ),
+    ],
+)
+def test_sections_that_do_not_fit_together_are_reported(data, name, content, read):
+    reader = open_reader(rewrite(data, contents={name: content}))
+    with pytest.raises(CorruptObjectError) as caught:
+        read(reader)
+    assert caught.value.key == KEY
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"version": 2},
+        {"row_count": 0},
+        {"row_count": 2**32},
+        {"dimension": 0},
+        {"metric": "dot"},
+        {"sections": {}},
+        {"sections": {name: [0, -1] for name in SectionName}},
+    ],
+)
+def test_a_footer_that_makes_no_sense_is_reported(data, changes):
+    with pytest.raises(CorruptObjectError):
+        touch_everything(open_reader(rewrite(data, **changes)))
+
+
+def test_sections_outside_of_the_object_are_reported(data):
+    sections = dict(open_reader(data).footer.sections)
+    start, limit = sections[SectionName.VECTORS]
+    sections[SectionName.VECTORS] = (start + 2**40, limit + 2**40)
+    reader = open_reader(rewrite(data, sections=sections))
+    with pytest.raises(CorruptObjectError):
+        _ = reader.vectors
+
+
+def test_rows_in_wrong_order_are_not_encoded(rows):
+    backwards = SegmentRows(
+        rows.hashes[::-1].copy(),
+        rows.keys.take(np.arange(99, -1, -1)),
+        rows.vectors,
+        rows.norms,
+        rows.metadata,
+    )
+    with pytest.raises(AssertionError):
+        encode(backwards)
+
+
+def test_sections_are_written_in_the_order_of_the_format(data):
+    places = open_reader(data).footer.sections
+    assert list(places) == [str(name) for name in SectionName]
+    starts = [place[0] for place in places.values()]
+    assert starts == sorted(starts)
+    assert starts[0] == 64
