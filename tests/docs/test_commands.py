@@ -17,7 +17,8 @@ REPOSITORY_PATH = re.compile(
 def commands(page: Path) -> list[str]:
     """Returns what a page shows as code: lines of shell blocks, and everything between back quotes."""
     shell = [block.text for block in code_blocks(page) if block.language in {"sh", "bash"}]
-    return [line for text in shell for line in text.splitlines()] + INLINE.findall(prose_of(page))
+    typed = [line.partition(" #")[0] for text in shell for line in text.splitlines()]
+    return typed + INLINE.findall(prose_of(page))
 
 
 def test_make_targets_exist():

@@ -1,14 +1,16 @@
 """Links lead somewhere, and every page can be reached from the start."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from tests.docs.pages import anchor_of, anchors_of, links_of, pages
-from tests.tidy.source_tree import ROOT
+from tests.tidy.source_tree import ROOT, files_like, text_of
 
 STARTS = [Path("README.md"), Path("docs/index.md")]
 # The template is no page of its own; these folders' pages are found beside the code they speak about.
 UNREACHED = {Path("docs/adr/template.md")}
+PAGE = re.compile(r"\bdocs/[\w/-]+\.md\b")
 
 
 def targets(page: Path) -> Iterator[tuple[str, Path, str]]:
@@ -47,3 +49,9 @@ def test_every_page_of_the_docs_can_be_reached():
         waiting += [target.relative_to(ROOT) for _, target, _ in targets(page) if target.exists()]
     missing = {page for page in pages() if page.parts[0] == "docs"} - reached
     assert missing - UNREACHED == set()
+
+
+def test_pages_named_in_code_exist():
+    sources = files_like(".py", ".cpp", ".hpp", ".h", ".txt", ".sh", ".yml", ".toml")
+    named = {(path, page) for path in sources for page in PAGE.findall(text_of(path))}
+    assert {(path, page) for path, page in named if not (ROOT / page).exists()} == set()
