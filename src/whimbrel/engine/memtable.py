@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from whimbrel.engine.filter.columns import Columns
 from whimbrel.engine.keys import hash_keys
 from whimbrel.engine.model import Blobs, BoolArray, Float32Array, Float64Array, Int64Array, UInt64Array
 from whimbrel.engine.wal import Fragment, join_blobs
@@ -70,6 +71,7 @@ class MemtableSnapshot:
         norms: float64 [p], their lengths.
         entry_of_row: int64 [p], the entry of each row.
         runs: sorted runs that together hold every entry.
+        columns: filterable fields of full chunks of rows, by first row; filled by queries, shared by snapshots.
     """
 
     position: int
@@ -83,6 +85,7 @@ class MemtableSnapshot:
     norms: Float64Array
     entry_of_row: Int64Array
     runs: tuple[HashRun, ...]
+    columns: dict[int, Columns]
 
     @property
     def entry_count(self) -> int:
@@ -184,6 +187,7 @@ class Memtable:
         self._norms = _Column("f8")
         self._entry_of_row = _Column("i8")
         self._runs: tuple[HashRun, ...] = ()
+        self._columns: dict[int, Columns] = {}
         self._snapshot: MemtableSnapshot | None = None
 
     @property
@@ -275,6 +279,7 @@ class Memtable:
                 norms=self._norms.values,  # type: ignore[arg-type]
                 entry_of_row=self._entry_of_row.values,  # type: ignore[arg-type]
                 runs=self._runs,
+                columns=self._columns,
             )
         return self._snapshot
 

@@ -1,0 +1,457 @@
+"""The engine's face: every operation on buckets, indexes and vectors. One object a process.
+
+All methods raise errors of `core.errors` only. Names are taken as valid; whoever speaks to clients checks them.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeVar
+
+from whimbrel.core.errors import (
+    CorruptObjectError,
+    IndexNotFoundError,
+    InvalidRequestError,
+    PolicyNotFoundError,
+    StoreError,
+    ThrottledError,
+    UnavailableError,
+)
+from whimbrel.engine.catalog import BucketRecord, BucketState, CatalogGoneError, SetPolicy, SetTags
+from whimbrel.engine.context import Context
+from whimbrel.engine.directory import Directory
+from whimbrel.engine.index import Index
+from whimbrel.engine.lookup import Lookup
+from whimbrel.engine.model import (
+    Blobs,
+    BucketInfo,
+    IndexConfig,
+    IndexInfo,
+    ListRequest,
+    NamePage,
+    PutBatch,
+    QueryPage,
+    QueryRequest,
+    VectorPage,
+)
+from whimbrel.engine.page_token import NamePosition, PageTokens, bind
+from whimbrel.engine.query import QueryPlanner
+from whimbrel.engine.records import check_batch
+from whimbrel.engine.segments import SegmentCache
+from whimbrel.engine.wal import Write
+from whimbrel.engine.write import UNAVAILABLE, Writer
+
+TAG_COUNT_MAX = 50
+NAME_PAGE_SIZE = 500
+T = TypeVar("T")
+
+
+class Engine:
+    """Buckets, indexes and vectors over one object store."""
+
+    def __init__(self, context: Context) -> None:
+        """Prepares an engine; `start` opens the store."""
+        self._context = context
+        self._writer = Writer(context)
+        self.segments = SegmentCache(context)
+        self.directory = Directory(context, self._writer, on_tail=self._note_tail)
+        self._tokens = PageTokens(context)
+        self._planner = QueryPlanner(context, self.segments, self._tokens)
+        self._lookup = Lookup(context, self.segments, self._tokens)
+        self._tails: dict[Index, int] = {}
+        self._tail_bytes = 0
+        self._refresher: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Opens the store, or lays it out when it is new.
+
+        Raises:
+            StoreError: the store cannot be used.
+            CorruptObjectError: the catalog is damaged.
+        """
+        await self.directory.start()
+        await self._tokens.start()
+        self._refresher = asyncio.ensure_future(self._refresh_for_ever())
+
+    async def close(self) -> None:
+        """Settles what was accepted and stops; the store stays open, it is the caller's."""
+        await self._writer.finish()
+        if self._refresher is not None:
+            self._refresher.cancel()
+            await asyncio.gather(self._refresher, return_exceptions=True)
+            self._refresher = None
+
+    # --- memory ------------------------------------------------------------------------------------
+
+    @property
+    def tail_bytes(self) -> int:
+        """About how much memory all tails take."""
+        return self._tail_bytes
+
+    def _note_tail(self, index: Index) -> None:
+        size = index.tail_bytes
+        self._tail_bytes += size - self._tails.pop(index, 0)
+        if size:
+            self._tails[index] = size
+
+    def _admit(self, index: Index, write: Write) -> None:
+        """Refuses a write that memory has no room for.
+
+        Raises:
+            ThrottledError: flushing has to catch up first.
+        """
+        options = self._context.options
+        surplus = self._tail_bytes + write.size_bytes - options.memtable_bytes_max
+        if surplus > 0:
+            surplus -= self.directory.drop_idle_tails(surplus)
+        if surplus > 0 or index.tail_bytes + write.size_bytes > options.tail_bytes_max:
+            raise ThrottledError("too many writes are waiting to be indexed")
+
+    async def _refresh_for_ever(self) -> None:
+        """Moves indexes with a tail on to newer manifests, so that tails shrink as they are flushed.
+
+        Bounded: one request per index with a tail and round, none for the others.
+        """
+        while True:
+            await self._context.clock.sleep(self._context.options.refresh_interval_s)
+            for index in list(self._tails):
+                try:
+                    await self.refresh(index)
+                except (StoreError, IndexNotFoundError, CorruptObjectError):
+                    continue  # whoever uses the index next is told
+
+    async def refresh(self, index: Index) -> None:
+        """Moves one index on to its newest manifest; a tail that outlives it is marked for the indexers again."""
+        generation = index.base.generation
+        await index.refresh()
+        moved = index.base.generation != generation
+        if moved and index.tail_bytes and self._context.rules.mark_after_flush:
+            await index.mark_dirty()
+
+    # --- buckets -----------------------------------------------------------------------------------
+
+    async def create_bucket(self, name: str, *, tags: Mapping[str, str]) -> BucketInfo:
+        """Creates a vector bucket.
+
+        Raises:
+            BucketExistsError: the name is taken.
+            QuotaExceededError: there are too many.
+        """
+        return _bucket_info(await _guard(self.directory.create_bucket(name, tags=tags)))
+
+    async def get_bucket(self, name: str) -> BucketInfo:
+        """Describes a vector bucket.
+
+        Raises:
+            BucketNotFoundError: there is none of this name.
+        """
+        return _bucket_info((await _guard(self.directory.bucket(name))).state)
+
+    async def delete_bucket(self, name: str) -> None:
+        """Deletes an empty vector bucket.
+
+        Raises:
+            BucketNotFoundError: there is none of this name.
+            BucketNotEmptyError: it has an index.
+        """
+        await _guard(self.directory.delete_bucket(name))
+
+    async def list_buckets(
+        self, *, prefix: str, page_size: int | None, page_token: str | None, principal: str
+    ) -> NamePage:
+        """Lists vector buckets in order of name.
+
+        Raises:
+            InvalidRequestError: the page token is not one of this listing.
+        """
+        binding = bind("buckets", principal, prefix)
+        after = self._after(page_token, binding)
+        state = await _guard(self.directory.root.refresh())
+        count = page_size or NAME_PAGE_SIZE
+        names = state.names(prefix, after, count + 1)
+        entries = [(name, state.buckets[name].created_at_s) for name in names[:count]]
+        return self._name_page(entries, len(names) > count, binding)
+
+    # --- indexes -----------------------------------------------------------------------------------
+
+    async def create_index(
+        self, bucket_name: str, name: str, config: IndexConfig, *, tags: Mapping[str, str]
+    ) -> IndexInfo:
+        """Creates an index.
+
+        Raises:
+            BucketNotFoundError: there is no such bucket.
+            IndexExistsError: the name is taken.
+            QuotaExceededError: the bucket has too many.
+        """
+        entry = await _guard(self.directory.create_index(bucket_name, name, config, tags=tags))
+        return IndexInfo(bucket_name, name, entry.created_at_s, entry.config, entry.tags, entry.mode)
+
+    async def get_index(self, bucket_name: str, name: str) -> IndexInfo:
+        """Describes an index.
+
+        Raises:
+            IndexNotFoundError: there is no such index, or no such bucket.
+        """
+        _, entry = await _guard(self.directory.live_index_entry(bucket_name, name))
+        return IndexInfo(bucket_name, name, entry.created_at_s, entry.config, entry.tags, entry.mode)
+
+    async def delete_index(self, bucket_name: str, name: str) -> None:
+        """Deletes an index with everything in it.
+
+        Raises:
+            IndexNotFoundError: there is no such index.
+        """
+        await _guard(self.directory.delete_index(bucket_name, name))
+
+    async def list_indexes(
+        self,
+        bucket_name: str,
+        *,
+        prefix: str,
+        page_size: int | None,
+        page_token: str | None,
+        principal: str,
+    ) -> NamePage:
+        """Lists the indexes of a bucket in order of name.
+
+        Raises:
+            BucketNotFoundError: there is no such bucket.
+            InvalidRequestError: the page token is not one of this listing.
+        """
+        binding = bind("indexes", principal, bucket_name, prefix)
+        after = self._after(page_token, binding)
+        state = (await _guard(self.directory.bucket(bucket_name))).state
+        count = page_size or NAME_PAGE_SIZE
+        names = state.names(prefix, after, count + 1)
+        entries = [(name, state.indexes[name].created_at_s) for name in names[:count]]
+        return self._name_page(entries, len(names) > count, binding)
+
+    def _after(self, page_token: str | None, binding: bytes) -> str | None:
+        if page_token is None:
+            return None
+        return self._tokens.open(page_token, binding, NamePosition).name
+
+    def _name_page(
+        self, entries: list[tuple[str, float]], is_truncated: bool, binding: bytes
+    ) -> NamePage:
+        if not is_truncated:
+            return NamePage(entries, None)
+        position = NamePosition(self._context.clock.now_s(), entries[-1][0])
+        return NamePage(entries, self._tokens.seal(position, binding))
+
+    # --- policies and tags -------------------------------------------------------------------------
+
+    async def put_bucket_policy(self, name: str, policy: str) -> None:
+        """Replaces a bucket's policy.
+
+        Raises:
+            BucketNotFoundError: there is no such bucket.
+        """
+        await self._append(name, SetPolicy(policy))
+
+    async def get_bucket_policy(self, name: str) -> str:
+        """Returns a bucket's policy.
+
+        Raises:
+            BucketNotFoundError: there is no such bucket.
+            PolicyNotFoundError: it has none.
+        """
+        policy = (await _guard(self.directory.bucket(name))).state.policy
+        if policy is None:
+            raise PolicyNotFoundError(name)
+        return policy
+
+    async def delete_bucket_policy(self, name: str) -> None:
+        """Removes a bucket's policy; fine when it has none.
+
+        Raises:
+            BucketNotFoundError: there is no such bucket.
+        """
+        if (await _guard(self.directory.bucket(name))).state.policy is not None:
+            await self._append(name, SetPolicy(None))
+
+    async def get_tags(self, bucket_name: str, index_name: str | None) -> dict[str, str]:
+        """Returns the tags of a bucket or of an index.
+
+        Raises:
+            BucketNotFoundError, IndexNotFoundError: there is no such resource.
+        """
+        if index_name is None:
+            return dict((await _guard(self.directory.bucket(bucket_name))).state.tags)
+        return dict((await self.get_index(bucket_name, index_name)).tags)
+
+    async def tag(
+        self, bucket_name: str, index_name: str | None, tags: Mapping[str, str]
+    ) -> None:
+        """Adds or replaces tags of a bucket or of an index.
+
+        Raises:
+            BucketNotFoundError, IndexNotFoundError: there is no such resource.
+            InvalidRequestError: it would have more than 50.
+        """
+
+        def merge(old: dict[str, str]) -> dict[str, str]:
+            merged = {**old, **tags}
+            if len(merged) > TAG_COUNT_MAX:
+                raise InvalidRequestError("Too many tags specified")
+            return merged
+
+        await self._change_tags(bucket_name, index_name, merge)
+
+    async def untag(self, bucket_name: str, index_name: str | None, keys: list[str]) -> None:
+        """Removes tags of a bucket or of an index; fine when they are not there.
+
+        Raises:
+            BucketNotFoundError, IndexNotFoundError: there is no such resource.
+        """
+        removed = set(keys)
+        await self._change_tags(
+            bucket_name, index_name, lambda old: {k: v for k, v in old.items() if k not in removed}
+        )
+
+    async def _change_tags(
+        self,
+        bucket_name: str,
+        index_name: str | None,
+        change: Callable[[dict[str, str]], dict[str, str]],
+    ) -> None:
+        if index_name is not None:
+            await self.get_index(bucket_name, index_name)
+
+        def decide(state: BucketState) -> SetTags | None:
+            if index_name is None:
+                tags = change(state.tags)
+                return None if tags == state.tags else SetTags(None, tags)
+            entry = state.indexes.get(index_name)
+            if entry is None:
+                raise IndexNotFoundError(index_name)
+            tags = change(entry.tags)
+            return None if tags == entry.tags else SetTags(entry.incarnation, tags)
+
+        await self._append(bucket_name, decide)
+
+    async def _append(
+        self, name: str, change: BucketRecord | Callable[[BucketState], BucketRecord | None]
+    ) -> None:
+        """Appends a record to the catalog of a live bucket."""
+
+        def decide(state: BucketState) -> BucketRecord | None:
+            if state.is_terminal:
+                raise CatalogGoneError(name)
+            return change(state) if callable(change) else change
+
+        for _ in range(3):
+            catalog = await _guard(self.directory.bucket(name))
+            try:
+                await _guard(catalog.append(decide))
+            except CatalogGoneError:
+                continue  # deleted under us; the name may have a new incarnation
+            return
+        raise UnavailableError(UNAVAILABLE)
+
+    # --- vectors -----------------------------------------------------------------------------------
+
+    async def put_vectors(self, bucket_name: str, index_name: str, batch: PutBatch) -> None:
+        """Makes vectors durable; all or none of them.
+
+        Raises:
+            IndexNotFoundError: there is no such index.
+            InvalidRequestError: a record breaks a rule; nothing was written.
+            ThrottledError: too much is waiting to be indexed.
+            UnavailableError: the store failed.
+        """
+
+        async def put(index: Index) -> None:
+            await self._check_batch(batch, index.manifest.config)
+            assert batch.vectors is not None
+            await self._commit(index, Write(batch.keys, batch.vectors, batch.metadata))
+
+        await _guard(self.directory.with_index(bucket_name, index_name, put))
+
+    async def _check_batch(self, batch: PutBatch, config: IndexConfig) -> None:
+        if len(batch.metadata.data) + len(batch.keys) * 1024 < 64 * 1024:
+            check_batch(batch, config)
+        else:
+            await self._context.compute.run(check_batch, batch, config)
+
+    async def _commit(self, index: Index, write: Write) -> None:
+        self._admit(index, write)
+        await self._writer.commit(index, write)
+
+    async def delete_vectors(self, bucket_name: str, index_name: str, keys: Blobs) -> None:
+        """Deletes vectors by key; fine when they are not there.
+
+        Raises:
+            IndexNotFoundError: there is no such index.
+            ThrottledError: too much is waiting to be indexed.
+            UnavailableError: the store failed.
+        """
+        await _guard(
+            self.directory.with_index(
+                bucket_name, index_name, lambda index: self._commit(index, Write(keys))
+            )
+        )
+
+    async def get_vectors(
+        self,
+        bucket_name: str,
+        index_name: str,
+        keys: Blobs,
+        *,
+        return_vectors: bool,
+        return_metadata: bool,
+    ) -> VectorPage:
+        """Returns the vectors with these keys; absent ones are left out.
+
+        Raises:
+            IndexNotFoundError: there is no such index.
+        """
+
+        def get(index: Index) -> Awaitable[VectorPage]:
+            return self._lookup.get(
+                index, keys, return_vectors=return_vectors, return_metadata=return_metadata
+            )
+
+        return await _guard(self.directory.with_index(bucket_name, index_name, get))
+
+    async def list_vectors(
+        self, bucket_name: str, index_name: str, request: ListRequest
+    ) -> VectorPage:
+        """Returns one page of all vectors, in no order a client may rely on.
+
+        Raises:
+            IndexNotFoundError: there is no such index.
+            InvalidRequestError: the page token is not one of this listing.
+        """
+        return await _guard(
+            self.directory.with_index(
+                bucket_name, index_name, lambda index: self._lookup.list(index, request)
+            )
+        )
+
+    async def query(self, bucket_name: str, index_name: str, request: QueryRequest) -> QueryPage:
+        """Returns one page of the nearest vectors.
+
+        Raises:
+            IndexNotFoundError: there is no such index.
+            InvalidRequestError: vector, filter, mode or page token are not valid for this index.
+        """
+        return await _guard(
+            self.directory.with_index(
+                bucket_name, index_name, lambda index: self._planner.query(index, request)
+            )
+        )
+
+
+async def _guard(operation: Awaitable[T]) -> T:
+    """Turns what the store could not do into what the caller should do."""
+    try:
+        return await operation
+    except StoreError as error:
+        durability = getattr(error, "durability", StoreError.durability)
+        raise UnavailableError(UNAVAILABLE, durability=durability) from error
+
+
+def _bucket_info(state: BucketState) -> BucketInfo:
+    return BucketInfo(state.name, state.created_at_s, dict(state.tags), state.default_index_mode)
+

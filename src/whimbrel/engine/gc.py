@@ -1,0 +1,328 @@
+"""Garbage collection: deletes what no manifest can name any more. `docs/adr/0001-protocol.md`, rules 2, 3, 5, 6.
+
+Every collection has two halves with a wait between them. The first deletes manifests that no reader or page token
+can stand on and notes what only they protected; the second, at least `collection_wait_s` later, deletes that.
+
+Invariants:
+1. Manifests are deleted in ascending order and never the newest; ages are differences on the store's own clock.
+2. A log object is deleted only when the oldest manifest still existing, seen so before the wait, includes it.
+3. Before objects that no manifest ever named are deleted, a barrier is published that stops the jobs (or, in a
+   catalog, the creations) that might still name them.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import msgspec
+
+from whimbrel.core.errors import ObjectNotFoundError, StoreUnavailableError
+from whimbrel.engine import paths
+from whimbrel.engine.catalog import (
+    Barrier,
+    BucketState,
+    Catalog,
+    Collected,
+    RootState,
+    decode_catalog_object,
+)
+from whimbrel.engine.context import Context
+from whimbrel.engine.directory import BucketCatalog
+from whimbrel.engine.log import Base
+from whimbrel.engine.manifest import Manifest, ManifestStore
+from whimbrel.engine.paths import IndexSpace, LogSpace
+from whimbrel.storage.base import ObjectMeta, ObjectStore
+from whimbrel.storage.frame import ObjectKind, ObjectWriter
+
+
+@dataclass(frozen=True, slots=True)
+class Collectable:
+    """What the second half of a collection may delete.
+
+    Attributes:
+        keys: objects that only deleted manifests named, and barred orphans.
+        space: whose log is trimmed.
+        log_limit: log objects below this sequence may go.
+        ready_at_s: not before this, on the process's monotonic clock.
+    """
+
+    keys: tuple[str, ...]
+    space: LogSpace
+    log_limit: int
+    ready_at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """One existing manifest."""
+
+    generation: int
+    meta: ObjectMeta
+
+
+async def list_all(store: ObjectStore, prefix: str) -> list[ObjectMeta]:
+    """Returns every object whose name starts with `prefix`, ascending."""
+    objects: list[ObjectMeta] = []
+    while True:
+        start_after = objects[-1].key if objects else ""
+        page = await store.list(prefix, start_after=start_after)
+        objects.extend(page.objects)
+        if not page.is_truncated:
+            return objects
+
+
+async def list_prefixes(store: ObjectStore, prefix: str) -> list[str]:
+    """Returns every common prefix one level below `prefix`, ascending."""
+    prefixes: list[str] = []
+    start_after = ""
+    while True:
+        page = await store.list(prefix, start_after=start_after, delimiter=True)
+        prefixes.extend(page.prefixes)
+        if not page.is_truncated:
+            return prefixes
+        # U+10FFFF sorts after every name below the last prefix reported.
+        last = max([*page.prefixes[-1:], *(item.key for item in page.objects[-1:])])
+        start_after = f"{last}\U0010ffff" if last.endswith("/") else last
+
+
+class Collector:
+    """Collects for one process."""
+
+    def __init__(self, context: Context, name: str) -> None:
+        """Prepares a collector.
+
+        Args:
+            context: the world outside.
+            name: of this process, unique; its heartbeat object is how it reads the store's clock.
+        """
+        self._context = context
+        self._heartbeat = f"{paths.INDEXER_PREFIX}{name}"
+
+    async def store_time_s(self) -> float:
+        """Returns the time on the store's own clock, from an object just written."""
+        writer = ObjectWriter(self._heartbeat, ObjectKind.HEARTBEAT, self._context.new_put_id())
+        meta = await self._context.store.put(self._heartbeat, writer.finish())
+        return meta.modified_at_s
+
+    async def stop(self) -> None:
+        """Removes this process's heartbeat."""
+        await self._context.store.delete(self._heartbeat)
+
+    # --- one index ---------------------------------------------------------------------------------
+
+    async def begin_index(self, space: IndexSpace, *, find_orphans: bool) -> Collectable | None:
+        """Deletes an index's expired manifests.
+
+        Args:
+            space: the index's names.
+            find_orphans: also list all objects for those that no manifest names.
+
+        Returns:
+            What may be deleted after the wait; None when there is nothing.
+        """
+        now_s = await self.store_time_s()
+        expired, kept = self._split(await self._manifests(space), now_s)
+        if not kept:
+            return None
+        manifests = ManifestStore(self._context, space)
+        keys: set[str] = set()
+        for found in expired:
+            keys |= await self._object_keys(manifests, found.generation)
+        orphans = await self._bar_orphans(space, manifests, now_s) if find_orphans else set()
+        if keys and self._context.rules.keep_what_is_named:
+            for found in kept:
+                keys -= await self._object_keys(manifests, found.generation)
+            keys -= (await manifests.load_newest())[1].object_keys
+        for found in expired:
+            await self._context.store.delete(found.meta.key)
+        position = await self._position(manifests, kept)
+        return self._collectable(space, keys | orphans, position)
+
+    async def _object_keys(self, manifests: ManifestStore, generation: int) -> set[str]:
+        try:
+            return (await manifests.load(generation))[1].object_keys
+        except ObjectNotFoundError:
+            return set()  # another collector was here
+
+    async def _position(self, manifests: ManifestStore, kept: list[_Found]) -> int:
+        guard = kept[0] if self._context.rules.log_follows_oldest_manifest else kept[-1]
+        try:
+            return (await manifests.load(guard.generation))[1].position
+        except ObjectNotFoundError:
+            return 0
+
+    async def _bar_orphans(
+        self, space: IndexSpace, manifests: ManifestStore, now_s: float
+    ) -> set[str]:
+        """Finds objects that no manifest names, and publishes the barrier that keeps it so."""
+        found: list[ObjectMeta] = []
+        for prefix in space.content_prefixes:
+            found.extend(await list_all(self._context.store, prefix))
+        old = {m.key for m in found if now_s - m.modified_at_s > self._context.options.orphan_age_s}
+        while old:
+            for item in await self._manifests(space):
+                old -= await self._object_keys(manifests, item.generation)
+            base, manifest = await manifests.load_newest()
+            old -= manifest.object_keys
+            if not old or await self._publish_barrier(manifests, base, manifest, old):
+                break
+        return old
+
+    async def _publish_barrier(
+        self, manifests: ManifestStore, base: Base, manifest: Manifest, orphans: set[str]
+    ) -> bool:
+        barrier = 1 + max(paths.parse_base_generation(key) for key in orphans)
+        if not self._context.rules.bar_late_jobs or manifest.min_base_generation >= barrier:
+            return True
+        following = msgspec.structs.replace(
+            manifest, generation=manifest.generation + 1, min_base_generation=barrier
+        )
+        return await manifests.publish(base, manifest, following, use_reserve=True) is not None
+
+    # --- catalogs ----------------------------------------------------------------------------------
+
+    async def begin_catalog(self, space: LogSpace) -> Collectable | None:
+        """Deletes a catalog's expired snapshots; returns what may be deleted after the wait."""
+        expired, kept = self._split(await self._manifests(space), await self.store_time_s())
+        if not kept:
+            return None
+        for found in expired:
+            await self._context.store.delete(found.meta.key)
+        try:
+            stored = await self._context.store.get(kept[0].meta.key)
+        except ObjectNotFoundError:
+            return None
+        key, generation = kept[0].meta.key, kept[0].generation
+        snapshot = decode_catalog_object(key, ObjectKind.CATALOG_SNAPSHOT, stored.data, generation)
+        return self._collectable(space, (), snapshot.position)
+
+    async def collect_unknown_indexes(self, catalog: BucketCatalog, bucket_incarnation: str) -> int:
+        """Deletes what was uploaded for indexes that were never named, or that appeared after their collection.
+
+        Returns:
+            How many incarnations were removed.
+        """
+        prefix = paths.index_prefix(bucket_incarnation)
+
+        def known(state: BucketState) -> set[str]:
+            return {entry.incarnation for entry in state.indexes.values()} | set(state.deleted)
+
+        return await self._collect_unknown(catalog, prefix, known)
+
+    async def collect_unknown_buckets(self, root: Catalog) -> int:  # type: ignore[type-arg]
+        """Deletes what was uploaded for buckets that were never named, or that appeared after their collection."""
+
+        def known(state: RootState) -> set[str]:
+            return {entry.incarnation for entry in state.buckets.values()} | set(state.deleted)
+
+        return await self._collect_unknown(root, "bucket/", known)
+
+    async def _collect_unknown(
+        self, catalog: Catalog, prefix: str, known: Callable[..., set[str]]  # type: ignore[type-arg]
+    ) -> int:
+        found = {p.rstrip("/").rpartition("/")[2]: p for p in await list_prefixes(self._context.store, prefix)}
+        await catalog.refresh()
+        suspects = set(found) - known(catalog.state)
+        if not suspects:
+            return 0
+        now_s = await self.store_time_s()
+        unknown: list[str] = []
+        for incarnation in sorted(suspects):
+            objects = await list_all(self._context.store, found[incarnation])
+            newest_s = max((item.modified_at_s for item in objects), default=now_s)
+            if now_s - newest_s > self._context.options.orphan_age_s:
+                unknown.append(incarnation)
+        if not unknown:
+            return 0
+        if self._context.rules.bar_late_jobs:
+            await catalog.append(lambda _: Barrier(catalog.position + 1), use_reserve=True)
+        for incarnation in set(unknown) - known(catalog.state):
+            await self.delete_prefix(found[incarnation])
+        return len(unknown)
+
+    # --- deleted indexes and buckets ---------------------------------------------------------------
+
+    async def begin_deleted(self, space: LogSpace) -> Collectable:
+        """Deletes all manifests of a deleted incarnation, in ascending order.
+
+        Requires: its catalog record was seen at least `collection_wait_s` ago.
+        """
+        for found in await self._manifests(space):
+            await self._context.store.delete(found.meta.key)
+        return self._collectable(space, (), 0)
+
+    async def finish_deleted(self, catalog: Catalog, space: LogSpace, incarnation: str) -> None:  # type: ignore[type-arg]
+        """Deletes all that is left of a deleted incarnation and records that in its catalog.
+
+        Requires: `begin_deleted` was at least `collection_wait_s` ago.
+        """
+        await self.delete_prefix(space.prefix)
+
+        def decide(state: RootState | BucketState) -> Collected | None:
+            return Collected(incarnation) if incarnation in state.deleted else None
+
+        await catalog.append(decide, use_reserve=True)
+
+    async def delete_prefix(self, prefix: str) -> None:
+        """Deletes every object below a prefix."""
+        for item in await list_all(self._context.store, prefix):
+            await self._context.store.delete(item.key)
+
+    # --- both halves -------------------------------------------------------------------------------
+
+    async def finish(self, collectable: Collectable) -> int:
+        """Runs the second half.
+
+        Requires: `ready_at_s` has come.
+
+        Returns:
+            How many objects were deleted.
+        """
+        store = self._context.store
+        count = 0
+        for key in collectable.keys:
+            await store.delete(key)
+            count += 1
+        while True:
+            page = await store.list(collectable.space.wal_prefix)
+            for item in page.objects:
+                if paths.parse_sequence(item.key) >= collectable.log_limit:
+                    return count
+                await store.delete(item.key)
+                count += 1
+            if not page.is_truncated:
+                return count
+
+    async def finish_all(self, collectables: Iterable[Collectable]) -> int:
+        """Waits until each is ready, then runs its second half; returns how many objects were deleted."""
+        count = 0
+        clock = self._context.clock
+        for collectable in collectables:
+            wait_s = collectable.ready_at_s - clock.monotonic_s()
+            if wait_s > 0:
+                await clock.sleep(wait_s)
+            try:
+                count += await self.finish(collectable)
+            except StoreUnavailableError:
+                continue  # what is left became orphans; a later sweep finds them
+        return count
+
+    def _collectable(self, space: LogSpace, keys: Iterable[str], position: int) -> Collectable:
+        wait_s = self._context.options.collection_wait_s if self._context.rules.wait_before_collecting else 0
+        ready_at_s = self._context.clock.monotonic_s() + wait_s
+        return Collectable(tuple(sorted(keys)), space, position + 1, ready_at_s)
+
+    async def _manifests(self, space: LogSpace) -> list[_Found]:
+        """Returns the existing manifests, oldest first."""
+        listed = await list_all(self._context.store, space.manifest_prefix)
+        return [_Found(paths.parse_generation(meta.key), meta) for meta in reversed(listed)]
+
+    def _split(self, found: list[_Found], now_s: float) -> tuple[list[_Found], list[_Found]]:
+        """Splits manifests, oldest first, into those whose successor is old enough and those to keep."""
+        grace_s = self._context.options.manifest_grace_s
+        if not self._context.rules.manifests_ascend:
+            keep = [f for f in found if now_s - f.meta.modified_at_s <= grace_s]
+            return [f for f in found if f not in keep], keep or found[-1:]
+        count = 0
+        while count + 1 < len(found) and now_s - found[count + 1].meta.modified_at_s > grace_s:
+            count += 1
+        return found[:count], found[count:]

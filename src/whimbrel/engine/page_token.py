@@ -1,0 +1,125 @@
+"""Page tokens: opaque, unforgeable, bound to who asked what, good on every node of a store.
+
+A token is an AES-256-GCM ciphertext whose associated data are its purpose, the principal and a digest of the request;
+a token used by another principal or with another request does not decrypt. The key is one object of the store,
+created once by whichever node needs it first.
+"""
+
+import base64
+import binascii
+from collections.abc import Callable
+from typing import TypeVar
+
+import msgspec
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from whimbrel.core.errors import InvalidRequestError, ObjectExistsError, ObjectNotFoundError
+from whimbrel.engine.context import Context
+from whimbrel.engine.paths import PAGE_TOKEN_SECRET
+from whimbrel.storage.frame import ObjectKind, ObjectReader, ObjectWriter
+
+KEY_BYTES = 32
+NONCE_BYTES = 12
+TOKEN_CHARACTER_COUNT_MAX = 4096
+INVALID_PAGE_TOKEN = "Invalid page token"  # noqa: S105 - a message
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+class QueryPosition(msgspec.Struct, frozen=True, array_like=True):
+    """Where the next page of a query starts, on which snapshot.
+
+    Attributes:
+        issued_at_s: wall-clock time of the node that issued the token.
+        incarnation: of the index.
+        generation: manifest of the snapshot.
+        position: log position of the snapshot.
+        offset: how many hits came before.
+    """
+
+    issued_at_s: float
+    incarnation: str
+    generation: int
+    position: int
+    offset: int
+
+
+class ListPosition(msgspec.Struct, frozen=True, array_like=True):
+    """After which record (in the order of hash and key) the next page of a listing starts."""
+
+    issued_at_s: float
+    key_hash: int
+    key: bytes
+
+
+class NamePosition(msgspec.Struct, frozen=True, array_like=True):
+    """After which name the next page of buckets or indexes starts."""
+
+    issued_at_s: float
+    name: str
+
+
+class PageTokens:
+    """Seals and opens page tokens with the store's key."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._cipher: AESGCM | None = None
+
+    async def start(self) -> None:
+        """Reads the store's key, or creates it.
+
+        Raises:
+            CorruptObjectError: the key is damaged.
+        """
+        store = self._context.store
+        try:
+            stored = await store.get(PAGE_TOKEN_SECRET)
+        except ObjectNotFoundError:
+            writer = ObjectWriter(PAGE_TOKEN_SECRET, ObjectKind.SECRET, self._context.new_put_id())
+            writer.add_section(self._context.random.token(KEY_BYTES))
+            try:
+                await store.put_if_absent(PAGE_TOKEN_SECRET, writer.finish())
+            except ObjectExistsError:
+                pass  # another node was first
+            stored = await store.get(PAGE_TOKEN_SECRET)
+        reader = ObjectReader(PAGE_TOKEN_SECRET, ObjectKind.SECRET, stored.data)
+        self._cipher = AESGCM(bytes(reader.read_footer()))
+
+    def seal(self, position: msgspec.Struct, binding: bytes) -> str:
+        """Returns the token for a position.
+
+        Args:
+            position: where the next page starts.
+            binding: what the token is bound to: purpose, principal, request.
+        """
+        assert self._cipher is not None
+        nonce = self._context.random.token(NONCE_BYTES)
+        sealed = self._cipher.encrypt(nonce, msgspec.msgpack.encode(position), binding)
+        return base64.urlsafe_b64encode(nonce + sealed).decode()
+
+    def open(self, token: str, binding: bytes, kind: Callable[..., T]) -> T:
+        """Returns the position in a token.
+
+        Raises:
+            InvalidRequestError: it was not issued for this request and principal, or has expired.
+        """
+        assert self._cipher is not None
+        try:
+            if len(token) > TOKEN_CHARACTER_COUNT_MAX:
+                raise ValueError
+            data = base64.b64decode(token.encode("ascii"), altchars=b"-_", validate=True)
+            content = self._cipher.decrypt(data[:NONCE_BYTES], data[NONCE_BYTES:], binding)
+            position: T = msgspec.msgpack.decode(content, type=kind)  # type: ignore[call-overload]
+        except (ValueError, binascii.Error, InvalidTag, msgspec.MsgspecError):
+            raise InvalidRequestError(INVALID_PAGE_TOKEN) from None
+        age_s = self._context.clock.now_s() - position.issued_at_s  # type: ignore[attr-defined]
+        if age_s > self._context.options.page_token_age_max_s:
+            raise InvalidRequestError(INVALID_PAGE_TOKEN)
+        return position
+
+
+def bind(purpose: str, principal: str, *parts: str) -> bytes:
+    """Returns the associated data of tokens: unambiguous, whatever the parts hold."""
+    return msgspec.msgpack.encode([purpose, principal, *parts])
