@@ -1,4 +1,4 @@
-"""What a user can name stands in the docs, as a heading or first in a row: operations, settings, flags, metrics, codes."""
+"""What a user can name stands in the docs, as a heading or first in a row."""
 
 import re
 from collections.abc import Iterator
