@@ -39,10 +39,11 @@ inline float reduce(__m256 sum) {
   return _mm_cvtss_f32(_mm_add_ss(four, _mm_movehdup_ps(four)));
 }
 
-// Estimates for kCount rows at once.
+// Estimates for kCount rows at once. While it works on these, it asks for the same bytes of the
+// rows `next`.
 template <bool kSquaredDifference, int kCount>
-inline void group_f32(const float* query, const unsigned char* const* row, std::size_t dimension,
-                      float* out) {
+inline void group_f32(const float* query, const unsigned char* const* row,
+                      const unsigned char* const* next, std::size_t dimension, float* out) {
   __m256 even[kCount], odd[kCount];
   for (int r = 0; r < kCount; ++r) even[r] = odd[r] = _mm256_setzero_ps();
   std::size_t start = 0;
@@ -50,6 +51,7 @@ inline void group_f32(const float* query, const unsigned char* const* row, std::
     const __m256 query_even = _mm256_loadu_ps(query + start);
     const __m256 query_odd = _mm256_loadu_ps(query + start + kLanes);
     for (int r = 0; r < kCount; ++r) {
+      _mm_prefetch(reinterpret_cast<const char*>(next[r]) + start * sizeof(float), _MM_HINT_T0);
       even[r] = add_term<kSquaredDifference>(even[r], query_even, load(row[r], start));
       odd[r] = add_term<kSquaredDifference>(odd[r], query_odd, load(row[r], start + kLanes));
     }
@@ -78,12 +80,16 @@ void all_f32(const float* query, Rows rows, const std::int64_t* chosen, std::siz
   std::size_t i = 0;
   for (; i + kGroup <= count; i += kGroup) {
     const unsigned char* row[kGroup];
-    for (std::size_t r = 0; r < kGroup; ++r) row[r] = rows.row(chosen[i + r]);
-    group_f32<kSquaredDifference, kGroup>(query, row, rows.dimension, out + i);
+    const unsigned char* next[kGroup];
+    for (std::size_t r = 0; r < kGroup; ++r) {
+      row[r] = rows.row(chosen[i + r]);
+      next[r] = i + kGroup + r < count ? rows.row(chosen[i + kGroup + r]) : row[r];
+    }
+    group_f32<kSquaredDifference, kGroup>(query, row, next, rows.dimension, out + i);
   }
   for (; i < count; ++i) {
     const unsigned char* row = rows.row(chosen[i]);
-    group_f32<kSquaredDifference, 1>(query, &row, rows.dimension, out + i);
+    group_f32<kSquaredDifference, 1>(query, &row, &row, rows.dimension, out + i);
   }
 }
 

@@ -16,6 +16,8 @@ constexpr double kCosineNormMin = 0x1p-60;
 constexpr double kEuclideanNormMin = 0x1p-40;
 constexpr double kUnderflow = 0x1p-110;
 constexpr double kUnit = 0x1p-24;
+// Distances from here on may round to infinity in float32, where all of them tie.
+constexpr double kSquareOverflow = 0x1p254;
 
 constexpr std::size_t kBlockRows = 64;
 
@@ -119,9 +121,15 @@ class Candidates {
     const auto kth = kept_.begin() + static_cast<std::ptrdiff_t>(k_ - 1);
     const auto nearer = [](const Candidate& a, const Candidate& b) { return a.score < b.score; };
     std::nth_element(kept_.begin(), kth, kept_.end(), nearer);
-    limit_ = metric_ == Metric::kCosine ? kth->score + error_
-                                        : kth->score * (1.0 + error_) + 4 * kUnderflow;
+    limit_ = limit_for(kth->score);
     std::erase_if(kept_, [this](const Candidate& candidate) { return candidate.score > limit_; });
+  }
+
+  // The largest estimate a row may have that belongs to the result, given the k-th smallest.
+  double limit_for(double kth_score) const {
+    if (metric_ == Metric::kCosine) return kth_score + error_;
+    const double limit = kth_score * (1.0 + error_) + 4 * kUnderflow;
+    return limit < kSquareOverflow ? limit : std::numeric_limits<double>::infinity();
   }
 
   std::size_t k_;

@@ -29,9 +29,11 @@ NORM_MAX = 2.0**60
 COSINE_NORM_MIN = 2.0**-60
 EUCLIDEAN_NORM_MIN = 2.0**-40
 UNDERFLOW = 2.0**-110
-UNIT = (
-    2.0**-24
-)  # half the spacing of float32 numbers at 1: the largest relative error of one rounding
+# Distances from the root of this on may round to infinity in float32, where all of them tie.
+SQUARE_OVERFLOW = 2.0**254
+# Half the spacing of float32 numbers at 1: the largest relative error of one rounding.
+UNIT = 2.0**-24
+# half the spacing of float32 numbers at 1: the largest relative error of one rounding
 
 
 def row_norms(rows: Float32Array) -> Float64Array:
@@ -142,7 +144,8 @@ class _Scan:
         error = 1.01 * (2 * (int(self.rows.shape[1]) + 16) + 4) * UNIT
         if self.metric == "cosine":
             return score + error
-        return score * (1.0 + error) + 4 * UNDERFLOW
+        limit = score * (1.0 + error) + 4 * UNDERFLOW
+        return limit if limit < SQUARE_OVERFLOW else math.inf
 
 
 def _cosine(
