@@ -21,6 +21,10 @@ BAD_HTTP_CODE: Final = "SerializationException"
 BAD_HTTP_TEXT: Final = "The request is not valid HTTP, or its head is too large"
 
 
+# What a header costs us besides its text, so that many small ones count for what they are.
+HEADER_OVERHEAD_BYTES: Final = 32
+
+
 class HeadTooLargeError(ValueError):
     """A request's head exceeds its bound; the parser turns it into a 400."""
 
@@ -64,7 +68,7 @@ class WireProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Counts one header."""
-        self._count(len(name) + len(value))
+        self._count(len(name) + len(value) + HEADER_OVERHEAD_BYTES)
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:

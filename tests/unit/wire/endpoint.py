@@ -120,11 +120,13 @@ class Endpoint:
     clock: Any = field(default_factory=SystemClock)
 
     def __post_init__(self) -> None:
-        self.logger = logging.Logger("test")
+        self.logger = logging.getLogger(f"test.{id(self)}")
+        self.logger.setLevel(logging.INFO)
+        self.logger.propagate = False
         self.lines: list[str] = []
         handler = logging.Handler()
         handler.emit = lambda record: self.lines.append(record.getMessage())
-        self.logger.addHandler(handler)
+        self.logger.handlers[:] = [handler]
         self.app = WireApp(
             engine=self.engine,
             authenticator=self.authenticator,

@@ -432,26 +432,34 @@ def put_one(**members):
         (
             INDEX | {"vectors": []},
             "/vectors",
-            "Value with length 0 at '/vectors' failed to satisfy constraint: "
-            "Member must have length between 1 and 500, inclusive",
+            (
+                "Value with length 0 at '/vectors' failed to satisfy constraint: "
+                "Member must have length between 1 and 500, inclusive"
+            ),
         ),
         (
             INDEX | {"vectors": [{"key": str(i), "data": {"float32": [1]}} for i in range(501)]},
             "/vectors",
-            "Value with length 501 at '/vectors' failed to satisfy constraint: "
-            "Member must have length between 1 and 500, inclusive",
+            (
+                "Value with length 501 at '/vectors' failed to satisfy constraint: "
+                "Member must have length between 1 and 500, inclusive"
+            ),
         ),
         (
             put_one(key=""),
             "/vectors/0/key",
-            "Value with length 0 at '/vectors/0/key' failed to satisfy constraint: "
-            "Member must have length between 1 and 1024, inclusive",
+            (
+                "Value with length 0 at '/vectors/0/key' failed to satisfy constraint: "
+                "Member must have length between 1 and 1024, inclusive"
+            ),
         ),
         (
             put_one(key="a" * 1025),
             "/vectors/0/key",
-            "Value with length 1025 at '/vectors/0/key' failed to satisfy constraint: "
-            "Member must have length between 1 and 1024, inclusive",
+            (
+                "Value with length 1025 at '/vectors/0/key' failed to satisfy constraint: "
+                "Member must have length between 1 and 1024, inclusive"
+            ),
         ),
         (
             put_one(key=None),
@@ -466,8 +474,10 @@ def put_one(**members):
         (
             put_one() | {"indexName": "x"},
             "/indexName",
-            "Value with length 1 at '/indexName' failed to satisfy constraint: "
-            "Member must have length between 3 and 63, inclusive",
+            (
+                "Value with length 1 at '/indexName' failed to satisfy constraint: "
+                "Member must have length between 3 and 63, inclusive"
+            ),
         ),
     ],
 )

@@ -41,26 +41,34 @@ def refusal(operation: str, value: Any) -> InvalidRequestError:
         (
             {"vectorBucketName": "ab"},
             "/vectorBucketName",
-            "Value with length 2 at '/vectorBucketName' failed to satisfy constraint: "
-            "Member must have length between 3 and 63, inclusive",
+            (
+                "Value with length 2 at '/vectorBucketName' failed to satisfy constraint: "
+                "Member must have length between 3 and 63, inclusive"
+            ),
         ),
         (
             {"dataType": "int"},
             "/dataType",
-            "Value at '/dataType' failed to satisfy constraint: "
-            "Member must satisfy enum value set: [float32]",
+            (
+                "Value at '/dataType' failed to satisfy constraint: "
+                "Member must satisfy enum value set: [float32]"
+            ),
         ),
         (
             {"distanceMetric": "what"},
             "/distanceMetric",
-            "Value at '/distanceMetric' failed to satisfy constraint: "
-            "Member must satisfy enum value set: [euclidean, cosine]",
+            (
+                "Value at '/distanceMetric' failed to satisfy constraint: "
+                "Member must satisfy enum value set: [euclidean, cosine]"
+            ),
         ),
         (
             {"dimension": 99999},
             "/dimension",
-            "Value at '/dimension' failed to satisfy constraint: "
-            "Member must be between 1 and 4096, inclusive",
+            (
+                "Value at '/dimension' failed to satisfy constraint: "
+                "Member must be between 1 and 4096, inclusive"
+            ),
         ),
         (
             {"dimension": None},
@@ -70,14 +78,18 @@ def refusal(operation: str, value: Any) -> InvalidRequestError:
         (
             {"metadataConfiguration": {"nonFilterableMetadataKeys": ["k"] * 11}},
             "/metadataConfiguration/nonFilterableMetadataKeys",
-            "Value with length 11 at '/metadataConfiguration/nonFilterableMetadataKeys' failed to "
-            "satisfy constraint: Member must have length between 0 and 10, inclusive",
+            (
+                "Value with length 11 at '/metadataConfiguration/nonFilterableMetadataKeys' failed to "
+                "satisfy constraint: Member must have length between 0 and 10, inclusive"
+            ),
         ),
         (
             {"metadataConfiguration": {"nonFilterableMetadataKeys": ["k", ""]}},
             "/metadataConfiguration/nonFilterableMetadataKeys/1",
-            "Value with length 0 at '/metadataConfiguration/nonFilterableMetadataKeys/1' failed to "
-            "satisfy constraint: Member must have length between 1 and 63, inclusive",
+            (
+                "Value with length 0 at '/metadataConfiguration/nonFilterableMetadataKeys/1' failed to "
+                "satisfy constraint: Member must have length between 1 and 63, inclusive"
+            ),
         ),
         (
             {"tags": {"team": "a!"}},
@@ -92,8 +104,10 @@ def refusal(operation: str, value: Any) -> InvalidRequestError:
         (
             {"encryptionConfiguration": {"kmsKeyArn": "alias/mine"}},
             "/encryptionConfiguration/kmsKeyArn",
-            "Value at '/encryptionConfiguration/kmsKeyArn' failed to satisfy constraint: Member must "
-            "satisfy regular expression pattern: ^(arn:aws[-a-z0-9]*:kms:[-a-z0-9]*:[0-9]{12}:key/.+)$",
+            (
+                "Value at '/encryptionConfiguration/kmsKeyArn' failed to satisfy constraint: Member must "
+                "satisfy regular expression pattern: ^(arn:aws[-a-z0-9]*:kms:[-a-z0-9]*:[0-9]{12}:key/.+)$"
+            ),
         ),
     ],
 )

@@ -1,0 +1,71 @@
+"""The wire's application behind real sockets, in a thread of the test's process."""
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Self
+
+import uvicorn
+
+from whimbrel.wire.app import WireApp
+from whimbrel.wire.listener import make_server_config
+from whimbrel.wire.options import WireOptions
+
+
+@contextlib.contextmanager
+def listening(app: WireApp, options: WireOptions) -> Iterator[int]:
+    """Serves an application on a free port of loopback while the block runs; yields the port."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(options.backlog)
+        server = uvicorn.Server(make_server_config(app, host="127.0.0.1", port=0, options=options))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            server.should_exit = True
+            thread.join(timeout=20)
+            assert not thread.is_alive(), "the server did not stop"
+
+
+class Connection:
+    """One client connection, spoken in bytes."""
+
+    def __init__(self, port: int) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=20)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.socket.close()
+
+    def send(self, data: bytes) -> None:
+        self.socket.sendall(data)
+
+    def read_head(self) -> tuple[int, dict[str, str]]:
+        """Returns status and headers of the next answer, interim ones included."""
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            byte = self.socket.recv(1)
+            assert byte, f"the connection was closed after {head!r}"
+            head += byte
+        status, *lines = head.decode().rstrip().split("\r\n")
+        pairs = (line.split(": ", 1) for line in lines)
+        return int(status.split()[1]), {name.lower(): value for name, value in pairs}
+
+    def read_answer(self) -> tuple[int, dict[str, str], bytes]:
+        """Returns the next answer whole."""
+        status, headers = self.read_head()
+        body = b""
+        while missing := int(headers.get("content-length", 0)) - len(body):
+            part = self.socket.recv(missing)
+            assert part, "the connection was closed inside an answer"
+            body += part
+        return status, headers, body
+
+    def is_closed(self) -> bool:
+        """Waits for the server to close; a reset raises."""
+        return self.socket.recv(1) == b""

@@ -1,0 +1,158 @@
+"""HTTP itself, byte by byte: bodies that are too large, Expect, pipelines, heads that are not HTTP, shutdown."""
+
+import contextlib
+import json
+import threading
+
+import pytest
+
+from tests.conformance.listening import Connection, listening
+from tests.unit.wire.endpoint import Endpoint, RecordingEngine
+from whimbrel.wire.options import WireOptions
+
+LIMIT = 20_971_520
+HEAD = b"POST /ListVectorBuckets HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+
+
+@pytest.fixture(scope="module")
+def port():
+    options = WireOptions()
+    with listening(Endpoint(options=options).app, options) as port:
+        yield port
+
+
+def sized(size: int) -> bytes:
+    return HEAD + b"content-length: %d\r\n\r\n" % size
+
+
+def test_requests_share_a_connection(port):
+    with Connection(port) as connection:
+        for _ in range(3):
+            connection.send(sized(2) + b"{}")
+            status, headers, body = connection.read_answer()
+            assert status == 200
+            assert json.loads(body)["nextToken"] == "more"
+            assert len(headers["x-amzn-requestid"]) == 36
+            assert "server" not in headers
+
+
+def test_pipelined_requests_are_answered_in_order(port):
+    with Connection(port) as connection:
+        connection.send((sized(2) + b"{}") * 2 + sized(1) + b"{")
+        assert [connection.read_answer()[0] for _ in range(3)] == [200, 200, 400]
+
+
+@pytest.mark.parametrize("surplus", [1, 5 * 2**20])
+def test_a_body_too_large_is_answered_whole_to_a_client_that_sends_it_first(port, surplus):
+    with Connection(port) as connection:
+        connection.send(sized(LIMIT + surplus))
+        block = b"a" * 2**20
+        for _ in range((LIMIT + surplus) // len(block)):
+            connection.send(block)
+        connection.send(b"a" * ((LIMIT + surplus) % len(block)))
+        status, headers, body = connection.read_answer()
+        assert (status, headers["x-amzn-errortype"]) == (400, "ValidationException")
+        assert json.loads(body)["message"] == "Request body exceeds max allowed size"
+        assert headers["connection"] == "close"
+        assert connection.is_closed()
+
+
+def test_a_chunked_body_too_large_is_answered_whole(port):
+    with Connection(port) as connection:
+        connection.send(HEAD + b"transfer-encoding: chunked\r\n\r\n")
+        block = b"100000\r\n" + b"a" * 2**20 + b"\r\n"
+        for _ in range(24):
+            connection.send(block)
+        connection.send(b"0\r\n\r\n")
+        assert connection.read_answer()[0] == 400
+        assert connection.is_closed()
+
+
+def test_a_body_of_exactly_the_limit_is_read(port):
+    with Connection(port) as connection:
+        connection.send(sized(LIMIT) + b'{"x": "')
+        connection.send(b"a" * (LIMIT - 9) + b'"}')
+        assert connection.read_answer()[0] == 200
+
+
+def test_expect_is_honoured_and_a_large_body_is_not_asked_for(port):
+    with Connection(port) as connection:
+        connection.send(sized(2)[:-2] + b"expect: 100-continue\r\n\r\n")
+        assert connection.read_head()[0] == 100
+        connection.send(b"{}")
+        assert connection.read_answer()[0] == 200
+        connection.send(sized(LIMIT + 1)[:-2] + b"expect: 100-continue\r\n\r\n")
+        assert connection.read_answer()[0] == 400
+
+
+def test_an_unknown_route_with_a_body_is_answered_whole(port):
+    with Connection(port) as connection:
+        connection.send(b"PUT /x HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\n")
+        connection.send(b"a" * 1_000_000)
+        status, headers, _ = connection.read_answer()
+        assert (status, headers["x-amzn-errortype"]) == (404, "UnknownOperationException")
+        assert connection.is_closed()
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"nonsense\r\n\r\n",
+        b"POST /ListVectorBuckets HTTP/1.1\r\nhost: a\r\ncontent-length: x\r\n\r\n",
+        b"POST /ListVectorBuckets HTTP/1.1\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\n{}",
+        b"POST / HTTP/1.1\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n{}",
+        b"POST /\xff HTTP/1.1\r\nhost: a\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + b"x: y\r\n" * 20_000 + b"\r\n",
+        b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\n\r\n",
+    ],
+)
+def test_what_is_not_http_is_answered_in_the_same_shape(port, head):
+    with Connection(port) as connection:
+        connection.send(head)
+        status, headers, body = connection.read_answer()
+        assert status == 400
+        assert headers["x-amzn-errortype"] == "SerializationException"
+        assert json.loads(body)["message"]
+
+
+def test_a_head_that_never_ends_is_given_up():
+    options = WireOptions(header_deadline_s=0.05)
+    with listening(Endpoint(options=options).app, options) as port, Connection(port) as connection:
+        connection.send(b"POST / HTTP/1.1\r\n")
+        assert connection.is_closed()
+
+
+def test_a_connection_that_says_nothing_is_given_up():
+    options = WireOptions(header_deadline_s=0.05)
+    with listening(Endpoint(options=options).app, options) as port, Connection(port) as connection:
+        assert connection.is_closed()
+
+
+class WaitingEngine(RecordingEngine):
+    """An engine whose listing waits to be let go from another thread."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.has_started = threading.Event()
+        self.go = threading.Event()
+
+    async def list_buckets(self, **kwargs):
+        import asyncio
+
+        self.has_started.set()
+        await asyncio.to_thread(self.go.wait, 20)
+        return self.answers["list_buckets"]
+
+
+def test_a_stopping_server_finishes_what_it_accepted():
+    engine = WaitingEngine()
+    options = WireOptions()
+    with contextlib.ExitStack() as clients:
+        with listening(Endpoint(engine, options).app, options) as port:
+            connection = clients.enter_context(Connection(port))
+            connection.send(sized(2) + b"{}")
+            assert engine.has_started.wait(20)
+            # Leaving the block asks the server to stop while the request is still being worked on.
+            threading.Timer(0.2, engine.go.set).start()
+        assert connection.read_answer()[0] == 200
+        assert connection.is_closed()
