@@ -37,18 +37,18 @@ KIB = 1024
 
 def measure(report: Report, scale: Scale, folder: Path) -> None:
     """Times queries and list pages with few indexes, then with many."""
-    with whimbrel(folder) as server:
+    with whimbrel(folder, engine_flush_age_s=scale.flush_age_s) as server:
         client = boto(server)
         raw = RawClient(server)
         for number in range(scale.index_count_few):
             create_index(client, _name(number), DIMENSION)
             load(raw, _name(number), rows(ROW_COUNT, DIMENSION, seed=number))
         raw.close()
-        settle(server)
+        settle(server, quiet_s=scale.quiet_s)
         few = _query_and_list(report, scale, client, scale.index_count_few)
         before_bytes = _memory(server)
         _bring_crowd(scale, server)
-        settle(server)
+        settle(server, quiet_s=scale.quiet_s)
         many = _query_and_list(report, scale, client, scale.index_count_many)
         label = f"{scale.index_count_many:,} indexes / {scale.index_count_few}"
         report.check(f"query p50 with {label}", many[0] / few[0], RATIO_LIMIT)

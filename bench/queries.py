@@ -26,53 +26,54 @@ from bench.server import Server, canned, whimbrel
 SECTION = "query"
 DIMENSION = 384
 QUERY_SEED = 8
+FLOOR_SEED = 18
 FLOOR_LIMIT = 1.5
 SETTLE_TIMEOUT_S = 120.0
 
 
 def measure(report: Report, scale: Scale, folder: Path) -> None:
     """Times queries over indexes of growing size, and the smallest against the floor."""
-    with whimbrel(folder) as server:
+    with whimbrel(folder, engine_flush_age_s=scale.flush_age_s) as server:
         for row_count in scale.query_row_counts:
             index = f"query-{row_count}"
             raw = RawClient(server)
             create_index(boto(server), index, DIMENSION)
             load(raw, index, rows(row_count, DIMENSION))
-            settle(server)
+            settle(server, quiet_s=scale.quiet_s)
             _time_queries(report, scale, server, index)
             raw.close()
         _hold_against_floor(report, scale, server, folder)
 
 
-def settle(server: Server) -> None:
-    """Waits until the server has sent its store nothing for a while: everything is flushed and compacted.
+def settle(server: Server, *, quiet_s: float) -> None:
+    """Waits until the server's folder has not changed for a while: everything is flushed and compacted.
 
-    The indexer is a process of its own with counts of its own, so what counts here is the folder it writes to.
+    Args:
+        server: a server over a folder; its indexer is a process of its own, so the folder is what tells.
+        quiet_s: how long nothing may change; longer than the indexer lets a small tail wait.
     """
-    folder = server.log_path.parent
+    data = server.log_path.parent / "data"
     deadline = time.monotonic() + SETTLE_TIMEOUT_S
     seen, quiet_since = -1, time.monotonic()
-    while time.monotonic() < deadline:
-        count = sum(1 for path in folder.rglob("*") if path.is_file() and path.suffix != ".log")
+    while time.monotonic() < deadline and time.monotonic() - quiet_since < quiet_s:
+        count = sum(1 for path in data.rglob("*") if path.is_file())
         if count != seen:
             seen, quiet_since = count, time.monotonic()
-        elif (
-            time.monotonic() - quiet_since > 8.0
-        ):  # longer than the oldest tail waits for its flush
-            return
-        time.sleep(0.2)
+        time.sleep(quiet_s / 10)
 
 
 def _time_queries(report: Report, scale: Scale, server: Server, index: str) -> None:
     client, raw = boto(server), RawClient(server)
-    vectors = rows(scale.query_count, DIMENSION, seed=QUERY_SEED)
+    drawn = rows(2 * scale.query_count + 1, DIMENSION, seed=QUERY_SEED)
+    # No query is asked twice: an answer kept from before must not help.
+    first, raw_vectors, boto_vectors = drawn[0], drawn[1::2], drawn[2::2]
     size = index.partition("-")[2]
-    client.query_vectors(**query_arguments(index, vectors[0]))
+    client.query_vectors(**query_arguments(index, first))
     server.forget_log()
-    calls = [raw.call("QueryVectors", query_body(index, vector))[1] for vector in vectors]
-    own = server.durations_ms("QueryVectors")
+    calls = [raw.call("QueryVectors", query_body(index, vector))[1] for vector in raw_vectors]
+    own = server.durations_ms("QueryVectors", count=len(calls))
     boto_calls = [
-        timed_ms(client.query_vectors, **query_arguments(index, vector)) for vector in vectors
+        timed_ms(client.query_vectors, **query_arguments(index, vector)) for vector in boto_vectors
     ]
     report.add(SECTION, f"server, {size} x {DIMENSION}, top 10", "ms", own)
     report.add(SECTION, f"signed HTTP, {size} x {DIMENSION}, top 10", "ms", calls)
@@ -83,7 +84,7 @@ def _time_queries(report: Report, scale: Scale, server: Server, index: str) -> N
 def _hold_against_floor(report: Report, scale: Scale, server: Server, folder: Path) -> None:
     index = f"query-{scale.query_row_counts[0]}"
     client = boto(server)
-    vectors = rows(scale.query_count, DIMENSION, seed=QUERY_SEED)
+    vectors = rows(scale.query_count, DIMENSION, seed=FLOOR_SEED)
     answer = _wire_bytes(client.query_vectors(**query_arguments(index, vectors[0])))
     ours, floor = [], []
     with canned(folder, answer) as idle_server:

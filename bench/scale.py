@@ -21,6 +21,8 @@ class Scale:
         index_count_few, index_count_many: indexes in the bucket before and after the crowd comes.
         start_count: timed starts of a server.
         idle_s: seconds before the memory of an idle server is read.
+        flush_age_s: how long the indexer lets a small tail wait, seconds; the default in full runs.
+        quiet_s: a server whose folder has not changed for so long has nothing left to flush.
     """
 
     name: str
@@ -35,6 +37,8 @@ class Scale:
     index_count_many: int = 10_000
     start_count: int = 5
     idle_s: float = 10.0
+    flush_age_s: float = 5.0
+    quiet_s: float = 8.0
 
     def as_settings(self) -> dict[str, Any]:
         """Returns all of it, for the report."""
@@ -54,4 +58,6 @@ SMOKE = Scale(
     index_count_many=30,
     start_count=1,
     idle_s=1.0,
+    flush_age_s=0.2,
+    quiet_s=1.5,
 )

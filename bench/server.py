@@ -21,6 +21,7 @@ SECRET_ACCESS_KEY = "bench-secret-key-of-no-other-use"
 REGION = "us-east-1"
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 60.0
+LOG_TIMEOUT_S = 5.0
 METRIC = re.compile(r'^(\w+)\{class="(\w+)"\} (\S+)$', re.MULTILINE)
 
 
@@ -39,7 +40,7 @@ class Server:
         process: its first process.
         port: where it listens on 127.0.0.1.
         log_path: what it writes to standard error.
-        started_in_s: from starting the process to its first answer of 200 on `/ready`, seconds.
+        started_in_s: from starting the process to its first answer of 200 on `/health/ready`, seconds.
     """
 
     process: subprocess.Popen[bytes]
@@ -74,14 +75,27 @@ class Server:
 
     def forget_log(self) -> None:
         """Makes `durations_ms` start from here."""
+        time.sleep(0.1)  # the line of the request before may still be on its way
         self._log_position = self.log_path.stat().st_size
 
-    def durations_ms(self, operation: str) -> list[float]:
+    def durations_ms(self, operation: str, *, count: int) -> list[float]:
         """Returns the server's own time for each request of an operation since `forget_log`.
 
-        The time runs from the request's last byte to its answer's first.
+        The time runs from the request's head to the end of its answer.
+
+        Args:
+            operation: its name.
+            count: how many there were; a line may be written after its answer was read.
         """
-        lines = self.log_path.read_bytes()[self._log_position :].splitlines()
+        deadline = time.monotonic() + LOG_TIMEOUT_S
+        while len(found := self._logged_ms(operation)) < count:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"log misses requests. found=`{len(found)}` count=`{count}`")
+            time.sleep(0.01)
+        return found
+
+    def _logged_ms(self, operation: str) -> list[float]:
+        lines = self.log_path.read_bytes()[self._log_position :].split(b"\n")[:-1]
         records = [json.loads(line) for line in lines if line.startswith(b"{")]
         return [record["duration_ms"] for record in records if record.get("operation") == operation]
 
@@ -135,23 +149,35 @@ def start(
 
 
 @contextlib.contextmanager
-def whimbrel(folder: Path, **settings: object) -> Iterator[Server]:
+def whimbrel(
+    folder: Path, *, environment: Mapping[str, str] | None = None, **settings: object
+) -> Iterator[Server]:
     """Runs `whimbrel serve` over a folder, or over the store that `settings` name, for a `with` block.
 
     Args:
         folder: for data and logs.
+        environment: variables besides the settings.
         settings: values of settings by name, on top of the defaults.
     """
     port = free_port()
-    chosen = {"store": str(folder / "data"), "port": port, "log_format": "json", **settings}
+    chosen = {
+        "store": str(folder / "data"),
+        "config_dir": str(folder / "config"),
+        "port": port,
+        "log_format": "json",
+        **settings,
+    }
     variables = {
+        **(environment or {}),
         "WHIMBREL_ACCESS_KEY_ID": ACCESS_KEY_ID,
         "WHIMBREL_SECRET_ACCESS_KEY": SECRET_ACCESS_KEY,
         **{f"WHIMBREL_{name.upper()}": str(value) for name, value in chosen.items()},
     }
     command = [sys.executable, "-m", "whimbrel.cli", "serve"]
     log_path = folder / f"whimbrel-{port}.log"
-    server = start(command, port=port, log_path=log_path, variables=variables, ready="/ready")
+    server = start(
+        command, port=port, log_path=log_path, variables=variables, ready="/health/ready"
+    )
     try:
         yield server
     finally:

@@ -1,0 +1,58 @@
+"""An S3-compatible server for the `cost` section, on a loopback port, with one bucket in it."""
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import boto3
+
+from bench.server import free_port, start
+
+BUCKET_NAME = "whimbrel-bench"
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench-secret"}
+
+
+@dataclass(frozen=True, slots=True)
+class S3Server:
+    """A running S3-compatible server.
+
+    Attributes:
+        name: which one.
+        endpoint: its address.
+        credentials: the variables that sign requests to it.
+        is_mock: whether it only stands in for a server that stores things.
+    """
+
+    name: str
+    endpoint: str
+    credentials: dict[str, str]
+    is_mock: bool
+
+
+@contextlib.contextmanager
+def s3_server(folder: Path) -> Iterator[S3Server]:
+    """Runs the S3 server that is installed, or the mock, for a `with` block."""
+    with _mock(folder) as server:
+        client = boto3.client(
+            "s3",
+            endpoint_url=server.endpoint,
+            region_name="us-east-1",
+            aws_access_key_id=server.credentials["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=server.credentials["AWS_SECRET_ACCESS_KEY"],
+        )
+        client.create_bucket(Bucket=BUCKET_NAME)
+        yield server
+
+
+@contextlib.contextmanager
+def _mock(folder: Path) -> Iterator[S3Server]:
+    port = free_port()
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    log_path = folder / "moto.log"
+    server = start(command, port=port, log_path=log_path, variables={}, ready="/moto-api/")
+    try:
+        yield S3Server("moto", server.endpoint, CREDENTIALS, is_mock=True)
+    finally:
+        server.stop()
