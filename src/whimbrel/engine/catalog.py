@@ -137,20 +137,27 @@ class RootState(msgspec.Struct, dict=True):
     def __post_init__(self) -> None:
         """Prepares the order of names for listing."""
         self._names = sorted(self.buckets)
+        self._name_of = {entry.incarnation: name for name, entry in self.buckets.items()}
 
     def apply(self, record: RootRecord, sequence: int) -> None:
         """Applies one record."""
         if isinstance(record, CreateBucket):
             self.buckets[record.name] = BucketEntry(record.incarnation, record.created_at_s)
             insort(self._names, record.name)
+            self._name_of[record.incarnation] = record.name
         elif isinstance(record, DeleteBucket):
             del self.buckets[record.name]
             self._names.remove(record.name)
+            del self._name_of[record.incarnation]
             self.deleted[record.incarnation] = record.name
         elif isinstance(record, Collected):
             self.deleted.pop(record.incarnation, None)
         else:
             self.barrier = max(self.barrier, record.position)
+
+    def name_of(self, incarnation: str) -> str | None:
+        """Returns the name of a live incarnation of a bucket."""
+        return self._name_of.get(incarnation)
 
     @property
     def entry_count(self) -> int:
@@ -183,6 +190,7 @@ class BucketState(msgspec.Struct, dict=True):
     def __post_init__(self) -> None:
         """Prepares the order of names for listing."""
         self._names = sorted(self.indexes)
+        self._name_of = {entry.incarnation: name for name, entry in self.indexes.items()}
 
     def apply(self, record: BucketRecord, sequence: int) -> None:
         """Applies one record."""
@@ -191,9 +199,11 @@ class BucketState(msgspec.Struct, dict=True):
                 record.incarnation, record.created_at_s, record.config, record.tags
             )
             insort(self._names, record.name)
+            self._name_of[record.incarnation] = record.name
         elif isinstance(record, DeleteIndex):
             del self.indexes[record.name]
             self._names.remove(record.name)
+            del self._name_of[record.incarnation]
             self.deleted[record.incarnation] = record.name
         elif isinstance(record, SetTags):
             self._set_tags(record)
@@ -210,10 +220,13 @@ class BucketState(msgspec.Struct, dict=True):
         if record.incarnation is None:
             self.tags = record.tags
             return
-        for name, entry in self.indexes.items():
-            if entry.incarnation == record.incarnation:
-                self.indexes[name] = msgspec.structs.replace(entry, tags=record.tags)
-                return
+        name = self.name_of(record.incarnation)
+        if name is not None:
+            self.indexes[name] = msgspec.structs.replace(self.indexes[name], tags=record.tags)
+
+    def name_of(self, incarnation: str) -> str | None:
+        """Returns the name of a live incarnation of an index."""
+        return self._name_of.get(incarnation)
 
     @property
     def entry_count(self) -> int:
@@ -253,7 +266,13 @@ _stored_decoder = msgspec.msgpack.Decoder(_Stored)
 
 
 def encode_catalog_object(
-    key: str, kind: ObjectKind, put_id: bytes, *, number: int, position: int, content: msgspec.Struct
+    key: str,
+    kind: ObjectKind,
+    put_id: bytes,
+    *,
+    number: int,
+    position: int,
+    content: msgspec.Struct,
 ) -> bytes:
     """Builds the object of a record (`number` = sequence = `position`) or of a snapshot (`number` = generation)."""
     stored = _Stored(number, position, msgspec.Raw(_encoder.encode(content)))
@@ -272,7 +291,9 @@ def decode_catalog_object(key: str, kind: ObjectKind, data: memoryview, number: 
     try:
         stored = _stored_decoder.decode(reader.read_footer())
     except msgspec.MsgspecError as error:
-        raise CorruptObjectError(key, reader.footer.start, f"content does not parse: {error}.") from error
+        raise CorruptObjectError(
+            key, reader.footer.start, f"content does not parse: {error}."
+        ) from error
     if stored.number != number:
         raise CorruptObjectError(key, reader.footer.start, f"object says number `{stored.number}`.")
     return stored
@@ -309,8 +330,8 @@ class Catalog(Generic[State, Record]):
         self._context = context
         self._log = Log(context, space)
         self.space = space
-        self._state_decoder = msgspec.msgpack.Decoder(state_type)
-        self._record_decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(record_type)  # type: ignore[call-overload]
+        self._state_decoder: msgspec.msgpack.Decoder[State] = msgspec.msgpack.Decoder(state_type)
+        self._record_decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(record_type)
         self._is_live = is_live
         self._state: State | None = None
         self._base: Base | None = None
@@ -394,11 +415,15 @@ class Catalog(Generic[State, Record]):
     def _apply(self, sequence: int, item: StoredObject) -> None:
         if sequence != self._position + 1:
             return
-        stored = decode_catalog_object(item.meta.key, ObjectKind.CATALOG_RECORD, item.data, sequence)
+        stored = decode_catalog_object(
+            item.meta.key, ObjectKind.CATALOG_RECORD, item.data, sequence
+        )
         try:
             record = self._record_decoder.decode(stored.content)
         except msgspec.MsgspecError as error:
-            raise CorruptObjectError(item.meta.key, 0, f"record does not parse: {error}.") from error
+            raise CorruptObjectError(
+                item.meta.key, 0, f"record does not parse: {error}."
+            ) from error
         self.state.apply(record, sequence)  # type: ignore[arg-type]
         self._position = sequence
 
@@ -438,7 +463,7 @@ class Catalog(Generic[State, Record]):
             self._context.new_put_id(),
             number=sequence,
             position=sequence,
-            content=record,  # type: ignore[arg-type]
+            content=record,
         )
         try:
             if not await self._log.create(sequence, data, use_reserve=use_reserve):
@@ -494,7 +519,9 @@ class Catalog(Generic[State, Record]):
             self._base = Base(generation, successor.meta.etag, stored.position)
 
 
-def first_snapshot(context: Context, space: LogSpace, state: RootState | BucketState) -> tuple[str, bytes]:
+def first_snapshot(
+    context: Context, space: LogSpace, state: RootState | BucketState
+) -> tuple[str, bytes]:
     """Returns name and bytes of the object that a new catalog starts with."""
     key = space.manifest(1)
     data = encode_catalog_object(

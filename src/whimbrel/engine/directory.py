@@ -148,7 +148,9 @@ class Directory:
         """Writes the root record of a bucket whose own log has ended."""
 
         def decide(state: RootState) -> DeleteBucket | None:
-            return DeleteBucket(name, entry.incarnation) if state.buckets.get(name) == entry else None
+            return (
+                DeleteBucket(name, entry.incarnation) if state.buckets.get(name) == entry else None
+            )
 
         await self.root.append(decide, use_reserve=True)
         self._catalogs.pop(entry.incarnation, None)
@@ -239,7 +241,9 @@ class Directory:
             raise IndexNotFoundError(name)
         return catalog, entry
 
-    async def live_index_entry(self, bucket_name: str, name: str) -> tuple[BucketCatalog, IndexEntry]:
+    async def live_index_entry(
+        self, bucket_name: str, name: str
+    ) -> tuple[BucketCatalog, IndexEntry]:
         """Like `index_entry`, and proves from the index's own log that it was not deleted."""
 
         async def prove(index: Index) -> None:
@@ -265,7 +269,8 @@ class Directory:
                 return await action(index)
             except IndexNotFoundError:
                 self._forget_index(bucket_name, name, index)
-                await self._complete_deletion(bucket_name, name, index.id)
+                if index.is_ended:
+                    await self._complete_deletion(bucket_name, name, index.id)
         raise UnavailableError(UNAVAILABLE)
 
     async def _open_index(self, bucket_name: str, name: str) -> Index:
@@ -434,7 +439,7 @@ class Directory:
                     await self._writer.terminate(index)
             except IndexNotFoundError:
                 self._forget_index(bucket_name, name, index)
-                if await self._complete_deletion(bucket_name, name, index.id):
+                if index.is_ended and await self._complete_deletion(bucket_name, name, index.id):
                     return  # another process's deletion, half done, is whole now
                 continue
             self._forget_index(bucket_name, name, index)
@@ -454,6 +459,43 @@ class Directory:
         if self._context.rules.name_incarnations:
             return self._context.new_incarnation()
         return name.encode().hex().ljust(32, "0")[:32]
+
+    # --- by incarnation, for the indexer -------------------------------------------------------------
+
+    async def catalog_by_id(self, bucket_incarnation: str) -> BucketCatalog | None:
+        """Returns the catalog of a bucket's incarnation, proven; None when that is gone."""
+        await self.root.refresh()
+        name = self.root.state.name_of(bucket_incarnation)
+        if name is None:
+            return None
+        catalog = self._catalog(name, bucket_incarnation)
+        try:
+            state = await catalog.refresh()
+        except CatalogGoneError:
+            return None
+        return None if state.is_terminal else catalog
+
+    async def index_by_id(self, index_id: IndexId) -> Index:
+        """Returns the open index of an incarnation.
+
+        Raises:
+            IndexNotFoundError: it was deleted.
+        """
+        catalog = await self.catalog_by_id(index_id.bucket_incarnation)
+        if catalog is None:
+            raise IndexNotFoundError(index_id.incarnation)
+        name = catalog.state.name_of(index_id.incarnation)
+        if name is not None:
+            index = await self._open_index(catalog.state.name, name)
+            if index.id == index_id:
+                return index
+        raise IndexNotFoundError(index_id.incarnation)
+
+    async def complete_deletion(self, catalog: BucketCatalog, index_id: IndexId) -> None:
+        """Writes the catalog record of an index whose own log has ended, if nobody has yet."""
+        name = catalog.state.name_of(index_id.incarnation)
+        if name is not None:
+            await self._complete_deletion(catalog.state.name, name, index_id)
 
 
 async def _always() -> bool:

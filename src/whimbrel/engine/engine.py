@@ -184,7 +184,9 @@ class Engine:
             QuotaExceededError: the bucket has too many.
         """
         entry = await _guard(self.directory.create_index(bucket_name, name, config, tags=tags))
-        return IndexInfo(bucket_name, name, entry.created_at_s, entry.config, entry.tags, entry.mode)
+        return IndexInfo(
+            bucket_name, name, entry.created_at_s, entry.config, entry.tags, entry.mode
+        )
 
     async def get_index(self, bucket_name: str, name: str) -> IndexInfo:
         """Describes an index.
@@ -193,7 +195,9 @@ class Engine:
             IndexNotFoundError: there is no such index, or no such bucket.
         """
         _, entry = await _guard(self.directory.live_index_entry(bucket_name, name))
-        return IndexInfo(bucket_name, name, entry.created_at_s, entry.config, entry.tags, entry.mode)
+        return IndexInfo(
+            bucket_name, name, entry.created_at_s, entry.config, entry.tags, entry.mode
+        )
 
     async def delete_index(self, bucket_name: str, name: str) -> None:
         """Deletes an index with everything in it.
@@ -280,9 +284,7 @@ class Engine:
             return dict((await _guard(self.directory.bucket(bucket_name))).state.tags)
         return dict((await self.get_index(bucket_name, index_name)).tags)
 
-    async def tag(
-        self, bucket_name: str, index_name: str | None, tags: Mapping[str, str]
-    ) -> None:
+    async def tag(self, bucket_name: str, index_name: str | None, tags: Mapping[str, str]) -> None:
         """Adds or replaces tags of a bucket or of an index.
 
         Raises:
@@ -454,4 +456,3 @@ async def _guard(operation: Awaitable[T]) -> T:
 
 def _bucket_info(state: BucketState) -> BucketInfo:
     return BucketInfo(state.name, state.created_at_s, dict(state.tags), state.default_index_mode)
-

@@ -60,7 +60,9 @@ def _tail_keys(snapshot: Snapshot) -> _TailKeys:
 class _Flush:
     """One flush under way."""
 
-    def __init__(self, job: Job, segments: SegmentCache, snapshot: Snapshot, tail: _TailKeys) -> None:
+    def __init__(
+        self, job: Job, segments: SegmentCache, snapshot: Snapshot, tail: _TailKeys
+    ) -> None:
         self._job = job
         self._segments = segments
         self._snapshot = snapshot
@@ -98,12 +100,16 @@ class _Flush:
             tail.norms[rows],
             tail.metadata(rows),
         )
-        return encode_segment(key, self._job.context.new_put_id(), content, self._snapshot.manifest.config)
+        return encode_segment(
+            key, self._job.context.new_put_id(), content, self._snapshot.manifest.config
+        )
 
     async def _publish(self, added: SegmentEntry | None) -> Manifest | None:
         base, manifest = self._snapshot.base, self._snapshot.manifest
         # Only flushes move the position; one that moved it has covered part of this tail.
-        while manifest.position == self._snapshot.base.position and not self._job.is_barred(manifest):
+        while manifest.position == self._snapshot.base.position and not self._job.is_barred(
+            manifest
+        ):
             segments = await self._segments.open_all(manifest.segments)
             kept = [await self._mark(segment) for segment in segments]
             following = msgspec.structs.replace(
@@ -127,7 +133,9 @@ class _Flush:
         deleted = await self._job.context.compute.run(self._find_replaced, segment)
         if deleted is None:
             return segment.entry
-        return msgspec.structs.replace(segment.entry, deletions=await self._job.upload_deletions(deleted))
+        return msgspec.structs.replace(
+            segment.entry, deletions=await self._job.upload_deletions(deleted)
+        )
 
     def _find_replaced(self, segment: OpenSegment) -> BoolArray | None:
         rows = segment.reader.find(self._tail.hashes, self._tail.keys)
@@ -137,6 +145,8 @@ class _Flush:
         if not len(rows):
             return None
         count = segment.entry.row_count
-        deleted = np.zeros(count, dtype=np.bool_) if segment.deleted is None else segment.deleted.copy()
+        deleted = (
+            np.zeros(count, dtype=np.bool_) if segment.deleted is None else segment.deleted.copy()
+        )
         deleted[rows] = True
         return deleted

@@ -12,6 +12,7 @@ Invariants:
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
@@ -22,6 +23,7 @@ from whimbrel.engine.catalog import (
     BucketState,
     Catalog,
     Collected,
+    RootRecord,
     RootState,
     decode_catalog_object,
 )
@@ -208,7 +210,7 @@ class Collector:
 
         return await self._collect_unknown(catalog, prefix, known)
 
-    async def collect_unknown_buckets(self, root: Catalog) -> int:  # type: ignore[type-arg]
+    async def collect_unknown_buckets(self, root: Catalog[RootState, RootRecord]) -> int:
         """Deletes what was uploaded for buckets that were never named, or that appeared after their collection."""
 
         def known(state: RootState) -> set[str]:
@@ -217,9 +219,15 @@ class Collector:
         return await self._collect_unknown(root, "bucket/", known)
 
     async def _collect_unknown(
-        self, catalog: Catalog, prefix: str, known: Callable[..., set[str]]  # type: ignore[type-arg]
+        self,
+        catalog: Catalog[Any, Any],
+        prefix: str,
+        known: Callable[..., set[str]],
     ) -> int:
-        found = {p.rstrip("/").rpartition("/")[2]: p for p in await list_prefixes(self._context.store, prefix)}
+        found = {
+            p.rstrip("/").rpartition("/")[2]: p
+            for p in await list_prefixes(self._context.store, prefix)
+        }
         await catalog.refresh()
         suspects = set(found) - known(catalog.state)
         if not suspects:
@@ -250,7 +258,9 @@ class Collector:
             await self._context.store.delete(found.meta.key)
         return self._collectable(space, (), 0)
 
-    async def finish_deleted(self, catalog: Catalog, space: LogSpace, incarnation: str) -> None:  # type: ignore[type-arg]
+    async def finish_deleted(
+        self, catalog: Catalog[Any, Any], space: LogSpace, incarnation: str
+    ) -> None:
         """Deletes all that is left of a deleted incarnation and records that in its catalog.
 
         Requires: `begin_deleted` was at least `collection_wait_s` ago.
@@ -307,7 +317,11 @@ class Collector:
         return count
 
     def _collectable(self, space: LogSpace, keys: Iterable[str], position: int) -> Collectable:
-        wait_s = self._context.options.collection_wait_s if self._context.rules.wait_before_collecting else 0
+        wait_s = (
+            self._context.options.collection_wait_s
+            if self._context.rules.wait_before_collecting
+            else 0
+        )
         ready_at_s = self._context.clock.monotonic_s() + wait_s
         return Collectable(tuple(sorted(keys)), space, position + 1, ready_at_s)
 

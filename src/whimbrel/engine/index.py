@@ -77,6 +77,7 @@ class Index:
         "_reopening",
         "id",
         "is_deleted",
+        "is_ended",
         "last_used_s",
         "newest_at_s",
         "on_tail",
@@ -108,7 +109,8 @@ class Index:
         self._epoch = 0
         self._forming: asyncio.Future[None] | None = None
         self._reopening: asyncio.Future[None] | None = None
-        self.is_deleted = False
+        self.is_deleted = False  # whatever told so
+        self.is_ended = False  # its log told so
         self.newest_at_s = float("-inf")
         self.last_used_s = 0.0
 
@@ -287,7 +289,7 @@ class Index:
             self._memtable = Memtable(self.manifest.config.dimension, self.base.position)
         self._memtable.add(fragment)
         if fragment.is_terminal:
-            self.is_deleted = True
+            self.is_deleted = self.is_ended = True
         self.on_tail(self)
 
     # --- newer manifests ---------------------------------------------------------------------------
@@ -329,13 +331,8 @@ class Index:
         self.on_tail(self)
 
     async def mark_dirty(self) -> None:
-        """Tells indexers that the index has a tail. Advisory: a sweep finds what a lost marker would have told."""
-        key = dirty_marker(self.id.bucket_incarnation, self.id.incarnation)
-        writer = ObjectWriter(key, ObjectKind.MARKER, self._context.new_put_id())
-        try:
-            await self._context.store.put(key, writer.finish())
-        except StoreError:
-            return
+        """Tells indexers that the index has a tail."""
+        await mark_dirty(self._context, self.id)
 
     # --- after a commit ----------------------------------------------------------------------------
 
@@ -353,6 +350,16 @@ class Index:
         if self._base is base:
             await self._reopen(base)
         return sequence > self.base.position
+
+
+async def mark_dirty(context: Context, index_id: IndexId) -> None:
+    """Tells indexers to look at an index. Advisory: a sweep finds what a lost marker would have told."""
+    key = dirty_marker(index_id.bucket_incarnation, index_id.incarnation)
+    writer = ObjectWriter(key, ObjectKind.MARKER, context.new_put_id())
+    try:
+        await context.store.put(key, writer.finish())
+    except StoreError:
+        return
 
 
 def _retrieve(done: "asyncio.Future[None]") -> None:

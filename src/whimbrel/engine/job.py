@@ -26,7 +26,9 @@ class Job:
 
     def is_barred(self, manifest: Manifest) -> bool:
         """Says whether the collector may have deleted what this job uploaded."""
-        return self.context.rules.bar_late_jobs and manifest.min_base_generation > self.base.generation
+        return (
+            self.context.rules.bar_late_jobs and manifest.min_base_generation > self.base.generation
+        )
 
     def new_segment_key(self) -> str:
         """Returns a new name for a segment."""

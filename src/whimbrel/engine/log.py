@@ -188,7 +188,9 @@ class Log:
         """Says, strictly after a create succeeded, whether the create counts."""
         return not self._rules.check_after_create or await self.base_exists(base)
 
-    async def publish(self, base: Base, data: bytes, *, use_reserve: bool = False) -> ObjectMeta | None:
+    async def publish(
+        self, base: Base, data: bytes, *, use_reserve: bool = False
+    ) -> ObjectMeta | None:
         """Tries to create the manifest after `base`.
 
         Returns:

@@ -100,7 +100,13 @@ class Lookup:
             after = token.key_hash, token.key
         snapshot, segments = await self._view(index)
         found = await self._context.compute.run(
-            _scan, snapshot.tail, segments, start=start, limit=limit, after=after, count=request.page_size + 1
+            _scan,
+            snapshot.tail,
+            segments,
+            start=start,
+            limit=limit,
+            after=after,
+            count=request.page_size + 1,
         )
         count = self._fit(found[: request.page_size], snapshot, segments)
         next_token = None
@@ -207,7 +213,11 @@ def _scan_segment(
 ) -> list[_Place]:
     hashes = segment.reader.hashes
     row = int(np.searchsorted(hashes, np.uint64(first_hash), side="left"))
-    end = len(hashes) if limit >= HASH_LIMIT else int(np.searchsorted(hashes, np.uint64(limit), side="left"))
+    end = (
+        len(hashes)
+        if limit >= HASH_LIMIT
+        else int(np.searchsorted(hashes, np.uint64(limit), side="left"))
+    )
     places: list[_Place] = []
     while row < end and len(places) < count:
         rows = np.arange(row, min(row + 2 * count, end), dtype=np.int64)
@@ -234,7 +244,9 @@ def _page(
 ) -> VectorPage:
     """Fetches what was asked for of the records found."""
     dimension = snapshot.manifest.config.dimension
-    matrix: Float32Array | None = np.zeros((len(places), dimension), np.float32) if vectors else None
+    matrix: Float32Array | None = (
+        np.zeros((len(places), dimension), np.float32) if vectors else None
+    )
     texts: list[bytes] | None = [b""] * len(places) if metadata else None
     for source, chosen, rows in _by_source(places):
         reader = None if source == TAIL else segments[source].reader

@@ -159,7 +159,9 @@ def decode_manifest_root(key: str, data: memoryview) -> Manifest:
     try:
         return _decoder.decode(reader.read_footer())
     except msgspec.MsgspecError as error:
-        raise CorruptObjectError(key, reader.footer.start, f"manifest does not parse: {error}.") from error
+        raise CorruptObjectError(
+            key, reader.footer.start, f"manifest does not parse: {error}."
+        ) from error
 
 
 def encode_page(key: str, put_id: bytes, entries: tuple[SegmentEntry, ...]) -> bytes:
@@ -179,7 +181,9 @@ def decode_page(key: str, data: memoryview) -> tuple[SegmentEntry, ...]:
     try:
         return _page_decoder.decode(reader.read_footer())
     except msgspec.MsgspecError as error:
-        raise CorruptObjectError(key, reader.footer.start, f"page does not parse: {error}.") from error
+        raise CorruptObjectError(
+            key, reader.footer.start, f"page does not parse: {error}."
+        ) from error
 
 
 def encode_deletions(key: str, put_id: bytes, deleted: BoolArray) -> bytes:
@@ -201,7 +205,9 @@ def decode_deletions(entry: DeletionsEntry, data: memoryview, row_count: int) ->
         raise CorruptObjectError(entry.key, reader.footer.start, "bitmap does not fit its segment.")
     deleted = np.unpackbits(packed, count=row_count, bitorder="little").view(np.bool_)
     if int(deleted.sum()) != entry.count:
-        raise CorruptObjectError(entry.key, reader.footer.start, "bitmap does not have the count named.")
+        raise CorruptObjectError(
+            entry.key, reader.footer.start, "bitmap does not have the count named."
+        )
     return deleted
 
 
@@ -230,7 +236,9 @@ class ManifestStore:
                     await self._context.store.head(found.meta.key)
                 except ObjectNotFoundError:
                     continue
-                raise CorruptObjectError(found.meta.key, 0, "a page named here is missing.") from None
+                raise CorruptObjectError(
+                    found.meta.key, 0, "a page named here is missing."
+                ) from None
 
     async def load_successor(self, base: Base) -> tuple[Base, Manifest] | None:
         """Reads the manifest after `base` with its pages; None when there is none.

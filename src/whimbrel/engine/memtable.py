@@ -12,18 +12,27 @@ Invariants:
 """
 
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from whimbrel.engine.filter.columns import Columns
 from whimbrel.engine.keys import hash_keys
-from whimbrel.engine.model import Blobs, BoolArray, Float32Array, Float64Array, Int64Array, UInt64Array
+from whimbrel.engine.model import (
+    Blobs,
+    BoolArray,
+    Float32Array,
+    Float64Array,
+    Int64Array,
+    UInt64Array,
+)
 from whimbrel.engine.wal import Fragment, join_blobs
 from whimbrel.kernel.distance import row_norms
 
 NEVER = np.iinfo(np.int64).max
 NO_ROW = -1
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,24 +43,26 @@ class HashRun:
     entries: Int64Array
 
 
-class _Column:
+class _Column(Generic[Scalar]):
     """An array that grows by doubling; `values` is the filled part."""
 
-    def __init__(self, dtype: str, width: int | None = None) -> None:
-        self._array: NDArray[np.generic] = np.zeros((0,) if width is None else (0, width), dtype)
+    def __init__(self, scalar: type[Scalar], width: int | None = None) -> None:
+        shape = (0,) if width is None else (0, width)
+        self._array: NDArray[Scalar] = np.zeros(shape, scalar)
         self._count = 0
 
-    def append(self, values: NDArray[np.generic]) -> None:
+    def append(self, values: NDArray[Scalar]) -> None:
         count = self._count + len(values)
         if count > len(self._array):
-            grown = np.zeros((max(count, 2 * len(self._array), 16), *self._array.shape[1:]), self._array.dtype)
+            capacity = max(count, 2 * len(self._array), 16)
+            grown = np.zeros((capacity, *self._array.shape[1:]), self._array.dtype)
             grown[: self._count] = self._array[: self._count]
             self._array = grown
         self._array[self._count : count] = values
         self._count = count
 
     @property
-    def values(self) -> NDArray[np.generic]:
+    def values(self) -> NDArray[Scalar]:
         return self._array[: self._count]
 
 
@@ -118,7 +129,9 @@ class MemtableSnapshot:
         owners = np.searchsorted(starts, places, side="right") - 1
         # An empty fragment shares its start with the next one; the last of equal starts owns the place.
         offsets = (places - starts[owners]).tolist()
-        return Blobs.of([parts[owner][at] for owner, at in zip(owners.tolist(), offsets, strict=True)])
+        return Blobs.of(
+            [parts[owner][at] for owner, at in zip(owners.tolist(), offsets, strict=True)]
+        )
 
     def find(self, hashes: UInt64Array, keys: Blobs) -> Int64Array:
         """Finds the newest entry at this position for each of m keys.
@@ -177,15 +190,15 @@ class Memtable:
         self.dimension = dimension
         self.position = position
         self.size_bytes = 0
-        self._hashes = _Column("u8")
-        self._sequences = _Column("i8")
-        self._superseded = _Column("i8")
-        self._rows = _Column("i8")
-        self._fragment_starts = _Column("i8")
+        self._hashes = _Column(np.uint64)
+        self._sequences = _Column(np.int64)
+        self._superseded = _Column(np.int64)
+        self._rows = _Column(np.int64)
+        self._fragment_starts = _Column(np.int64)
         self._fragments: list[Fragment] = []
-        self._vectors = _Column("f4", dimension)
-        self._norms = _Column("f8")
-        self._entry_of_row = _Column("i8")
+        self._vectors = _Column(np.float32, dimension)
+        self._norms = _Column(np.float64)
+        self._entry_of_row = _Column(np.int64)
         self._runs: tuple[HashRun, ...] = ()
         self._columns: dict[int, Columns] = {}
         self._snapshot: MemtableSnapshot | None = None
@@ -230,7 +243,10 @@ class Memtable:
         self._entry_of_row.append(entries[fragment.is_put])
         self.position = fragment.sequence
         self.size_bytes += (
-            fragment.vectors.nbytes + len(fragment.keys.data) + len(fragment.metadata.data) + 64 * entry_count
+            fragment.vectors.nbytes
+            + len(fragment.keys.data)
+            + len(fragment.metadata.data)
+            + 64 * entry_count
         )
         self._supersede(before, fragment, hashes, entry_start)
         order = np.argsort(hashes, kind="stable")
@@ -269,15 +285,15 @@ class Memtable:
         if self._snapshot is None:
             self._snapshot = MemtableSnapshot(
                 position=self.position,
-                hashes=self._hashes.values,  # type: ignore[arg-type]
-                sequences=self._sequences.values,  # type: ignore[arg-type]
-                superseded=self._superseded.values,  # type: ignore[arg-type]
-                rows=self._rows.values,  # type: ignore[arg-type]
-                fragment_starts=self._fragment_starts.values,  # type: ignore[arg-type]
+                hashes=self._hashes.values,
+                sequences=self._sequences.values,
+                superseded=self._superseded.values,
+                rows=self._rows.values,
+                fragment_starts=self._fragment_starts.values,
                 fragments=tuple(self._fragments),
-                vectors=self._vectors.values,  # type: ignore[arg-type]
-                norms=self._norms.values,  # type: ignore[arg-type]
-                entry_of_row=self._entry_of_row.values,  # type: ignore[arg-type]
+                vectors=self._vectors.values,
+                norms=self._norms.values,
+                entry_of_row=self._entry_of_row.values,
                 runs=self._runs,
                 columns=self._columns,
             )

@@ -20,7 +20,9 @@ class EngineOptions:
         compaction_fan_in: segments of similar size that are merged at a time.
         segment_bytes_max: compaction makes no segment larger than about this.
         index_poll_interval_s: how often an indexer lists the dirty markers.
-        sweep_interval_s: how often an indexer looks at every index, as a backstop, and collects garbage.
+        deleted_interval_s: how often an indexer looks for deleted buckets to collect (two requests).
+        sweep_interval_s: how often an indexer looks at every catalog and index, as a backstop for lost markers and
+            orphans; linear in their number.
         refresh_interval_s: how often a process with a tail looks for a newer manifest.
         manifest_grace_s: a manifest is kept this long after its successor appeared (page token lifetime + 5 min).
         collection_wait_s: between deleting a manifest and deleting what only it protected.
@@ -48,7 +50,8 @@ class EngineOptions:
     compaction_fan_in: int = 6
     segment_bytes_max: int = 512 * MIB
     index_poll_interval_s: float = 0.5
-    sweep_interval_s: float = 300.0
+    deleted_interval_s: float = 60.0
+    sweep_interval_s: float = 6 * 3600.0
     refresh_interval_s: float = 1.0
     manifest_grace_s: float = 20 * 60.0
     collection_wait_s: float = 60.0

@@ -7,7 +7,6 @@ created once by whichever node needs it first.
 
 import base64
 import binascii
-from collections.abc import Callable
 from typing import TypeVar
 
 import msgspec
@@ -23,8 +22,6 @@ KEY_BYTES = 32
 NONCE_BYTES = 12
 TOKEN_CHARACTER_COUNT_MAX = 4096
 INVALID_PAGE_TOKEN = "Invalid page token"  # noqa: S105 - a message
-
-T = TypeVar("T", bound=msgspec.Struct)
 
 
 class QueryPosition(msgspec.Struct, frozen=True, array_like=True):
@@ -58,6 +55,9 @@ class NamePosition(msgspec.Struct, frozen=True, array_like=True):
 
     issued_at_s: float
     name: str
+
+
+T = TypeVar("T", QueryPosition, ListPosition, NamePosition)
 
 
 class PageTokens:
@@ -99,7 +99,7 @@ class PageTokens:
         sealed = self._cipher.encrypt(nonce, msgspec.msgpack.encode(position), binding)
         return base64.urlsafe_b64encode(nonce + sealed).decode()
 
-    def open(self, token: str, binding: bytes, kind: Callable[..., T]) -> T:
+    def open(self, token: str, binding: bytes, kind: type[T]) -> T:
         """Returns the position in a token.
 
         Raises:
@@ -111,10 +111,10 @@ class PageTokens:
                 raise ValueError
             data = base64.b64decode(token.encode("ascii"), altchars=b"-_", validate=True)
             content = self._cipher.decrypt(data[:NONCE_BYTES], data[NONCE_BYTES:], binding)
-            position: T = msgspec.msgpack.decode(content, type=kind)  # type: ignore[call-overload]
+            position: T = msgspec.msgpack.decode(content, type=kind)
         except (ValueError, binascii.Error, InvalidTag, msgspec.MsgspecError):
             raise InvalidRequestError(INVALID_PAGE_TOKEN) from None
-        age_s = self._context.clock.now_s() - position.issued_at_s  # type: ignore[attr-defined]
+        age_s = self._context.clock.now_s() - position.issued_at_s
         if age_s > self._context.options.page_token_age_max_s:
             raise InvalidRequestError(INVALID_PAGE_TOKEN)
         return position

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 
 NUMBER_DIGITS = 20
-NUMBER_MAX = 10**NUMBER_DIGITS - 1
+NUMBER_MAX: int = 10**NUMBER_DIGITS - 1
 
 DIRTY_PREFIX = "dirty/"
 PAGE_TOKEN_SECRET = "secret/page-token"  # noqa: S105 - a name, not the secret

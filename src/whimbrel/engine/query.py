@@ -233,5 +233,3 @@ def _result_key(index: Index, snapshot: Snapshot, digest: bytes) -> bytes:
 
 def _snapshot_key(index: Index, generation: int, position: int, digest: bytes) -> bytes:
     return msgspec.msgpack.encode([index.id.incarnation, generation, position, digest])
-
-

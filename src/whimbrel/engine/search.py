@@ -16,8 +16,16 @@ from whimbrel.engine.filter.build import build_columns
 from whimbrel.engine.filter.evaluate import evaluate
 from whimbrel.engine.filter.tree import Filter
 from whimbrel.engine.memtable import MemtableSnapshot
-from whimbrel.engine.model import BoolArray, Float32Array, Float64Array, IndexConfig, Int64Array
+from whimbrel.engine.model import (
+    BoolArray,
+    Float32Array,
+    Float64Array,
+    IndexConfig,
+    Int64Array,
+    Metric,
+)
 from whimbrel.engine.segments import OpenSegment
+from whimbrel.kernel.distance import Metric as KernelMetric
 from whimbrel.kernel.distance import distances, nearest
 
 TAIL = -1  # source of hits in the tail
@@ -74,7 +82,9 @@ def search(request: Search, tail: MemtableSnapshot, segments: Sequence[OpenSegme
     found = [(TAIL, *_search_tail(request, tail))]
     for index, segment in enumerate(segments):
         found.append((index, *_search_segment(request, segment, tail)))
-    sources = np.concatenate([np.full(len(rows), source, dtype=np.int64) for source, rows, _ in found])
+    sources = np.concatenate(
+        [np.full(len(rows), source, dtype=np.int64) for source, rows, _ in found]
+    )
     rows = np.concatenate([rows for _, rows, _ in found])
     exact = np.concatenate([values for _, _, values in found])
     return _rank(request.top_k, sources, rows, exact, tail, segments)
@@ -123,7 +133,7 @@ def _nearest(
     k: int,
 ) -> tuple[Int64Array, Float64Array]:
     """Returns rows and exact distances of the `k` nearest kept rows and of all that tie with the last."""
-    metric = request.config.metric.value
+    metric: KernelMetric = "cosine" if request.config.metric is Metric.COSINE else "euclidean"
     if keep is not None:
         kept = np.flatnonzero(keep)
         if len(kept) * GATHER_RATIO <= len(vectors):

@@ -6,9 +6,9 @@ mappings cost address space and the pages that queries touch, not a copy.
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -49,7 +49,7 @@ class SegmentCache:
         self._context = context
         self._readers: OrderedDict[str, SegmentReader] = OrderedDict()
         self._deletions: OrderedDict[str, BoolArray] = OrderedDict()
-        self._opening: dict[str, asyncio.Future[object]] = {}
+        self._opening: dict[str, asyncio.Future[Any]] = {}
 
     async def open_all(self, entries: Sequence[SegmentEntry]) -> list[OpenSegment]:
         """Opens the segments of a manifest, in its order; on a remote store at the same time.
@@ -75,22 +75,24 @@ class SegmentCache:
         named = entry.deletions
         deleted = self._deletions.get(named.key)
         if deleted is None:
-            deleted = await self._once(named.key, lambda: self._read_deletions(named, entry.row_count))
+            deleted = await self._once(
+                named.key, lambda: self._read_deletions(named, entry.row_count)
+            )
             self._keep(self._deletions, named.key, deleted)
         else:
             self._deletions.move_to_end(named.key)
         return OpenSegment(entry, reader, deleted)
 
-    async def _once(self, key: str, read: Callable[[], Awaitable[T]]) -> T:
+    async def _once(self, key: str, read: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Runs one read for all who ask for the same object at the same time."""
-        opening = self._opening.get(key)
+        opening: asyncio.Future[T] | None = self._opening.get(key)
         if opening is None:
             opening = asyncio.ensure_future(read())
             self._opening[key] = opening
             opening.add_done_callback(lambda done: self._read_done(key, done))
-        return await asyncio.shield(opening)  # type: ignore[return-value]
+        return await asyncio.shield(opening)
 
-    def _read_done(self, key: str, done: "asyncio.Future[object]") -> None:
+    def _read_done(self, key: str, done: "asyncio.Future[Any]") -> None:
         self._opening.pop(key, None)
         if not done.cancelled():
             done.exception()
@@ -99,7 +101,9 @@ class SegmentCache:
         view = await self._context.store.view(entry.key)
         reader = SegmentReader(entry.key, view)
         if len(view) != entry.object_bytes or reader.row_count != entry.row_count:
-            raise CorruptObjectError(entry.key, 0, "segment is not the one that the manifest names.")
+            raise CorruptObjectError(
+                entry.key, 0, "segment is not the one that the manifest names."
+            )
         return reader
 
     async def _read_deletions(self, named: DeletionsEntry, row_count: int) -> BoolArray:

@@ -67,7 +67,9 @@ class _Footer(msgspec.Struct, frozen=True, array_like=True):
     entry_count: int
     put_count: int
     is_terminal: bool
-    sections: tuple[tuple[int, int], ...]  # is_put, key offsets, keys, vectors, metadata offsets, metadata
+    sections: tuple[
+        tuple[int, int], ...
+    ]  # is_put, key offsets, keys, vectors, metadata offsets, metadata
 
 
 _footer_encoder = msgspec.msgpack.Encoder()
@@ -97,7 +99,9 @@ def encode_fragment(
     keys = join_blobs([write.keys for write in writes])
     metadata = join_blobs([write.metadata for write in puts if write.metadata is not None])
     vectors = b"".join(
-        np.ascontiguousarray(write.vectors, dtype="<f4").data.cast("B") if write.vectors is not None and write.vectors.size else b""
+        np.ascontiguousarray(write.vectors, dtype="<f4").data.cast("B")
+        if write.vectors is not None and write.vectors.size
+        else b""
         for write in puts
     )
     contents: list[bytes | memoryview] = [
@@ -132,7 +136,9 @@ def decode_fragment(key: str, data: memoryview, *, sequence: int, dimension: int
     try:
         footer = _footer_decoder.decode(reader.read_footer())
     except msgspec.MsgspecError as error:
-        raise CorruptObjectError(key, reader.footer.start, f"footer does not parse: {error}.") from error
+        raise CorruptObjectError(
+            key, reader.footer.start, f"footer does not parse: {error}."
+        ) from error
     if footer.sequence != sequence or footer.dimension != dimension or len(footer.sections) != 6:
         detail = f"fragment says sequence `{footer.sequence}`, dimension `{footer.dimension}`."
         raise CorruptObjectError(key, reader.footer.start, detail)

@@ -160,7 +160,9 @@ class _Committer:
         key, put_id = self.index.id.space.wal(sequence), self._context.new_put_id()
         dimension = self.index.manifest.config.dimension
         if sum(write.size_bytes for write in writes) <= ENCODE_INLINE_BYTES:
-            return encode_fragment(key, put_id, sequence=sequence, dimension=dimension, writes=writes)
+            return encode_fragment(
+                key, put_id, sequence=sequence, dimension=dimension, writes=writes
+            )
         return await self._context.compute.run(
             encode_fragment, key, put_id, sequence=sequence, dimension=dimension, writes=writes
         )
@@ -192,9 +194,9 @@ class _Committer:
             _fail(group, UnavailableError(UNAVAILABLE, durability=Durability.UNKNOWN), error)
             raise
         else:
-            error = None if counts else UnavailableError(UNAVAILABLE, durability=Durability.UNKNOWN)
+            lost = UnavailableError(UNAVAILABLE, durability=Durability.UNKNOWN)
             for waiting in group:
-                waiting.settle(error)
+                waiting.settle(None if counts else lost)
 
 
 class Writer:

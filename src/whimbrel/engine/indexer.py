@@ -1,0 +1,359 @@
+"""The indexer: flushes tails, compacts segments, collects garbage. A function of the store; run any number of them.
+
+It reads dirty markers, so idle indexes cost it nothing; a slow sweep over everything finds what a marker that was
+never written would have told. Several indexers share indexes out by rendezvous hash over live heartbeats; that is
+advisory only, two that work on the same index waste effort and nothing else.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import xxhash
+
+from whimbrel.core.errors import (
+    CorruptObjectError,
+    IndexNotFoundError,
+    ObjectNotFoundError,
+    StoreError,
+    WhimbrelError,
+)
+from whimbrel.engine import paths
+from whimbrel.engine.compaction import compact, plan_compaction
+from whimbrel.engine.context import Context
+from whimbrel.engine.directory import BucketCatalog, Directory
+from whimbrel.engine.flush import flush
+from whimbrel.engine.gc import Collectable, Collector, list_all
+from whimbrel.engine.index import Index, IndexId, mark_dirty
+from whimbrel.engine.log import BaseLostError, LogGoneError
+from whimbrel.engine.segments import SegmentCache
+from whimbrel.engine.write import Writer
+
+logger = logging.getLogger("whimbrel.indexer")
+
+HEARTBEAT_INTERVAL_S = 15.0
+HEARTBEAT_AGE_MAX_S = 60.0
+RETRY_S = 1.0
+CORRUPT_RETRY_S = 60.0
+COMPACTIONS_PER_TURN = 4
+NAME_BYTES = 8
+
+
+@dataclass(slots=True)
+class _Work:
+    """What this indexer knows of one marked index."""
+
+    index: Index | None = None
+    etag: str = ""
+    due_at_s: float = 0.0
+    tail_since_s: float | None = None
+    collect_at_s: float = 0.0
+    deleted_since_s: float | None = None
+    manifests_gone: bool = False
+
+
+@dataclass(slots=True)
+class IndexerStats:
+    """What an indexer has done, for metrics and tests."""
+
+    flush_count: int = 0
+    compaction_count: int = 0
+    collected_object_count: int = 0
+    error_count: int = 0
+    corrupt: dict[str, str] = field(default_factory=dict)
+
+
+class Indexer:
+    """One indexer."""
+
+    def __init__(self, context: Context) -> None:
+        """Prepares an indexer; `run` works until it is told to stop."""
+        self._context = context
+        self.name = context.random.token(NAME_BYTES).hex()
+        self.segments = SegmentCache(context)
+        self.directory = Directory(context, Writer(context))
+        self.collector = Collector(context, self.name)
+        self.stats = IndexerStats()
+        self._work: dict[IndexId, _Work] = {}
+        self._waiting: list[tuple[Collectable, Callable[[], Awaitable[None]] | None]] = []
+        self._peers: list[str] = []
+        self._heartbeat_at_s = float("-inf")
+        self._deleted_at_s = float("-inf")
+        self._deleted_buckets: dict[str, float] = {}
+
+    async def start(self) -> None:
+        """Opens the catalog."""
+        await self.directory.start()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Works until `stop` is set; the turn under way is finished first."""
+        await self.start()
+        sweeper = asyncio.ensure_future(self._sweep_for_ever())
+        while not stop.is_set():
+            await self.turn()
+            waiting = asyncio.ensure_future(stop.wait())
+            pause = asyncio.ensure_future(
+                self._context.clock.sleep(self._context.options.index_poll_interval_s)
+            )
+            await asyncio.wait({waiting, pause}, return_when=asyncio.FIRST_COMPLETED)
+            for task in (waiting, pause):
+                task.cancel()
+        sweeper.cancel()
+        await asyncio.gather(sweeper, return_exceptions=True)
+        await self._guarded("heartbeat", self.collector.stop)
+
+    async def _sweep_for_ever(self) -> None:
+        while True:
+            await self._context.clock.sleep(self._context.options.sweep_interval_s)
+            await self._guarded("sweep", self.sweep)
+
+    def _now_s(self) -> float:
+        return self._context.clock.monotonic_s()
+
+    # --- one turn ----------------------------------------------------------------------------------
+
+    async def turn(self) -> None:
+        """Looks at the markers once and does what is due."""
+        await self._guarded("heartbeat", self._heartbeat)
+        await self._guarded("markers", self._work_on_markers)
+        await self._guarded("collection", self._finish_collections)
+        await self._guarded("deleted buckets", self._collect_deleted_buckets)
+
+    async def _guarded(self, what: str, step: Callable[[], Awaitable[None]]) -> None:
+        """Runs a step; an error of it is logged and does not stop the others."""
+        try:
+            await step()
+        except CorruptObjectError as error:
+            self.stats.corrupt[error.key] = error.detail
+            logger.exception("damaged object", extra={"step": what, "key": error.key})
+        except (WhimbrelError, OSError) as error:
+            self.stats.error_count += 1
+            logger.warning(
+                "step failed; it will be tried again", extra={"step": what, "error": str(error)}
+            )
+
+    async def _heartbeat(self) -> None:
+        if self._now_s() - self._heartbeat_at_s < HEARTBEAT_INTERVAL_S:
+            return
+        self._heartbeat_at_s = self._now_s()
+        now_s = await self.collector.store_time_s()
+        beats = await list_all(self._context.store, paths.INDEXER_PREFIX)
+        self._peers = []
+        for beat in beats:
+            age_s = now_s - beat.modified_at_s
+            if age_s <= HEARTBEAT_AGE_MAX_S:
+                self._peers.append(beat.key.removeprefix(paths.INDEXER_PREFIX))
+            elif age_s > self._context.options.orphan_age_s:
+                await self._context.store.delete(beat.key)
+
+    def _is_mine(self, index_id: IndexId) -> bool:
+        """Says whether this indexer has the highest rendezvous weight for an index among live ones."""
+        peers = [*self._peers, self.name]
+        return self.name == max(
+            peers,
+            key=lambda peer: (
+                xxhash.xxh3_64_intdigest(f"{peer}{index_id.incarnation}".encode()),
+                peer,
+            ),
+        )
+
+    async def _work_on_markers(self) -> None:
+        markers = await list_all(self._context.store, paths.DIRTY_PREFIX)
+        seen: set[IndexId] = set()
+        for marker in markers:
+            parsed = paths.parse_dirty_marker(marker.key)
+            if parsed is None:
+                continue
+            index_id = IndexId(*parsed)
+            seen.add(index_id)
+            work = self._work.setdefault(index_id, _Work())
+            is_new = work.etag != marker.etag
+            if (is_new or work.due_at_s <= self._now_s()) and self._is_mine(index_id):
+                work.etag = marker.etag
+                await self._work_on(index_id, work)
+        for index_id in set(self._work) - seen:
+            del self._work[index_id]
+
+    async def _work_on(self, index_id: IndexId, work: _Work) -> None:
+        work.due_at_s = self._now_s() + RETRY_S
+        try:
+            if work.index is None:
+                work.index = await self.directory.index_by_id(index_id)
+            await work.index.prove()
+            await self._improve(work.index, work)
+        except IndexNotFoundError:
+            await self._guarded(
+                "collection of an index", lambda: self._work_on_deleted(index_id, work)
+            )
+        except (BaseLostError, LogGoneError, ObjectNotFoundError):
+            work.index = None  # another process is ahead; the next turn sees what it did
+        except CorruptObjectError as error:
+            work.due_at_s = self._now_s() + CORRUPT_RETRY_S
+            self.stats.corrupt[error.key] = error.detail
+            logger.exception("damaged object", extra={"key": error.key, "offset": error.offset})
+        except StoreError as error:
+            self.stats.error_count += 1
+            logger.warning(
+                "work on an index failed; it will be tried again", extra={"error": str(error)}
+            )
+
+    async def _improve(self, index: Index, work: _Work) -> None:
+        """Flushes, compacts and collects one index as far as is due, and says when to look again."""
+        context, options = self._context, self._context.options
+        await index.refresh()
+        if index.memtable is None:
+            work.tail_since_s = None
+        elif work.tail_since_s is None:
+            work.tail_since_s = self._now_s()
+        changed = False
+        if self._flush_is_due(index, work) and await flush(context, index, self.segments):
+            self.stats.flush_count += 1
+            work.tail_since_s, changed = None, True
+        for _ in range(COMPACTIONS_PER_TURN):
+            chosen = plan_compaction(index.manifest.segments, options)
+            if not chosen or not await compact(context, index, self.segments, chosen):
+                break
+            self.stats.compaction_count += 1
+            changed = True
+        if changed:
+            work.collect_at_s = max(work.collect_at_s, self._now_s() + options.manifest_grace_s + 1)
+        if self._now_s() >= work.collect_at_s:
+            await self._collect(index, work)
+        if index.memtable is None and not changed:
+            work.due_at_s = max(work.collect_at_s, self._now_s() + RETRY_S)
+
+    def _flush_is_due(self, index: Index, work: _Work) -> bool:
+        memtable, options = index.memtable, self._context.options
+        if memtable is None or work.tail_since_s is None:
+            return False
+        return (
+            memtable.size_bytes >= options.flush_bytes_min
+            or memtable.entry_count >= options.flush_row_count_min
+            or memtable.object_count >= options.flush_object_count_min
+            or self._now_s() - work.tail_since_s >= options.flush_age_s
+        )
+
+    # --- collection --------------------------------------------------------------------------------
+
+    async def _collect(self, index: Index, work: _Work) -> None:
+        options = self._context.options
+        work.collect_at_s = self._now_s() + options.manifest_grace_s / 4 + options.collection_wait_s
+        found = await self.collector.begin_index(index.id.space, find_orphans=False)
+        if found is None:
+            return
+
+        async def unmark() -> None:
+            await self._unmark(index)
+
+        manifests = await list_all(self._context.store, index.id.space.manifest_prefix)
+        is_quiet = index.memtable is None and len(manifests) == 1
+        self._waiting.append((found, unmark if is_quiet else None))
+
+    async def _unmark(self, index: Index) -> None:
+        """Removes the marker of an index with nothing left to do; puts it back if a write came in between."""
+        marker = paths.dirty_marker(index.id.bucket_incarnation, index.id.incarnation)
+        await self._context.store.delete(marker)
+        await index.prove()
+        if index.memtable is not None:
+            await index.mark_dirty()
+
+    async def _work_on_deleted(self, index_id: IndexId, work: _Work) -> None:
+        """Collects a deleted index: wait, its manifests, wait, everything else, the catalog's record of that."""
+        options = self._context.options
+        catalog = await self.directory.catalog_by_id(index_id.bucket_incarnation)
+        marker = paths.dirty_marker(index_id.bucket_incarnation, index_id.incarnation)
+        if catalog is None:  # the bucket is gone; its collection takes everything below it
+            await self._context.store.delete(marker)
+            return
+        if catalog.state.name_of(index_id.incarnation) is not None:
+            if work.index is not None and work.index.is_ended:
+                await self.directory.complete_deletion(catalog, index_id)
+            work.index = None
+            return
+        if work.deleted_since_s is None:
+            work.deleted_since_s = self._now_s()
+        work.due_at_s = work.deleted_since_s + options.collection_wait_s
+        if self._now_s() < work.due_at_s or work.manifests_gone:
+            return
+        found = await self.collector.begin_deleted(index_id.space)
+        work.manifests_gone = True
+
+        async def finish() -> None:
+            await self.collector.finish_deleted(catalog, index_id.space, index_id.incarnation)
+            await self._context.store.delete(marker)
+
+        self._waiting.append((found, finish))
+        work.due_at_s = found.ready_at_s + options.collection_wait_s
+
+    async def _collect_deleted_buckets(self) -> None:
+        """Collects deleted buckets, each no sooner than `collection_wait_s` after it was seen deleted."""
+        options, root = self._context.options, self.directory.root
+        if self._now_s() - self._deleted_at_s < options.deleted_interval_s:
+            return
+        self._deleted_at_s = self._now_s()
+        await root.refresh()
+        seen = {inc: self._deleted_buckets.get(inc, self._now_s()) for inc in root.state.deleted}
+        self._deleted_buckets = seen
+        for incarnation, since_s in seen.items():
+            if self._now_s() - since_s < options.collection_wait_s:
+                continue
+            space = paths.bucket_space(incarnation)
+            found = await self.collector.begin_deleted(space)
+
+            async def finish(space: paths.LogSpace = space, incarnation: str = incarnation) -> None:
+                await self.collector.finish_deleted(root, space, incarnation)
+
+            self._waiting.append((found, finish))
+            self._deleted_buckets[incarnation] = self._now_s()
+
+    async def _finish_collections(self) -> None:
+        ready = [item for item in self._waiting if item[0].ready_at_s <= self._now_s()]
+        self._waiting = [item for item in self._waiting if item[0].ready_at_s > self._now_s()]
+        for collectable, then in ready:
+            self.stats.collected_object_count += await self.collector.finish(collectable)
+            if then is not None:
+                await then()
+
+    # --- the backstop ------------------------------------------------------------------------------
+
+    async def sweep(self) -> None:
+        """Looks at every catalog and index once: lost markers, orphans, old snapshots, deleted buckets.
+
+        Linear in the number of indexes, so it runs seldom and is not on any request's path.
+        """
+        root = self.directory.root
+        await root.refresh()
+        await self._sweep_catalog_garbage(root.space)
+        await self.collector.collect_unknown_buckets(root)
+        for entry in list(root.state.buckets.values()):
+            catalog = await self.directory.catalog_by_id(entry.incarnation)
+            if catalog is not None:
+                await self._sweep_bucket(catalog, entry.incarnation)
+
+    async def _sweep_catalog_garbage(self, space: paths.LogSpace) -> None:
+        found = await self.collector.begin_catalog(space)
+        if found is not None:
+            self._waiting.append((found, None))
+
+    async def _sweep_bucket(self, catalog: BucketCatalog, bucket_incarnation: str) -> None:
+        await self._sweep_catalog_garbage(catalog.space)
+        await self.collector.collect_unknown_indexes(catalog, bucket_incarnation)
+        incarnations = [entry.incarnation for entry in catalog.state.indexes.values()]
+        for incarnation in [*incarnations, *catalog.state.deleted]:
+            index_id = IndexId(bucket_incarnation, incarnation)
+            if self._is_mine(index_id):
+                await self._guarded("sweep of an index", lambda i=index_id: self._sweep_index(i))  # type: ignore[misc]
+
+    async def _sweep_index(self, index_id: IndexId) -> None:
+        try:
+            index = await self.directory.index_by_id(index_id)
+            await index.prove()
+        except (IndexNotFoundError, LogGoneError):
+            await mark_dirty(self._context, index_id)
+            return
+        if index.memtable is not None:
+            await index.mark_dirty()
+        found = await self.collector.begin_index(index_id.space, find_orphans=True)
+        if found is not None:
+            self._waiting.append((found, None))
