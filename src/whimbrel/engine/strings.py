@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 STEP_BYTES = 256 * 1024
@@ -17,6 +18,8 @@ LONG_BYTES = (
     256  # from this mean length on, one slice per string is quicker than one index per byte
 )
 WORD_BYTES = 8
+# Mask i keeps the first i bytes of a big-endian word.
+WORD_MASKS = np.array([(1 << 64) - (1 << (64 - 8 * kept)) for kept in range(9)], dtype=np.uint64)
 
 Bytes = NDArray[np.uint8]
 Positions = NDArray[np.int64]
@@ -119,14 +122,13 @@ def equal_strings(
 
 def _words(source: Bytes, starts: Positions, limits: Positions) -> NDArray[np.uint64]:
     """Returns the 8 bytes from each start as a big-endian number; zeros stand beyond the limit."""
-    words = np.zeros(len(starts), dtype=np.uint64)
-    for place in range(WORD_BYTES):
-        at = starts + place
-        inside = at < limits
-        byte = np.zeros(len(starts), dtype=np.uint64)
-        byte[inside] = source[at[inside]]
-        words = (words << np.uint64(8)) | byte
-    return words
+    if len(source) < WORD_BYTES:
+        source = np.concatenate([source, np.zeros(WORD_BYTES, dtype=np.uint8)])
+    # Words that would reach beyond the buffer are read further ahead and shifted into place.
+    at = np.minimum(starts, len(source) - WORD_BYTES)
+    words = sliding_window_view(source, WORD_BYTES)[at].view(">u8")[:, 0].astype(np.uint64)
+    words <<= (8 * (starts - at)).astype(np.uint64)
+    return words & WORD_MASKS[np.clip(limits - starts, 0, WORD_BYTES)]
 
 
 def order_strings(
@@ -167,13 +169,16 @@ def order_strings(
         words = _words(source, at, limits[rows])
         # How much is left tells a string from the same string with zero bytes behind it.
         left = np.minimum(limits[rows] - at, WORD_BYTES + 1)
+        depth += WORD_BYTES
+        alike = distinct[places[1:]] | (words[1:] == words[:-1])
+        if np.all(alike) and np.all(left > WORD_BYTES):
+            continue  # a common beginning tells nothing apart: there is nothing to sort
         groups = np.cumsum(distinct[places])
         arranged = np.lexsort((left, words, groups))
         order[places] = rows[arranged]
         words, left = words[arranged], left[arranged]
         distinct[places[1:]] |= (words[1:] != words[:-1]) | (left[1:] != left[:-1])
         places = _tied(places, distinct, open_places=left > WORD_BYTES)
-        depth += WORD_BYTES
     return order, distinct
 
 

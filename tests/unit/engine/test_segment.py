@@ -1,6 +1,7 @@
 """Segments: what goes in comes out, without copies; damage is reported and never served."""
 
 import json
+import tracemalloc
 from dataclasses import fields
 
 import msgspec
@@ -12,7 +13,7 @@ from whimbrel.engine.filter import evaluate, parse_filter
 from whimbrel.engine.filter.columns import FieldColumn
 from whimbrel.engine.keys import hash_keys
 from whimbrel.engine.model import Blobs, IndexConfig, Metric
-from whimbrel.engine.segment import SegmentReader, SegmentRows, encode_segment
+from whimbrel.engine.segment import SegmentReader, SegmentRows, encode_segment, merge_rows
 from whimbrel.engine.segment.format import SectionName
 from whimbrel.storage.frame import ObjectKind, ObjectWriter
 
@@ -301,6 +302,8 @@ def test_sections_that_do_not_fit_together_are_reported(data, name, content, rea
         {"row_count": 0},
         {"row_count": 2**32},
         {"dimension": 0},
+        {"field_count": -1},
+        {"field_count": 3},
         {"metric": "dot"},
         {"sections": {}},
         {"sections": {name: [0, -1] for name in SectionName}},
@@ -338,3 +341,25 @@ def test_sections_are_written_in_the_order_of_the_format(data):
     starts = [place[0] for place in places.values()]
     assert starts == sorted(starts)
     assert starts[0] == 64
+
+
+def test_merging_needs_little_memory_beside_its_result():
+    row_count, dimension = 4000, 256
+    config = IndexConfig(dimension=dimension, metric=Metric.COSINE)
+    text = json.dumps({"genre": "x", "body": "t" * 900}).encode()
+    readers = []
+    for part in range(2):
+        keys = Blobs.of(f"{part}-{number}".encode() for number in range(row_count))
+        vectors = np.full((row_count, dimension), part + 1, dtype=np.float32)
+        rows = SegmentRows.sort(keys, vectors, Blobs.of([text] * row_count))
+        encoded = encode_segment(KEY, PUT_ID, rows, config)
+        readers.append(SegmentReader(KEY, memoryview(encoded.data)))
+    parts = [(reader, np.arange(row_count)) for reader in readers]
+    tracemalloc.start()
+    try:
+        merged = merge_rows(parts)
+        held, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held > merged.rows.vectors.nbytes + len(merged.rows.metadata.data)
+    assert peak < 1.5 * held

@@ -22,6 +22,13 @@ def test_sorting_agrees_with_python(items: list[bytes]) -> None:
     assert distinct.tolist() == [b is None or items[a] != items[b] for a, b in pairs]
 
 
+@given(TEXTS, st.lists(st.sampled_from([0, 255]), max_size=20).map(bytes))
+def test_sorting_strings_with_a_common_beginning(items: list[bytes], beginning: bytes) -> None:
+    texts = [beginning + item for item in items]
+    order, _ = sort_blobs(Blobs.of(texts))
+    assert order.tolist() == sorted(range(len(items)), key=texts.__getitem__)
+
+
 @given(TEXTS, st.data())
 def test_a_leading_number_counts_before_the_string(items: list[bytes], data: st.DataObject) -> None:
     leading = [data.draw(st.sampled_from([0, 7, 2**64 - 1])) for _ in items]

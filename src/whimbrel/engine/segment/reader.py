@@ -83,7 +83,8 @@ class _Sections:
         if footer.version != SEGMENT_VERSION:
             raise self.corrupt(f"segment version `{footer.version}` is not known here.")
         missing = [name for name in SectionName if name not in footer.sections]
-        if missing or not 0 < footer.row_count <= ROWS_MAX or footer.dimension < 1:
+        counts_fit = 0 < footer.row_count <= ROWS_MAX and footer.field_count >= 0
+        if missing or not counts_fit or footer.dimension < 1:
             raise self.corrupt("footer makes no sense.")
         return footer
 

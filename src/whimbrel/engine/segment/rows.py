@@ -59,11 +59,12 @@ class SegmentRows:
             hashes: uint64 [n], the keys' hashes when they are known.
             norms: float64 [n], the vectors' lengths when they are known.
         """
+        vectors = np.ascontiguousarray(vectors, dtype=np.float32)
         hashes = hash_keys(keys) if hashes is None else hashes
         norms = row_norms(vectors) if norms is None else norms
         rows = order(hashes, keys)
         if np.array_equal(rows, np.arange(len(rows))):
-            return cls(hashes, keys, np.ascontiguousarray(vectors), norms, metadata)
+            return cls(hashes, keys, vectors, norms, metadata)
         return cls(hashes[rows], keys.take(rows), vectors[rows], norms[rows], metadata.take(rows))
 
 
