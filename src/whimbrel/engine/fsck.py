@@ -1,0 +1,234 @@
+"""fsck: reads everything that is named and reports what is damaged, missing or contradictory, by name and offset.
+
+May run beside servers and indexers: what was collected while it looked is not reported.
+"""
+
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from whimbrel.core.errors import CorruptObjectError, IndexNotFoundError, ObjectNotFoundError
+from whimbrel.engine import paths
+from whimbrel.engine.catalog import CatalogGoneError
+from whimbrel.engine.context import Context
+from whimbrel.engine.directory import Directory
+from whimbrel.engine.gc import list_all
+from whimbrel.engine.index import IndexId
+from whimbrel.engine.log import LogGoneError
+from whimbrel.engine.manifest import Manifest, ManifestStore, SegmentEntry
+from whimbrel.engine.model import Blobs
+from whimbrel.engine.paths import IndexSpace
+from whimbrel.engine.segments import OpenSegment, SegmentCache
+from whimbrel.engine.wal import decode_fragment
+from whimbrel.engine.write import Writer
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something wrong.
+
+    Attributes:
+        key: the object concerned.
+        offset: byte offset in it where that makes sense, else 0.
+        detail: what is wrong.
+    """
+
+    key: str
+    offset: int
+    detail: str
+
+
+@dataclass(slots=True)
+class Report:
+    """What fsck saw.
+
+    Attributes:
+        findings: everything wrong; empty means clean.
+        bucket_count: buckets looked at.
+        index_count: indexes looked at.
+        object_count: objects read and verified.
+        object_bytes: their bytes.
+        unnamed_count: objects of live indexes that the newest manifest does not name: waiting for collection.
+        vector_count: live vectors in segments.
+    """
+
+    findings: list[Finding] = field(default_factory=list)
+    bucket_count: int = 0
+    index_count: int = 0
+    object_count: int = 0
+    object_bytes: int = 0
+    unnamed_count: int = 0
+    vector_count: int = 0
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.findings
+
+
+class Fsck:
+    """Checks one store."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._directory = Directory(context, Writer(context))
+        self.report = Report()
+
+    async def run(self) -> AsyncIterator[str]:
+        """Checks everything; yields the name of each bucket and index before it is looked at."""
+        try:
+            await self._directory.start()
+        except CorruptObjectError as error:
+            self._note(error)
+            return
+        for name, entry in sorted(self._directory.root.state.buckets.items()):
+            yield name
+            self.report.bucket_count += 1
+            try:
+                catalog = await self._directory.catalog_by_id(entry.incarnation)
+            except CorruptObjectError as error:
+                self._note(error)
+                continue
+            except CatalogGoneError:
+                continue
+            if catalog is None:
+                continue
+            for index_name, index_entry in sorted(catalog.state.indexes.items()):
+                yield f"{name}/{index_name}"
+                self.report.index_count += 1
+                await self._check_index(IndexId(entry.incarnation, index_entry.incarnation))
+
+    async def _check_index(self, index_id: IndexId) -> None:
+        manifests = ManifestStore(self._context, index_id.space)
+        try:
+            index = await self._directory.index_by_id(index_id)
+            base, manifest = await manifests.load_newest()
+            await index.prove()
+        except (IndexNotFoundError, LogGoneError):
+            if await self._is_still_live(index_id):
+                self.report.findings.append(
+                    Finding(index_id.space.prefix, 0, "index has no manifest.")
+                )
+            return
+        except CorruptObjectError as error:
+            self._note(error)
+            return
+        for found in await list_all(self._context.store, index_id.space.manifest_prefix):
+            await self._check_manifest(manifests, paths.parse_generation(found.key), manifest)
+        await self._check_log(index_id.space, manifest, base.position)
+        await self._count_unnamed(index_id.space, manifest)
+
+    async def _is_still_live(self, index_id: IndexId) -> bool:
+        try:
+            index = await self._directory.index_by_id(index_id)
+            await index.prove()
+        except LogGoneError:
+            return True
+        except IndexNotFoundError:
+            return False
+        return True
+
+    async def _check_manifest(
+        self, manifests: ManifestStore, generation: int, newest: Manifest
+    ) -> None:
+        """Checks one existing manifest: everything it names is there; the newest one's content is verified."""
+        try:
+            _, manifest = await manifests.load(generation)
+            segments = SegmentCache(self._context)
+            if generation != newest.generation:
+                for key in sorted(manifest.object_keys):
+                    await self._context.store.head(key)
+                return
+            opened = [await self._check_segment(segments, entry) for entry in manifest.segments]
+            self._check_unique([segment for segment in opened if segment is not None])
+            self.report.vector_count += manifest.live_count
+        except CorruptObjectError as error:
+            self._note(error)
+        except ObjectNotFoundError as error:
+            try:
+                await manifests.load(generation)
+            except (ObjectNotFoundError, CorruptObjectError):
+                return  # collected while we looked
+            detail = f"an object that manifest {generation} names is missing: {error}"
+            self.report.findings.append(Finding(str(error), 0, detail))
+
+    async def _check_segment(
+        self, segments: SegmentCache, entry: SegmentEntry
+    ) -> OpenSegment | None:
+        try:
+            segment = await segments.open(entry)
+            await self._context.compute.run(segment.reader.check)
+        except CorruptObjectError as error:
+            self._note(error)
+            return None
+        self.report.object_count += 1 if entry.deletions is None else 2
+        self.report.object_bytes += entry.object_bytes
+        return segment
+
+    def _check_unique(self, segments: list[OpenSegment]) -> None:
+        """Finds keys that are live in more than one row."""
+        hashes = [segment.reader.hashes[segment.live_rows()] for segment in segments]
+        everything = np.concatenate([np.zeros(0, dtype=np.uint64), *hashes])
+        values, counts = np.unique(everything, return_counts=True)
+        repeated = values[counts > 1]
+        seen: dict[bytes, str] = {}
+        for segment in segments if len(repeated) else []:
+            rows = segment.live_rows()
+            rows = rows[np.isin(segment.reader.hashes[rows], repeated)]
+            for key in segment.reader.take_keys(rows):
+                other = seen.setdefault(key, segment.entry.key)
+                if other != segment.entry.key:
+                    detail = f"a key is live here and in `{other}`."
+                    self.report.findings.append(Finding(segment.entry.key, 0, detail))
+
+    async def _check_log(self, space: IndexSpace, manifest: Manifest, position: int) -> None:
+        """Verifies the log above the newest manifest: decodable and without gaps."""
+        expected = position + 1
+        for found in await list_all(self._context.store, space.wal_prefix):
+            sequence = paths.parse_sequence(found.key)
+            if sequence <= position:
+                continue
+            if sequence != expected:
+                detail = f"log has a gap: object {expected} is missing."
+                self.report.findings.append(Finding(found.key, 0, detail))
+            expected = sequence + 1
+            try:
+                stored = await self._context.store.get(found.key)
+                dimension = manifest.config.dimension
+                fragment = decode_fragment(
+                    found.key, stored.data, sequence=sequence, dimension=dimension
+                )
+                self._check_keys(found.key, fragment.keys)
+            except ObjectNotFoundError:
+                continue  # flushed and collected while we looked
+            except CorruptObjectError as error:
+                self._note(error)
+            else:
+                self.report.object_count += 1
+                self.report.object_bytes += found.size_bytes
+
+    def _check_keys(self, name: str, keys: Iterable[bytes] | Blobs) -> None:
+        for key in keys:
+            try:
+                key.decode()
+            except UnicodeDecodeError:
+                self.report.findings.append(Finding(name, 0, "a vector key is not UTF-8."))
+                return
+
+    async def _count_unnamed(self, space: IndexSpace, manifest: Manifest) -> None:
+        named = manifest.object_keys
+        for prefix in space.content_prefixes:
+            for found in await list_all(self._context.store, prefix):
+                self.report.unnamed_count += found.key not in named
+
+    def _note(self, error: CorruptObjectError) -> None:
+        self.report.findings.append(Finding(error.key, error.offset, error.detail))
+
+
+async def fsck(context: Context) -> Report:
+    """Checks a whole store and returns what was seen."""
+    checker = Fsck(context)
+    async for _ in checker.run():
+        pass
+    return checker.report
