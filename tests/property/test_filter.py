@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from whimbrel.core.errors import InvalidRequestError
 from whimbrel.engine.filter import Columns, build_columns, evaluate, merge_columns, parse_filter
 from whimbrel.engine.filter.columns import first_disorder
 from whimbrel.engine.model import Blobs, IndexConfig, Metric
@@ -141,3 +142,25 @@ def test_non_filterable_keys_have_no_column(rows):
     columns = build_columns(encode(rows), ["a.b", ""])
     left = {name for row in rows for name in row} - {"a.b", ""}
     assert list(columns.names) == sorted(name.encode() for name in left)
+
+
+# Anything a client may send, built of the words that matter.
+WORDS = st.sampled_from(
+    ["$and", "$or", "$eq", "$ne", "$gt", "$in", "$nin", "$exists", "$startsWith", "$not", "a", ""]
+)
+DOCUMENTS = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda children: st.lists(children, max_size=3) | st.dictionaries(WORDS, children, max_size=2),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(WORDS, DOCUMENTS, max_size=2) | DOCUMENTS)
+def test_any_document_is_refused_or_means_something(document):
+    try:
+        tree = parse_filter(document)
+    except InvalidRequestError:
+        return
+    rows = [{}, {"a": 1}, {"": "x", "a": ["a", "b"]}, {"a": True}]
+    found = evaluate(tree, build_columns(encode(rows)))
+    assert found.tolist() == [matches(document, row) for row in rows]

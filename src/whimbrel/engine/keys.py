@@ -16,8 +16,6 @@ import xxhash
 from whimbrel.engine.model import Blobs, BoolArray, Int64Array, UInt64Array
 from whimbrel.engine.strings import equal_strings, order_strings
 
-HASH_LIMIT = 1 << 64
-
 
 def hash_key(key: bytes) -> int:
     """Returns the hash of one key, 0 <= hash < 2^64."""
