@@ -241,8 +241,11 @@ class Collector:
                 unknown.append(incarnation)
         if not unknown:
             return 0
+        def decide(state: RootState | BucketState) -> Barrier | None:
+            return None if state.is_terminal else Barrier(catalog.position + 1)
+
         if self._context.rules.bar_late_jobs:
-            await catalog.append(lambda _: Barrier(catalog.position + 1), use_reserve=True)
+            await catalog.append(decide, use_reserve=True)
         for incarnation in set(unknown) - known(catalog.state):
             await self.delete_prefix(found[incarnation])
         return len(unknown)
@@ -250,12 +253,14 @@ class Collector:
     # --- deleted indexes and buckets ---------------------------------------------------------------
 
     async def begin_deleted(self, space: LogSpace) -> Collectable:
-        """Deletes all manifests of a deleted incarnation, in ascending order.
+        """Deletes all manifests of a deleted incarnation, in ascending order; a bucket's indexes' too.
 
         Requires: its catalog record was seen at least `collection_wait_s` ago.
         """
-        for found in await self._manifests(space):
-            await self._context.store.delete(found.meta.key)
+        # Manifests count down, so names in descending order are generations in ascending order.
+        for item in reversed(await list_all(self._context.store, space.prefix)):
+            if "/manifest/" in item.key:
+                await self._context.store.delete(item.key)
         return self._collectable(space, (), 0)
 
     async def finish_deleted(
@@ -268,7 +273,8 @@ class Collector:
         await self.delete_prefix(space.prefix)
 
         def decide(state: RootState | BucketState) -> Collected | None:
-            return Collected(incarnation) if incarnation in state.deleted else None
+            is_due = incarnation in state.deleted and not state.is_terminal
+            return Collected(incarnation) if is_due else None
 
         await catalog.append(decide, use_reserve=True)
 
