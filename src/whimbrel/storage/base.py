@@ -27,7 +27,8 @@ class ObjectMeta:
         key: full name, `/`-separated, relative to the store's root.
         size_bytes: length of the object.
         etag: changes whenever the object at this name was made by another put.
-        modified_at_s: seconds since 1970 on the store's own clock.
+        modified_at_s: seconds since 1970 on the store's own clock; NaN in what `put_if_absent` returns of a
+            remote store, which tells its time only to a request of its own.
     """
 
     key: str
@@ -54,7 +55,10 @@ class ByteRange:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """One page of a listing: objects and, when a delimiter was asked for, common prefixes; both ascending."""
+    """One page of a listing: objects and, when a delimiter was asked for, common prefixes; both ascending.
+
+    `is_truncated` means that there may be more; only a page with nothing at all beyond it may say so wrongly.
+    """
 
     objects: Sequence[ObjectMeta]
     prefixes: Sequence[str]

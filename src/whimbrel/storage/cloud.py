@@ -1,0 +1,477 @@
+"""Stores in a cloud: S3 and whatever speaks its protocol, Google Cloud Storage, Azure Blob Storage.
+
+The one module that imports `obstore`. One call makes one try: `storage.retry` stands above. Differences that callers
+may notice:
+
+1. `put_if_absent` does not know the store's time: its answer's `modified_at_s` is NaN, as a HEAD to learn it would
+   double the requests of a commit. `put` asks.
+2. A listing page of exactly 1,000 names says that there may be more.
+3. `view` downloads: into the cache and maps the copy there, or into memory where there is no cache or no room in it.
+"""
+
+import asyncio
+import math
+import os
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar, cast
+from urllib.parse import urlsplit, urlunsplit
+
+import obstore
+from obstore.exceptions import BaseError, PreconditionError
+from obstore.store import AzureStore, GCSStore, S3Store
+
+from whimbrel.core.errors import (
+    CorruptObjectError,
+    Durability,
+    StoreError,
+    StoreRefusedError,
+    StoreUnavailableError,
+)
+from whimbrel.storage.base import ByteRange, Listing, ObjectMeta, StoredObject
+from whimbrel.storage.cache import CacheWriter, DiskCache
+from whimbrel.storage.cloud_errors import explain_error, read_status
+from whimbrel.storage.instrument import RequestClass, RequestCounter
+from whimbrel.storage.names import check_listing, check_name
+from whimbrel.storage.range_merge import PART_BYTES_MAX, merge_ranges, split_range
+
+_T = TypeVar("_T")
+
+PAGE_COUNT = 1000  # names in one answer of every cloud's listing
+_RANGE_NOT_SATISFIABLE = 416
+_IP_ADDRESS = re.compile(r"^\d+(\.\d+){3}$|:")
+_ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloudSettings:
+    """How to reach a cloud store. What is empty comes from the SDK's environment variables, or its defaults.
+
+    Attributes:
+        endpoint: address of an S3-compatible store; `http://` is allowed for what runs on this machine or network.
+        region: region of the bucket.
+        is_path_style: whether the bucket is part of the path rather than of the host name.
+        access_key_id: with `secret_access_key`, and perhaps `session_token`, the credentials.
+        secret_access_key: see `access_key_id`.
+        session_token: see `access_key_id`.
+        connect_timeout_s: longest wait for a connection.
+        request_timeout_s: longest wait for a request's whole answer, plus the time its bytes may take.
+        bytes_per_second_min: the slowest transfer that is waited for.
+        requests_max: most requests under way at once.
+    """
+
+    endpoint: str = ""
+    region: str = ""
+    is_path_style: bool = False
+    access_key_id: str = ""
+    secret_access_key: str = ""
+    session_token: str = ""
+    connect_timeout_s: float = 5.0
+    request_timeout_s: float = 15.0
+    bytes_per_second_min: float = 1 << 20
+    requests_max: int = 64
+
+
+class CloudStore:
+    """An `ObjectStore` over the cloud's API. Serves one event loop."""
+
+    def __init__(
+        self,
+        url: str,
+        client: "S3Store | GCSStore | AzureStore",
+        *,
+        settings: CloudSettings,
+        counter: RequestCounter | None = None,
+        cache: DiskCache | None = None,
+    ) -> None:
+        """Takes a client; `open_cloud_store` makes one from a URL.
+
+        Args:
+            url: the store's name, without secrets.
+            client: the SDK's store, with its own retries turned off.
+            settings: timeouts and limits.
+            counter: counts every request that is sent.
+            cache: holds copies of objects that are viewed.
+        """
+        self._url = url
+        self._client = client
+        self._settings = settings
+        self._counter = counter or RequestCounter()
+        self._cache = cache
+        self._gate = asyncio.Semaphore(settings.requests_max)
+        self._downloads: dict[str, asyncio.Task[memoryview]] = {}
+
+    @property
+    def url(self) -> str:
+        """`s3://bucket/prefix` or the like."""
+        return self._url
+
+    @property
+    def is_remote(self) -> bool:
+        """Always."""
+        return True
+
+    @property
+    def counter(self) -> RequestCounter:
+        """Returns the counts of requests sent."""
+        return self._counter
+
+    async def get(self, key: str) -> StoredObject:
+        """Reads an object whole, with one request."""
+        check_name(key)
+        return await self._fetch(key, None)
+
+    async def get_ranges(self, key: str, ranges: Sequence[ByteRange]) -> list[memoryview]:
+        """Reads parts of an object, close ones with one request, all requests in parallel."""
+        check_name(key)
+        assert all(0 <= wanted.start <= wanted.limit for wanted in ranges)
+        merged = merge_ranges(ranges)
+        parts = await _gather([self._fetch_exactly(key, part) for part in merged])
+        return [_cut(wanted, merged, parts) for wanted in ranges]
+
+    async def view(self, key: str) -> memoryview:
+        """Downloads an object, large ones in parallel parts; calls for one object share a download."""
+        check_name(key)
+        task = self._downloads.get(key)
+        if task is None:
+            task = asyncio.ensure_future(self._view(key))
+            self._downloads[key] = task
+            task.add_done_callback(lambda done: self._end_download(key, done))
+        return await asyncio.shield(task)
+
+    async def head(self, key: str) -> ObjectMeta:
+        """Returns an object's description."""
+        check_name(key)
+        call = obstore.head_async
+        found = await self._request(RequestClass.HEAD, key, lambda: call(self._client, key))
+        return _describe(key, found)
+
+    async def put_if_absent(
+        self, key: str, data: bytes, *, use_reserve: bool = False
+    ) -> ObjectMeta:
+        """Creates an object unless its name is taken."""
+        check_name(key)
+        etag = await self._put(key, data, "create")
+        return ObjectMeta(key, len(data), etag, math.nan)
+
+    async def put(self, key: str, data: bytes) -> ObjectMeta:
+        """Creates or replaces an object, then asks for the store's time."""
+        check_name(key)
+        await self._put(key, data, "overwrite")
+        return await self.head(key)
+
+    async def delete(self, key: str) -> None:
+        """Removes an object; fine when there is none."""
+        check_name(key)
+        self._forget(key)
+        try:
+            call = obstore.delete_async
+            await self._request(RequestClass.DELETE, key, lambda: call(self._client, key))
+        except StoreError as error:
+            if not isinstance(error.__cause__, FileNotFoundError):
+                raise
+
+    async def list(
+        self, prefix: str, *, start_after: str = "", limit: int = 1000, delimiter: bool = False
+    ) -> Listing:
+        """Lists names; with a delimiter the whole folder is listed for every page."""
+        check_listing(prefix, start_after, limit)
+        if delimiter:
+            return await self._list_folder(prefix, start_after, limit)
+        return await self._list_names(prefix, start_after, limit)
+
+    async def close(self) -> None:
+        """Stops downloads; connections go with the process."""
+        for task in list(self._downloads.values()):
+            task.cancel()
+
+    # --- reads ------------------------------------------------------------------------------------
+
+    async def _fetch(
+        self, key: str, wanted: ByteRange | None, *, etag: str | None = None
+    ) -> StoredObject:
+        options: dict[str, Any] = {}
+        if wanted is not None:
+            options["range"] = (wanted.start, wanted.limit)
+        if etag is not None:
+            options["if_match"] = etag
+
+        async def call() -> StoredObject:
+            found = await obstore.get_async(self._client, key, options=cast("Any", options))
+            data = memoryview(cast("Any", await found.bytes_async()))
+            return StoredObject(_describe(key, found.meta), data)
+
+        size_bytes = PART_BYTES_MAX if wanted is None else wanted.limit - wanted.start
+        fetched = await self._request(RequestClass.GET, key, call, size_bytes=size_bytes)
+        self._counter.add(RequestClass.GET, bytes_in=len(fetched.data))
+        return fetched
+
+    async def _fetch_exactly(self, key: str, wanted: ByteRange) -> memoryview:
+        try:
+            data = (await self._fetch(key, wanted)).data
+        except StoreRefusedError as error:
+            if error.__cause__ is None or read_status(error.__cause__) != _RANGE_NOT_SATISFIABLE:
+                raise
+            data = memoryview(b"")
+        if len(data) != wanted.limit - wanted.start:
+            detail = "object ends before the range that was asked for."
+            raise CorruptObjectError(key, wanted.start + len(data), detail)
+        return data
+
+    async def _view(self, key: str) -> memoryview:
+        if self._cache is not None:
+            found = await asyncio.to_thread(self._cache.find, self._url, key)
+            if found is not None:
+                return found
+        try:
+            first = await self._fetch(key, ByteRange(0, PART_BYTES_MAX))
+        except StoreRefusedError as error:
+            if error.__cause__ is None or read_status(error.__cause__) != _RANGE_NOT_SATISFIABLE:
+                raise
+            return (await self._fetch(key, None)).data  # empty
+        writer = None
+        if self._cache is not None:
+            size_bytes = first.meta.size_bytes
+            writer = await asyncio.to_thread(self._cache.begin, self._url, key, size_bytes)
+        if writer is None:
+            return await self._download(first)
+        return await self._download_to(writer, first)
+
+    def _end_download(self, key: str, task: asyncio.Task[memoryview]) -> None:
+        self._downloads.pop(key, None)
+        if not task.cancelled():
+            task.exception()  # seen, also where everyone who waited has gone
+
+    async def _download(self, first: StoredObject) -> memoryview:
+        if len(first.data) == first.meta.size_bytes:
+            return first.data
+        whole = bytearray(first.meta.size_bytes)
+        whole[: len(first.data)] = first.data
+
+        async def keep(start: int, data: memoryview) -> None:
+            whole[start : start + len(data)] = data
+
+        await self._fetch_rest(first, keep)
+        return memoryview(whole).toreadonly()
+
+    async def _download_to(self, writer: CacheWriter, first: StoredObject) -> memoryview:
+        async def keep(start: int, data: memoryview) -> None:
+            await asyncio.to_thread(writer.write, start, data)
+
+        try:
+            await keep(0, first.data)
+            await self._fetch_rest(first, keep)
+            return await asyncio.to_thread(writer.install)
+        except OSError:
+            # The cache's disk failed or is full: the object itself is fine.
+            return await self._download(first)
+        finally:
+            await asyncio.to_thread(writer.abandon)
+
+    async def _fetch_rest(
+        self, first: StoredObject, keep: Callable[[int, memoryview], Awaitable[None]]
+    ) -> None:
+        meta = first.meta
+
+        async def fetch(part: ByteRange) -> None:
+            data = (await self._fetch(meta.key, part, etag=meta.etag)).data
+            if len(data) != part.limit - part.start:
+                raise StoreUnavailableError(f"answer was cut short. key=`{meta.key}`")
+            await keep(part.start, data)
+
+        rest = ByteRange(len(first.data), meta.size_bytes)
+        await _gather([fetch(part) for part in split_range(rest)])
+
+    # --- listings ---------------------------------------------------------------------------------
+
+    async def _list_names(self, prefix: str, start_after: str, limit: int) -> Listing:
+        # A page that is full ends the listing without asking whether there is another one.
+        chunk_size = min(limit + 1, PAGE_COUNT)
+        offset = start_after.rstrip("/") or None
+        chunks = obstore.list(self._client, prefix or None, offset=offset, chunk_size=chunk_size)
+        objects: list[ObjectMeta] = []
+        while True:
+            chunk = await self._request(RequestClass.LIST, prefix, lambda: _next_chunk(chunks))
+            # The SDK drops a final `/` of the offset; names between the two are not wanted.
+            wanted = [found for found in chunk if found["path"] > start_after]
+            objects += [_describe(found["path"], found) for found in wanted]
+            if len(objects) > limit:
+                return Listing(objects[:limit], [], is_truncated=True)
+            if len(chunk) < chunk_size:
+                return Listing(objects, [], is_truncated=False)
+            if len(objects) == PAGE_COUNT:
+                return Listing(objects, [], is_truncated=True)
+
+    async def _list_folder(self, prefix: str, start_after: str, limit: int) -> Listing:
+        call = obstore.list_with_delimiter_async
+        found = await self._request(
+            RequestClass.LIST, prefix, lambda: call(self._client, prefix or None)
+        )
+        entries: dict[str, ObjectMeta | None] = {}
+        for item in found["objects"]:
+            entries[item["path"]] = _describe(item["path"], item)
+        for folder in found["common_prefixes"]:
+            entries[f"{folder}/"] = None
+        self._counter.add(RequestClass.LIST, request_count=max(0, len(entries) - 1) // PAGE_COUNT)
+        names = sorted(name for name in entries if name > start_after)
+        page = names[:limit]
+        objects = [meta for name in page if (meta := entries[name]) is not None]
+        prefixes = [name for name in page if entries[name] is None]
+        return Listing(objects, prefixes, is_truncated=len(names) > limit)
+
+    # --- requests ---------------------------------------------------------------------------------
+
+    async def _put(self, key: str, data: bytes, mode: str) -> str:
+        self._forget(key)
+        self._counter.add(RequestClass.PUT, bytes_out=len(data))
+
+        async def call() -> Any:
+            return await obstore.put_async(
+                self._client, key, data, mode=cast("Any", mode), use_multipart=False
+            )
+
+        result = await self._request(RequestClass.PUT, key, call, size_bytes=len(data))
+        return result["e_tag"] or ""
+
+    def _forget(self, key: str) -> None:
+        if self._cache is not None:
+            self._cache.discard(self._url, key)
+
+    async def _request(
+        self,
+        request_class: RequestClass,
+        key: str,
+        call: Callable[[], Awaitable[_T]],
+        *,
+        size_bytes: int = 0,
+    ) -> _T:
+        is_put = request_class is RequestClass.PUT
+        timeout_s = self._settings.request_timeout_s
+        timeout_s += size_bytes / self._settings.bytes_per_second_min
+        async with self._gate:
+            self._counter.add(request_class, request_count=1)
+            try:
+                async with asyncio.timeout(timeout_s):
+                    return await call()
+            except TimeoutError as error:
+                self._counter.add(request_class, failure_count=1)
+                durability = Durability.UNKNOWN if is_put else Durability.NOT_APPLIED
+                message = f"store did not answer in time. key=`{key}` timeout_s=`{timeout_s:.0f}`"
+                raise StoreUnavailableError(message, durability=durability) from error
+            except PreconditionError as error:
+                self._counter.add(request_class, failure_count=1)
+                message = f"object was replaced while it was read. key=`{key}`"
+                raise StoreUnavailableError(message) from error
+            except (BaseError, OSError) as error:
+                self._counter.add(request_class, failure_count=1)
+                raise explain_error(error, key, is_put=is_put) from error
+
+
+def open_cloud_store(
+    url: str,
+    *,
+    settings: CloudSettings | None = None,
+    counter: RequestCounter | None = None,
+    cache: DiskCache | None = None,
+) -> CloudStore:
+    """Opens `s3://bucket/prefix`, `gs://bucket/prefix` or `az://container/prefix`; sends no request.
+
+    Args:
+        url: the store; must hold neither credentials nor a query.
+        settings: how to reach it.
+        counter: counts every request that is sent.
+        cache: holds copies of objects that are viewed.
+
+    Raises:
+        StoreRefusedError: the URL or the settings make no sense.
+    """
+    settings = settings or CloudSettings()
+    scheme, _, rest = url.partition("://")
+    bucket, _, prefix = rest.partition("/")
+    prefix = prefix.strip("/")
+    if scheme not in {"s3", "gs", "az"} or not bucket or "@" in bucket or "?" in url:
+        raise StoreRefusedError(f"not the URL of a cloud store. url=`{url.partition('?')[0]}`")
+    if prefix:
+        try:
+            check_name(prefix)
+        except ValueError as error:
+            raise StoreRefusedError(f"not a prefix of a cloud store. prefix=`{prefix}`") from error
+    client_options: dict[str, Any] = {
+        "connect_timeout": timedelta(seconds=settings.connect_timeout_s),
+        # Every request has its own, stricter timeout; this one frees what was left behind.
+        "timeout": timedelta(hours=1),
+        "allow_http": settings.endpoint.startswith("http://"),
+    }
+    common: dict[str, Any] = {
+        "prefix": prefix or None,
+        "client_options": client_options,
+        "retry_config": {"max_retries": 0},
+    }
+    client: S3Store | GCSStore | AzureStore
+    try:
+        if scheme == "s3":
+            client = S3Store(bucket, **common, config=cast("Any", _configure_s3(bucket, settings)))
+        elif scheme == "gs":
+            client = GCSStore(bucket, **common)
+        else:
+            client = AzureStore(bucket, **common)
+    except (BaseError, ValueError) as error:
+        raise StoreRefusedError(f"settings of the cloud store make no sense. {error}") from error
+    name = f"{scheme}://{bucket}/{prefix}" if prefix else f"{scheme}://{bucket}"
+    return CloudStore(name, client, settings=settings, counter=counter, cache=cache)
+
+
+def _configure_s3(bucket: str, settings: CloudSettings) -> dict[str, Any]:
+    given = {
+        "region": settings.region,
+        "access_key_id": settings.access_key_id,
+        "secret_access_key": settings.secret_access_key,
+        "session_token": settings.session_token,
+    }
+    found: dict[str, Any] = {name: value for name, value in given.items() if value}
+    if settings.endpoint:
+        endpoint = urlsplit(settings.endpoint)
+        host = endpoint.hostname or ""
+        # An address, or a bare name such as `localhost`, has no names below it.
+        is_path_style = settings.is_path_style or "." not in host or _IP_ADDRESS.search(host)
+        found["virtual_hosted_style_request"] = not is_path_style
+        netloc = endpoint.netloc if is_path_style else f"{bucket}.{endpoint.netloc}"
+        found["endpoint"] = urlunsplit((endpoint.scheme, netloc, endpoint.path.rstrip("/"), "", ""))
+    elif not any(name in os.environ for name in _ENDPOINT_VARIABLES):
+        # A dot in the bucket's name would not fit the certificate.
+        found["virtual_hosted_style_request"] = not settings.is_path_style and "." not in bucket
+    return found
+
+
+def _describe(key: str, found: Any) -> ObjectMeta:
+    return ObjectMeta(key, found["size"], found["e_tag"] or "", found["last_modified"].timestamp())
+
+
+async def _next_chunk(chunks: Any) -> Sequence[Any]:
+    async for chunk in chunks:
+        return cast("Sequence[Any]", chunk)
+    return []
+
+
+async def _gather(calls: Sequence[Awaitable[_T]]) -> list[_T]:
+    """Runs calls side by side; the first error ends the others, and is raised."""
+    tasks = [asyncio.ensure_future(call) for call in calls]
+    try:
+        return await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
+
+
+def _cut(wanted: ByteRange, merged: Sequence[ByteRange], parts: Sequence[memoryview]) -> memoryview:
+    """Returns one range's bytes out of the parts that were fetched; a copy only where it spans several."""
+    found = [
+        part[max(wanted.start - place.start, 0) : wanted.limit - place.start]
+        for place, part in zip(merged, parts, strict=True)
+        if place.start < wanted.limit and wanted.start < place.limit
+    ]
+    return found[0] if len(found) == 1 else memoryview(b"".join(found))
