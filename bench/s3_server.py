@@ -8,8 +8,10 @@ from pathlib import Path
 
 import boto3
 
+from bench.report import ROOT
 from bench.server import free_port, start
 
+GATEWAY = ROOT / "build/s3-server/versitygw"
 BUCKET_NAME = "whimbrel-bench"
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench-secret"}
 
@@ -33,17 +35,39 @@ class S3Server:
 
 @contextlib.contextmanager
 def s3_server(folder: Path) -> Iterator[S3Server]:
-    """Runs the S3 server that is installed, or the mock, for a `with` block."""
-    with _mock(folder) as server:
+    """Runs the S3 server that `tools/install_s3_server.sh` built, or the mock, for a `with` block."""
+    running = _gateway(folder) if GATEWAY.exists() else _mock(folder)
+    with running as server:
         client = boto3.client(
             "s3",
             endpoint_url=server.endpoint,
             region_name="us-east-1",
-            aws_access_key_id=server.credentials["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=server.credentials["AWS_SECRET_ACCESS_KEY"],
+            aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
         )
         client.create_bucket(Bucket=BUCKET_NAME)
         yield server
+
+
+@contextlib.contextmanager
+def _gateway(folder: Path) -> Iterator[S3Server]:
+    port = free_port()
+    data, attributes = folder / "objects", folder / "attributes"
+    data.mkdir()
+    attributes.mkdir()
+    options = ["--quiet", "--keep-alive", "--port", f"127.0.0.1:{port}", "--health", "/health"]
+    # Not every file system has the extended attributes it would rather use.
+    command = [str(GATEWAY), *options, "posix", "--sidecar", str(attributes), str(data)]
+    variables = {
+        "ROOT_ACCESS_KEY": CREDENTIALS["AWS_ACCESS_KEY_ID"],
+        "ROOT_SECRET_KEY": CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+    }
+    log_path = folder / "s3.log"
+    server = start(command, port=port, log_path=log_path, variables=variables, ready="/health")
+    try:
+        yield S3Server("versitygw", server.endpoint, CREDENTIALS, is_mock=False)
+    finally:
+        server.stop()
 
 
 @contextlib.contextmanager
