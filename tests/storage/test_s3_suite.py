@@ -7,7 +7,8 @@ import pytest
 from whimbrel.core.clock import SystemClock
 from whimbrel.core.rand import SystemRandom
 from whimbrel.storage.cache import DiskCache
-from whimbrel.storage.cloud import CloudSettings, open_cloud_store
+from whimbrel.storage.cloud import open_cloud_store
+from whimbrel.storage.cloud_settings import CloudSettings
 from whimbrel.storage.retry import RetryingStore
 from whimbrel.testing import s3_server as s3
 from whimbrel.testing.store_suite import ObjectStoreSuite

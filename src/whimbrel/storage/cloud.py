@@ -14,7 +14,6 @@ import math
 import os
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit, urlunsplit
@@ -33,6 +32,7 @@ from whimbrel.core.errors import (
 from whimbrel.storage.base import ByteRange, Listing, ObjectMeta, StoredObject
 from whimbrel.storage.cache import CacheWriter, DiskCache
 from whimbrel.storage.cloud_errors import explain_error, read_status
+from whimbrel.storage.cloud_settings import CloudSettings
 from whimbrel.storage.instrument import RequestClass, RequestCounter
 from whimbrel.storage.names import check_listing, check_name
 from whimbrel.storage.range_merge import PART_BYTES_MAX, merge_ranges, split_range
@@ -43,35 +43,6 @@ PAGE_COUNT = 1000  # names in one answer of every cloud's listing
 _RANGE_NOT_SATISFIABLE = 416
 _IP_ADDRESS = re.compile(r"^\d+(\.\d+){3}$|:")
 _ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CloudSettings:
-    """How to reach a cloud store. What is empty comes from the SDK's environment variables, or its defaults.
-
-    Attributes:
-        endpoint: address of an S3-compatible store; `http://` is allowed for what runs on this machine or network.
-        region: region of the bucket.
-        is_path_style: whether the bucket is part of the path rather than of the host name.
-        access_key_id: with `secret_access_key`, and perhaps `session_token`, the credentials.
-        secret_access_key: see `access_key_id`.
-        session_token: see `access_key_id`.
-        connect_timeout_s: longest wait for a connection.
-        request_timeout_s: longest wait for a request's whole answer, plus the time its bytes may take.
-        bytes_per_second_min: the slowest transfer that is waited for.
-        requests_max: most requests under way at once.
-    """
-
-    endpoint: str = ""
-    region: str = ""
-    is_path_style: bool = False
-    access_key_id: str = ""
-    secret_access_key: str = ""
-    session_token: str = ""
-    connect_timeout_s: float = 5.0
-    request_timeout_s: float = 15.0
-    bytes_per_second_min: float = 1 << 20
-    requests_max: int = 64
 
 
 class CloudStore:

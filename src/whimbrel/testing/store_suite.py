@@ -95,7 +95,8 @@ class ObjectStoreSuite:
             listed = (await store.list("folder/")).objects[0]
             for meta in (head, found.meta, listed):
                 assert (meta.key, meta.size_bytes, meta.etag) == (put.key, len(data), put.etag)
-                assert meta.modified_at_s == head.modified_at_s
+                # Some stores round to the second in one answer and not in another.
+                assert abs(meta.modified_at_s - head.modified_at_s) < 1
 
         self.run(body, tmp_path)
 
