@@ -39,7 +39,7 @@ def decode(shape: Shape, value: Any, *, path: str = "") -> Any:
 
     Args:
         shape: what is expected.
-        value: parsed JSON, not None.
+        value: parsed JSON, not None; a list of floats may be a float32 array already.
         path: JSON pointer of the value, for messages.
 
     Raises:
@@ -56,6 +56,8 @@ def decode(shape: Shape, value: Any, *, path: str = "") -> Any:
             return _decode_float(value, path)
         case DocumentShape():
             return value
+        case ListShape() if isinstance(value, np.ndarray):
+            return value  # floats that the native scanner read
         case ListShape() if isinstance(value, list):
             return _decode_list(shape, value, path)
         case MapShape() if isinstance(value, dict):

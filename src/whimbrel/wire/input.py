@@ -11,6 +11,8 @@ from whimbrel.engine.model import PutBatch
 from whimbrel.kernel.strict_json import ScanError, parse_strict
 from whimbrel.wire.decoding import decode
 from whimbrel.wire.errors import SerializationError
+from whimbrel.wire.model import OPERATIONS
+from whimbrel.wire.query_body import parse_query
 from whimbrel.wire.record import decode_put
 from whimbrel.wire.request import RequestHead
 from whimbrel.wire.routes import decode_resource_arn, decode_tag_keys
@@ -21,6 +23,16 @@ PUT_VECTORS: Final = "PutVectors"
 QUERY_VECTORS: Final = "QueryVectors"
 FILTER_TEXT: Final = "Invalid filter"
 EMPTY_BODY: Final = b"{}"
+
+# The members that travel in path or query, by operation.
+_ELSEWHERE: Final = {
+    operation.name: {
+        name: member.location
+        for name, member in operation.input.members.items()
+        if member.location is not Location.BODY
+    }
+    for operation in OPERATIONS.values()
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +63,13 @@ def decode_input(operation: Operation, *, head: RequestHead, body: bytes) -> Dec
 
 def _collect(operation: Operation, head: RequestHead, body: bytes) -> Any:
     """Gathers the members from body, path and query, each from the place the model names only."""
-    members = operation.input.members
-    elsewhere = {
-        name: member.location
-        for name, member in members.items()
-        if member.location is not Location.BODY
-    }
+    if operation.name == QUERY_VECTORS:
+        return parse_query(body or EMPTY_BODY)
+    elsewhere = _ELSEWHERE[operation.name]
     if not elsewhere:
         return parse_strict(body or EMPTY_BODY)
     collected: Any = {}
-    if len(elsewhere) < len(members):
+    if len(elsewhere) < len(operation.input.members):
         collected = parse_strict(body or EMPTY_BODY)
         if not isinstance(collected, dict):
             return collected

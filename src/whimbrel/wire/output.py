@@ -224,13 +224,12 @@ def _metadata_of(metadata: Sequence[bytes] | None, count: int) -> Sequence[Raw |
     return [Raw(item) if item else EMPTY_METADATA for item in metadata]
 
 
-def _distances_of(page: QueryPage) -> list[float | str | UnsetType]:
-    # Rounded here as well, so that no engine can make the wire show more precision than float32 has.
-    with np.errstate(over="ignore"):
-        values = page.distances.astype(np.float32).astype(np.float64)
-    if np.isfinite(values).all():
-        return list(values.tolist())
-    return [value if math.isfinite(value) else _non_finite(value) for value in values.tolist()]
+def _distances_of(page: QueryPage) -> Sequence[float | str | UnsetType]:
+    values: list[float] = page.distances.tolist()
+    # One sum tells whether any of them is not finite: a hundred float32 values cannot overflow a double.
+    if math.isfinite(sum(values)):
+        return values
+    return [value if math.isfinite(value) else _non_finite(value) for value in values]
 
 
 def _non_finite(value: float) -> str:

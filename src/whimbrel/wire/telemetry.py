@@ -46,6 +46,7 @@ class WireMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
+        self._children: dict[tuple[str, int, str], tuple[Counter, Histogram]] = {}
         self.in_flight = Gauge(
             "whimbrel_requests_in_flight", "Requests being worked on.", registry=registry
         )
@@ -71,8 +72,15 @@ class WireMetrics:
 
     def observe(self, record: RequestRecord, duration_s: float) -> None:
         """Counts one request."""
-        self._requests.labels(record.operation, str(record.status), record.code).inc()
-        self._duration.labels(record.operation).observe(duration_s)
+        key = (record.operation, record.status, record.code)
+        children = self._children.get(key)
+        if children is None:
+            # Bounded: every part of the key comes from a closed set of ours.
+            requests = self._requests.labels(record.operation, str(record.status), record.code)
+            children = self._children[key] = requests, self._duration.labels(record.operation)
+        requests, duration = children
+        requests.inc()
+        duration.observe(duration_s)
         self._body_bytes.inc(record.body_bytes)
         self._answer_bytes.inc(record.answer_bytes)
 

@@ -57,7 +57,7 @@ class RecordingEngine:
             "list_vectors": VectorPage([b"a"], None, None, "next"),
             "query": QueryPage(
                 [b"a", b"b"],
-                np.array([0.1, np.inf]),
+                np.array([0.1, np.inf], np.float32).astype(np.float64),
                 [b'{"x":  1}', b"{}"],
                 Metric.COSINE,
                 None,
