@@ -54,20 +54,20 @@ $(UV):
 # name and hash rather than by the addresses in the lock, so a mirror serves as well as the original.
 UV_INSTALL = index="$${UV_DEFAULT_INDEX:-$${UV_INDEX_URL:-$$($(PY) -m pip config get global.index-url 2>/dev/null)}}"; \
 	if [ -n "$$index" ]; then export UV_DEFAULT_INDEX="$$index"; fi; \
-	$(UV) pip install --quiet --python $(PY)
+	$(UV) pip install --quiet --python
 EXPORT = $(UV) export --quiet --frozen --no-emit-project --format requirements-txt
 
 $(STAMP): $(UV) pyproject.toml uv.lock $(wildcard CMakeLists.txt native/CMakeLists.txt) $(NATIVE)
 	@echo "installing into $(VENV)"
 	@mkdir -p build
 	@$(EXPORT) --output-file build/requirements.txt >/dev/null
-	@$(UV_INSTALL) -r build/requirements.txt
-	@$(UV_INSTALL) --no-deps --reinstall-package whimbrel --editable .
+	@$(UV_INSTALL) $(PY) -r build/requirements.txt
+	@$(UV_INSTALL) $(PY) --no-deps --reinstall-package whimbrel --editable .
 	@touch $@
 
 $(BENCH_STAMP): $(STAMP)
 	@$(EXPORT) --only-group bench --output-file build/requirements-bench.txt >/dev/null
-	@$(UV_INSTALL) -r build/requirements-bench.txt
+	@$(UV_INSTALL) $(PY) -r build/requirements-bench.txt
 	@touch $@
 
 # --- run -------------------------------------------------------------------------------------------------
@@ -87,8 +87,36 @@ test: install
 	$(PYTEST) -n $(JOBS) -m "not long and not s3"
 
 .PHONY: test-all
-test-all: install s3-server test-sanitize
+test-all: $(BENCH_STAMP) s3-server test-sanitize
 	$(PYTEST) -n $(JOBS) -m "long or s3"
+
+# The kernels' tests once more, with kernels that notice every read out of bounds and every overflow of an integer.
+# A sanitizer must be loaded before Python itself, which takes its library as a file of its own: GCC on Linux has it.
+ASAN_LIBRARY := $(filter /%,$(shell $(CXX) -print-file-name=libasan.so 2>/dev/null))
+SANITIZED := build/sanitized
+
+# An environment of its own that borrows the packages of $(VENV), but not its editable installation of Whimbrel.
+$(SANITIZED)/.installed: $(STAMP)
+	@echo "building the kernels with sanitizers"
+	@rm -rf $(SANITIZED)
+	@$(PY) -m venv --without-pip $(SANITIZED)
+	@$(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > \
+	  "$$($(SANITIZED)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/borrowed.pth"
+	@$(UV_INSTALL) $(SANITIZED)/bin/python --no-deps --config-settings cmake.define.WHIMBREL_SANITIZE=ON .
+	@touch $@
+
+.PHONY: test-sanitize
+ifneq ($(ASAN_LIBRARY),)
+test-sanitize: export ASAN_OPTIONS = detect_leaks=0
+test-sanitize: $(SANITIZED)/.installed
+	@LD_PRELOAD=$(ASAN_LIBRARY) $(SANITIZED)/bin/python -c \
+	  'from whimbrel.kernel import _native; assert "$(SANITIZED)" in _native.__file__'
+	LD_PRELOAD=$(ASAN_LIBRARY) UBSAN_OPTIONS=print_stacktrace=1 $(SANITIZED)/bin/python -m pytest \
+	  -p no:cacheprovider -o pythonpath=. tests/unit/kernel $(wildcard tests/property/test_kernel_*.py)
+else
+test-sanitize: install
+	@echo "$(CXX) has no AddressSanitizer library: kernels are not tested with sanitizers here"
+endif
 
 # Without Go the S3 tests skip and say what is missing; a failed build must not hide behind that.
 .PHONY: s3-server
@@ -129,6 +157,8 @@ bench-smoke: $(BENCH_STAMP)
 
 .PHONY: clean
 clean:
+	rm -rf native/.cmake native/.ninja_* native/.skbuild-info.json native/CMakeCache.txt native/CMakeFiles \
+	  native/CMakeInit.txt native/build.ninja native/cmake_install.cmake native/*.a
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage
 	find src tests bench tools examples -name __pycache__ -type d -prune -exec rm -rf {} +
 	rm -f src/whimbrel/kernel/*.so

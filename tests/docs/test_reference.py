@@ -12,7 +12,7 @@ from whimbrel.core.settings import Settings
 from whimbrel.wire.errors import PROTOCOL_STATUSES
 from whimbrel.wire.model import ERRORS, OPERATIONS
 
-METRIC = re.compile(r'"(whimbrel_[a-z_]+)"')
+METRIC = re.compile(r'(?:Counter|Gauge|Histogram|MetricFamily|add_gauge)\(\s*"(whimbrel_[a-z_]+)"')
 # Flags that every command has, described once.
 EVERYWHERE = {"--help", "--version"}
 
