@@ -126,9 +126,11 @@ def _words(source: Bytes, starts: Positions, limits: Positions) -> NDArray[np.ui
         source = np.concatenate([source, np.zeros(WORD_BYTES, dtype=np.uint8)])
     # Words that would reach beyond the buffer are read further ahead and shifted into place.
     at = np.minimum(starts, len(source) - WORD_BYTES)
-    words = sliding_window_view(source, WORD_BYTES)[at].view(">u8")[:, 0].astype(np.uint64)
+    big_endian = sliding_window_view(source, WORD_BYTES)[at].view(">u8")[:, 0]
+    words: NDArray[np.uint64] = big_endian.astype(np.uint64)
     words <<= (8 * (starts - at)).astype(np.uint64)
-    return words & WORD_MASKS[np.clip(limits - starts, 0, WORD_BYTES)]
+    words &= WORD_MASKS[np.clip(limits - starts, 0, WORD_BYTES)]
+    return words
 
 
 def order_strings(
