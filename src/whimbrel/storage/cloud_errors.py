@@ -31,6 +31,7 @@ _RETRY_CODES = frozenset({"RequestTimeout", "SlowDown", "OperationAborted"})
 _TRANSIENT_STATUSES = frozenset({0, 408, 409, 412, 425, 429})
 _REFUSAL_NAMES = frozenset({"PermissionDeniedError", "UnauthenticatedError", "NotSupportedError"})
 _CONFLICT = 409
+_NOT_IMPLEMENTED = 501
 _FULL = 507
 
 
@@ -56,6 +57,7 @@ def explain_error(error: BaseException, key: str, *, is_put: bool) -> StoreError
     if name == "AlreadyExistsError" and (status != _CONFLICT or _is_azure_loss(code, text)):
         return ObjectExistsError(f"name is taken. key=`{key}`")
     is_refusal = 300 <= status < 500 and status not in _TRANSIENT_STATUSES
+    is_refusal = is_refusal or status == _NOT_IMPLEMENTED
     if code not in _RETRY_CODES and (name in _REFUSAL_NAMES or is_refusal):
         return StoreRefusedError(f"store refused a request. {message}")
     is_unsent = "kind: Connect" in text
