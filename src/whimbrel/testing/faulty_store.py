@@ -207,6 +207,11 @@ class FaultyStore:
         """Returns how many mutations were called so far."""
         return self._mutation_count
 
+    @property
+    def is_crashed(self) -> bool:
+        """Returns whether the process is dead."""
+        return self._is_crashed
+
     def pause_before(self, predicate: Predicate) -> HeldCall:
         """Holds the next call that matches before it takes effect (and before its fault, if any)."""
         return self._pause(predicate, after=False)
@@ -304,7 +309,13 @@ class FaultyStore:
         fault = self._decide(call)
         await self._hold(call, after=False)
         await self._fail_before(call, fault, run)
-        result = await run()
+        try:
+            result = await run()
+        except StoreError:
+            if fault is Fault.CRASH_AFTER:  # its effect was an error
+                self.crash()
+                self._check_alive()
+            raise
         await self._hold(call, after=True)
         if fault is Fault.CRASH_AFTER:
             self.crash()

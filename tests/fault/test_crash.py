@@ -1,0 +1,327 @@
+"""A crash at every single mutation of the store, before and after it applies, for everything that mutates it.
+
+The numbers of mutations are pinned: a change of them is a change of the protocol's cost, and must be meant.
+"""
+
+import asyncio
+from contextlib import suppress
+
+import pytest
+
+from whimbrel.core.errors import (
+    BucketExistsError,
+    BucketNotFoundError,
+    IndexExistsError,
+    IndexNotFoundError,
+    WhimbrelError,
+)
+from whimbrel.engine.gc import list_all
+from whimbrel.engine.options import EngineOptions
+from whimbrel.engine.rules import ProtocolRules
+from whimbrel.testing.crash import BUCKET, INDEX, Scenario, crash_everywhere
+from whimbrel.testing.node import Node
+from whimbrel.testing.oracle import OracleRecord, writing
+
+
+def records(first, limit, *, version=0):
+    return {
+        f"key-{number}".encode(): OracleRecord.of([number, version], {"version": version})
+        for number in range(first, limit)
+    }
+
+
+async def make_index(world, node):
+    await node.engine.create_bucket(BUCKET, tags={})
+    await world.create_index(node)
+
+
+async def make_segments(world, node, count):
+    """Makes an index of several segments, each with rows that a later one replaced or deleted."""
+    await make_index(world, node)
+    for version in range(count):
+        await world.put(node, records(version, version + 4, version=version))
+        if version:
+            await world.delete(node, f"key-{version + 2}".encode())
+        assert await node.flush(BUCKET, INDEX)
+
+
+class CreateBucket(Scenario):
+    async def act(self, world, node):
+        with suppress(BucketExistsError):
+            await node.engine.create_bucket(BUCKET, tags={"a": "b"})
+
+    async def verify(self, world, node):
+        assert (await node.engine.get_bucket(BUCKET)).tags == {"a": "b"}
+
+
+class CreateIndex(Scenario):
+    async def prepare(self, world, node):
+        await node.engine.create_bucket(BUCKET, tags={})
+
+    async def act(self, world, node):
+        with suppress(IndexExistsError):
+            await world.create_index(node)
+
+    async def verify(self, world, node):
+        await world.put(node, records(0, 1))
+
+
+class Put(Scenario):
+    """The first write after a flush (which also marks the index), one beside it, and one that replaces."""
+
+    async def prepare(self, world, node):
+        await make_index(world, node)
+
+    async def act(self, world, node):
+        await world.put(node, records(0, 3))
+        await world.put(node, records(2, 5, version=1))
+
+
+class Delete(Scenario):
+    async def prepare(self, world, node):
+        await make_index(world, node)
+        await world.put(node, records(0, 3))
+        await node.flush(BUCKET, INDEX)
+        await world.put(node, records(3, 6))
+
+    async def act(self, world, node):
+        await world.delete(node, b"key-0", b"key-4")
+        await world.delete(node, b"key-1", b"key-unknown")
+
+
+class Flush(Scenario):
+    """Of puts and deletes over two older segments, so that bitmaps are made as well."""
+
+    async def prepare(self, world, node):
+        await make_segments(world, node, 2)
+        await world.put(node, records(1, 9, version=7))
+        await world.delete(node, b"key-0")
+
+    async def act(self, world, node):
+        await node.flush(BUCKET, INDEX)
+
+    async def verify(self, world, node):
+        assert not await node.flush(BUCKET, INDEX)
+
+
+class Compaction(Scenario):
+    async def prepare(self, world, node):
+        await make_segments(world, node, 3)
+
+    async def act(self, world, node):
+        await node.compact(BUCKET, INDEX)
+
+    async def verify(self, world, node):
+        assert not await node.compact(BUCKET, INDEX)
+
+
+class CompactionOfDeadRows(Scenario):
+    """No row is left, so the manifest loses a segment and gains none."""
+
+    async def prepare(self, world, node):
+        await make_index(world, node)
+        await world.put(node, records(0, 3))
+        await node.flush(BUCKET, INDEX)
+        await world.delete(node, *records(0, 3))
+        await node.flush(BUCKET, INDEX)
+
+    async def act(self, world, node):
+        await node.compact(BUCKET, INDEX)
+
+
+class Upkeep(Scenario):
+    """All that the indexer does by itself with an index that was written to: flush, compaction, both halves."""
+
+    options = EngineOptions(compaction_fan_in=2)
+
+    async def prepare(self, world, node):
+        await make_segments(world, node, 2)
+        await world.put(node, records(1, 6, version=5))
+
+    async def act(self, world, node):
+        await node.tend()
+
+
+class OrphanCollection(Scenario):
+    """A flush and a creation died before they named what they had uploaded, long ago."""
+
+    async def prepare(self, world, node):
+        await make_segments(world, node, 2)
+        await world.put(node, records(0, 6, version=5))
+        doomed, handle = await world.spawn_doomed(2, after=True)
+        with suppress(BaseException):
+            await doomed.flush(BUCKET, INDEX)
+        assert handle.is_crashed
+        for at in (1, 2):
+            doomed, handle = await world.spawn_doomed(at, after=at == 1)
+            with suppress(BaseException):
+                if at == 1:
+                    await doomed.create_index(BUCKET, "never-named")
+                else:
+                    await doomed.engine.create_bucket("never-named", tags={})
+            assert handle.is_crashed
+        world.clock.advance(4000.0)
+
+    async def act(self, world, node):
+        await node.sweep()
+
+
+class DeleteIndex(Scenario):
+    async def prepare(self, world, node):
+        await make_segments(world, node, 2)
+        await world.put(node, records(0, 6, version=5))
+
+    async def act(self, world, node):
+        with suppress(IndexNotFoundError):
+            await world.delete_index(node)
+
+    async def verify(self, world, node):
+        with pytest.raises(IndexNotFoundError):
+            await node.list_all(BUCKET, INDEX)
+
+
+class CollectDeletedIndex(Scenario):
+    async def prepare(self, world, node):
+        await make_segments(world, node, 2)
+        await world.put(node, records(0, 6, version=5))
+        await world.delete_index(node)
+
+    async def act(self, world, node):
+        await node.tend(turns=4)
+
+
+class Recreate(Scenario):
+    """The name's new incarnation holds nothing of the old one, whose objects are collected meanwhile."""
+
+    async def prepare(self, world, node):
+        await make_segments(world, node, 2)
+        await world.delete_index(node)
+
+    async def act(self, world, node):
+        with suppress(IndexExistsError):
+            await world.create_index(node)
+        await world.put(node, records(20, 22))
+        await node.tend(turns=4)
+
+
+class DeleteBucket(Scenario):
+    async def prepare(self, world, node):
+        await make_segments(world, node, 2)
+        await world.delete_index(node)
+
+    async def act(self, world, node):
+        with suppress(BucketNotFoundError):
+            await node.engine.delete_bucket(BUCKET)
+
+    async def verify(self, world, node):
+        with pytest.raises(BucketNotFoundError):
+            await node.engine.get_bucket(BUCKET)
+        await node.engine.create_bucket(BUCKET, tags={})
+
+
+class CollectDeletedBucket(Scenario):
+    async def prepare(self, world, node):
+        await make_segments(world, node, 2)
+        await world.delete_index(node)
+        await node.engine.delete_bucket(BUCKET)
+
+    async def act(self, world, node):
+        await node.tend(turns=4)
+
+
+class CatalogSnapshot(Scenario):
+    options = EngineOptions(catalog_snapshot_record_count=4)
+
+    async def prepare(self, world, node):
+        await make_index(world, node)
+        for number in range(2):
+            await node.engine.tag(BUCKET, None, {"a": str(number)})
+
+    async def act(self, world, node):
+        await node.engine.tag(BUCKET, None, {"a": "4"})
+        await node.engine.put_bucket_policy(BUCKET, "{}")
+
+    async def verify(self, world, node):
+        assert (await node.engine.get_bucket(BUCKET)).tags == {"a": "4"}
+        assert await node.engine.get_bucket_policy(BUCKET) == "{}"
+
+
+class FirstStart(Scenario):
+    """Of the first process over an empty store: the work is the start itself."""
+
+    is_start = True
+
+    async def act(self, world, node):
+        await Node(node.store, clock=world.clock, seed=99, options=world.options).start()
+
+    async def prepare(self, world, node):
+        for item in await list_all(world.store, ""):
+            await world.store.delete(item.key)
+
+
+# How many mutations each scenario consists of; the harness must have interrupted every one.
+MUTATION_COUNTS = {
+    FirstStart: 2,
+    CreateBucket: 2,
+    CreateIndex: 2,
+    Put: 3,
+    Delete: 3,
+    Flush: 4,
+    Compaction: 2,
+    CompactionOfDeadRows: 1,
+    Upkeep: 34,
+    OrphanCollection: 50,
+    DeleteIndex: 3,
+    CollectDeletedIndex: 17,
+    Recreate: 23,
+    DeleteBucket: 2,
+    CollectDeletedBucket: 20,
+    CatalogSnapshot: 3,
+}
+
+
+def run(scenario, *, after):
+    return asyncio.run(crash_everywhere(scenario, after=after))
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("scenario", MUTATION_COUNTS, ids=lambda one: one.__name__)
+def test_crash_at_every_mutation(scenario, after):
+    assert run(scenario(), after=after) == MUTATION_COUNTS[scenario]
+
+
+def test_every_scenario_is_run():
+    assert set(MUTATION_COUNTS) == set(Scenario.__subclasses__())
+
+
+# --- the harness itself: it must notice when a rule is broken ----------------------------------------
+
+
+class FlushThatNamesFirst(Flush):
+    rules = ProtocolRules(upload_before_naming=False)
+
+
+class RecreateUnderTheSameNames(Recreate):
+    rules = ProtocolRules(name_incarnations=False)
+
+
+class LateMark(Put):
+    """An acknowledgement that comes before the write is durable."""
+
+    async def act(self, world, node):
+        history = world.histories[INDEX]
+        for state in (records(0, 3), records(2, 5, version=1)):
+            history.begin(writing(state))
+            history.acknowledge()
+            await node.put(BUCKET, INDEX, state)
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [FlushThatNamesFirst, RecreateUnderTheSameNames, LateMark],
+    ids=lambda one: one.__name__,
+)
+def test_harness_notices_a_broken_rule(scenario):
+    with pytest.raises((AssertionError, WhimbrelError)):
+        for after in (False, True):
+            run(scenario(), after=after)
