@@ -11,6 +11,7 @@ Invariants:
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any
 
 from whimbrel.core.errors import IndexNotFoundError, StoreError
 from whimbrel.engine.context import Context
@@ -75,10 +76,10 @@ class Index:
         "_manifest",
         "_memtable",
         "_reopening",
+        "contended_until_s",
         "id",
         "is_deleted",
         "is_ended",
-        "last_used_s",
         "newest_at_s",
         "on_tail",
     )
@@ -89,7 +90,7 @@ class Index:
         index_id: IndexId,
         *,
         is_live: Callable[[], Awaitable[bool]],
-        on_tail: Callable[["Index"], None] = lambda _: None,
+        on_tail: Callable[["Index"], None] | None = None,
     ) -> None:
         """Prepares an index; `open` reads it.
 
@@ -102,17 +103,19 @@ class Index:
         self._context = context
         self.id = index_id
         self._is_live = is_live
-        self.on_tail = on_tail
+        self.on_tail: Callable[[Index], None] = on_tail or _ignore
         self._base: Base | None = None
         self._manifest: Manifest | None = None
         self._memtable: Memtable | None = None
         self._epoch = 0
-        self._forming: asyncio.Future[None] | None = None
+        self._forming: asyncio.Future[Snapshot] | None = None
         self._reopening: asyncio.Future[None] | None = None
         self.is_deleted = False  # whatever told so
         self.is_ended = False  # its log told so
         self.newest_at_s = float("-inf")
-        self.last_used_s = 0.0
+        self.contended_until_s = float(
+            "-inf"
+        )  # another process has lately beaten this one to a name
 
     # --- what is known -----------------------------------------------------------------------------
 
@@ -153,6 +156,11 @@ class Index:
         """The tail; None while it is empty."""
         return self._memtable
 
+    @property
+    def has_terminal_tail(self) -> bool:
+        """Whether the tail ends with a terminal fragment: the index is gone, if a proof says that it counts."""
+        return self._memtable is not None and self._memtable.is_terminal
+
     def snapshot(self) -> Snapshot:
         """Returns the present view; unproven until `prove` returns."""
         memtable = self._memtable or Memtable(self.manifest.config.dimension, self.base.position)
@@ -174,10 +182,14 @@ class Index:
         await self._reopen(self._base)
 
     def close(self) -> None:
-        """Lets go of the tail; the index may be used again after another `open`."""
+        """Lets go of the tail and of whoever counts it.
+
+        Requests under way may go on: what they need of the tail they read again, as another process would.
+        """
         self._epoch += 1
-        self._base = self._manifest = self._memtable = None
+        self._memtable = None
         self.on_tail(self)
+        self.on_tail = _ignore
 
     async def _reopen(self, lost: Base | None) -> None:
         """Forgets everything and reads the newest manifest, unless another task did since `lost` was stood on."""
@@ -229,8 +241,12 @@ class Index:
 
     # --- reading the log ---------------------------------------------------------------------------
 
-    async def prove(self) -> None:
+    async def prove(self) -> Snapshot:
         """Makes the tail include every write acknowledged before this call, by anyone.
+
+        Returns:
+            The view that was proven. `snapshot` may show less by the time the caller goes on: another task may
+            have dropped the tail meanwhile, to read it again.
 
         Raises:
             IndexNotFoundError: the index was deleted.
@@ -238,16 +254,17 @@ class Index:
         """
         if not self._context.store.is_remote:
             await self._prove()
-            return
+            return self.snapshot()
         # One pair of requests serves all callers that came before it was sent.
         if self._forming is None:
             self._forming = asyncio.ensure_future(self._prove_forming())
             self._forming.add_done_callback(_retrieve)
-        await asyncio.shield(self._forming)
+        return await asyncio.shield(self._forming)
 
-    async def _prove_forming(self) -> None:
+    async def _prove_forming(self) -> Snapshot:
         self._forming = None
         await self._prove()
+        return self.snapshot()
 
     async def _prove(self) -> None:
         if self._base is None:
@@ -267,7 +284,8 @@ class Index:
                 continue
             if self._epoch != epoch:
                 continue
-            if self.is_deleted:
+            if self.has_terminal_tail:
+                self.is_ended = True
                 raise self._gone()
             return
 
@@ -288,8 +306,6 @@ class Index:
         if self._memtable is None:
             self._memtable = Memtable(self.manifest.config.dimension, self.base.position)
         self._memtable.add(fragment)
-        if fragment.is_terminal:
-            self.is_deleted = self.is_ended = True
         self.on_tail(self)
 
     # --- newer manifests ---------------------------------------------------------------------------
@@ -314,6 +330,16 @@ class Index:
                 return
             if self._base is base:
                 self.adopt(*successor)
+
+    async def ensure_newest(self, age_max_s: float) -> None:
+        """Makes sure that the manifest stood on was known to be the newest no longer than `age_max_s` ago.
+
+        Raises:
+            IndexNotFoundError: the index was deleted.
+        """
+        if self._context.clock.monotonic_s() - self.newest_at_s > age_max_s:
+            await self.prove()
+            await self.refresh()
 
     def adopt(self, base: Base, manifest: Manifest) -> None:
         """Stands on a newer manifest that is known to be a true successor."""
@@ -347,8 +373,9 @@ class Index:
         """
         if await self.log.confirm(base):
             return True
-        if self._base is base:
-            await self._reopen(base)
+        # Only above the newest manifest's position was nothing ever deleted. A manifest adopted in between may
+        # itself be long gone, so the newest is looked for whatever is stood on now.
+        await self._reopen(self._base)
         return sequence > self.base.position
 
 
@@ -362,6 +389,10 @@ async def mark_dirty(context: Context, index_id: IndexId) -> None:
         return
 
 
-def _retrieve(done: "asyncio.Future[None]") -> None:
+def _ignore(_: Index) -> None:
+    return
+
+
+def _retrieve(done: "asyncio.Future[Any]") -> None:
     if not done.cancelled():
         done.exception()

@@ -130,7 +130,7 @@ class Indexer:
         except (WhimbrelError, OSError) as error:
             self.stats.error_count += 1
             logger.warning(
-                "step failed; it will be tried again", extra={"step": what, "error": str(error)}
+                "step failed; it will be tried again", extra={"step": what, "error": repr(error)}
             )
 
     async def _heartbeat(self) -> None:
@@ -195,7 +195,7 @@ class Indexer:
         except StoreError as error:
             self.stats.error_count += 1
             logger.warning(
-                "work on an index failed; it will be tried again", extra={"error": str(error)}
+                "work on an index failed; it will be tried again", extra={"error": repr(error)}
             )
 
     async def _improve(self, index: Index, work: _Work) -> None:

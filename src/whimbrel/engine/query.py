@@ -115,10 +115,10 @@ class QueryPlanner:
     async def _first(self, index: Index, wanted: Search, digest: bytes) -> _Result:
         """Computes a result on the newest snapshot."""
         if wanted.top_k > PAGE_SIZE:
-            await self._ensure_newest(index)
+            # A token issued now must name a manifest that collection leaves alone long enough.
+            await index.ensure_newest(self._context.options.token_manifest_age_max_s)
         for _ in range(ATTEMPT_COUNT_MAX):
-            await index.prove()
-            snapshot = index.snapshot()
+            snapshot = await index.prove()
             try:
                 segments = await self._segments.open_all(snapshot.manifest.segments)
             except ObjectNotFoundError:
@@ -130,13 +130,6 @@ class QueryPlanner:
                 self._results.put(_result_key(index, snapshot, digest), result)
             return result
         raise UnavailableError(UNAVAILABLE)
-
-    async def _ensure_newest(self, index: Index) -> None:
-        """Makes sure that a token issued now names a manifest that collection leaves alone long enough."""
-        age_s = self._context.clock.monotonic_s() - index.newest_at_s
-        if age_s > self._context.options.token_manifest_age_max_s:
-            await index.prove()
-            await index.refresh()
 
     async def _again(
         self, index: Index, wanted: Search, digest: bytes, token: QueryPosition

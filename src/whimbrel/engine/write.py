@@ -6,6 +6,7 @@ the last one is being confirmed; a request is acknowledged only after its own co
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 
 from whimbrel.core.errors import (
     Durability,
@@ -49,19 +50,26 @@ class _Waiting:
 class _Committer:
     """Commits the writes waiting for one index, in order."""
 
-    def __init__(self, context: Context, index: Index) -> None:
+    def __init__(
+        self, context: Context, index: Index, *, on_idle: Callable[["_Committer"], None]
+    ) -> None:
         self._context = context
         self.index = index
+        self._on_idle = on_idle
         self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
         self._task: asyncio.Task[None] | None = None
         self._confirmations: set[asyncio.Task[None]] = set()
-        self._contended_until_s = float("-inf")
 
     @property
     def is_idle(self) -> bool:
         """Whether nothing waits and nothing is under way."""
         return self._task is None and not self._confirmations
+
+    @property
+    def waiting_bytes(self) -> int:
+        """About how much memory the writes take that wait for their turn."""
+        return self._waiting_bytes
 
     async def commit(self, write: Write) -> None:
         """Makes a write durable; returns when it is acknowledged.
@@ -94,8 +102,23 @@ class _Committer:
                 group = self._take_group()
                 if group:
                     await self._commit_group(group)
+        except BaseException as error:
+            # The loop is being shut down: whoever still waits is told rather than left waiting.
+            stopped = UnavailableError(UNAVAILABLE)
+            while self._waiting:
+                _fail(self._take_group(), stopped, error)
+            raise
         finally:
             self._task = None
+            self._rest()
+
+    def _rest(self) -> None:
+        if self.is_idle:
+            self._on_idle(self)
+
+    def _confirmed(self, done: asyncio.Task[None]) -> None:
+        self._confirmations.discard(done)
+        self._rest()
 
     def _take_group(self) -> list[_Waiting]:
         group: list[_Waiting] = []
@@ -121,13 +144,15 @@ class _Committer:
             _fail(group, UnavailableError(UNAVAILABLE, durability=error.durability), error)
         except WhimbrelError as error:
             _fail(group, error, None)
+        except Exception as error:  # noqa: BLE001 - a bug of ours; the group learns of it, later ones go on
+            _fail(group, UnavailableError(UNAVAILABLE, durability=Durability.UNKNOWN), error)
         except BaseException as error:
             _fail(group, UnavailableError(UNAVAILABLE, durability=Durability.UNKNOWN), error)
             raise
         else:
             confirmation = asyncio.ensure_future(self._acknowledge(group, base, sequence))
             self._confirmations.add(confirmation)
-            confirmation.add_done_callback(self._confirmations.discard)
+            confirmation.add_done_callback(self._confirmed)
             await self._yield_turn(took_s)
             if len(self._confirmations) >= CONFIRMATION_COUNT_MAX:
                 await asyncio.wait(self._confirmations, return_when=asyncio.FIRST_COMPLETED)
@@ -141,9 +166,15 @@ class _Committer:
         """
         context, index = self._context, self.index
         writes = [waiting.write for waiting in group]
+        # A name that was collected can be created again, in vain; an index idle for long looks around first, so
+        # that its next writer need not be told to try again.
+        await index.ensure_newest(context.options.manifest_grace_s / 2)
         for _ in range(context.options.commit_attempts_max):
             if index.is_deleted:
                 raise IndexNotFoundError("index was deleted")
+            if index.has_terminal_tail:  # nothing may follow, if a proof says that it counts
+                await index.prove()
+                continue
             base, sequence = index.base, index.position + 1
             data = await self._encode(sequence, writes)
             if index.position + 1 != sequence or index.base is not base:
@@ -152,7 +183,7 @@ class _Committer:
             if await index.log.create(sequence, data):
                 index.apply(sequence, memoryview(data))
                 return base, sequence, context.clock.monotonic_s() - started_s
-            self._contended_until_s = context.clock.monotonic_s() + CONTENTION_MEMORY_S
+            index.contended_until_s = context.clock.monotonic_s() + CONTENTION_MEMORY_S
             await index.prove()
         raise UnavailableError(UNAVAILABLE)
 
@@ -174,7 +205,7 @@ class _Committer:
         may try the next name. Waiting about that long after a win shares the names out.
         """
         clock = self._context.clock
-        if clock.monotonic_s() < self._contended_until_s:
+        if clock.monotonic_s() < self.index.contended_until_s:
             await clock.sleep(self._context.random.uniform(0.5, 2.0) * took_s)
 
     async def _acknowledge(self, group: list[_Waiting], base: Base, sequence: int) -> None:
@@ -189,6 +220,8 @@ class _Committer:
         except IndexNotFoundError as error:
             _fail(group, error, None)
         except StoreError as error:
+            _fail(group, UnavailableError(UNAVAILABLE, durability=Durability.UNKNOWN), error)
+        except Exception as error:  # noqa: BLE001 - a bug of ours; the group learns of it
             _fail(group, UnavailableError(UNAVAILABLE, durability=Durability.UNKNOWN), error)
         except BaseException as error:
             _fail(group, UnavailableError(UNAVAILABLE, durability=Durability.UNKNOWN), error)
@@ -210,6 +243,15 @@ class Writer:
         """Whether writes to this index are waiting or under way."""
         return index.id in self._committers
 
+    @property
+    def waiting_bytes(self) -> int:
+        """About how much memory the writes take that wait for their turn, over all indexes."""
+        return sum(committer.waiting_bytes for committer in self._committers.values())
+
+    def _discard(self, committer: _Committer) -> None:
+        if self._committers.get(committer.index.id) is committer:
+            del self._committers[committer.index.id]
+
     async def commit(self, index: Index, write: Write) -> None:
         """Makes a write durable; returns when it is acknowledged.
 
@@ -220,12 +262,9 @@ class Writer:
         """
         committer = self._committers.get(index.id)
         if committer is None or committer.index is not index:
-            committer = self._committers[index.id] = _Committer(self._context, index)
-        try:
-            await committer.commit(write)
-        finally:
-            if committer.is_idle and self._committers.get(index.id) is committer:
-                del self._committers[index.id]
+            committer = _Committer(self._context, index, on_idle=self._discard)
+            self._committers[index.id] = committer
+        await committer.commit(write)
 
     async def terminate(self, index: Index) -> None:
         """Ends an index's log, so that every process learns from its next proof that the index is gone.
@@ -248,7 +287,7 @@ class Writer:
                 if not await index.log.create(sequence, data, use_reserve=True):
                     continue
                 if await index.confirm_commit(base, sequence):
-                    index.apply(sequence, memoryview(data))
+                    index.is_deleted = index.is_ended = True
                     return
         except StoreError as error:
             durability = getattr(error, "durability", Durability.UNKNOWN)
