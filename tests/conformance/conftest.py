@@ -42,10 +42,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str | None]:
-    """Where the service under test is; None for AWS itself."""
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """What the server under test says of itself; of one that others started, its endpoint alone."""
     if IS_AWS or "WHIMBREL_TEST_ENDPOINT" in os.environ:
-        yield os.environ.get("WHIMBREL_TEST_ENDPOINT")
+        yield {"endpoint": os.environ.get("WHIMBREL_TEST_ENDPOINT")}
         return
     directory = tmp_path_factory.mktemp("server")
     with (directory / "stderr").open("w") as errors, start_server(directory, errors) as process:
@@ -53,13 +53,20 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str | None]:
             assert process.stdout is not None
             line = process.stdout.readline()
             assert line, (directory / "stderr").read_text()
-            yield json.loads(line)["endpoint"]
+            yield json.loads(line)
         finally:
             process.terminate()
             process.wait(STOP_TIMEOUT_S)
     text = (directory / "stderr").read_text()
     assert "Traceback" not in text, text
     assert '"event": "failure"' not in text, text
+
+
+@pytest.fixture(scope="session")
+def endpoint(server: dict[str, Any]) -> str | None:
+    """Where the service under test is; None for AWS itself."""
+    address: str | None = server["endpoint"]
+    return address
 
 
 def start_server(directory: Path, errors: Any) -> subprocess.Popen[str]:
