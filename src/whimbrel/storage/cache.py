@@ -96,37 +96,37 @@ class DiskCache:
         """Returns the bound."""
         return self._bytes_max
 
-    def find(self, url: str, key: str) -> memoryview | None:
+    def find(self, store: str, key: str) -> memoryview | None:
         """Returns an object's bytes where a good copy is there, and marks it as used.
 
         Args:
-            url: the store's name.
+            store: the store's name and address.
             key: the object's name.
         """
-        path = self._path(url, key)
+        path = self._path(store, key)
         try:
             descriptor = self._filesystem.open_file(path)
         except OSError:
             return None
         try:
-            data = self._read(descriptor, path, _digest_name(url, key))
+            data = self._read(descriptor, path, _digest_name(store, key))
         except OSError:
             return None
         finally:
             self._filesystem.close(descriptor)
         if data is None:
             _log.warning("copy in the cache is damaged; fetching it again. key=`%s`", key)
-            self.discard(url, key)
+            self.discard(store, key)
             return None
         with contextlib.suppress(OSError):
             os.utime(path)
         return data
 
-    def begin(self, url: str, key: str, size_bytes: int) -> "CacheWriter | None":
+    def begin(self, store: str, key: str, size_bytes: int) -> "CacheWriter | None":
         """Starts a copy of an object; None where it is too large for the cache or the disk fails.
 
         Args:
-            url: the store's name.
+            store: the store's name and address.
             key: the object's name.
             size_bytes: the object's length.
         """
@@ -140,13 +140,13 @@ class DiskCache:
             _log.warning("cache cannot be written. %s path=`%s`", error.strerror, self._directory)
             return None
         return CacheWriter(
-            self, descriptor, part, self._path(url, key), _digest_name(url, key), size_bytes
+            self, descriptor, part, self._path(store, key), _digest_name(store, key), size_bytes
         )
 
-    def discard(self, url: str, key: str) -> None:
+    def discard(self, store: str, key: str) -> None:
         """Removes a copy; fine when there is none."""
         with contextlib.suppress(OSError):
-            Path(self._path(url, key)).unlink()
+            Path(self._path(store, key)).unlink()
 
     def note_added(self, size_bytes: int) -> None:
         """Counts a new copy, and makes room when enough have come."""
@@ -180,8 +180,8 @@ class DiskCache:
         assert data is not None
         return data
 
-    def _path(self, url: str, key: str) -> str:
-        return f"{self._directory}/{_digest_name(url, key).hex()}{_SUFFIX}"
+    def _path(self, store: str, key: str) -> str:
+        return f"{self._directory}/{_digest_name(store, key).hex()}{_SUFFIX}"
 
     def _read(self, descriptor: int, path: str, name_digest: bytes) -> memoryview | None:
         status = os.fstat(descriptor)
@@ -294,8 +294,8 @@ def _round_up(size_bytes: int) -> int:
     return -(-(size_bytes + _TRAILER.size) // _BLOCK_BYTES) * _BLOCK_BYTES
 
 
-def _digest_name(url: str, key: str) -> bytes:
-    return xxhash.xxh3_128_digest(f"{url}\0{key}".encode())
+def _digest_name(store: str, key: str) -> bytes:
+    return xxhash.xxh3_128_digest(f"{store}\0{key}".encode())
 
 
 def _digest_content(data: memoryview) -> bytes:

@@ -14,6 +14,7 @@ import math
 import os
 import re
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit, urlunsplit
@@ -25,7 +26,7 @@ from obstore.store import AzureStore, GCSStore, S3Store
 from whimbrel.core.errors import (
     CorruptObjectError,
     Durability,
-    StoreError,
+    ObjectNotFoundError,
     StoreRefusedError,
     StoreUnavailableError,
 )
@@ -71,6 +72,8 @@ class CloudStore:
         self._settings = settings
         self._counter = counter or RequestCounter()
         self._cache = cache
+        # Buckets of one name at two addresses are two stores.
+        self._cache_name = f"{settings.endpoint} {url}"
         self._gate = asyncio.Semaphore(settings.requests_max)
         self._downloads: dict[str, asyncio.Task[memoryview]] = {}
 
@@ -137,12 +140,9 @@ class CloudStore:
         """Removes an object; fine when there is none."""
         check_name(key)
         self._forget(key)
-        try:
-            call = obstore.delete_async
+        call = obstore.delete_async
+        with suppress(ObjectNotFoundError):
             await self._request(RequestClass.DELETE, key, lambda: call(self._client, key))
-        except StoreError as error:
-            if not isinstance(error.__cause__, FileNotFoundError):
-                raise
 
     async def list(
         self, prefix: str, *, start_after: str = "", limit: int = 1000, delimiter: bool = False
@@ -193,7 +193,7 @@ class CloudStore:
 
     async def _view(self, key: str) -> memoryview:
         if self._cache is not None:
-            found = await asyncio.to_thread(self._cache.find, self._url, key)
+            found = await asyncio.to_thread(self._cache.find, self._cache_name, key)
             if found is not None:
                 return found
         try:
@@ -205,7 +205,7 @@ class CloudStore:
         writer = None
         if self._cache is not None:
             size_bytes = first.meta.size_bytes
-            writer = await asyncio.to_thread(self._cache.begin, self._url, key, size_bytes)
+            writer = await asyncio.to_thread(self._cache.begin, self._cache_name, key, size_bytes)
         if writer is None:
             return await self._download(first)
         return await self._download_to(writer, first)
@@ -308,7 +308,7 @@ class CloudStore:
 
     def _forget(self, key: str) -> None:
         if self._cache is not None:
-            self._cache.discard(self._url, key)
+            self._cache.discard(self._cache_name, key)
 
     async def _request(
         self,
