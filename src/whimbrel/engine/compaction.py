@@ -66,7 +66,7 @@ def _fit(segments: list[SegmentEntry], options: EngineOptions) -> list[SegmentEn
     chosen: list[SegmentEntry] = []
     size = 0
     for segment in segments:
-        if len(chosen) >= 2 and size + _live_bytes(segment) > options.segment_bytes_max:  # noqa: PLR2004
+        if len(chosen) >= 2 and size + _live_bytes(segment) > options.segment_bytes_max:
             break
         chosen.append(segment)
         size += _live_bytes(segment)

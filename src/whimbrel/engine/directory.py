@@ -8,6 +8,8 @@ through the catalogs. Whoever finds a log ended without its catalog record write
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from itertools import islice
 from typing import TypeVar
 
 from whimbrel.core.errors import (
@@ -87,10 +89,8 @@ class Directory:
         key, data = first_snapshot(self._context, paths.ROOT, RootState())
         listing = await self._context.store.list(paths.ROOT.manifest_prefix, limit=1)
         if not listing.objects:
-            try:
+            with suppress(ObjectExistsError):  # another process was first
                 await self._context.store.put_if_absent(key, data)
-            except ObjectExistsError:
-                pass  # another process was first
         await self.root.refresh()
 
     @property
@@ -305,6 +305,7 @@ class Directory:
         index_id = IndexId(catalog.space.prefix.split("/")[1], entry.incarnation)
         index = Index(self._context, index_id, is_live=is_live, on_tail=self._on_tail)
         await index.open(live_at_s=proven_at_s)
+        self._discard((bucket_name, name))  # an earlier incarnation, if any
         self._indexes[bucket_name, name] = index
         self._close_idle_indexes()
         return index
@@ -312,12 +313,16 @@ class Directory:
     def _close_idle_indexes(self) -> None:
         """Closes the least recently used indexes that have nothing under way, above the limit."""
         surplus = len(self._indexes) - self._context.options.open_index_count_max
-        for key in list(self._indexes)[: max(surplus, 0)]:
+        for key in list(islice(self._indexes, max(surplus, 0))):
             if not self._writer.is_busy(self._indexes[key]):
                 self._discard(key)
 
-    def drop_idle_tails(self, bytes_wanted: int) -> int:
+    def drop_idle_tails(self, bytes_wanted: int, *, but: Index) -> int:
         """Closes idle indexes that hold a tail, least recently used first, to free memory.
+
+        Args:
+            bytes_wanted: how much to free, if possible.
+            but: the index that the memory is wanted for; it would have to read its tail again.
 
         Returns:
             How many bytes of tails were let go.
@@ -326,14 +331,15 @@ class Directory:
         for key, index in list(self._indexes.items()):
             if freed >= bytes_wanted:
                 break
-            if index.tail_bytes and not self._writer.is_busy(index):
+            if index.tail_bytes and index is not but and not self._writer.is_busy(index):
                 freed += index.tail_bytes
                 self._discard(key)
         return freed
 
     def _discard(self, key: tuple[str, str]) -> None:
-        index = self._indexes.pop(key)
-        index.close()
+        index = self._indexes.pop(key, None)
+        if index is not None:
+            index.close()
 
     def _forget_index(self, bucket_name: str, name: str, index: Index) -> None:
         if self._indexes.get((bucket_name, name)) is index:

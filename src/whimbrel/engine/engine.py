@@ -100,9 +100,10 @@ class Engine:
             ThrottledError: flushing has to catch up first.
         """
         options = self._context.options
-        surplus = self._tail_bytes + write.size_bytes - options.memtable_bytes_max
+        held_bytes = self._tail_bytes + self._writer.waiting_bytes
+        surplus = held_bytes + write.size_bytes - options.memtable_bytes_max
         if surplus > 0:
-            surplus -= self.directory.drop_idle_tails(surplus)
+            surplus -= self.directory.drop_idle_tails(surplus, but=index)
         if surplus > 0 or index.tail_bytes + write.size_bytes > options.tail_bytes_max:
             raise ThrottledError("too many writes are waiting to be indexed")
 
@@ -116,7 +117,9 @@ class Engine:
             for index in list(self._tails):
                 try:
                     await self.refresh(index)
-                except (StoreError, IndexNotFoundError, CorruptObjectError):
+                except IndexNotFoundError:
+                    index.close()
+                except (StoreError, CorruptObjectError):
                     continue  # whoever uses the index next is told
 
     async def refresh(self, index: Index) -> None:
@@ -169,7 +172,7 @@ class Engine:
         count = page_size or NAME_PAGE_SIZE
         names = state.names(prefix, after, count + 1)
         entries = [(name, state.buckets[name].created_at_s) for name in names[:count]]
-        return self._name_page(entries, len(names) > count, binding)
+        return self._name_page(entries, binding, is_truncated=len(names) > count)
 
     # --- indexes -----------------------------------------------------------------------------------
 
@@ -228,7 +231,7 @@ class Engine:
         count = page_size or NAME_PAGE_SIZE
         names = state.names(prefix, after, count + 1)
         entries = [(name, state.indexes[name].created_at_s) for name in names[:count]]
-        return self._name_page(entries, len(names) > count, binding)
+        return self._name_page(entries, binding, is_truncated=len(names) > count)
 
     def _after(self, page_token: str | None, binding: bytes) -> str | None:
         if page_token is None:
@@ -236,7 +239,7 @@ class Engine:
         return self._tokens.open(page_token, binding, NamePosition).name
 
     def _name_page(
-        self, entries: list[tuple[str, float]], is_truncated: bool, binding: bytes
+        self, entries: list[tuple[str, float]], binding: bytes, *, is_truncated: bool
     ) -> NamePage:
         if not is_truncated:
             return NamePage(entries, None)

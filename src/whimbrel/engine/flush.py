@@ -44,8 +44,8 @@ async def flush(context: Context, index: Index, segments: SegmentCache) -> bool:
         StoreError: the store failed; nothing was changed.
     """
     snapshot = index.snapshot()
-    if snapshot.position == snapshot.base.position:
-        return False
+    if snapshot.position == snapshot.base.position or index.has_terminal_tail:
+        return False  # a terminal fragment must stay where every process finds it
     tail = await context.compute.run(_tail_keys, snapshot)
     flush_job = _Flush(Job(context, index), segments, snapshot, tail)
     return await flush_job.run()

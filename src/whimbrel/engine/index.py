@@ -113,9 +113,7 @@ class Index:
         self.is_deleted = False  # whatever told so
         self.is_ended = False  # its log told so
         self.newest_at_s = float("-inf")
-        self.contended_until_s = float(
-            "-inf"
-        )  # another process has lately beaten this one to a name
+        self.contended_until_s = float("-inf")  # another process has lately taken a name first
 
     # --- what is known -----------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from whimbrel.core.errors import InvalidRequestError, ObjectNotFoundError, UnavailableError
+from whimbrel.core.errors import ObjectNotFoundError, UnavailableError
 from whimbrel.engine.context import Context
 from whimbrel.engine.index import Index, Snapshot
 from whimbrel.engine.keys import hash_keys
@@ -45,8 +45,7 @@ class Lookup:
     async def _view(self, index: Index) -> tuple[Snapshot, Sequence[OpenSegment]]:
         """Returns the newest snapshot with its segments open."""
         for _ in range(ATTEMPT_COUNT_MAX):
-            await index.prove()
-            snapshot = index.snapshot()
+            snapshot = await index.prove()
             try:
                 return snapshot, await self._segments.open_all(snapshot.manifest.segments)
             except ObjectNotFoundError:

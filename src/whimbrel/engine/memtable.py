@@ -27,7 +27,7 @@ from whimbrel.engine.model import (
     Int64Array,
     UInt64Array,
 )
-from whimbrel.engine.wal import Fragment, join_blobs
+from whimbrel.engine.wal import Fragment
 from whimbrel.kernel.distance import row_norms
 
 NEVER = np.iinfo(np.int64).max
@@ -125,7 +125,7 @@ class MemtableSnapshot:
     @staticmethod
     def _gather(places: Int64Array, starts: Int64Array, parts: list[Blobs]) -> Blobs:
         if len(places) * 4 > sum(len(part) for part in parts):
-            return join_blobs(parts).take(places)
+            return Blobs.join(parts).take(places)
         owners = np.searchsorted(starts, places, side="right") - 1
         # An empty fragment shares its start with the next one; the last of equal starts owns the place.
         offsets = (places - starts[owners]).tolist()
@@ -207,6 +207,11 @@ class Memtable:
     def is_empty(self) -> bool:
         """Whether no log object was added."""
         return not self._fragments
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the log ends here."""
+        return bool(self._fragments) and self._fragments[-1].is_terminal
 
     @property
     def object_count(self) -> int:

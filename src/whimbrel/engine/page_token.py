@@ -7,6 +7,7 @@ created once by whichever node needs it first.
 
 import base64
 import binascii
+from contextlib import suppress
 from typing import TypeVar
 
 import msgspec
@@ -21,7 +22,7 @@ from whimbrel.storage.frame import ObjectKind, ObjectReader, ObjectWriter
 KEY_BYTES = 32
 NONCE_BYTES = 12
 TOKEN_CHARACTER_COUNT_MAX = 4096
-INVALID_PAGE_TOKEN = "Invalid page token"  # noqa: S105 - a message
+INVALID_PAGE_TOKEN = "Invalid page token"
 
 
 class QueryPosition(msgspec.Struct, frozen=True, array_like=True):
@@ -79,10 +80,8 @@ class PageTokens:
         except ObjectNotFoundError:
             writer = ObjectWriter(PAGE_TOKEN_SECRET, ObjectKind.SECRET, self._context.new_put_id())
             writer.add_section(self._context.random.token(KEY_BYTES))
-            try:
+            with suppress(ObjectExistsError):  # another node was first
                 await store.put_if_absent(PAGE_TOKEN_SECRET, writer.finish())
-            except ObjectExistsError:
-                pass  # another node was first
             stored = await store.get(PAGE_TOKEN_SECRET)
         reader = ObjectReader(PAGE_TOKEN_SECRET, ObjectKind.SECRET, stored.data)
         self._cipher = AESGCM(bytes(reader.read_footer()))

@@ -12,7 +12,7 @@ NUMBER_DIGITS = 20
 NUMBER_MAX: int = 10**NUMBER_DIGITS - 1
 
 DIRTY_PREFIX = "dirty/"
-PAGE_TOKEN_SECRET = "secret/page-token"  # noqa: S105 - a name, not the secret
+PAGE_TOKEN_SECRET = "secret/page-token"
 INDEXER_PREFIX = "indexer/"
 INCARNATION_PATTERN = re.compile(r"[0-9a-f]{32}")
 

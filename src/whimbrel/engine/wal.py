@@ -76,17 +76,6 @@ _footer_encoder = msgspec.msgpack.Encoder()
 _footer_decoder = msgspec.msgpack.Decoder(_Footer)
 
 
-def join_blobs(parts: Sequence[Blobs]) -> Blobs:
-    """Lays several groups of byte strings end to end."""
-    offsets = [np.zeros(1, dtype=np.int64)]
-    size = 0
-    for part in parts:
-        offsets.append(part.offsets[1:] - part.offsets[0] + size)
-        size += int(part.offsets[-1] - part.offsets[0])
-    data = b"".join(bytes(p.data[int(p.offsets[0]) : int(p.offsets[-1])]) for p in parts)
-    return Blobs(data, np.concatenate(offsets))
-
-
 def encode_fragment(
     key: str, put_id: bytes, *, sequence: int, dimension: int, writes: Sequence[Write]
 ) -> bytes:
@@ -96,8 +85,8 @@ def encode_fragment(
         [np.zeros(0, np.uint8)]
         + [np.full(len(write.keys), write.vectors is not None, np.uint8) for write in writes]
     )
-    keys = join_blobs([write.keys for write in writes])
-    metadata = join_blobs([write.metadata for write in puts if write.metadata is not None])
+    keys = Blobs.join([write.keys for write in writes])
+    metadata = Blobs.join([write.metadata for write in puts if write.metadata is not None])
     vectors = b"".join(
         np.ascontiguousarray(write.vectors, dtype="<f4").data.cast("B")
         if write.vectors is not None and write.vectors.size
