@@ -102,7 +102,8 @@ $(SANITIZED)/.installed: $(STAMP)
 	@$(PY) -m venv --without-pip $(SANITIZED)
 	@$(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > \
 	  "$$($(SANITIZED)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/borrowed.pth"
-	@$(UV_INSTALL) $(SANITIZED)/bin/python --no-deps --config-settings cmake.define.WHIMBREL_SANITIZE=ON .
+	@$(UV_INSTALL) $(SANITIZED)/bin/python --no-deps \
+	  --config-settings cmake.define.WHIMBREL_SANITIZE=ON --config-settings build-dir=$(SANITIZED)/cmake .
 	@touch $@
 
 .PHONY: test-sanitize
@@ -150,10 +151,12 @@ fmt: install
 .PHONY: bench
 bench: $(BENCH_STAMP)
 	$(PY) -m bench.run --output build/bench.json
+	$(PY) -m bench.bench_kernel --output build/bench-kernel.json
 
 .PHONY: bench-smoke
 bench-smoke: $(BENCH_STAMP)
 	$(PY) -m bench.run --smoke --output build/bench-smoke.json
+	$(PY) -m bench.bench_kernel --smoke --output build/bench-kernel-smoke.json
 
 .PHONY: clean
 clean:
