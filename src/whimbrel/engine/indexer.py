@@ -50,7 +50,6 @@ class _Work:
     tail_since_s: float | None = None
     collect_at_s: float = 0.0
     deleted_since_s: float | None = None
-    manifests_gone: bool = False
 
 
 @dataclass(slots=True)
@@ -254,7 +253,11 @@ class Indexer:
         """Removes the marker of an index with nothing left to do; puts it back if a write came in between."""
         marker = paths.dirty_marker(index.id.bucket_incarnation, index.id.incarnation)
         await self._context.store.delete(marker)
-        await index.prove()
+        try:
+            await index.prove()
+        except IndexNotFoundError:
+            await index.mark_dirty()  # deleted meanwhile: there is all the more to collect
+            return
         if index.memtable is not None:
             await index.mark_dirty()
 
@@ -273,18 +276,19 @@ class Indexer:
             return
         if work.deleted_since_s is None:
             work.deleted_since_s = self._now_s()
-        work.due_at_s = work.deleted_since_s + options.collection_wait_s
-        if self._now_s() < work.due_at_s or work.manifests_gone:
+            work.collect_at_s = self._now_s() + options.collection_wait_s
+        work.due_at_s = work.collect_at_s
+        if self._now_s() < work.collect_at_s:
             return
         found = await self.collector.begin_deleted(index_id.space)
-        work.manifests_gone = True
 
         async def finish() -> None:
             await self.collector.finish_deleted(catalog, index_id.space, index_id.incarnation)
             await self._context.store.delete(marker)
 
         self._waiting.append((found, finish))
-        work.due_at_s = found.ready_at_s + options.collection_wait_s
+        # By then the marker is gone; if it is not, something failed, and all of it is done again.
+        work.due_at_s = work.collect_at_s = found.ready_at_s + options.collection_wait_s
 
     async def _collect_deleted_buckets(self) -> None:
         """Collects deleted buckets, each no sooner than `collection_wait_s` after it was seen deleted."""
@@ -311,9 +315,18 @@ class Indexer:
         ready = [item for item in self._waiting if item[0].ready_at_s <= self._now_s()]
         self._waiting = [item for item in self._waiting if item[0].ready_at_s > self._now_s()]
         for collectable, then in ready:
-            self.stats.collected_object_count += await self.collector.finish(collectable)
-            if then is not None:
-                await then()
+            # One that fails must not take the others along: nobody would remember them but the sweep.
+            await self._guarded(
+                "second half of a collection",
+                lambda c=collectable, t=then: self._finish_collection(c, t),  # type: ignore[misc]
+            )
+
+    async def _finish_collection(
+        self, collectable: Collectable, then: Callable[[], Awaitable[None]] | None
+    ) -> None:
+        self.stats.collected_object_count += await self.collector.finish(collectable)
+        if then is not None:
+            await then()
 
     # --- the backstop ------------------------------------------------------------------------------
 
