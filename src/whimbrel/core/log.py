@@ -1,12 +1,13 @@
 """Structured logs: one JSON object a line on standard error, each with the id of the request it belongs to.
 
-1. A line carries a message, a severity, the time and named values; values come in through `extra={"data": ...}`
-   and are written as they are, so callers log names, counts and durations and never vectors, metadata or keys.
+1. A line carries a message, a severity, the time and named values. Values come in through `extra` and are written as
+   they are, so callers log names, counts and durations and never vectors, metadata or keys of vectors.
 2. Secrets have no way in: credentials show no secret in `repr`, and headers and bodies are never logged.
 3. The request id follows the request through tasks (`request_id` is a context variable).
+4. A message that is a JSON object already, starting with its `event`, becomes part of the line as it is.
 
 Example:
-    log.info("request done", extra={"data": {"operation": "PutVectors", "status": 200}})
+    log.info("request done", extra={"operation": "PutVectors", "status": 200})
 """
 
 import json
@@ -18,6 +19,10 @@ from typing import Any, Final, TextIO
 
 ROOT: Final = "whimbrel"
 VALUE_CHARS_MAX: Final = 16_384
+EVENT_START: Final = '{"event":'
+
+# What every record has; the rest came in through `extra`.
+_STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 """Id of the request that is being handled, or empty."""
@@ -53,9 +58,7 @@ def _values(record: logging.LogRecord) -> dict[str, Any]:
     current = request_id.get()
     if current:
         values["request_id"] = current
-    data = getattr(record, "data", None)
-    if isinstance(data, dict):
-        values.update(data)
+    values.update((name, value) for name, value in vars(record).items() if name not in _STANDARD)
     return values
 
 
@@ -69,12 +72,15 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Returns one line without a line end."""
+        message = record.getMessage()
         line: dict[str, Any] = {
             "time": _time(record),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage()[:VALUE_CHARS_MAX],
         }
+        if message.startswith(EVENT_START):
+            return f"{json.dumps(line)[:-1]}, {message[1:]}"
+        line["message"] = message[:VALUE_CHARS_MAX]
         line.update((name, value) for name, value in _values(record).items() if name not in line)
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)[-VALUE_CHARS_MAX:]
@@ -86,10 +92,15 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Returns one line, followed by a traceback when there is one."""
-        values = "".join(f" {name}={value}" for name, value in _values(record).items())
-        text = f"{_time(record)} {record.levelname.lower():7} {record.getMessage()}{values}"
-        if record.exc_info:
-            text += "\n" + self.formatException(record.exc_info)
+        message, data = record.getMessage(), _values(record)
+        trace = self.formatException(record.exc_info) if record.exc_info else ""
+        if message.startswith(EVENT_START):
+            data |= json.loads(message)
+            message, trace = data.pop("event"), data.pop("traceback", trace)
+        values = "".join(f" {name}={value}" for name, value in data.items() if value != "")
+        text = f"{_time(record)} {record.levelname.lower():7} {message}{values}"
+        if trace:
+            text += "\n" + trace
         # A value must not be able to forge a line of its own.
         first, *rest = text.split("\n")
         return "\n".join([first, *(f"    {line}" for line in rest)])

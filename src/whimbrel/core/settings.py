@@ -1,7 +1,7 @@
 """Every setting: its name, type, unit, default, bounds and meaning, in one table.
 
 The command line's flags, the `WHIMBREL_*` variables and `docs/reference/settings.md` are all made from the fields
-of `Settings`, and tests hold the engine's options equal to the `engine_*` fields.
+of `Settings`; tests hold the options of the engine and of the wire equal to the `engine_*` and `wire_*` fields.
 
 1. A value comes from the flag, or else from the environment, or else from the default below.
 2. A value out of bounds is refused by name before anything starts.
@@ -18,6 +18,7 @@ from whimbrel.core.errors import Kind, WhimbrelError
 
 PREFIX: Final = "WHIMBREL_"
 ENGINE_PREFIX: Final = "engine_"
+WIRE_PREFIX: Final = "wire_"
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
 GIB: Final = 1024 * MIB
@@ -167,7 +168,7 @@ def _setting(
     return field(default=default, metadata=metadata)
 
 
-def _engine(default: Any, text: str, *, unit: str, bounds: tuple[float, float]) -> Any:
+def _inner(default: Any, text: str, *, unit: str, bounds: tuple[float, float]) -> Any:
     return _setting(default, text, unit=unit, bounds=bounds, has_flag=False)
 
 
@@ -199,6 +200,12 @@ class Settings:
         "Largest size of that cache.",
         unit="bytes",
         bounds=(64 * MIB, 64 * TIB),
+    )
+    local_reserve_bytes: int = _inner(
+        64 * MIB,
+        "Room that writes leave free on a local store's disk, so that collection can still work when it is full.",
+        unit="bytes",
+        bounds=(0, TIB),
     )
     # --- what is served ---
     host: str = _setting("127.0.0.1", "Address to listen on.", pattern=r"\S+")
@@ -237,125 +244,142 @@ class Settings:
         "How log lines look: `json`, `text`, or `auto`, which is text on a terminal.",
         choices=("auto", "json", "text"),
     )
-    shutdown_timeout_s: float = _setting(
-        30.0,
-        "How long requests in progress may take after a stop signal.",
-        unit="s",
-        bounds=(0, 3600),
+    # --- limits of the HTTP side, by the names of its options ---
+    wire_request_count_max: int = _inner(
+        512,
+        "Requests worked on at a time; more are answered 503.",
+        unit="requests",
+        bounds=(1, 65536),
     )
-    # --- limits of the HTTP side ---
-    request_timeout_s: float = _setting(
-        60.0, "A request that takes longer is answered 503.", unit="s", bounds=(1, 3600)
-    )
-    body_timeout_s: float = _setting(
-        60.0, "A request whose body takes longer to arrive is dropped.", unit="s", bounds=(1, 3600)
-    )
-    keep_alive_timeout_s: int = _setting(
-        75, "An idle connection is closed after this.", unit="s", bounds=(1, 3600)
-    )
-    connections_max: int = _setting(
-        1024, "Requests handled at once; more are answered 503.", unit="requests", bounds=(1, 65536)
-    )
-    body_bytes_in_flight_max: int = _setting(
+    wire_body_bytes_in_flight_max: int = _inner(
         512 * MIB,
-        "Memory for request bodies being read; beyond it requests are answered 429.",
+        "Memory for request bodies of all requests together; beyond it requests are answered 503.",
         unit="bytes",
         bounds=(32 * MIB, TIB),
     )
-
+    wire_request_deadline_s: float = _inner(
+        60.0,
+        "Longest time from a request's head to its answer; then 503.",
+        unit="s",
+        bounds=(0.1, 3600),
+    )
+    wire_send_deadline_s: float = _inner(
+        60.0, "Longest time a client may take to receive its answer.", unit="s", bounds=(0.1, 3600)
+    )
+    wire_header_deadline_s: float = _inner(
+        30.0,
+        "Longest time a connection may take to send a request's head.",
+        unit="s",
+        bounds=(0.1, 3600),
+    )
+    wire_keep_alive_s: int = _inner(
+        60, "An idle connection is closed after this.", unit="s", bounds=(1, 3600)
+    )
+    wire_shutdown_deadline_s: int = _inner(
+        60,
+        "Longest time accepted requests may take after a stop signal.",
+        unit="s",
+        bounds=(0, 3600),
+    )
+    wire_backlog: int = _inner(
+        1024,
+        "Connections the system queues before they are accepted.",
+        unit="connections",
+        bounds=(1, 65535),
+    )
     # --- limits and intervals of the engine, by the names of its options ---
-    engine_group_bytes_max: int = _engine(
+    engine_group_bytes_max: int = _inner(
         16 * MIB, "A group commit closes at this size.", unit="bytes", bounds=(64 * KIB, GIB)
     )
-    engine_queue_bytes_max: int = _engine(
+    engine_queue_bytes_max: int = _inner(
         128 * MIB,
         "Writes waiting for one index; beyond it writes are answered 429.",
         unit="bytes",
         bounds=(MIB, TIB),
     )
-    engine_tail_bytes_max: int = _engine(
+    engine_tail_bytes_max: int = _inner(
         512 * MIB,
         "Largest un-indexed tail of one index; beyond it writes are answered 429 until it is flushed.",
         unit="bytes",
         bounds=(MIB, TIB),
     )
-    engine_memtable_bytes_max: int = _engine(
+    engine_memtable_bytes_max: int = _inner(
         1024 * MIB,
         "Memory for all tails together; beyond it writes are answered 429.",
         unit="bytes",
         bounds=(MIB, TIB),
     )
-    engine_flush_bytes_min: int = _engine(
+    engine_flush_bytes_min: int = _inner(
         32 * MIB, "A tail this large is flushed at once.", unit="bytes", bounds=(1, TIB)
     )
-    engine_flush_row_count_min: int = _engine(
+    engine_flush_row_count_min: int = _inner(
         10_000, "A tail of so many rows is flushed at once.", unit="rows", bounds=(1, 10**9)
     )
-    engine_flush_object_count_min: int = _engine(
+    engine_flush_object_count_min: int = _inner(
         128, "A tail of so many log objects is flushed at once.", unit="objects", bounds=(1, 10**6)
     )
-    engine_flush_age_s: float = _engine(
+    engine_flush_age_s: float = _inner(
         5.0, "A smaller tail is flushed when it has waited this long.", unit="s", bounds=(0, 86400)
     )
-    engine_compaction_fan_in: int = _engine(
+    engine_compaction_fan_in: int = _inner(
         6, "Segments of similar size merged at a time.", unit="segments", bounds=(2, 64)
     )
-    engine_segment_bytes_max: int = _engine(
+    engine_segment_bytes_max: int = _inner(
         512 * MIB,
         "Compaction makes no segment larger than about this.",
         unit="bytes",
         bounds=(MIB, TIB),
     )
-    engine_index_poll_interval_s: float = _engine(
+    engine_index_poll_interval_s: float = _inner(
         0.5, "How often the indexer looks for indexes that changed.", unit="s", bounds=(0.01, 3600)
     )
-    engine_sweep_interval_s: float = _engine(
+    engine_sweep_interval_s: float = _inner(
         300.0,
         "How often the indexer looks at every index and collects garbage.",
         unit="s",
         bounds=(0.01, 86400),
     )
-    engine_refresh_interval_s: float = _engine(
+    engine_refresh_interval_s: float = _inner(
         1.0,
         "How often a server with a tail looks for a newer manifest.",
         unit="s",
         bounds=(0.01, 3600),
     )
-    engine_manifest_grace_s: float = _engine(
+    engine_manifest_grace_s: float = _inner(
         1200.0,
         "A manifest is kept this long after its successor appeared; at least 300 s more than page tokens live, "
         "lower in tests only.",
         unit="s",
         bounds=(0, 86400),
     )
-    engine_collection_wait_s: float = _engine(
+    engine_collection_wait_s: float = _inner(
         60.0,
         "Time between deleting a manifest and deleting what only it protected; lower in tests only.",
         unit="s",
         bounds=(0, 86400),
     )
-    engine_orphan_age_s: float = _engine(
+    engine_orphan_age_s: float = _inner(
         3600.0,
         "An object that no manifest names is collected when it is older; lower in tests only.",
         unit="s",
         bounds=(0, 864000),
     )
-    engine_page_token_age_max_s: float = _engine(
+    engine_page_token_age_max_s: float = _inner(
         900.0, "Page tokens expire after this.", unit="s", bounds=(1, 86400)
     )
-    engine_open_index_count_max: int = _engine(
+    engine_open_index_count_max: int = _inner(
         20_000,
         "Indexes kept open; the least recently used is closed.",
         unit="indexes",
         bounds=(1, 10**6),
     )
-    engine_open_bucket_count_max: int = _engine(
+    engine_open_bucket_count_max: int = _inner(
         256, "Catalogs of buckets kept open.", unit="buckets", bounds=(1, 10**6)
     )
-    engine_segment_reader_count_max: int = _engine(
+    engine_segment_reader_count_max: int = _inner(
         256, "Segment readers kept open over all indexes.", unit="segments", bounds=(8, 10**6)
     )
-    engine_result_cache_bytes_max: int = _engine(
+    engine_result_cache_bytes_max: int = _inner(
         64 * MIB,
         "Memory for whole query results kept for later pages.",
         unit="bytes",
@@ -386,12 +410,16 @@ class Settings:
         values = {info.variable: str(getattr(self, info.name)) for info in self.infos()}
         return {name: value for name, value in values.items() if value}
 
-    def engine_values(self) -> dict[str, Any]:
-        """Returns the `engine_*` settings under the names of the engine's options."""
+    def section(self, prefix: str) -> dict[str, Any]:
+        """Returns the settings whose names start with `prefix`, under the names without it.
+
+        Args:
+            prefix: `engine_` or `wire_`.
+        """
         return {
-            info.name.removeprefix(ENGINE_PREFIX): getattr(self, info.name)
+            info.name.removeprefix(prefix): getattr(self, info.name)
             for info in self.infos()
-            if info.name.startswith(ENGINE_PREFIX)
+            if info.name.startswith(prefix)
         }
 
 

@@ -28,7 +28,7 @@ def test_a_line_is_one_json_object_with_the_request_id():
     stream = lines()
     token = request_id.set("abc")
     try:
-        get_logger("whimbrel.wire").info("done", extra={"data": {"status": 200, "message": "no"}})
+        get_logger("whimbrel.wire").info("done", extra={"status": 200, "level": "no"})
     finally:
         request_id.reset(token)
     line = json.loads(stream.getvalue())
@@ -63,7 +63,24 @@ def test_levels_hold_for_our_loggers_and_libraries_only_warn():
 
 def test_text_cannot_forge_a_line():
     stream = lines(use_json=False)
-    get_logger("x").warning("bad\n2026-01-01T00:00:00Z error forged", extra={"data": {"n": 1}})
+    get_logger("x").warning("bad\n2026-01-01T00:00:00Z error forged", extra={"n": 1})
     first, second = stream.getvalue().splitlines()
     assert " warning bad" in first
     assert second.startswith("    ")
+
+
+EVENT = (
+    '{"event":"failure","request_id":"r1","operation":"PutVectors","code":"","traceback":"T1\\nT2"}'
+)
+
+
+def test_an_event_becomes_part_of_the_line():
+    stream = lines()
+    get_logger("x").error("%s", EVENT)
+    line = json.loads(stream.getvalue())
+    assert (line["event"], line["level"], line["traceback"]) == ("failure", "error", "T1\nT2")
+    stream = lines(use_json=False)
+    get_logger("x").error("%s", EVENT)
+    first, *rest = stream.getvalue().splitlines()
+    assert first.endswith("error   failure request_id=r1 operation=PutVectors")
+    assert rest == ["    T1", "    T2"]

@@ -44,7 +44,7 @@ def test_numbers_out_of_bounds_are_refused_by_name(info):
     [
         ("PORT", "http"), ("PORT", "1.5"), ("NO_AUTH", "maybe"), ("INDEXER", "thread"),
         ("ACCOUNT_ID", "12345678901"), ("REGION", "US EAST"), ("CACHE_BYTES", "1 parsec"),
-        ("SHUTDOWN_TIMEOUT_S", "nan"),
+        ("WIRE_SEND_DEADLINE_S", "nan"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused(name, value):

@@ -1,0 +1,102 @@
+"""Entry point of the `whimbrel` command: finds the subcommand, and turns errors into a message and an exit code."""
+
+import importlib
+import os
+import sys
+from collections.abc import Iterator, MutableMapping, Sequence
+from typing import Any, Final
+
+import click
+
+from whimbrel.cli.report import ExitCode, exit_code_of, hint_of, message_of, print_error
+from whimbrel.core.errors import WhimbrelError
+
+# Name and one line each, so that `whimbrel --help` imports none of them.
+COMMANDS: Final = {
+    "serve": "Serve a store over HTTP.",
+    "env": "Print variables that point AWS tools at the server.",
+    "index": "Tend the indexes of a store: flush, compact, collect garbage.",
+    "inspect": "Show what an index, a bucket or a store consists of.",
+    "fsck": "Check everything in a store against its checksums and invariants.",
+    "version": "Print the version and the kernel in use.",
+}
+
+
+class LazyCommands(MutableMapping[str, click.Command]):
+    """Commands by name, each imported when it is asked for."""
+
+    def __getitem__(self, name: str) -> click.Command:
+        """Imports the module of a command."""
+        if name not in COMMANDS:
+            raise KeyError(name)
+        command: click.Command = importlib.import_module(f"whimbrel.cli.{name}").command
+        return command
+
+    def __setitem__(self, name: str, command: click.Command) -> None:
+        """Refuses: the table above is all there is."""
+        raise TypeError(name)
+
+    def __delitem__(self, name: str) -> None:
+        """Refuses as well."""
+        raise TypeError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        """Yields the names in the order of the table."""
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        """Returns how many commands there are."""
+        return len(COMMANDS)
+
+
+class LazyGroup(click.Group):
+    """The command line: imports a command's module when it runs, and turns errors into hints and exit codes."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Returns the commands' names in the order of the table."""
+        return list(COMMANDS)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the table without importing anything."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def main(self, args: Sequence[str] | None = None, **extra: Any) -> Any:  # type: ignore[override]
+        """Runs the command line and exits with its code."""
+        arguments = sys.argv[1:] if args is None else list(args)
+        sys.exit(self._run(arguments, as_json="--json" in arguments))
+
+    def _run(self, arguments: list[str], *, as_json: bool) -> int:
+        try:
+            result = super().main(arguments, prog_name="whimbrel", standalone_mode=False)
+        except click.exceptions.NoArgsIsHelpError as error:
+            click.echo(error.format_message(), err=True)
+            return ExitCode.USAGE
+        except click.ClickException as error:
+            hint = "run it with --help to see what it takes"
+            print_error(error.format_message(), hint, as_json=as_json)
+            return ExitCode.USAGE
+        except WhimbrelError as error:
+            print_error(message_of(error), hint_of(error), as_json=as_json)
+            return exit_code_of(error)
+        except (KeyboardInterrupt, click.exceptions.Abort):
+            return ExitCode.INTERRUPTED
+        except BrokenPipeError:
+            # Whoever read our output has seen enough; the interpreter must not complain about the rest either.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return ExitCode.OK
+        return result if isinstance(result, int) else ExitCode.OK
+
+
+@click.group(
+    "whimbrel", cls=LazyGroup, commands=LazyCommands(), context_settings={"max_content_width": 100}
+)
+def main() -> None:
+    """Self-hosted vector buckets that speak the API of Amazon S3 Vectors.
+
+    Every flag of serve is also a variable: --port is WHIMBREL_PORT, and so on. See docs/reference/settings.md.
+    """
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""`whimbrel fsck`: reads everything in a store and reports what is damaged, by name and offset."""
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from whimbrel.cli.flags import STORE_SETTINGS, json_flag, setting_flags
+from whimbrel.cli.report import ExitCode, format_bytes, paint, print_json, print_table, progress
+
+if TYPE_CHECKING:
+    from whimbrel.core.settings import Settings
+    from whimbrel.engine.fsck import Report
+
+
+@click.command("fsck")
+@setting_flags(*STORE_SETTINGS)
+@json_flag
+def command(*, as_json: bool, **flags: Any) -> int:
+    """Check everything in a store against its checksums and invariants.
+
+    Exits 1 when something is damaged, missing or contradictory, and names each object and offset. Changes nothing. May
+    run beside servers.
+    """
+    import asyncio
+
+    from whimbrel.core.settings import load_settings
+
+    report = asyncio.run(_check(load_settings(os.environ, flags), is_quiet=as_json))
+    if as_json:
+        _show_json(report)
+    else:
+        _show(report)
+    return ExitCode.OK if report.is_clean else ExitCode.FAILED
+
+
+async def _check(settings: "Settings", *, is_quiet: bool) -> "Report":
+    from whimbrel.engine.fsck import Fsck
+    from whimbrel.server.assembly import open_existing_context
+
+    async with open_existing_context(settings, os.environ) as opened:
+        checker = Fsck(opened.context)
+        with progress("checking", hidden=is_quiet) as bar:
+            async for name in checker.run():
+                bar.label = f"checking {name}"
+                bar.update(1)
+    return checker.report
+
+
+def _show_json(report: "Report") -> None:
+    print_json(
+        {
+            "clean": report.is_clean,
+            "findings": [
+                {"key": found.key, "offset": found.offset, "detail": found.detail}
+                for found in report.findings
+            ],
+            "buckets": report.bucket_count,
+            "indexes": report.index_count,
+            "objects": report.object_count,
+            "bytes": report.object_bytes,
+            "vectors_in_segments": report.vector_count,
+            "waiting_for_collection": report.unnamed_count,
+        }
+    )
+
+
+def _show(report: "Report") -> None:
+    for found in report.findings:
+        click.echo(f"{found.key} at byte {found.offset}: {found.detail}")
+    print_table(
+        [
+            ("buckets", f"{report.bucket_count:,}"),
+            ("indexes", f"{report.index_count:,}"),
+            ("verified", f"{report.object_count:,} objects, {format_bytes(report.object_bytes)}"),
+            ("in segments", f"{report.vector_count:,} vectors"),
+            ("to be collected", f"{report.unnamed_count:,} objects"),
+        ]
+    )
+    if report.is_clean:
+        click.echo("clean")
+    else:
+        click.echo(paint(f"{len(report.findings)} problems", "red"), err=True)

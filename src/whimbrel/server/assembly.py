@@ -1,0 +1,158 @@
+"""Builds what every process of ours needs from its settings: the store, the engine's context, options, threads."""
+
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from whimbrel.core.clock import SystemClock
+from whimbrel.core.compute import ThreadCompute
+from whimbrel.core.errors import Kind, WhimbrelError
+from whimbrel.core.rand import SystemRandom
+from whimbrel.core.settings import ENGINE_PREFIX, WIRE_PREFIX, SettingError, Settings
+from whimbrel.engine.context import Context
+from whimbrel.engine.options import EngineOptions
+from whimbrel.engine.paths import ROOT
+from whimbrel.storage.cloud_settings import CloudSettings
+from whimbrel.storage.instrument import RequestCounter
+from whimbrel.storage.local import LocalSettings
+from whimbrel.storage.open_store import StoreSettings, open_store, read_path, read_scheme
+from whimbrel.wire.options import WireOptions
+
+STORE_KEY_ENVS: Final = (
+    "WHIMBREL_S3_ACCESS_KEY_ID",
+    "WHIMBREL_S3_SECRET_ACCESS_KEY",
+    "WHIMBREL_S3_SESSION_TOKEN",
+)
+
+
+class EmptyStoreError(WhimbrelError):
+    """The store holds nothing that this program has written.
+
+    Attributes:
+        hint: what to do about it.
+    """
+
+    kind = Kind.NOT_FOUND
+    hint = "check --store; a server creates a store at its first start"
+
+    def __init__(self, url: str) -> None:
+        super().__init__(f"there is no store here. store=`{url}`")
+
+
+def count_processors() -> int:
+    """Returns how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def make_wire_options(settings: Settings) -> WireOptions:
+    """Returns the endpoint's options that the settings ask for."""
+    return WireOptions(
+        region=settings.region, account_id=settings.account_id, **settings.section(WIRE_PREFIX)
+    )
+
+
+def make_store_settings(
+    settings: Settings, environment: Mapping[str, str], *, is_probed: bool = True
+) -> StoreSettings:
+    """Returns how to open the store.
+
+    Keys for the store may come in variables of their own, so that a shell whose `AWS_*` variables point at a Whimbrel
+    server can start another server over S3; without them the SDK's own variables and files count.
+
+    Args:
+        settings: addresses and limits.
+        environment: as `os.environ`.
+        is_probed: whether a remote store is tried out first.
+    """
+    return StoreSettings(
+        local=LocalSettings(reserve_bytes=settings.local_reserve_bytes),
+        cloud=CloudSettings(
+            endpoint=settings.s3_endpoint,
+            region=settings.s3_region,
+            is_path_style=settings.s3_path_style,
+            access_key_id=environment.get(STORE_KEY_ENVS[0], ""),
+            secret_access_key=environment.get(STORE_KEY_ENVS[1], ""),
+            session_token=environment.get(STORE_KEY_ENVS[2], ""),
+        ),
+        cache_dir=settings.cache_dir,
+        cache_bytes=settings.cache_bytes,
+        is_probed=is_probed,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """A store that is open, and all that the engine needs to work on it.
+
+    Attributes:
+        context: what the engine is handed; its `store` counts requests in `counter`.
+        counter: requests so far.
+    """
+
+    context: Context
+    counter: RequestCounter
+
+
+@asynccontextmanager
+async def open_context(
+    settings: Settings, environment: Mapping[str, str], *, is_probed: bool = True
+) -> AsyncIterator[Opened]:
+    """Opens the store that the settings name, for a block.
+
+    Args:
+        settings: name the store and the engine's limits.
+        environment: as `os.environ`; credentials of a remote store come from it.
+        is_probed: whether a remote store is tried out first; False only where another process has just done it.
+
+    Raises:
+        StoreError: the store cannot be opened, or lacks what the protocol needs.
+    """
+    clock, random = SystemClock(), SystemRandom()
+    compute = ThreadCompute(settings.compute_threads or count_processors())
+    try:
+        opened = await open_store(
+            settings.store,
+            settings=make_store_settings(settings, environment, is_probed=is_probed),
+            clock=clock,
+            random=random,
+        )
+        try:
+            context = Context(
+                store=opened.store,
+                clock=clock,
+                random=random,
+                compute=compute,
+                options=EngineOptions(**settings.section(ENGINE_PREFIX)),
+            )
+            yield Opened(context=context, counter=opened.counter)
+        finally:
+            await opened.store.close()
+    finally:
+        compute.close()
+
+
+@asynccontextmanager
+async def open_existing_context(
+    settings: Settings, environment: Mapping[str, str]
+) -> AsyncIterator[Opened]:
+    """Opens a store that somebody has laid out already; unlike a server, a tool must not create one.
+
+    Raises:
+        EmptyStoreError: there is no store.
+        SettingError: the store is in another process's memory.
+        StoreError: the store cannot be opened.
+    """
+    if settings.store.startswith("memory:"):
+        hint = "name a store that other processes can open: a path or s3://bucket/prefix"
+        raise SettingError("a store in memory belongs to its server alone", hint=hint)
+    if read_scheme(settings.store) in ("", "file") and not read_path(settings.store).is_dir():
+        raise EmptyStoreError(settings.store)
+    async with open_context(settings, environment) as opened:
+        found = await opened.context.store.list(ROOT.manifest_prefix, limit=1)
+        if not found.objects:
+            raise EmptyStoreError(opened.context.store.url)
+        yield opened

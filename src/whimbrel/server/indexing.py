@@ -1,0 +1,51 @@
+"""The indexer over one store, as a task of the server or as the whole work of a process."""
+
+import asyncio
+import signal
+from collections.abc import Mapping
+
+from whimbrel.core.settings import Settings
+from whimbrel.engine.context import Context
+from whimbrel.engine.indexer import Indexer
+from whimbrel.server.assembly import open_context, open_existing_context
+from whimbrel.server.lifeline import watch_lifeline
+
+
+async def run_indexer(context: Context, stop: asyncio.Event) -> None:
+    """Tends all indexes of a store until `stop` is set."""
+    await Indexer(context).run(stop)
+
+
+async def index_until_stopped(
+    settings: Settings, environment: Mapping[str, str], *, lifeline: int | None = None
+) -> None:
+    """Opens the store and tends its indexes until a stop signal, or until the server that started this is gone.
+
+    Args:
+        settings: all of them.
+        environment: as `os.environ`; the store's credentials come from it.
+        lifeline: read end of the server's pipe; None when started by hand.
+
+    Raises:
+        WhimbrelError: the store cannot be opened.
+    """
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    if lifeline is None:
+        loop.add_signal_handler(signal.SIGINT, stop.set)
+    else:
+        # Ctrl-C reaches the whole terminal; the server decides when its indexer ends.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+        def stop_soon() -> None:
+            loop.call_soon_threadsafe(stop.set)
+
+        watch_lifeline(lifeline, stop_soon)
+    if lifeline is None:
+        opening = open_existing_context(settings, environment)
+    else:
+        # The server tried its store out a moment ago.
+        opening = open_context(settings, environment, is_probed=False)
+    async with opening as opened:
+        await run_indexer(opened.context, stop)

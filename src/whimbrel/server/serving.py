@@ -1,0 +1,264 @@
+"""A server from start to stop: opens everything in order, serves, and closes everything in reverse.
+
+1. The port is bound first, so that two servers cannot both open and then quarrel.
+2. Nobody is told of an endpoint that does not answer yet: it is announced when the first request can be served.
+3. A stop signal ends accepting; what was accepted is finished, then the indexer, the engine and the store close.
+   A second signal ends at once, which is as safe as a crash.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import uvicorn
+
+from whimbrel import kernel
+from whimbrel.auth import Authenticator, NoAuthenticator, SigV4Authenticator
+from whimbrel.auth.credentials import SECRET_KEY_ENV
+from whimbrel.auth.noauth import check_loopback_address
+from whimbrel.core.clock import SystemClock
+from whimbrel.core.metrics import Metrics
+from whimbrel.core.rand import SystemRandom
+from whimbrel.core.settings import Settings
+from whimbrel.engine.context import Context
+from whimbrel.engine.engine import Engine
+from whimbrel.server.address import bind_socket, format_endpoint
+from whimbrel.server.assembly import make_wire_options, open_context
+from whimbrel.server.indexing import run_indexer
+from whimbrel.server.platform import refuse_unsupported_platform
+from whimbrel.server.root_credential import find_config_directory, find_root_credential
+from whimbrel.server.runtime_file import RunningServer, remove_runtime_file, write_runtime_file
+from whimbrel.server.supervisor import IndexerProcess
+from whimbrel.wire.app import WireApp
+from whimbrel.wire.listener import make_server_config
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Announcement:
+    """What a server says of itself when it is ready.
+
+    Attributes:
+        server: endpoint, store, process.
+        credentials: where they are, for people; never what they are.
+        are_new: whether this start made them.
+        kernel: the instruction set in use.
+        indexer: how indexes are tended: `process`, `task` or `off`.
+    """
+
+    server: RunningServer
+    credentials: str
+    are_new: bool
+    kernel: str
+    indexer: str
+
+
+async def serve(
+    settings: Settings,
+    environment: Mapping[str, str],
+    *,
+    announce: Callable[[Announcement], None],
+) -> None:
+    """Serves until a stop signal.
+
+    Args:
+        settings: all of them.
+        environment: as `os.environ`; credentials come from it.
+        announce: called once, when requests are served.
+
+    Raises:
+        WhimbrelError: the server cannot start; nothing is left running.
+    """
+    refuse_unsupported_platform()
+    if settings.no_auth:
+        check_loopback_address(settings.host)
+    options = make_wire_options(settings)
+    async with AsyncExitStack() as stack:
+        listener = bind_socket(settings.host, settings.port, backlog=options.backlog)
+        stack.callback(listener.close)
+        access = _find_access(settings, environment)
+        opened = await stack.enter_async_context(open_context(settings, environment))
+        context, metrics = opened.context, Metrics()
+        metrics.add_store(opened.counter.sum_by_class)
+        engine = await stack.enter_async_context(_open_engine(context, metrics))
+        mode = choose_indexer(settings)
+        await stack.enter_async_context(
+            _tend(mode, settings, environment, context=context, metrics=metrics)
+        )
+        app = WireApp(
+            engine=engine,
+            authenticator=access.authenticator,
+            options=options,
+            clock=context.clock,
+            random=context.random,
+            compute=context.compute,
+            registry=metrics.registry,
+            logger=logging.getLogger("whimbrel.wire"),
+        )
+        config = make_server_config(app, host=settings.host, port=settings.port, options=options)
+        announcement = Announcement(
+            server=_describe(settings, context.store.url, listener),
+            credentials=access.source,
+            are_new=access.is_new,
+            kernel=kernel.active_isa(),
+            indexer=mode,
+        )
+        stack.enter_context(_runtime_file(settings, environment, announcement.server))
+        await _SignalledServer(config).run(listener, on_ready=lambda: announce(announcement))
+
+
+def choose_indexer(settings: Settings) -> str:
+    """Returns how indexes are tended: `process`, `task` or `off`.
+
+    A store in memory belongs to one process, so nobody else could tend it.
+    """
+    is_memory = settings.store.startswith("memory:")
+    if settings.indexer == "auto" or (is_memory and settings.indexer == "process"):
+        return "task" if is_memory else "process"
+    return settings.indexer
+
+
+@dataclass(frozen=True, slots=True)
+class _Access:
+    """Who is let in, and where the credentials are."""
+
+    authenticator: Authenticator
+    source: str
+    is_new: bool
+
+
+def _find_access(settings: Settings, environment: Mapping[str, str]) -> _Access:
+    if settings.no_auth:
+        authenticator = NoAuthenticator(account_id=settings.account_id)
+        return _Access(authenticator, "none needed (--no-auth)", is_new=False)
+    root = find_root_credential(settings, environment, random=SystemRandom())
+    signed = SigV4Authenticator(
+        [root.credential], clock=SystemClock(), account_id=settings.account_id
+    )
+    return _Access(signed, root.source, root.is_new)
+
+
+@asynccontextmanager
+async def _open_engine(context: Context, metrics: Metrics) -> AsyncIterator[Engine]:
+    engine = Engine(context)
+    await engine.start()
+    text = "Memory held by writes that no segment holds yet."
+    metrics.add_gauge("whimbrel_tail_bytes", text, read=lambda: engine.tail_bytes)
+    try:
+        yield engine
+    finally:
+        await engine.close()
+
+
+@asynccontextmanager
+async def _tend(
+    mode: str,
+    settings: Settings,
+    environment: Mapping[str, str],
+    *,
+    context: Context,
+    metrics: Metrics,
+) -> AsyncIterator[None]:
+    """Has the indexes tended while the block runs."""
+    if mode == "process":
+        # The child signs nothing, so it gets no credential.
+        inherited = {name: value for name, value in environment.items() if name != SECRET_KEY_ENV}
+        child = IndexerProcess(
+            {**inherited, **settings.environment()},
+            clock=context.clock,
+            on_restart=metrics.indexer_restarts.inc,
+        )
+        await child.start()
+        try:
+            yield
+        finally:
+            await child.stop()
+        return
+    stop = asyncio.Event()
+    task = None
+    if mode == "task":
+        task = asyncio.create_task(run_indexer(context, stop), name="indexer")
+        task.add_done_callback(_log_end)
+    try:
+        yield
+    finally:
+        stop.set()
+        if task is not None:
+            await asyncio.wait([task])
+
+
+def _log_end(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.error("indexer ended; indexes are no longer tended", exc_info=error)
+
+
+def _describe(settings: Settings, store_url: str, listener: socket.socket) -> RunningServer:
+    return RunningServer(
+        endpoint=format_endpoint(settings.host, listener.getsockname()[1]),
+        region=settings.region,
+        store=store_url,
+        pid=os.getpid(),
+        no_auth=settings.no_auth,
+    )
+
+
+@contextlib.contextmanager
+def _runtime_file(
+    settings: Settings, environment: Mapping[str, str], server: RunningServer
+) -> Iterator[None]:
+    directory = find_config_directory(settings, environment)
+    if directory is None:
+        yield
+        return
+    write_runtime_file(directory, server)
+    try:
+        yield
+    finally:
+        remove_runtime_file(directory, pid=server.pid)
+
+
+class _SignalledServer(uvicorn.Server):
+    """uvicorn, with stop signals that end in a clean return instead of a second, deadly delivery."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leaves signals alone; `run` has taken care of them."""
+        yield
+
+    async def run(  # type: ignore[override]
+        self, listener: socket.socket, *, on_ready: Callable[[], None]
+    ) -> None:
+        """Serves on a socket until a stop signal.
+
+        Args:
+            listener: bound and listening.
+            on_ready: called when requests are served.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._stop)
+        self._on_ready = on_ready
+        try:
+            await self.serve(sockets=[listener])
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Starts accepting, then says so."""
+        await super().startup(sockets)
+        if self.started:
+            self._on_ready()
+
+    def _stop(self) -> None:
+        if self.should_exit:
+            os._exit(1)
+        _log.info("stopping; requests in progress are finished first")
+        self.should_exit = True

@@ -1,0 +1,87 @@
+"""`whimbrel env`: which endpoint and which keys it names."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from whimbrel.auth.credentials import load_or_create_credentials
+from whimbrel.core.rand import SystemRandom
+from whimbrel.server.runtime_file import RunningServer, write_runtime_file
+
+
+@pytest.fixture
+def root(tmp_path, whimbrel):
+    return load_or_create_credentials(tmp_path / "config" / "whimbrel", random=SystemRandom())
+
+
+def note(tmp_path, **changes):
+    values = {
+        "endpoint": "http://127.0.0.1:4242", "region": "eu-west-1", "store": "x",
+        "pid": os.getpid(), "no_auth": False,
+    }  # fmt: skip
+    server = RunningServer(**{**values, **changes})
+    write_runtime_file(tmp_path / "config" / "whimbrel", server)
+
+
+def test_it_names_keys_regions_and_endpoints(whimbrel, root):
+    answer = json.loads(whimbrel("env", "--json").out)
+    assert answer["set"] == {
+        "AWS_ACCESS_KEY_ID": root.credential.access_key_id,
+        "AWS_SECRET_ACCESS_KEY": root.credential.secret_access_key,
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL_S3VECTORS": "http://127.0.0.1:7676",
+        "AWS_ENDPOINT_URL_STS": "http://127.0.0.1:7676",
+    }
+    assert answer["unset"] == [
+        "AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_BEARER_TOKEN_BEDROCK",
+        "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
+    ]  # fmt: skip
+
+
+def test_a_running_server_is_found(whimbrel, root, tmp_path):
+    note(tmp_path)
+    values = json.loads(whimbrel("env", "--json").out)["set"]
+    assert values["AWS_ENDPOINT_URL_STS"] == "http://127.0.0.1:4242"
+    assert values["AWS_REGION"] == "eu-west-1"
+
+
+@pytest.mark.parametrize(
+    "flags", [["--port", 9], ["--host", "localhost"], ["--endpoint", "http://h:1"]]
+)
+def test_what_is_asked_for_wins_over_a_running_server(whimbrel, root, tmp_path, flags):
+    note(tmp_path)
+    values = json.loads(whimbrel("env", "--json", *flags).out)["set"]
+    assert "4242" not in values["AWS_ENDPOINT_URL_S3VECTORS"]
+
+
+def test_a_server_that_is_gone_does_not_count(whimbrel, root, tmp_path):
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    note(tmp_path, pid=child.pid)
+    assert "4242" not in whimbrel("env").out
+
+
+def test_without_credentials_it_says_how_to_get_them(whimbrel):
+    result = whimbrel("env")
+    assert (result.code, result.out) == (3, "")
+    assert "hint: start `whimbrel serve` once" in result.err
+
+
+def test_without_authentication_any_keys_do(whimbrel, tmp_path):
+    note(tmp_path, no_auth=True)
+    assert "export AWS_ACCESS_KEY_ID='no-auth'" in whimbrel("env").out
+
+
+def test_the_environment_wins_over_the_file(whimbrel, root, monkeypatch):
+    monkeypatch.setenv("WHIMBREL_ACCESS_KEY_ID", "mine")
+    monkeypatch.setenv("WHIMBREL_SECRET_ACCESS_KEY", "0123456789abcdef")
+    assert "export AWS_ACCESS_KEY_ID='mine'" in whimbrel("env").out
+
+
+def test_an_empty_profile_name_would_break_the_sdk_so_it_is_unset(whimbrel, root):
+    assert "unset AWS_SESSION_TOKEN AWS_PROFILE" in whimbrel("env").out
+    assert "AWS_PROFILE=" not in whimbrel("env", "--shell", "dotenv").out

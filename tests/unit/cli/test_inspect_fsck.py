@@ -1,0 +1,138 @@
+"""`whimbrel inspect` and `whimbrel fsck` over a store in a directory, whole and damaged."""
+
+import asyncio
+import json
+
+import numpy as np
+import pytest
+
+from whimbrel.core.settings import load_settings
+from whimbrel.engine.engine import Engine
+from whimbrel.engine.indexer import Indexer
+from whimbrel.engine.model import Blobs, IndexConfig, Metric, PutBatch
+from whimbrel.server.assembly import open_context
+from whimbrel.server.inspection import Target, parse_target
+
+ARN = "arn:aws:s3vectors:us-east-1:123456789012:bucket/library/index/birds"
+
+
+async def fill(path):
+    """Makes a bucket with an index of five vectors, three of them in a segment."""
+    settings = load_settings({"WHIMBREL_ENGINE_FLUSH_ROW_COUNT_MIN": "1"}, {"store": str(path)})
+    async with open_context(settings, {}) as opened:
+        engine = Engine(opened.context)
+        await engine.start()
+        await engine.create_bucket("library", tags={})
+        config = IndexConfig(2, Metric.COSINE, ("text",))
+        await engine.create_index("library", "birds", config, tags={"a": "b"})
+        await engine.put_vectors("library", "birds", batch("one", "two", "three"))
+        indexer = Indexer(opened.context)
+        await indexer.start()
+        await indexer.turn()
+        await engine.put_vectors("library", "birds", batch("four", "five"))
+        await engine.close()
+
+
+def batch(*keys):
+    count = len(keys)
+    return PutBatch(
+        Blobs.of(key.encode() for key in keys),
+        np.ones((count, 2), dtype=np.float32),
+        np.full(count, 2, dtype=np.int64),
+        Blobs.of([b'{"n": 1}'] * count),
+    )
+
+
+@pytest.fixture
+def store(tmp_path):
+    path = tmp_path / "data"
+    asyncio.run(fill(path))
+    return path
+
+
+@pytest.mark.parametrize("target", ["library/birds", ARN])
+def test_an_index_is_shown_with_its_manifest_segments_sizes_and_requests(whimbrel, store, target):
+    report = json.loads(whimbrel("inspect", target, "--store", store, "--json").out)
+    assert (report["bucket"], report["index"], report["metric"]) == ("library", "birds", "cosine")
+    assert (report["generation"], report["vector_count"]) == (2, 3)
+    assert report["tail_entry_count"] == 2
+    assert [segment["live_count"] for segment in report["segments"]] == [3]
+    assert report["objects"]["wal"]["object_count"] >= 1
+    assert report["objects"]["segment"]["byte_count"] == report["segments"][0]["byte_count"]
+    assert sum(report["open_requests"].values()) > 0
+    assert report["probe_requests"]["get"] + report["probe_requests"].get("head", 0) == 2
+
+
+def test_people_see_the_same(whimbrel, store):
+    text = whimbrel("inspect", "library/birds", "--store", store).out
+    assert "generation 2" in text
+    assert "3 of 3 rows live" in text
+    assert "library  1 indexes" in whimbrel("inspect", "--store", store).out
+    assert "birds  2 x cosine" in whimbrel("inspect", "library", "--store", store).out
+
+
+def test_lists_are_json_too(whimbrel, store):
+    assert json.loads(whimbrel("inspect", "--store", store, "--json").out) == {
+        "buckets": [{"bucket": "library", "indexes": 1}]
+    }
+    assert json.loads(whimbrel("inspect", "library", "--store", store, "--json").out) == {
+        "indexes": [{"index": "birds", "dimension": 2, "metric": "cosine"}]
+    }
+
+
+@pytest.mark.parametrize("target", ["nothing", "library/nothing", "nothing/birds"])
+def test_what_is_not_there_is_named(whimbrel, store, target):
+    result = whimbrel("inspect", target, "--store", store)
+    assert result.code == 4
+    assert "nothing" in result.err or "birds" in result.err
+    assert "hint: " in result.err
+
+
+@pytest.mark.parametrize("target", ["a/b/c", "/b", "a/", "arn:aws:s3:::bucket"])
+def test_what_names_nothing_is_a_usage_error(whimbrel, store, target):
+    assert whimbrel("inspect", target, "--store", store).code == 2
+
+
+def test_targets_are_read():
+    assert parse_target("") == Target()
+    assert parse_target("b") == Target("b")
+    assert (
+        parse_target("b/i")
+        == Target("b", "i")
+        == parse_target(ARN.replace("library", "b").replace("birds", "i"))
+    )
+
+
+@pytest.mark.parametrize("command", ["inspect", "fsck", "index"])
+def test_tools_create_no_store(whimbrel, tmp_path, command):
+    missing = tmp_path / "typo"
+    result = whimbrel(command, "--store", missing)
+    assert result.code == 4
+    assert not missing.exists()
+    (tmp_path / "empty").mkdir()
+    assert whimbrel(command, "--store", tmp_path / "empty").code == 4
+    assert whimbrel(command, "--store", "memory:").code == 2
+
+
+def test_a_sound_store_is_clean(whimbrel, store):
+    result = whimbrel("fsck", "--store", store, "--json")
+    report = json.loads(result.out)
+    assert (result.code, report["clean"], report["findings"]) == (0, True, [])
+    assert (report["buckets"], report["indexes"], report["vectors_in_segments"]) == (1, 1, 3)
+    assert whimbrel("fsck", "--store", store).out.rstrip().endswith("clean")
+
+
+def test_damage_is_reported_by_name_and_offset(whimbrel, store):
+    (segment,) = store.glob("bucket/*/index/*/segment/*")
+    data = bytearray(segment.read_bytes())
+    data[len(data) // 2] ^= 1
+    segment.chmod(0o600)
+    segment.write_bytes(data)
+    result = whimbrel("fsck", "--store", store, "--json")
+    assert result.code == 1
+    finding = json.loads(result.out)["findings"][0]
+    assert finding["key"] == str(segment.relative_to(store))
+    assert finding["offset"] >= 0
+    text = whimbrel("fsck", "--store", store)
+    assert text.code == 1
+    assert f"{finding['key']} at byte {finding['offset']}" in text.out
