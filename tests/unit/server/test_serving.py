@@ -1,0 +1,202 @@
+"""`whimbrel serve` as a process: ready, served, stopped, killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+from botocore.exceptions import ClientError
+
+from tests.unit.server.conftest import KEY_ID, SECRET, TIMEOUT_S
+
+
+def put_one(client, key="k"):
+    client.put_vectors(
+        vectorBucketName="library",
+        indexName="birds",
+        vectors=[{"key": key, "data": {"float32": [1.0, 2.0]}}],
+    )
+
+
+def make_index(client):
+    client.create_vector_bucket(vectorBucketName="library")
+    client.create_index(
+        vectorBucketName="library",
+        indexName="birds",
+        dataType="float32",
+        dimension=2,
+        distanceMetric="euclidean",
+    )
+
+
+def get(server, path):
+    with urllib.request.urlopen(server.endpoint + path, timeout=TIMEOUT_S) as answer:
+        return answer.status, answer.read().decode()
+
+
+def fail_to_serve(environment, *flags):
+    """Runs a server that must not start."""
+    command = [sys.executable, "-m", "whimbrel.cli", "serve", "--port", "0", *flags]
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+    )
+
+
+def test_a_durable_store_survives_a_restart_and_shows_no_secret(serve, tmp_path):
+    first = serve("--store", str(tmp_path / "data"))
+    assert first.announcement["indexer"] == "process"
+    make_index(first.client())
+    put_one(first.client())
+    assert first.client("sts").get_caller_identity()["Account"] == "123456789012"
+    status, text = get(first, "/metrics")
+    assert status == 200
+    assert 'operation="PutVectors",status="200"} 1.0' in text
+    assert 'whimbrel_storage_requests_total{class="put"}' in text
+    command_lines = children_of(first.process.pid)
+    assert first.end() == 0
+    assert not (tmp_path / "config" / "whimbrel" / "server.json").exists()
+
+    second = serve("--store", str(tmp_path / "data"))
+    answer = second.client().get_vectors(
+        vectorBucketName="library", indexName="birds", keys=["k"], returnData=True
+    )
+    assert answer["vectors"][0]["data"] == {"float32": [1.0, 2.0]}
+    shown = first.log() + json.dumps(first.announcement) + "".join(command_lines)
+    assert SECRET not in shown
+    assert KEY_ID not in "".join(command_lines)
+
+
+def children_of(pid):
+    """Returns the command lines of a process's children, on Linux."""
+    if sys.platform != "linux":
+        return []
+    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    assert listed, "the indexer runs as a child"
+    return [Path(f"/proc/{child}/cmdline").read_text() for child in listed]
+
+
+def test_log_lines_are_json_with_a_request_id(serve):
+    server = serve("--store", "memory:")
+    assert server.announcement["indexer"] == "task"
+    make_index(server.client())
+    server.end()
+    lines = [json.loads(line) for line in server.log().splitlines()]
+    served = [line for line in lines if line.get("operation") == "CreateIndex"]
+    assert served[0]["status"] == 200
+    assert served[0]["request_id"]
+
+
+def test_a_stop_signal_lets_accepted_requests_finish(serve, tmp_path):
+    server = serve("--store", str(tmp_path / "data"))
+    make_index(server.client())
+    accepted, refused = [], []
+    stopping = threading.Event()
+
+    def write(number):
+        client = server.client()
+        for step in range(1000):
+            key = f"{number}-{step}"
+            try:
+                put_one(client, key)
+            except ClientError as error:  # an answer, so it was not accepted and then forgotten
+                refused.append(error)
+                return
+            except Exception:  # noqa: BLE001 - the connection was closed between requests
+                return
+            accepted.append(key)
+            if len(accepted) > 40:
+                stopping.set()
+
+    writers = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    for writer in writers:
+        writer.start()
+    assert stopping.wait(TIMEOUT_S)
+    assert server.end() == 0
+    for writer in writers:
+        writer.join()
+    again = serve("--store", str(tmp_path / "data"))
+    found = set()
+    for start in range(0, len(accepted), 100):
+        page = again.client().get_vectors(
+            vectorBucketName="library", indexName="birds", keys=accepted[start : start + 100]
+        )
+        found.update(vector["key"] for vector in page["vectors"])
+    assert found == set(accepted)
+    assert "Traceback" not in server.log()
+
+
+def test_without_authentication_loopback_clients_need_no_keys_and_others_are_refused(serve):
+    server = serve("--store", "memory:", "--no-auth")
+    make_index(server.client(signed=False))
+    make_index_request = urllib.request.Request(
+        server.endpoint + "/ListVectorBuckets",
+        data=b"{}",
+        headers={"Content-Type": "application/json", "Host": "evil.example"},
+    )
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(make_index_request, timeout=TIMEOUT_S)
+    assert caught.value.code == 403
+    assert "access-control-allow-origin" not in caught.value.headers
+    caught.value.close()
+
+
+def test_unsigned_requests_are_refused(serve):
+    server = serve("--store", "memory:")
+    with pytest.raises(ClientError) as caught:
+        server.client(signed=False).list_vector_buckets()
+    assert caught.value.response["Error"]["Code"] == "MissingAuthenticationTokenException"
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "text"),
+    [
+        (["--no-auth", "--host", "0.0.0.0"], 2, "loopback only"),
+        (["--port", "-1"], 2, "impossible value"),
+        (["--store", "memory:", "--host", "203.0.113.9"], 5, "cannot listen"),
+        (["--store", "ftp://x/y"], 3, "ftp"),
+    ],
+)
+def test_what_cannot_be_served_is_refused_with_a_hint(environment, flags, code, text):
+    result = fail_to_serve(environment, *flags)
+    assert result.returncode == code, result.stderr
+    assert text in result.stderr
+    assert "hint: " in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_remote_store_needs_credentials_from_the_environment(environment):
+    del environment["WHIMBREL_ACCESS_KEY_ID"], environment["WHIMBREL_SECRET_ACCESS_KEY"]
+    result = fail_to_serve(environment, "--store", "s3://bucket/prefix")
+    assert result.returncode == 3
+    assert "WHIMBREL_ACCESS_KEY_ID" in result.stderr
+
+
+def test_it_serves_people_too(environment, tmp_path):
+    del environment["WHIMBREL_ACCESS_KEY_ID"], environment["WHIMBREL_SECRET_ACCESS_KEY"]
+    command = [sys.executable, "-m", "whimbrel.cli", "serve", "--port", "0", "--store", "memory:"]
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if "whimbrel env" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    process.stdout.read()
+    process.stdout.close()
+    assert process.wait(TIMEOUT_S) == 0
+    text = "".join(lines)
+    credentials = tmp_path / "config" / "whimbrel" / "credentials"
+    assert f"{credentials} (new)" in text
+    assert "not yet encrypted" in text
+    assert "http://127.0.0.1:" in text
+    secret = credentials.read_text().rpartition("= ")[2].strip()
+    assert secret not in text
+    assert os.access(credentials, os.R_OK)
