@@ -1,0 +1,69 @@
+"""What must hold when all is quiet: nothing damaged, nothing missing, and in the end no garbage either."""
+
+from whimbrel.core.errors import WhimbrelError
+from whimbrel.engine import paths
+from whimbrel.engine.directory import Directory
+from whimbrel.engine.fsck import fsck
+from whimbrel.engine.gc import list_all
+from whimbrel.engine.index import IndexId
+from whimbrel.engine.log import LogGoneError
+from whimbrel.engine.manifest import ManifestStore
+from whimbrel.engine.write import Writer
+from whimbrel.testing.sim.world import Process
+
+
+async def find_damage(process: Process) -> list[str]:
+    """Runs fsck in a process; returns what it found."""
+    try:
+        report = await process.call(fsck(process.context))
+    except WhimbrelError as error:
+        return [f"fsck: {error!r}"]
+    return [f"fsck: {finding.detail} {finding.key}" for finding in report.findings]
+
+
+async def find_garbage(process: Process) -> list[str]:
+    """Returns what is left in the store although nobody can need it, after time enough for every collection."""
+    return await process.call(_find_garbage(process))
+
+
+async def _find_garbage(process: Process) -> list[str]:
+    store, context = process.context.store, process.context
+    directory = Directory(context, Writer(context))
+    await directory.start()
+    found = [f"deleted bucket is left: {name}" for name in directory.root.state.deleted]
+    expected: set[str] = set()
+    for entry in directory.root.state.buckets.values():
+        catalog = await directory.catalog_by_id(entry.incarnation)
+        if catalog is None:
+            continue
+        found += [f"deleted index is left: {name}" for name in catalog.state.deleted]
+        for index in catalog.state.indexes.values():
+            index_id = IndexId(entry.incarnation, index.incarnation)
+            expected.add(index_id.space.prefix)
+            try:
+                found += await _index_garbage(process, index_id)
+            except LogGoneError as error:
+                found.append(f"index cannot be opened: {error}")
+    for item in await list_all(store, "bucket/"):
+        parts = item.key.split("/")
+        known = parts[1] in {entry.incarnation for entry in directory.root.state.buckets.values()}
+        if not known or (parts[2] == "index" and "/".join(parts[:4]) + "/" not in expected):
+            found.append(f"object of nothing that exists: {item.key}")
+    return found
+
+
+async def _index_garbage(process: Process, index_id: IndexId) -> list[str]:
+    store = process.context.store
+    base, manifest = await ManifestStore(process.context, index_id.space).load_newest()
+    found = []
+    for item in await list_all(store, index_id.space.prefix):
+        kind = item.key.removeprefix(index_id.space.prefix).partition("/")[0]
+        if kind == "manifest":
+            is_needed = paths.parse_generation(item.key) == base.generation
+        elif kind == "wal":
+            is_needed = False  # all of it was flushed long ago
+        else:
+            is_needed = item.key in manifest.object_keys
+        if not is_needed:
+            found.append(f"object is left: {item.key} (newest manifest: {base})")
+    return found
