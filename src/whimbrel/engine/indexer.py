@@ -115,8 +115,8 @@ class Indexer:
     async def turn(self) -> None:
         """Looks at the markers once and does what is due."""
         await self._guarded("heartbeat", self._heartbeat)
-        await self._guarded("markers", self._work_on_markers)
         await self._guarded("collection", self._finish_collections)
+        await self._guarded("markers", self._work_on_markers)
         await self._guarded("deleted buckets", self._collect_deleted_buckets)
 
     async def _guarded(self, what: str, step: Callable[[], Awaitable[None]]) -> None:
