@@ -14,7 +14,12 @@ import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from whimbrel.core.errors import InvalidRequestError, ObjectExistsError, ObjectNotFoundError
+from whimbrel.core.errors import (
+    CorruptObjectError,
+    InvalidRequestError,
+    ObjectExistsError,
+    ObjectNotFoundError,
+)
 from whimbrel.engine.context import Context
 from whimbrel.engine.paths import PAGE_TOKEN_SECRET
 from whimbrel.storage.frame import ObjectKind, ObjectReader, ObjectWriter
@@ -32,6 +37,7 @@ class QueryPosition(msgspec.Struct, frozen=True, array_like=True):
         issued_at_s: wall-clock time of the node that issued the token.
         incarnation: of the index.
         generation: manifest of the snapshot.
+        etag: identifies that very manifest.
         position: log position of the snapshot.
         offset: how many hits came before.
     """
@@ -39,6 +45,7 @@ class QueryPosition(msgspec.Struct, frozen=True, array_like=True):
     issued_at_s: float
     incarnation: str
     generation: int
+    etag: str
     position: int
     offset: int
 
@@ -84,7 +91,12 @@ class PageTokens:
                 await store.put_if_absent(PAGE_TOKEN_SECRET, writer.finish())
             stored = await store.get(PAGE_TOKEN_SECRET)
         reader = ObjectReader(PAGE_TOKEN_SECRET, ObjectKind.SECRET, stored.data)
-        self._cipher = AESGCM(bytes(reader.read_footer()))
+        key = bytes(reader.read_footer())
+        if len(key) != KEY_BYTES:
+            raise CorruptObjectError(
+                PAGE_TOKEN_SECRET, reader.footer.start, "key has another length."
+            )
+        self._cipher = AESGCM(key)
 
     def seal(self, position: msgspec.Struct, binding: bytes) -> str:
         """Returns the token for a position.

@@ -3,6 +3,11 @@
 Page 1 computes the whole result; its rows and distances wait in a bounded cache for the later pages, and a node that
 has them not computes them again on the same snapshot, from the manifest and the log positions in the page token.
 Collection leaves both alone for longer than a token lives.
+
+Invariants:
+1. A result in the cache holds on to nothing but what its size counts: segments are named, not held open, and of the
+   tail it has the hits' metadata only. Otherwise a few results could keep many old tails in memory.
+2. A snapshot is read again only while its very manifest exists, so nothing above its position was ever deleted.
 """
 
 import hashlib
@@ -17,8 +22,10 @@ from whimbrel.core.errors import InvalidRequestError, ObjectNotFoundError, Unava
 from whimbrel.engine.context import Context
 from whimbrel.engine.filter.parse import parse_filter
 from whimbrel.engine.index import Index, Snapshot
+from whimbrel.engine.log import Base
+from whimbrel.engine.manifest import SegmentEntry
 from whimbrel.engine.memtable import Memtable
-from whimbrel.engine.model import IndexMode, QueryPage, QueryRequest
+from whimbrel.engine.model import Blobs, IndexMode, Int64Array, QueryPage, QueryRequest
 from whimbrel.engine.page_token import INVALID_PAGE_TOKEN, PageTokens, QueryPosition, bind
 from whimbrel.engine.records import check_query_vector
 from whimbrel.engine.search import TAIL, Hits, Search, search
@@ -28,25 +35,38 @@ from whimbrel.engine.write import UNAVAILABLE
 
 PAGE_SIZE = 100
 TOP_K_MAX = 10_000
-INLINE_BYTES_MAX = 2 * 1024 * 1024  # scanning less takes less than handing it to a thread
+# Scanning less than this takes less than handing it to a thread; so does ranking few results.
+INLINE_BYTES_MAX = 2 * 1024 * 1024
+INLINE_ROWS_MAX = 20_000
 ATTEMPT_COUNT_MAX = 4
 CLASSIC_ON_ENHANCED = "queryMode cannot be CLASSIC when indexMode is ENHANCED"
 
 
 @dataclass(frozen=True, slots=True)
-class _View:
-    """A snapshot with its segments open."""
-
-    snapshot: Snapshot
-    segments: Sequence[OpenSegment]
-
-
-@dataclass(frozen=True, slots=True)
 class _Result:
-    """A whole result and the view it was computed on."""
+    """A whole result, and where its metadata is.
 
-    view: _View
+    Attributes:
+        base: the manifest of its snapshot.
+        position: the log position of its snapshot.
+        entries: the segments of its snapshot.
+        hits: the neighbours.
+        tail_places: int64 [t], ascending: which hits lie in the tail.
+        tail_metadata: the metadata of those t hits.
+    """
+
+    base: Base
+    position: int
+    entries: Sequence[SegmentEntry]
     hits: Hits
+    tail_places: Int64Array
+    tail_metadata: Blobs
+
+    @property
+    def size_bytes(self) -> int:
+        """About how much memory this takes."""
+        tail_bytes = len(self.tail_metadata.data) + 16 * len(self.tail_places)
+        return self.hits.size_bytes + tail_bytes
 
 
 class ResultCache:
@@ -66,13 +86,14 @@ class ResultCache:
 
     def put(self, key: bytes, result: _Result) -> None:
         """Keeps a result."""
-        if key in self._results:
-            return
+        replaced = self._results.pop(key, None)
+        if replaced is not None:
+            self._bytes -= replaced.size_bytes
         self._results[key] = result
-        self._bytes += result.hits.size_bytes
+        self._bytes += result.size_bytes
         while self._bytes > self._bytes_max:
             _, dropped = self._results.popitem(last=False)
-            self._bytes -= dropped.hits.size_bytes
+            self._bytes -= dropped.size_bytes
 
 
 class QueryPlanner:
@@ -103,16 +124,23 @@ class QueryPlanner:
         if request.filter is not None:
             condition = parse_filter(request.filter, config.non_filterable_keys)
         wanted = Search(request.vector, request.top_k, condition, config)
+        # Later pages may want what this one does not.
+        keep_metadata = request.return_metadata or request.top_k > PAGE_SIZE
         digest = _digest(request)
         binding = bind("query", request.principal, index.id.incarnation, digest.hex())
         if request.page_token is None:
-            result, offset = await self._first(index, wanted, digest), 0
+            result, offset = (
+                await self._first(index, wanted, digest, keep_metadata=keep_metadata),
+                0,
+            )
         else:
             token = self._tokens.open(request.page_token, binding, QueryPosition)
             result, offset = await self._again(index, wanted, digest, token), token.offset
-        return self._page(index, request, result, offset, binding)
+        return await self._page(index, request, result, offset, binding)
 
-    async def _first(self, index: Index, wanted: Search, digest: bytes) -> _Result:
+    async def _first(
+        self, index: Index, wanted: Search, digest: bytes, *, keep_metadata: bool
+    ) -> _Result:
         """Computes a result on the newest snapshot."""
         if wanted.top_k > PAGE_SIZE:
             # A token issued now must name a manifest that collection leaves alone long enough.
@@ -125,9 +153,10 @@ class QueryPlanner:
                 # Collected while we stood on its manifest, which must be gone as well.
                 await index.open()
                 continue
-            result = await self._compute(wanted, _View(snapshot, segments))
+            result = await self._compute(wanted, snapshot, segments, keep_metadata=keep_metadata)
             if len(result.hits.keys) > PAGE_SIZE:
-                self._results.put(_result_key(index, snapshot, digest), result)
+                key = _result_key(index, result.base.generation, result.position, digest)
+                self._results.put(key, result)
             return result
         raise UnavailableError(UNAVAILABLE)
 
@@ -136,14 +165,17 @@ class QueryPlanner:
     ) -> _Result:
         """Finds the result that a token continues, or computes it again on the same snapshot."""
         await index.prove()  # the index may have been deleted since page 1
-        key = _snapshot_key(index, token.generation, token.position, digest)
+        key = _result_key(index, token.generation, token.position, digest)
         result = self._results.get(key)
-        if result is None:
-            result = await self._compute(wanted, await self._reopen(index, token))
+        if result is None or result.base.etag != token.etag:
+            snapshot, segments = await self._reopen(index, token)
+            result = await self._compute(wanted, snapshot, segments, keep_metadata=True)
             self._results.put(key, result)
         return result
 
-    async def _reopen(self, index: Index, token: QueryPosition) -> _View:
+    async def _reopen(
+        self, index: Index, token: QueryPosition
+    ) -> tuple[Snapshot, Sequence[OpenSegment]]:
         """Reads an older snapshot from the store.
 
         Raises:
@@ -155,61 +187,106 @@ class QueryPlanner:
             for sequence in range(base.position + 1, token.position + 1):
                 name = index.id.space.wal(sequence)
                 stored = await self._context.store.get(name)
-                memtable.add(
-                    decode_fragment(
-                        name, stored.data, sequence=sequence, dimension=manifest.config.dimension
-                    )
+                fragment = decode_fragment(
+                    name, stored.data, sequence=sequence, dimension=manifest.config.dimension
                 )
+                await self._context.compute.run(memtable.add, fragment)
             segments = await self._segments.open_all(manifest.segments)
         except ObjectNotFoundError:
             raise InvalidRequestError(INVALID_PAGE_TOKEN) from None
-        return _View(Snapshot(base, manifest, memtable.snapshot()), segments)
+        # A job or writer that slept may have created a collected name again; not this very manifest, though.
+        if base.etag != token.etag or not await index.log.base_exists(base):
+            raise InvalidRequestError(INVALID_PAGE_TOKEN)
+        return Snapshot(base, manifest, memtable.snapshot()), segments
 
-    async def _compute(self, wanted: Search, view: _View) -> _Result:
-        snapshot, segments = view.snapshot, view.segments
+    async def _compute(
+        self,
+        wanted: Search,
+        snapshot: Snapshot,
+        segments: Sequence[OpenSegment],
+        *,
+        keep_metadata: bool,
+    ) -> _Result:
         row_count = sum(segment.entry.row_count for segment in segments)
         row_count += len(snapshot.tail.entry_of_row)
-        if row_count * wanted.config.dimension * 4 <= INLINE_BYTES_MAX and wanted.filter is None:
-            return _Result(view, search(wanted, snapshot.tail, segments))
-        hits = await self._context.compute.run(search, wanted, snapshot.tail, segments)
-        return _Result(view, hits)
+        is_quick = (
+            row_count * wanted.config.dimension * 4 <= INLINE_BYTES_MAX
+            and row_count <= INLINE_ROWS_MAX
+            and wanted.top_k <= PAGE_SIZE
+            and wanted.filter is None
+        )
+        if is_quick:
+            return _compute(wanted, snapshot, segments, keep_metadata=keep_metadata)
+        return await self._context.compute.run(
+            _compute, wanted, snapshot, segments, keep_metadata=keep_metadata
+        )
 
-    def _page(
+    async def _page(
         self, index: Index, request: QueryRequest, result: _Result, offset: int, binding: bytes
     ) -> QueryPage:
         hits, limit = result.hits, offset + PAGE_SIZE
         next_token = None
         if len(hits.keys) > limit:
-            snapshot = result.view.snapshot
             position = QueryPosition(
                 issued_at_s=self._context.clock.now_s(),
                 incarnation=index.id.incarnation,
-                generation=snapshot.base.generation,
-                position=snapshot.position,
+                generation=result.base.generation,
+                etag=result.base.etag,
+                position=result.position,
                 offset=limit,
             )
             next_token = self._tokens.seal(position, binding)
+        metadata = await self._metadata(result, offset, limit) if request.return_metadata else None
         return QueryPage(
             keys=hits.keys[offset:limit],
             distances=hits.distances[offset:limit],
-            metadata=_metadata(result, offset, limit) if request.return_metadata else None,
+            metadata=metadata,
             metric=index.manifest.config.metric,
             next_token=next_token,
         )
 
+    async def _metadata(self, result: _Result, offset: int, limit: int) -> list[bytes]:
+        """Returns the metadata of the hits `offset` <= i < `limit`.
 
-def _metadata(result: _Result, offset: int, limit: int) -> list[bytes]:
-    sources, rows = result.hits.sources[offset:limit], result.hits.rows[offset:limit]
-    metadata = [b""] * len(rows)
-    for source in np.unique(sources).tolist():
-        places = np.flatnonzero(sources == source)
-        if source == TAIL:
-            blobs = result.view.snapshot.tail.metadata(rows[places])
-        else:
-            blobs = result.view.segments[source].reader.take_metadata(rows[places])
-        for place, item in zip(places.tolist(), blobs, strict=True):
-            metadata[place] = item
-    return metadata
+        Raises:
+            ObjectNotFoundError: their segment was collected under the first page.
+            InvalidRequestError: their segment was collected, so the token is too old.
+        """
+        sources, rows = result.hits.sources[offset:limit], result.hits.rows[offset:limit]
+        metadata = [b""] * len(rows)
+        for source in np.unique(sources).tolist():
+            places = np.flatnonzero(sources == source)
+            if source == TAIL:
+                blobs = result.tail_metadata.take(
+                    np.searchsorted(result.tail_places, places + offset)
+                )
+            else:
+                entry = result.entries[source]
+                try:
+                    reader = (await self._segments.open(entry)).reader
+                except ObjectNotFoundError:
+                    if offset == 0:
+                        raise
+                    raise InvalidRequestError(INVALID_PAGE_TOKEN) from None
+                blobs = reader.take_metadata(rows[places])
+            for place, item in zip(places.tolist(), blobs, strict=True):
+                metadata[place] = item
+        return metadata
+
+
+def _compute(
+    wanted: Search, snapshot: Snapshot, segments: Sequence[OpenSegment], *, keep_metadata: bool
+) -> _Result:
+    hits = search(wanted, snapshot.tail, segments)
+    tail_places = np.flatnonzero((hits.sources == TAIL) & keep_metadata)
+    return _Result(
+        base=snapshot.base,
+        position=snapshot.position,
+        entries=snapshot.manifest.segments,
+        hits=hits,
+        tail_places=tail_places,
+        tail_metadata=snapshot.tail.metadata(hits.rows[tail_places]),
+    )
 
 
 def _digest(request: QueryRequest) -> bytes:
@@ -220,9 +297,5 @@ def _digest(request: QueryRequest) -> bytes:
     return digest.digest()
 
 
-def _result_key(index: Index, snapshot: Snapshot, digest: bytes) -> bytes:
-    return _snapshot_key(index, snapshot.base.generation, snapshot.position, digest)
-
-
-def _snapshot_key(index: Index, generation: int, position: int, digest: bytes) -> bytes:
+def _result_key(index: Index, generation: int, position: int, digest: bytes) -> bytes:
     return msgspec.msgpack.encode([index.id.incarnation, generation, position, digest])
