@@ -82,7 +82,7 @@ class MemtableSnapshot:
         norms: float64 [p], their lengths.
         entry_of_row: int64 [p], the entry of each row.
         runs: sorted runs that together hold every entry.
-        columns: filterable fields of full chunks of rows, by first row; filled by queries, shared by snapshots.
+        columns: filterable fields of chunks of rows, by first row; filled by queries, shared by snapshots.
     """
 
     position: int

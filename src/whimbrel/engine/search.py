@@ -29,7 +29,7 @@ from whimbrel.kernel.distance import Metric as KernelMetric
 from whimbrel.kernel.distance import distances, nearest
 
 TAIL = -1  # source of hits in the tail
-COLUMN_CHUNK_ROWS = 1024
+COLUMN_CHUNK_ROWS = 512  # what a query after a write builds anew, at most
 GATHER_RATIO = 8  # below one matching row in so many, gathering them beats scanning past the others
 SLACK = 64
 
@@ -160,11 +160,10 @@ def _match_tail(condition: Filter, tail: MemtableSnapshot, config: IndexConfig) 
     for start in range(0, count, COLUMN_CHUNK_ROWS):
         limit = min(start + COLUMN_CHUNK_ROWS, count)
         columns = tail.columns.get(start)
-        if columns is None:
+        if columns is None or columns.row_count != limit - start:
             rows = np.arange(start, limit, dtype=np.int64)
             columns = build_columns(tail.metadata(rows), config.non_filterable_keys)
-            if limit - start == COLUMN_CHUNK_ROWS:
-                tail.columns[start] = columns
+            tail.columns[start] = columns  # the last chunk's are replaced when it has grown
         matches.append(evaluate(condition, columns))
     return np.concatenate(matches)
 
