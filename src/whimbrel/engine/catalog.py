@@ -13,7 +13,7 @@ Invariants:
 
 import asyncio
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
 import msgspec
@@ -424,7 +424,10 @@ class Catalog(Generic[State, Record]):
             raise CorruptObjectError(
                 item.meta.key, 0, f"record does not parse: {error}."
             ) from error
-        self.state.apply(record, sequence)  # type: ignore[arg-type]
+        try:
+            self.state.apply(record, sequence)  # type: ignore[arg-type]
+        except (KeyError, ValueError) as error:
+            raise CorruptObjectError(item.meta.key, 0, "record does not fit the state.") from error
         self._position = sequence
 
     async def append(
@@ -528,11 +531,6 @@ def first_snapshot(
         key, ObjectKind.CATALOG_SNAPSHOT, context.new_put_id(), number=1, position=0, content=state
     )
     return key, data
-
-
-def merge_tags(tags: Mapping[str, str], added: Mapping[str, str]) -> dict[str, str]:
-    """Returns the tags with others added or replaced."""
-    return {**tags, **added}
 
 
 def _retrieve(done: "asyncio.Future[None]") -> None:

@@ -241,6 +241,7 @@ class Collector:
                 unknown.append(incarnation)
         if not unknown:
             return 0
+
         def decide(state: RootState | BucketState) -> Barrier | None:
             return None if state.is_terminal else Barrier(catalog.position + 1)
 

@@ -8,7 +8,7 @@ advisory only, two that work on the same index waste effort and nothing else.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import xxhash
 
@@ -17,6 +17,7 @@ from whimbrel.core.errors import (
     IndexNotFoundError,
     ObjectNotFoundError,
     StoreError,
+    UnavailableError,
     WhimbrelError,
 )
 from whimbrel.engine import paths
@@ -89,18 +90,25 @@ class Indexer:
         """Works until `stop` is set; the turn under way is finished first."""
         await self.start()
         sweeper = asyncio.ensure_future(self._sweep_for_ever())
-        while not stop.is_set():
-            await self.turn()
-            waiting = asyncio.ensure_future(stop.wait())
-            pause = asyncio.ensure_future(
-                self._context.clock.sleep(self._context.options.index_poll_interval_s)
-            )
-            await asyncio.wait({waiting, pause}, return_when=asyncio.FIRST_COMPLETED)
-            for task in (waiting, pause):
-                task.cancel()
-        sweeper.cancel()
-        await asyncio.gather(sweeper, return_exceptions=True)
+        try:
+            while not stop.is_set():
+                await self.turn()
+                await self._pause(stop)
+        finally:
+            sweeper.cancel()
+            await asyncio.gather(sweeper, return_exceptions=True)
         await self._guarded("heartbeat", self.collector.stop)
+
+    async def _pause(self, stop: asyncio.Event) -> None:
+        waiting = asyncio.ensure_future(stop.wait())
+        pause = asyncio.ensure_future(
+            self._context.clock.sleep(self._context.options.index_poll_interval_s)
+        )
+        try:
+            await asyncio.wait({waiting, pause}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+            pause.cancel()
 
     async def _sweep_for_ever(self) -> None:
         while True:
@@ -324,9 +332,15 @@ class Indexer:
     async def _finish_collection(
         self, collectable: Collectable, then: Callable[[], Awaitable[None]] | None
     ) -> None:
-        self.stats.collected_object_count += await self.collector.finish(collectable)
-        if then is not None:
-            await then()
+        try:
+            self.stats.collected_object_count += await self.collector.finish(collectable)
+            if then is not None:
+                await then()
+        except (StoreError, UnavailableError):
+            # Nobody else knows what was found, and a deleted index is not looked at again: keep it for later.
+            later = replace(collectable, ready_at_s=self._now_s() + RETRY_S)
+            self._waiting.append((later, then))
+            raise
 
     # --- the backstop ------------------------------------------------------------------------------
 
