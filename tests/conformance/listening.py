@@ -33,8 +33,12 @@ def listening(app: WireApp, options: WireOptions) -> Iterator[int]:
 class Connection:
     """One client connection, spoken in bytes."""
 
-    def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=20)
+    def __init__(self, port: int, *, receive_buffer_bytes: int | None = None) -> None:
+        self.socket = socket.socket()
+        if receive_buffer_bytes is not None:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
+        self.socket.settimeout(20)
+        self.socket.connect(("127.0.0.1", port))
 
     def __enter__(self) -> Self:
         return self
@@ -69,3 +73,10 @@ class Connection:
     def is_closed(self) -> bool:
         """Waits for the server to close; a reset raises."""
         return self.socket.recv(1) == b""
+
+    def read_rest(self) -> int:
+        """Reads until the server's end of the connection; returns how many bytes came."""
+        byte_count = 0
+        while part := self.socket.recv(2**20):
+            byte_count += len(part)
+        return byte_count

@@ -8,6 +8,7 @@ import pytest
 
 from tests.conformance.listening import Connection, listening
 from tests.unit.wire.endpoint import Endpoint, RecordingEngine
+from whimbrel.engine.model import VectorPage
 from whimbrel.wire.options import WireOptions
 
 LIMIT = 20_971_520
@@ -156,3 +157,19 @@ def test_a_stopping_server_finishes_what_it_accepted():
             threading.Timer(0.2, engine.go.set).start()
         assert connection.read_answer()[0] == 200
         assert connection.is_closed()
+
+
+def test_a_client_that_takes_no_bytes_is_given_up():
+    engine = RecordingEngine()
+    keys = [b"k" * 1000] * 10_000
+    engine.answers["list_vectors"] = VectorPage(keys, None, None)
+    options = WireOptions(keep_alive_s=1)
+    body = b'{"vectorBucketName":"birds","indexName":"waders"}'
+    request = b"POST /ListVectors HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n%s"
+    with contextlib.ExitStack() as clients:
+        with listening(Endpoint(engine, options).app, options) as port:
+            connection = clients.enter_context(Connection(port, receive_buffer_bytes=4096))
+            connection.send(request % (len(body), body))
+            _, headers = connection.read_head()
+            # Ten megabytes wait for a client that reads no more. Stopping waits for the connection to end.
+        assert connection.read_rest() < int(headers["content-length"])

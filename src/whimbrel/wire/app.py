@@ -79,7 +79,7 @@ class WireApp:
         self._clock = clock
         self._random = random
         self._budget = BodyBudget(options.body_bytes_in_flight_max)
-        self._metrics = WireMetrics(registry)
+        self._metrics = WireMetrics(registry, read_in_flight=lambda: self._in_flight)
         self._log = RequestLog(logger)
         self._in_flight = 0
         self._idle = asyncio.Event()
@@ -140,11 +140,9 @@ class WireApp:
     def _enter(self) -> None:
         self._in_flight += 1
         self._idle.clear()
-        self._metrics.in_flight.set(self._in_flight)
 
     def _leave(self) -> None:
         self._in_flight -= 1
-        self._metrics.in_flight.set(self._in_flight)
         if not self._in_flight:
             self._idle.set()
 

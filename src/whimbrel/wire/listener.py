@@ -88,6 +88,16 @@ class WireProtocol(HttpToolsProtocol):
         self.transport.write(head.encode() + body)
         self.transport.close()
 
+    def timeout_keep_alive_handler(self) -> None:
+        """Closes an idle connection, at once when its client has stopped taking our bytes.
+
+        Closing would first flush what is buffered, for ever if nobody reads.
+        """
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+        else:
+            super().timeout_keep_alive_handler()
+
     def _count(self, byte_count: int) -> None:
         self._head_bytes += byte_count
         if self._head_bytes > self.options.header_bytes_max:

@@ -6,6 +6,7 @@
 
 import logging
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -44,12 +45,13 @@ class RequestRecord:
 class WireMetrics:
     """Counters of one endpoint, in a registry that other parts of the server may share."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, *, read_in_flight: Callable[[], int]) -> None:
         self._registry = registry
         self._children: dict[tuple[str, int, str], tuple[Counter, Histogram]] = {}
-        self.in_flight = Gauge(
+        in_flight = Gauge(
             "whimbrel_requests_in_flight", "Requests being worked on.", registry=registry
         )
+        in_flight.set_function(read_in_flight)
         self._requests = Counter(
             "whimbrel_requests",
             "Requests answered, by operation, HTTP status and error code.",
