@@ -75,7 +75,8 @@ class PutScanner {
     put_.vector_count = 0;
     return reader_.array([this](std::size_t index) {
       vector_index_ = index;
-      return read_vector();
+      ++put_.vector_count;
+      return index < record_max_ ? read_vector() : reader_.skip_value();
     });
   }
 
@@ -164,16 +165,9 @@ class PutScanner {
 
   // Closes the vector that was just read.
   void record() {
-    ++put_.vector_count;
-    const auto key_start = static_cast<std::size_t>(put_.key_offsets.back());
-    if (put_.flags.size() == record_max_) {
-      put_.keys.resize(key_start);
-      put_.values.resize(static_cast<std::size_t>(put_.value_offsets.back()));
-      put_.metadata.resize(static_cast<std::size_t>(put_.metadata_offsets.back()));
-      return;
-    }
     if ((flags_ & kMetadataAbsent) != 0) put_.metadata.append("{}");
-    const std::string_view key = std::string_view(put_.keys).substr(key_start);
+    const std::string_view key =
+        std::string_view(put_.keys).substr(static_cast<std::size_t>(put_.key_offsets.back()));
     put_.key_lengths_utf16.push_back(utf16_length(key));
     put_.key_offsets.push_back(static_cast<std::int64_t>(put_.keys.size()));
     put_.value_offsets.push_back(static_cast<std::int64_t>(put_.values.size()));

@@ -24,7 +24,7 @@ inline constexpr std::array<std::string_view, 3> kMemberNames = {"vectorBucketNa
                                                                  "indexArn"};
 
 // Vector i owns keys[key_offsets[i]:key_offsets[i + 1]], and values and metadata likewise. Vectors
-// beyond `record_max` are checked and counted like the others, but not recorded.
+// beyond `record_max` are counted, and checked for grammar, but no further.
 struct ScannedPut {
   JsonFailure failure;
   std::array<std::string_view, kMemberNames.size()> members;  // views of the body

@@ -72,6 +72,12 @@ class _Text:
                 self.at = self._after_space(self.at + 1)
         self.at += 1
 
+    def skip_elements(self) -> int:
+        """Steps to the end of the array whose element is next; returns how many elements were left."""
+        elements, end = _DECODER.raw_decode("[" + self.text[self.at :])
+        self.at += end - 1
+        return len(elements)
+
     def _after_space(self, at: int) -> int:
         match = _SPACE.match(self.text, at)
         return match.end() if match else at
@@ -138,13 +144,15 @@ class _Put:
             raise self.wrong_type("/vectors")
         self.vector_count = 0
         for position in self.text.positions():
+            if position == self.vectors_max:
+                self.vector_count = position + self.text.skip_elements()
+                return
             key, values, metadata, flags = self.read_vector(f"/vectors/{position}")
             self.vector_count += 1
-            if position < self.vectors_max:
-                self.keys.append(key)
-                self.values.append(values)
-                self.metadata.append(metadata)
-                self.flags.append(flags)
+            self.keys.append(key)
+            self.values.append(values)
+            self.metadata.append(metadata)
+            self.flags.append(flags)
 
     def read_vector(self, path: str) -> tuple[str, np.ndarray[Any, Any], bytes, int]:
         """Reads one element of `vectors`."""

@@ -23,7 +23,7 @@ DATA_ABSENT = 2
 FLOAT32_ABSENT = 4
 METADATA_ABSENT = 8
 
-# Vectors beyond this many are checked and counted, but not recorded: a request may hold 500 of them.
+# Vectors beyond this many are only counted: a request may hold 500 of them.
 RECORDED_VECTORS_MAX = 1000
 
 
@@ -69,7 +69,7 @@ def scan_put_vectors(
     Args:
         body: the JSON text, contiguous.
         isa: forces a variant; `numpy` is the standard library's parser, all others are the one native scanner.
-        vectors_max: how many vectors are recorded at most.
+        vectors_max: how many vectors are recorded at most; those beyond are counted, and checked for grammar only.
 
     Returns:
         The parts, checked for JSON types but for nothing else: keys may be empty, vectors of any length.

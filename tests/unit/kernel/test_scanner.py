@@ -244,14 +244,16 @@ def test_names_are_told_apart_however_many_there_are(isa):
     assert error_of(twice.encode(), isa).kind == "duplicate"
 
 
-def test_vectors_beyond_the_limit_are_counted_and_checked_but_not_kept(isa):
+def test_vectors_beyond_the_limit_are_only_counted(isa):
     many = ['{"key":"k","data":{"float32":[1]},"metadata":{"a":1}}'] * (RECORDED_VECTORS_MAX + 5)
     put = scan_put_vectors(vectors(*many), isa=isa)
     assert put.vector_count == RECORDED_VECTORS_MAX + 5
     assert len(put.flags) == len(put.values) == len(put.key_data) == RECORDED_VECTORS_MAX
     assert len(put.metadata_data) == 7 * RECORDED_VECTORS_MAX
-    path = error_of(vectors(*many, "7"), isa).path
-    assert path == f"/vectors/{RECORDED_VECTORS_MAX + 5}"
+    more = scan_put_vectors(vectors(*many, "7")[:-1] + b',"indexName":"i"}', isa=isa)
+    assert more.vector_count == RECORDED_VECTORS_MAX + 6
+    assert more.members == {"indexName": "i"}
+    assert error_of(vectors(*many, "?"), isa).kind == "syntax"
 
 
 def test_members_that_are_containers_come_empty(isa):
