@@ -275,15 +275,22 @@ class Directory:
 
     async def _open_index(self, bucket_name: str, name: str) -> Index:
         key = bucket_name, name
-        index = self._indexes.get(key)
-        if index is not None and not index.is_deleted:
-            self._indexes.move_to_end(key)
-            return index
-        opening = self._opening.get(key)
-        if opening is None:
-            opening = asyncio.ensure_future(self._open_new(bucket_name, name))
-            self._opening[key] = opening
-            opening.add_done_callback(lambda done: self._opened(key, done))
+        while True:
+            index = self._indexes.get(key)
+            if index is not None and not index.is_deleted:
+                self._indexes.move_to_end(key)
+                return index
+            shared = self._opening.get(key)
+            if shared is None or shared.done():
+                break
+            try:
+                return await asyncio.shield(shared)
+            except IndexNotFoundError:
+                # That look-up had begun before this request: the index may have been created since.
+                continue
+        opening = asyncio.ensure_future(self._open_new(bucket_name, name))
+        self._opening[key] = opening
+        opening.add_done_callback(lambda done: self._opened(key, done))
         return await asyncio.shield(opening)
 
     def _opened(self, key: tuple[str, str], done: "asyncio.Future[Index]") -> None:
