@@ -454,11 +454,14 @@ def test_filters_read_the_tail_once_per_chunk():
         await put_many(process, spread(2500), metadata={"n": 1})
         memtable = (await process.index()).memtable
         assert len(await process.query([0.0, 1.0], top_k=3000, filter={"n": 1})) == 2500
-        assert sorted(memtable._columns) == [0, 1024]
-        kept = memtable._columns[0]
+        assert sorted(memtable._columns) == [0, 512, 1024, 1536, 2048]
+        kept, last = memtable._columns[0], memtable._columns[2048]
+        await process.query([0.0, 1.0], filter={"n": 2})
+        assert memtable._columns[2048] is last
         await process.put({b"later": [0.0, 1.0]}, {"n": 2})
         assert await process.query([0.0, 1.0], filter={"n": 2}) == [b"later"]
         assert memtable._columns[0] is kept
+        assert memtable._columns[2048].row_count == last.row_count + 1
         assert await process.flush()
         assert await process.query([0.0, 1.0], filter={"n": 2}) == [b"later"]
 
