@@ -15,6 +15,7 @@ NAME_BYTES_MAX = 1024
 PART_BYTES_MAX = 200
 LISTING_LIMIT_MAX = 1000
 
+_PLAIN = re.compile(r"[a-z0-9][a-z0-9.-]{0,199}(?:/[a-z0-9][a-z0-9.-]{0,199})*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -24,6 +25,8 @@ def check_name(key: str) -> None:
     Raises:
         ValueError: no backend may be asked for this name.
     """
+    if len(key) <= NAME_BYTES_MAX and _PLAIN.fullmatch(key):
+        return  # nearly every name, in half a microsecond
     if len(key.encode()) > NAME_BYTES_MAX:
         raise ValueError(f"name of an object is too long. key=`{key}`")
     if _CONTROL.search(key):

@@ -124,7 +124,11 @@ def _start(program: Path, data: Path, log_path: Path, port: int) -> subprocess.P
     }
     with log_path.open("ab") as log:
         return subprocess.Popen(  # noqa: S603 - the program that the developer installed
-            [str(program), *arguments], stdout=log, stderr=log, env=environment, cwd=data.parent
+            [str(program.resolve()), *arguments],
+            stdout=log,
+            stderr=log,
+            env=environment,
+            cwd=data.parent,
         )
 
 
