@@ -29,7 +29,7 @@ from whimbrel.engine.catalog import (
 )
 from whimbrel.engine.context import Context
 from whimbrel.engine.directory import BucketCatalog
-from whimbrel.engine.log import Base
+from whimbrel.engine.log import Base, BaseLostError
 from whimbrel.engine.manifest import Manifest, ManifestStore
 from whimbrel.engine.paths import IndexSpace, LogSpace
 from whimbrel.storage.base import ObjectMeta, ObjectStore
@@ -178,7 +178,10 @@ class Collector:
         following = msgspec.structs.replace(
             manifest, generation=manifest.generation + 1, min_base_generation=barrier
         )
-        return await manifests.publish(base, manifest, following, use_reserve=True) is not None
+        try:
+            return await manifests.publish(base, manifest, following, use_reserve=True) is not None
+        except BaseLostError:
+            return False
 
     # --- catalogs ----------------------------------------------------------------------------------
 

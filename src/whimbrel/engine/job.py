@@ -53,6 +53,7 @@ class Job:
 
         Raises:
             StoreError: the store failed. The manifest may still appear, so nothing it names may be deleted.
+            BaseLostError: the job slept too long. The manifest exists, so nothing it names may be deleted.
         """
         self._is_publishing = True
         published = await self.index.manifests.publish(base, manifest, following)
@@ -70,8 +71,8 @@ class Job:
     async def clean_up(self, published: Manifest | None) -> None:
         """Deletes what was uploaded and is not named.
 
-        Safe because only this job knows the names, and it has ended; unless the store has not said how the last
-        publish ended. Then they stay, and the collector finds them if they are orphans.
+        Safe because only this job knows the names, and it has ended; unless its last publish may have succeeded.
+        Then they stay, and the collector finds them if they are orphans.
         """
         if self._is_publishing:
             return

@@ -194,8 +194,11 @@ class Log:
         """Tries to create the manifest after `base`.
 
         Returns:
-            The new manifest's description; None when the name is taken or `base` was collected meanwhile, so
-            that the caller must look again.
+            The new manifest's description; None when the name is taken, so that the caller must look again.
+
+        Raises:
+            BaseLostError: it was created, but `base` was collected meanwhile. Others may have built on it, or it
+                is one that nobody will ever read; so nothing that it names may be deleted or named again.
         """
         key = self.space.manifest(base.generation + 1)
         try:
@@ -203,5 +206,5 @@ class Log:
         except ObjectExistsError:
             return None
         if self._rules.adopt_only_successors and not await self.base_exists(base):
-            return None
+            raise BaseLostError
         return meta

@@ -284,8 +284,11 @@ class ManifestStore:
         """Tries to make `manifest` the one after `base`.
 
         Returns:
-            What was published (pages may have been made); None when another publisher was first or `base` was
-            collected, so that the job must rebase.
+            What was published (pages may have been made); None when another publisher was first, so that the job
+            must rebase.
+
+        Raises:
+            BaseLostError: `base` was collected, so the job must give up without deleting anything.
         """
         manifest = await self._write_pages(previous, manifest)
         check_manifest(manifest, previous)
