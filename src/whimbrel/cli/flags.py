@@ -13,6 +13,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 STORE_SETTINGS = (
     "store", "s3_endpoint", "s3_region", "s3_path_style", "cache_dir", "cache_bytes",
 )  # fmt: skip
+_WORDS: dict[type, str] = {str: "text", int: "number", float: "number"}
 ALL_FLAGS = tuple(info.name for info in Settings.infos() if info.has_flag)
 
 
@@ -43,7 +44,7 @@ def _flag(info: SettingInfo) -> Callable[[Command], Command]:
     text = info.help.replace("`", "") + f"  [{describe_value(info)}]"
     if info.type is bool:
         return click.option(info.flag, info.name, is_flag=True, default=None, help=text)
-    metavar = "|".join(info.choices) or (info.unit or info.type.__name__).upper()
+    metavar = "|".join(info.choices) or (info.unit or _WORDS[info.type]).upper()
     return click.option(info.flag, info.name, default=None, metavar=metavar, help=text)
 
 

@@ -272,6 +272,18 @@ class Settings:
         unit="s",
         bounds=(0.1, 3600),
     )
+    wire_header_bytes_max: int = _inner(
+        64 * KIB, "Largest head of a request.", unit="bytes", bounds=(8 * KIB, MIB)
+    )
+    wire_drain_bytes_max: int = _inner(
+        256 * MIB,
+        "Of a refused body, how much is read and dropped so that its sender sees the answer.",
+        unit="bytes",
+        bounds=(0, TIB),
+    )
+    wire_drain_deadline_s: float = _inner(
+        30.0, "Longest time that may take.", unit="s", bounds=(0, 3600)
+    )
     wire_keep_alive_s: int = _inner(
         60, "An idle connection is closed after this.", unit="s", bounds=(1, 3600)
     )
@@ -333,11 +345,17 @@ class Settings:
     engine_index_poll_interval_s: float = _inner(
         0.5, "How often the indexer looks for indexes that changed.", unit="s", bounds=(0.01, 3600)
     )
-    engine_sweep_interval_s: float = _inner(
-        300.0,
-        "How often the indexer looks at every index and collects garbage.",
+    engine_deleted_interval_s: float = _inner(
+        60.0,
+        "How often the indexer looks for objects of deleted indexes and buckets.",
         unit="s",
         bounds=(0.01, 86400),
+    )
+    engine_sweep_interval_s: float = _inner(
+        21600.0,
+        "How often the indexer looks at every index, as a backstop, and collects garbage.",
+        unit="s",
+        bounds=(0.01, 864000),
     )
     engine_refresh_interval_s: float = _inner(
         1.0,
@@ -366,6 +384,9 @@ class Settings:
     )
     engine_page_token_age_max_s: float = _inner(
         900.0, "Page tokens expire after this.", unit="s", bounds=(1, 86400)
+    )
+    engine_catalog_snapshot_record_count: int = _inner(
+        64, "A catalog is summed up every so many records.", unit="records", bounds=(1, 10**6)
     )
     engine_open_index_count_max: int = _inner(
         20_000,

@@ -4,6 +4,7 @@ import hashlib
 import random
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 import pytest
@@ -12,6 +13,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from whimbrel.auth import Credential, SignedRequest, SigV4Authenticator
+from whimbrel.auth.refusal import MISMATCH_TEXT, UNKNOWN_KEY_TEXT, Refusal
 from whimbrel.auth.sigv4 import SIGNING_KEYS_MAX, derive_signing_key
 from whimbrel.core.errors import DeniedError
 
@@ -495,3 +497,17 @@ def test_signing_keys_remembered_are_bounded():
     for number in range(SIGNING_KEYS_MAX * 2):
         derive_signing_key("s", "20150830", region=f"r{number}", service="s3vectors")
     assert derive_signing_key.cache_info().currsize == SIGNING_KEYS_MAX
+
+
+# --- what is promised of it ----------------------------------------------------------------------
+
+
+def test_every_refusal_is_documented():
+
+    page = Path(__file__).parents[3] / "docs" / "reference" / "authentication.md"
+    text = page.read_text(encoding="utf-8")
+    for refusal_kind in Refusal:
+        json_code, query_code = refusal_kind.value
+        assert f"| `{json_code}` | `{query_code}` |" in text
+    assert MISMATCH_TEXT in text
+    assert UNKNOWN_KEY_TEXT in text
