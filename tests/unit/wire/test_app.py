@@ -152,15 +152,24 @@ def test_the_largest_body_is_allowed_and_one_byte_more_is_not(is_chunked):
 
 def test_a_refused_body_is_read_to_its_end_before_the_connection_closes():
     endpoint = Endpoint()
-    chunks = [b"a" * 2**20] * 25
-    seen = iter(chunks)
+    sent = []
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/PutVectors",
+        "query_string": b"",
+        "headers": [(b"content-length", b"%d" % (25 * 2**20))],
+    }
 
-    def watched():
-        yield from seen
+    def messages():
+        for number in range(25):
+            sent.append(number)
+            yield {"type": "http.request", "body": b"a" * 2**20, "more_body": number < 24}
 
-    reply = endpoint.request("POST", "/PutVectors", chunks=[*watched()])
+    reply = asyncio.run(endpoint.exchange(scope, messages()))
     assert reply.status == 400
     assert reply.headers["connection"] == "close"
+    assert len(sent) == 25
 
 
 def test_draining_stops_at_its_bound():
