@@ -1,5 +1,6 @@
 """Whether ten thousand indexes slow down the ten that are used.
 
+Two servers are asked in turn, so that a disturbance hits both: one has ten indexes, the other those ten and a crowd.
 Every index of the crowd is opened by one query, so that the server really holds all of them.
 """
 
@@ -36,30 +37,29 @@ KIB = 1024
 
 
 def measure(report: Report, scale: Scale, folder: Path) -> None:
-    """Times queries and list pages with few indexes, then with many."""
-    with whimbrel(folder, engine_flush_age_s=scale.flush_age_s) as server:
-        client = boto(server)
-        raw = RawClient(server)
-        for number in range(scale.index_count_few):
-            create_index(client, _name(number), DIMENSION)
-            load(raw, _name(number), rows(ROW_COUNT, DIMENSION, seed=number))
-        raw.close()
-        settle(server, quiet_s=scale.quiet_s)
-        few = _query_and_list(report, scale, client, scale.index_count_few)
-        before_bytes = _memory(server)
-        _bring_crowd(scale, server)
-        settle(server, quiet_s=scale.quiet_s)
-        many = _query_and_list(report, scale, client, scale.index_count_many)
-        label = f"{scale.index_count_many:,} indexes / {scale.index_count_few}"
-        report.check(f"query p50 with {label}", many[0] / few[0], RATIO_LIMIT)
-        report.check(f"list page p50 with {label}", many[1] / few[1], RATIO_LIMIT)
+    """Times queries and list pages with few indexes and with many, and reads what the many take."""
+    folders = [folder / "few", folder / "many"]
+    for each in folders:
+        each.mkdir()
+    with (
+        whimbrel(folders[0], engine_flush_age_s=scale.flush_age_s) as few,
+        whimbrel(folders[1], engine_flush_age_s=scale.flush_age_s) as many,
+    ):
+        for server in (few, many):
+            _fill(scale, server)
+        settle(many, quiet_s=scale.quiet_s)
+        before_bytes = _memory(many)
+        _bring_crowd(scale, many)
+        settle(many, quiet_s=scale.quiet_s)
+        added_bytes = _memory(many) - before_bytes
+        _query_and_list_in_turn(report, scale, few, many)
         if not sys.platform.startswith("linux"):
             report.skip("descriptors and memory are read from /proc, which only Linux has")
             return
-        added = scale.index_count_many - scale.index_count_few
-        each_kib = (_memory(server) - before_bytes) / added / KIB
-        report.add(SECTION, "memory for each opened idle index", "KiB", [each_kib])
-        open_count = float(descriptor_count(server.process.pid))
+        added_count = scale.index_count_many - scale.index_count_few
+        each_kib = [added_bytes / added_count / KIB]
+        report.add(SECTION, "memory for each opened idle index", "KiB", each_kib)
+        open_count = float(descriptor_count(many.process.pid))
         name = f"open descriptors with {scale.index_count_many:,} indexes"
         report.check(name, open_count, DESCRIPTOR_COUNT_MAX, "")
 
@@ -72,24 +72,12 @@ def _memory(server: Server) -> int:
     return pss_bytes(server.process.pid) if sys.platform.startswith("linux") else 0
 
 
-def _query_and_list(
-    report: Report, scale: Scale, client: Any, index_count: int
-) -> tuple[float, float]:
-    vectors = rows(scale.query_count, DIMENSION, seed=99)
-    names = [_name(number % scale.index_count_few) for number in range(scale.query_count)]
-    queries = [
-        timed_ms(client.query_vectors, **query_arguments(name, vector))
-        for name, vector in zip(names, vectors, strict=True)
-    ]
-    pages = [
-        timed_ms(client.list_indexes, vectorBucketName=BUCKET, maxResults=PAGE_SIZE)
-        for _ in range(scale.query_count)
-    ]
-    label = f"with {index_count:,} indexes"
-    return (
-        report.add(SECTION, f"boto3 query, {ROW_COUNT} x {DIMENSION}, {label}", "ms", queries),
-        report.add(SECTION, f"boto3 list page of {PAGE_SIZE}, {label}", "ms", pages),
-    )
+def _fill(scale: Scale, server: Server) -> None:
+    client, raw = boto(server), RawClient(server)
+    for number in range(scale.index_count_few):
+        create_index(client, _name(number), DIMENSION)
+        load(raw, _name(number), rows(ROW_COUNT, DIMENSION, seed=number))
+    raw.close()
 
 
 def _bring_crowd(scale: Scale, server: Server) -> None:
@@ -111,3 +99,29 @@ def _bring_crowd(scale: Scale, server: Server) -> None:
     shares = [range(first + each, limit, CREATOR_COUNT) for each in range(CREATOR_COUNT)]
     with ThreadPoolExecutor(CREATOR_COUNT) as pool:
         list(pool.map(create, shares))
+
+
+def _query_and_list_in_turn(report: Report, scale: Scale, few: Server, many: Server) -> None:
+    clients = {scale.index_count_few: boto(few), scale.index_count_many: boto(many)}
+    queries: dict[int, list[float]] = {count: [] for count in clients}
+    pages: dict[int, list[float]] = {count: [] for count in clients}
+    for turn, vector in enumerate(rows(scale.query_count, DIMENSION, seed=99)):
+        name = _name(turn % scale.index_count_few)
+        for count, client in clients.items():
+            queries[count].append(_query_ms(client, name, vector))
+            pages[count].append(_page_ms(client))
+    for kind, samples in ((f"query, {ROW_COUNT} x {DIMENSION}", queries), ("list page", pages)):
+        medians = [
+            report.add(SECTION, f"boto3 {kind}, with {count:,} indexes", "ms", found)
+            for count, found in samples.items()
+        ]
+        label = f"{kind.partition(',')[0]}, {scale.index_count_many:,} indexes / {scale.index_count_few}"
+        report.check(label, medians[1] / medians[0], RATIO_LIMIT)
+
+
+def _query_ms(client: Any, name: str, vector: Any) -> float:
+    return timed_ms(client.query_vectors, **query_arguments(name, vector))
+
+
+def _page_ms(client: Any) -> float:
+    return timed_ms(client.list_indexes, vectorBucketName=BUCKET, maxResults=PAGE_SIZE)
