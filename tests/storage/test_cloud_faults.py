@@ -40,9 +40,11 @@ class ScriptedServer:
     def __init__(self):
         self.objects = {}
         self.requests = []
+        self.connections = set()
         self.script = lambda method, key: None
 
     async def serve(self, reader, writer):
+        self.connections.add(asyncio.current_task())
         try:
             while await self._answer(reader, writer):
                 pass
@@ -50,6 +52,11 @@ class ScriptedServer:
             pass
         finally:
             writer.close()
+
+    async def stop(self):
+        for task in self.connections:
+            task.cancel()
+        await asyncio.gather(*self.connections, return_exceptions=True)
 
     async def _answer(self, reader, writer):
         head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
@@ -133,6 +140,7 @@ async def scripted(*, cache=None, attempts_max=4, **settings):
     finally:
         await store.close()
         listener.close()
+        await server.stop()
 
 
 def once(method, order):

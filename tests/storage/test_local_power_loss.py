@@ -14,6 +14,7 @@ from whimbrel.core.errors import (
 )
 from whimbrel.storage.base import ByteRange
 from whimbrel.storage.local import LocalSettings, LocalStore
+from whimbrel.storage.local_filesystem import PosixFilesystem
 from whimbrel.testing.faulty_store import ProcessCrashed
 from whimbrel.testing.filesystem_recorder import RecordingFilesystem
 from whimbrel.testing.store_suite import make_data
@@ -22,7 +23,15 @@ SEEDS = range(8)
 SETTINGS = LocalSettings(reserve_bytes=0)
 
 
+class UnsyncedFilesystem(PosixFilesystem):
+    """For looking at what a power loss left: nothing is written there that must last."""
+
+    def fsync(self, descriptor):
+        pass
+
+
 def open_store(path, filesystem=None):
+    filesystem = filesystem or UnsyncedFilesystem()
     return LocalStore.open(path / "new" / "store", settings=SETTINGS, filesystem=filesystem)
 
 
