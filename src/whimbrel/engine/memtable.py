@@ -1,6 +1,6 @@
 """The in-memory image of a log's tail: what was acknowledged and is not in a segment yet.
 
-Entries are kept in the order of the log, in arrays; keys and metadata stay in the fragments they came in. There is
+Entries are kept in the order of the log, in arrays; keys and metadata stay in their fragments. There is
 no Python object per key. An entry is a put (with a row of vectors) or a delete (a tombstone that hides the key in
 segments).
 
@@ -11,7 +11,7 @@ Invariants:
 2. One event loop adds fragments; any thread may read snapshots.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -32,6 +32,8 @@ from whimbrel.kernel.distance import row_norms
 
 NEVER = np.iinfo(np.int64).max
 NO_ROW = -1
+SMALL_BYTES = 1024 * 1024
+LARGE_CAPACITIES_BYTES = (64 * SMALL_BYTES, 512 * SMALL_BYTES)
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 
@@ -44,22 +46,36 @@ class HashRun:
 
 
 class _Column(Generic[Scalar]):
-    """An array that grows by doubling; `values` is the filled part."""
+    """An array that grows by large steps; `values` is the filled part.
 
-    def __init__(self, scalar: type[Scalar], width: int | None = None) -> None:
-        shape = (0,) if width is None else (0, width)
-        self._array: NDArray[Scalar] = np.zeros(shape, scalar)
-        self._count = 0
+    Growing copies everything while nobody else is served, so it must be rare. What is not filled yet costs address
+    space only: large arrays of zeros come from the system as untouched pages.
+    """
+
+    def __init__(self, values: NDArray[Scalar]) -> None:
+        self._array = values
+        self._count = len(values)
+
+    @classmethod
+    def empty(cls, scalar: type[Scalar], width: int | None = None) -> "_Column[Scalar]":
+        return cls(np.zeros((0,) if width is None else (0, width), scalar))
 
     def append(self, values: NDArray[Scalar]) -> None:
         count = self._count + len(values)
         if count > len(self._array):
-            capacity = max(count, 2 * len(self._array), 16)
+            capacity = max(count, self._next_capacity(count), 16)
             grown = np.zeros((capacity, *self._array.shape[1:]), self._array.dtype)
             grown[: self._count] = self._array[: self._count]
             self._array = grown
         self._array[self._count : count] = values
         self._count = count
+
+    def _next_capacity(self, count: int) -> int:
+        item_bytes = self._array.itemsize * int(np.prod(self._array.shape[1:]))
+        for size_bytes in LARGE_CAPACITIES_BYTES:
+            if SMALL_BYTES < count * item_bytes <= size_bytes:
+                return size_bytes // item_bytes
+        return 2 * count
 
     @property
     def values(self) -> NDArray[Scalar]:
@@ -77,7 +93,7 @@ class MemtableSnapshot:
         superseded: int64 [m], per entry: the sequence that replaced it, or `NEVER`.
         rows: int64 [m], per entry: its row of `vectors`, `NO_ROW` for a delete.
         fragment_starts: int64 [f], first entry of each fragment.
-        fragments: the fragments, whose keys and metadata the entries use.
+        fragments: the fragments, whose keys and metadata the entries use; without their vectors.
         vectors: float32 [p, d], one row a put.
         norms: float64 [p], their lengths.
         entry_of_row: int64 [p], the entry of each row.
@@ -190,15 +206,15 @@ class Memtable:
         self.dimension = dimension
         self.position = position
         self.size_bytes = 0
-        self._hashes = _Column(np.uint64)
-        self._sequences = _Column(np.int64)
-        self._superseded = _Column(np.int64)
-        self._rows = _Column(np.int64)
-        self._fragment_starts = _Column(np.int64)
+        self._hashes = _Column.empty(np.uint64)
+        self._sequences = _Column.empty(np.int64)
+        self._superseded = _Column.empty(np.int64)
+        self._rows = _Column.empty(np.int64)
+        self._fragment_starts = _Column.empty(np.int64)
         self._fragments: list[Fragment] = []
-        self._vectors = _Column(np.float32, dimension)
-        self._norms = _Column(np.float64)
-        self._entry_of_row = _Column(np.int64)
+        self._vectors = _Column.empty(np.float32, dimension)
+        self._norms = _Column.empty(np.float64)
+        self._entry_of_row = _Column.empty(np.int64)
         self._runs: tuple[HashRun, ...] = ()
         self._columns: dict[int, Columns] = {}
         self._snapshot: MemtableSnapshot | None = None
@@ -242,17 +258,12 @@ class Memtable:
         self._superseded.append(np.full(entry_count, NEVER, dtype=np.int64))
         self._rows.append(rows)
         self._fragment_starts.append(np.array([entry_start], dtype=np.int64))
-        self._fragments.append(fragment)
+        self._fragments.append(_without_vectors(fragment))
         self._vectors.append(fragment.vectors)
         self._norms.append(row_norms(fragment.vectors))
         self._entry_of_row.append(entries[fragment.is_put])
         self.position = fragment.sequence
-        self.size_bytes += (
-            fragment.vectors.nbytes
-            + len(fragment.keys.data)
-            + len(fragment.metadata.data)
-            + 64 * entry_count
-        )
+        self.size_bytes += fragment.vectors.nbytes + _size_bytes(fragment)
         self._supersede(before, fragment, hashes, entry_start)
         order = np.argsort(hashes, kind="stable")
         self._add_run(HashRun(hashes[order], entries[order]))
@@ -306,8 +317,44 @@ class Memtable:
 
     def trimmed(self, position: int) -> "Memtable":
         """Returns a memtable of the log objects after `position` only."""
-        kept = Memtable(self.dimension, position)
-        for fragment in self._fragments:
-            if fragment.sequence > position:
-                kept.add(fragment)
+        count = sum(fragment.sequence <= position for fragment in self._fragments)
+        kept = Memtable(self.dimension, max(position, self.position))
+        starts = self._fragment_starts.values
+        entry = int(starts[count]) if count < len(starts) else self.entry_count
+        row = int(np.count_nonzero(self._entry_of_row.values < entry))
+        # Copies, so that the arrays of the whole tail are let go.
+        kept._hashes = _Column(self._hashes.values[entry:].copy())
+        kept._sequences = _Column(self._sequences.values[entry:].copy())
+        kept._superseded = _Column(self._superseded.values[entry:].copy())
+        rows = self._rows.values[entry:]
+        kept._rows = _Column(np.where(rows == NO_ROW, NO_ROW, rows - row))
+        kept._fragment_starts = _Column(starts[count:] - entry)
+        kept._fragments = self._fragments[count:]
+        kept._vectors = _Column(self._vectors.values[row:].copy())
+        kept._norms = _Column(self._norms.values[row:].copy())
+        kept._entry_of_row = _Column(self._entry_of_row.values[row:] - entry)
+        order = np.argsort(kept._hashes.values, kind="stable")
+        if len(order):
+            kept._runs = (HashRun(kept._hashes.values[order], order),)
+        sizes = (_size_bytes(fragment) for fragment in kept._fragments)
+        kept.size_bytes = kept._vectors.values.nbytes + sum(sizes)
         return kept
+
+
+def _without_vectors(fragment: Fragment) -> Fragment:
+    """Returns the fragment with keys and metadata of its own, so that the object it came in is let go."""
+    return replace(
+        fragment,
+        keys=_own(fragment.keys),
+        metadata=_own(fragment.metadata),
+        vectors=np.zeros((0, fragment.vectors.shape[1]), dtype=np.float32),
+    )
+
+
+def _own(blobs: Blobs) -> Blobs:
+    return Blobs(bytes(blobs.data), blobs.offsets.copy())
+
+
+def _size_bytes(fragment: Fragment) -> int:
+    """About how much memory a fragment takes, without its vectors."""
+    return len(fragment.keys.data) + len(fragment.metadata.data) + 64 * len(fragment.keys)
