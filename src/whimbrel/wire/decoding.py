@@ -48,6 +48,8 @@ def decode(shape: Shape, value: Any, *, path: str = "") -> Any:
     match shape:
         case StringShape() if isinstance(value, str):
             return value
+        case StructureShape() if isinstance(value, dict):
+            return _decode_structure(shape, value, path)
         case BooleanShape() if isinstance(value, bool):
             return value
         case IntegerShape():
@@ -62,8 +64,6 @@ def decode(shape: Shape, value: Any, *, path: str = "") -> Any:
             return _decode_list(shape, value, path)
         case MapShape() if isinstance(value, dict):
             return {key: _decode_item(shape, key, item, path=path) for key, item in value.items()}
-        case StructureShape() if isinstance(value, dict):
-            return _decode_structure(shape, value, path)
         case _:
             raise _wrong_type(shape, path)
 
