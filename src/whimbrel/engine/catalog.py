@@ -14,7 +14,7 @@ Invariants:
 import asyncio
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Awaitable, Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -337,7 +337,7 @@ class Catalog(Generic[State, Record]):
         self._base: Base | None = None
         self._position = 0
         self._turn = asyncio.Lock()
-        self._forming: asyncio.Future[None] | None = None
+        self._forming: asyncio.Future[State] | None = None
 
     @property
     def state(self) -> State:
@@ -365,25 +365,29 @@ class Catalog(Generic[State, Record]):
         if self._forming is None:
             self._forming = asyncio.ensure_future(self._refresh_in_turn())
             self._forming.add_done_callback(_retrieve)
-        await asyncio.shield(self._forming)
-        return self.state
+        return await asyncio.shield(self._forming)
 
-    async def _refresh_in_turn(self) -> None:
+    async def _refresh_in_turn(self) -> State:
         async with self._turn:
             self._forming = None
             await self._refresh()
+            return self.state
 
     async def _refresh(self) -> None:
         if self._base is None:
             await self._open()
         while True:
             assert self._base is not None
+            # Applied only once it is proven: a record under a name that was collected need not fit the state.
+            found: dict[int, StoredObject] = {}
             try:
-                await self._log.read_tail(self._base, self._position, self._apply)
+                await self._log.read_tail(self._base, self._position, found.__setitem__)
             except BaseLostError:
                 await self._open()
-            else:
-                return
+                continue
+            for sequence, item in found.items():
+                self._apply(sequence, item)
+            return
 
     async def _open(self) -> None:
         clock = self._context.clock
@@ -477,8 +481,8 @@ class Catalog(Generic[State, Record]):
             if not await self._log.confirm(base):
                 await self._open()
                 if sequence <= self._position:
-                    # The name had been collected. Whether an equal record is in the state is for a retry to see.
-                    raise UnavailableError(UNAVAILABLE, durability=Durability.NOT_APPLIED)
+                    # Either the name had been collected, or the record counts and is in a snapshot already.
+                    raise UnavailableError(UNAVAILABLE, durability=Durability.UNKNOWN)
                 await self._refresh()
                 return True
         except StoreUnavailableError as error:
@@ -533,6 +537,6 @@ def first_snapshot(
     return key, data
 
 
-def _retrieve(done: "asyncio.Future[None]") -> None:
+def _retrieve(done: "asyncio.Future[Any]") -> None:
     if not done.cancelled():
         done.exception()

@@ -299,8 +299,8 @@ class Directory:
             done.exception()
 
     async def _open_new(self, bucket_name: str, name: str) -> Index:
+        live_at_s = self._context.clock.monotonic_s()  # before the proof: a stall must count
         catalog, entry = await self.index_entry(bucket_name, name)
-        proven_at_s = self._context.clock.monotonic_s()
 
         async def is_live() -> bool:
             try:
@@ -311,7 +311,7 @@ class Directory:
 
         index_id = IndexId(catalog.space.prefix.split("/")[1], entry.incarnation)
         index = Index(self._context, index_id, is_live=is_live, on_tail=self._on_tail)
-        await index.open(live_at_s=proven_at_s)
+        await index.open(live_at_s=live_at_s)
         self._discard((bucket_name, name))  # an earlier incarnation, if any
         self._indexes[bucket_name, name] = index
         self._close_idle_indexes()

@@ -61,6 +61,21 @@ class _Found:
     meta: ObjectMeta
 
 
+def _in_their_time(expired: list[_Found], kept: list[_Found]) -> list[_Found]:
+    """Leaves out manifests that are not older than all their successors.
+
+    Such a one was created, after its generation had been collected, by a put that was long on its way. Its job may
+    still be about to name what it uploaded in a newer manifest; unless it does, those objects are orphans.
+    """
+    true: list[_Found] = []
+    successor_s = min(found.meta.modified_at_s for found in kept)
+    for found in reversed(expired):
+        if found.meta.modified_at_s < successor_s:
+            true.append(found)
+            successor_s = found.meta.modified_at_s
+    return true
+
+
 async def list_all(store: ObjectStore, prefix: str) -> list[ObjectMeta]:
     """Returns every object whose name starts with `prefix`, ascending."""
     objects: list[ObjectMeta] = []
@@ -127,7 +142,7 @@ class Collector:
             return None
         manifests = ManifestStore(self._context, space)
         keys: set[str] = set()
-        for found in expired:
+        for found in _in_their_time(expired, kept):
             keys |= await self._object_keys(manifests, found.generation)
         orphans = await self._bar_orphans(space, manifests, now_s) if find_orphans else set()
         if keys and self._context.rules.keep_what_is_named:
