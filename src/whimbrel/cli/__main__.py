@@ -91,6 +91,7 @@ class LazyGroup(click.Group):
 @click.group(
     "whimbrel", cls=LazyGroup, commands=LazyCommands(), context_settings={"max_content_width": 100}
 )
+@click.version_option(package_name="whimbrel", prog_name="whimbrel")
 def main() -> None:
     """Self-hosted vector buckets that speak the API of Amazon S3 Vectors.
 

@@ -60,7 +60,9 @@ def exit_code_of(error: WhimbrelError) -> ExitCode:
 
 def hint_of(error: WhimbrelError) -> str:
     """Returns what to do about an error; never empty."""
-    hint = getattr(error, "hint", "") or _HINTS.get(error.kind, "")
+    if isinstance(error, StoreRefusedError):
+        return "check --store, its settings and its credentials; docs/operations/stores.md says what it needs"
+    hint: str = getattr(error, "hint", "") or _HINTS.get(error.kind, "")
     return hint or "see docs/operations/running.md"
 
 

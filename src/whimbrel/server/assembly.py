@@ -137,9 +137,14 @@ async def open_context(
 
 @asynccontextmanager
 async def open_existing_context(
-    settings: Settings, environment: Mapping[str, str]
+    settings: Settings, environment: Mapping[str, str], *, is_probed: bool = False
 ) -> AsyncIterator[Opened]:
     """Opens a store that somebody has laid out already; unlike a server, a tool must not create one.
+
+    Args:
+        settings: name the store.
+        environment: as `os.environ`.
+        is_probed: whether a remote store is tried out first, by writing to it; tools that only read have no need.
 
     Raises:
         EmptyStoreError: there is no store.
@@ -151,7 +156,7 @@ async def open_existing_context(
         raise SettingError("a store in memory belongs to its server alone", hint=hint)
     if read_scheme(settings.store) in ("", "file") and not read_path(settings.store).is_dir():
         raise EmptyStoreError(settings.store)
-    async with open_context(settings, environment) as opened:
+    async with open_context(settings, environment, is_probed=is_probed) as opened:
         found = await opened.context.store.list(ROOT.manifest_prefix, limit=1)
         if not found.objects:
             raise EmptyStoreError(opened.context.store.url)

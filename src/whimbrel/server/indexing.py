@@ -43,7 +43,7 @@ async def index_until_stopped(
 
         watch_lifeline(lifeline, stop_soon)
     if lifeline is None:
-        opening = open_existing_context(settings, environment)
+        opening = open_existing_context(settings, environment, is_probed=True)
     else:
         # The server tried its store out a moment ago.
         opening = open_context(settings, environment, is_probed=False)
