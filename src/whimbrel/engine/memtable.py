@@ -77,6 +77,16 @@ class _Column(Generic[Scalar]):
                 return size_bytes // item_bytes
         return 2 * count
 
+    def after(self, start: int) -> "_Column[Scalar]":
+        """Returns a column of the values from `start`, which goes on where this one ends and replaces it."""
+        kept = self._count - start
+        if 2 * kept < self._count:
+            return _Column(self._array[start : self._count].copy())
+        # Most is kept: copying it would take longer than the memory of the rest is worth.
+        column = _Column(self._array[start:])
+        column._count = kept
+        return column
+
     @property
     def values(self) -> NDArray[Scalar]:
         return self._array[: self._count]
@@ -322,16 +332,15 @@ class Memtable:
         starts = self._fragment_starts.values
         entry = int(starts[count]) if count < len(starts) else self.entry_count
         row = int(np.count_nonzero(self._entry_of_row.values < entry))
-        # Copies, so that the arrays of the whole tail are let go.
-        kept._hashes = _Column(self._hashes.values[entry:].copy())
-        kept._sequences = _Column(self._sequences.values[entry:].copy())
-        kept._superseded = _Column(self._superseded.values[entry:].copy())
+        kept._hashes = self._hashes.after(entry)
+        kept._sequences = self._sequences.after(entry)
+        kept._superseded = self._superseded.after(entry)
         rows = self._rows.values[entry:]
         kept._rows = _Column(np.where(rows == NO_ROW, NO_ROW, rows - row))
         kept._fragment_starts = _Column(starts[count:] - entry)
         kept._fragments = self._fragments[count:]
-        kept._vectors = _Column(self._vectors.values[row:].copy())
-        kept._norms = _Column(self._norms.values[row:].copy())
+        kept._vectors = self._vectors.after(row)
+        kept._norms = self._norms.after(row)
         kept._entry_of_row = _Column(self._entry_of_row.values[row:] - entry)
         order = np.argsort(kept._hashes.values, kind="stable")
         if len(order):
