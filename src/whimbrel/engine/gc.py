@@ -62,7 +62,7 @@ class _Found:
 
 
 def _in_their_time(expired: list[_Found], kept: list[_Found]) -> list[_Found]:
-    """Leaves out manifests that are not older than all their successors.
+    """Leaves out manifests that are younger than one of their successors.
 
     Such a one was created, after its generation had been collected, by a put that was long on its way. Its job may
     still be about to name what it uploaded in a newer manifest; unless it does, those objects are orphans.
@@ -70,7 +70,7 @@ def _in_their_time(expired: list[_Found], kept: list[_Found]) -> list[_Found]:
     true: list[_Found] = []
     successor_s = min(found.meta.modified_at_s for found in kept)
     for found in reversed(expired):
-        if found.meta.modified_at_s < successor_s:
+        if found.meta.modified_at_s <= successor_s:
             true.append(found)
             successor_s = found.meta.modified_at_s
     return true
