@@ -4,7 +4,7 @@ Pure functions over the bytes that arrived. Two rules matter beyond the publishe
 
 1. The path is encoded once more than it was sent: an ARN sent as `/tags/arn%3Aaws` is signed as
    `/tags/arn%253Aaws`, as every SDK does for every service but S3 itself.
-2. In the query a `+` is a plus sign, as it is to the router, which reads the query later. Were the two to differ, a
+2. In the query `+` means a space, as it does to the router, which reads the query later. Were the two to differ, a
    query could be given another meaning on the way without breaking the signature.
 
 Source: "Signature Version 4 signing process", AWS General Reference.
@@ -40,7 +40,7 @@ def canonical_path(raw_path: bytes) -> str:
 
 
 def _canonical_word(raw: bytes) -> str:
-    return quote_from_bytes(unquote_to_bytes(raw), safe="~")
+    return quote_from_bytes(unquote_to_bytes(raw.replace(b"+", b" ")), safe="~")
 
 
 def canonical_query(raw_query: bytes) -> str:

@@ -301,7 +301,7 @@ def test_the_query_means_one_thing_only():
     request = sign("DELETE", "http://127.0.0.1:7676/tags/x?tagKeys=a%20b", body=b"")
     accepts(request)
     accepts(replace(request, raw_query=b"%74agKeys=%61%20b"))  # the same name and value
-    refusal(replace(request, raw_query=b"tagKeys=a+b"))
+    accepts(replace(request, raw_query=b"tagKeys=a+b"))
     refusal(replace(request, raw_query=b"tagKeys=a%2Bb"))
 
 
