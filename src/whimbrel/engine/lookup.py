@@ -5,7 +5,8 @@ not a snapshot, and a key present throughout a listing appears exactly once. Par
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -14,7 +15,14 @@ from whimbrel.engine.context import Context
 from whimbrel.engine.index import Index, Snapshot
 from whimbrel.engine.keys import hash_keys
 from whimbrel.engine.memtable import NO_ROW, MemtableSnapshot
-from whimbrel.engine.model import Blobs, Float32Array, Int64Array, ListRequest, VectorPage
+from whimbrel.engine.model import (
+    Blobs,
+    Float32Array,
+    Int64Array,
+    ListRequest,
+    UInt64Array,
+    VectorPage,
+)
 from whimbrel.engine.page_token import ListPosition, PageTokens, bind
 from whimbrel.engine.search import TAIL
 from whimbrel.engine.segments import OpenSegment, SegmentCache
@@ -22,6 +30,7 @@ from whimbrel.engine.write import UNAVAILABLE
 
 ATTEMPT_COUNT_MAX = 4
 HASH_LIMIT = 1 << 64
+INLINE_ROWS_MAX = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,26 +70,18 @@ class Lookup:
             IndexNotFoundError: the index was deleted.
         """
         snapshot, segments = await self._view(index)
-        unique = Blobs.of(dict.fromkeys(keys))
-        hashes = hash_keys(unique)
-        entries = snapshot.tail.find(hashes, unique)
-        places: dict[int, _Place] = {}
-        for at in np.flatnonzero(entries >= 0).tolist():
-            row = int(snapshot.tail.rows[entries[at]])
-            if row != NO_ROW:
-                places[at] = _Place(int(hashes[at]), unique[at], TAIL, row)
-        absent = np.flatnonzero(entries < 0)
-        for source, segment in enumerate(segments):
-            if not len(absent):
-                break
-            rows = segment.reader.find(hashes[absent], unique.take(absent))
-            if segment.deleted is not None:
-                rows[(rows >= 0) & segment.deleted[rows]] = -1
-            for at, row in zip(absent[rows >= 0].tolist(), rows[rows >= 0].tolist(), strict=True):
-                places[at] = _Place(int(hashes[at]), unique[at], source, row)
-            absent = absent[rows < 0]
-        found = [places[at] for at in sorted(places)]
-        return _page(found, snapshot, segments, vectors=return_vectors, metadata=return_metadata)
+        find = partial(
+            _get,
+            keys,
+            snapshot,
+            segments,
+            return_vectors=return_vectors,
+            return_metadata=return_metadata,
+        )
+        # The first look at a segment's keys verifies all of them.
+        if sum(segment.entry.row_count for segment in segments) <= INLINE_ROWS_MAX:
+            return find()
+        return await self._context.compute.run(find)
 
     async def list(self, index: Index, request: ListRequest) -> VectorPage:
         """Returns one page of a listing.
@@ -98,42 +99,95 @@ class Lookup:
             token = self._tokens.open(request.page_token, binding, ListPosition)
             after = token.key_hash, token.key
         snapshot, segments = await self._view(index)
-        found = await self._context.compute.run(
-            _scan,
-            snapshot.tail,
-            segments,
-            start=start,
-            limit=limit,
-            after=after,
-            count=request.page_size + 1,
-        )
-        count = self._fit(found[: request.page_size], snapshot, segments)
-        next_token = None
-        if len(found) > count:
-            last = found[count - 1]
-            position = ListPosition(self._context.clock.now_s(), last.key_hash, last.key)
-            next_token = self._tokens.seal(position, binding)
-        return _page(
-            found[:count],
+        listed = await self._context.compute.run(
+            _list,
+            request,
             snapshot,
             segments,
-            vectors=request.return_vectors,
-            metadata=request.return_metadata,
-            next_token=next_token,
+            hashes=(start, limit),
+            after=after,
+            bytes_max=self._context.options.list_page_bytes_max,
         )
+        if listed.last is None:
+            return listed.page
+        position = ListPosition(self._context.clock.now_s(), listed.last.key_hash, listed.last.key)
+        return replace(listed.page, next_token=self._tokens.seal(position, binding))
 
-    def _fit(
-        self, places: Sequence[_Place], snapshot: Snapshot, segments: Sequence[OpenSegment]
-    ) -> int:
-        """Returns how many of the records fit a page: at least one, and at most 1 MB processed."""
-        vector_bytes = 4 * snapshot.manifest.config.dimension
-        metadata_bytes = _metadata_bytes(places, snapshot, segments).tolist()
-        size = 0
-        for count, place in enumerate(places):
-            size += vector_bytes + len(place.key) + metadata_bytes[count]
-            if size > self._context.options.list_page_bytes_max and count:
-                return count
-        return len(places)
+
+def _get(
+    keys: Blobs,
+    snapshot: Snapshot,
+    segments: Sequence[OpenSegment],
+    *,
+    return_vectors: bool,
+    return_metadata: bool,
+) -> VectorPage:
+    unique = Blobs.of(dict.fromkeys(keys))
+    hashes = hash_keys(unique)
+    entries = snapshot.tail.find(hashes, unique)
+    places: dict[int, _Place] = {}
+    for at in np.flatnonzero(entries >= 0).tolist():
+        row = int(snapshot.tail.rows[entries[at]])
+        if row != NO_ROW:
+            places[at] = _Place(int(hashes[at]), unique[at], TAIL, row)
+    absent = np.flatnonzero(entries < 0)
+    for source, segment in enumerate(segments):
+        if not len(absent):
+            break
+        rows = segment.reader.find(hashes[absent], unique.take(absent))
+        if segment.deleted is not None:
+            rows[(rows >= 0) & segment.deleted[rows]] = -1
+        for at, row in zip(absent[rows >= 0].tolist(), rows[rows >= 0].tolist(), strict=True):
+            places[at] = _Place(int(hashes[at]), unique[at], source, row)
+        absent = absent[rows < 0]
+    found = [places[at] for at in sorted(places)]
+    return _page(found, snapshot, segments, vectors=return_vectors, metadata=return_metadata)
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """A page without its token, and its last record when more follow."""
+
+    page: VectorPage
+    last: _Place | None
+
+
+def _list(
+    request: ListRequest,
+    snapshot: Snapshot,
+    segments: Sequence[OpenSegment],
+    *,
+    hashes: tuple[int, int],
+    after: tuple[int, bytes] | None,
+    bytes_max: int,
+) -> _Listed:
+    found = _scan(snapshot.tail, segments, hashes=hashes, after=after, count=request.page_size + 1)
+    count = _fit(found[: request.page_size], snapshot, segments, bytes_max)
+    page = _page(
+        found[:count],
+        snapshot,
+        segments,
+        vectors=request.return_vectors,
+        metadata=request.return_metadata,
+    )
+    return _Listed(page, found[count - 1] if len(found) > count else None)
+
+
+def _fit(
+    places: Sequence[_Place],
+    snapshot: Snapshot,
+    segments: Sequence[OpenSegment],
+    bytes_max: int,
+) -> int:
+    """Returns how many of the records fit a page: at least one, and at most `bytes_max` processed."""
+    vector_bytes = 4 * snapshot.manifest.config.dimension
+    metadata_bytes = _metadata_bytes(places, snapshot, segments).tolist()
+    size = 0
+    for count, place in enumerate(places):
+        size += vector_bytes + len(place.key) + metadata_bytes[count]
+        if size > bytes_max and count:
+            return count
+    return len(places)
 
 
 def _metadata_bytes(
@@ -161,75 +215,85 @@ def _scan(
     tail: MemtableSnapshot,
     segments: Sequence[OpenSegment],
     *,
-    start: int,
-    limit: int,
+    hashes: tuple[int, int],
     after: tuple[int, bytes] | None,
     count: int,
 ) -> list[_Place]:
-    """Returns the first `count` live records with start <= hash < limit, after `after`, in order."""
-    first_hash = start if after is None else after[0]
-    found = _scan_tail(tail, first_hash, limit, after, count)
-    for source, segment in enumerate(segments):
-        found.extend(_scan_segment(source, segment, tail, first_hash, limit, after, count))
-    found.sort(key=lambda place: (place.key_hash, place.key))
+    """Returns the first `count` live records with hashes[0] <= hash < hashes[1], after `after`, in order.
+
+    Hashes alone say where about `count` records end, over all segments together; only those are then looked at.
+    """
+    start, limit = hashes
+    if after is not None:
+        start = after[0]
+    live = _live_tail(tail)
+    found: list[_Place] = []
+    wanted = count + 1  # one more, for `after` itself
+    while start < limit and len(found) < count:
+        bound = min(_bound(tail.hashes[live], segments, start, wanted), limit)
+        places = _tail_places(tail, live, start, bound)
+        for source, segment in enumerate(segments):
+            places.extend(_segment_places(source, segment, tail, start, bound))
+        if after is not None:
+            places = [place for place in places if (place.key_hash, place.key) > after]
+        places.sort(key=lambda place: (place.key_hash, place.key))
+        found.extend(places)
+        start, wanted = bound, 2 * wanted  # where many rows are gone, few steps must do
     return found[:count]
 
 
-def _is_after(key_hash: int, key: bytes, after: tuple[int, bytes] | None) -> bool:
-    return after is None or (key_hash, key) > after
-
-
-def _scan_tail(
-    tail: MemtableSnapshot, first_hash: int, limit: int, after: tuple[int, bytes] | None, count: int
-) -> list[_Place]:
+def _live_tail(tail: MemtableSnapshot) -> Int64Array:
+    """Returns the tail's live entries in order of hash."""
     live = np.flatnonzero((tail.superseded > tail.position) & (tail.rows != NO_ROW))
+    return live[np.argsort(tail.hashes[live], kind="stable")]
+
+
+def _bound(
+    tail_hashes: UInt64Array, segments: Sequence[OpenSegment], start: int, count: int
+) -> int:
+    """Returns a hash that at least `count` rows are below, counted from hash `start`; or the end of all hashes.
+
+    Rows of segments that are deleted or that the tail hides are counted, too.
+    """
+    first = int(np.searchsorted(tail_hashes, np.uint64(start), side="left"))
+    candidates = [tail_hashes[first : first + count]]
+    for segment in segments:
+        row = _first_row(segment, start)
+        candidates.append(segment.reader.hashes[row : row + count])
+    hashes = np.concatenate(candidates)
+    if len(hashes) < count:
+        return HASH_LIMIT
+    return int(np.partition(hashes, count - 1)[count - 1]) + 1
+
+
+def _first_row(segment: OpenSegment, key_hash: int) -> int:
+    """Returns the first row whose hash is not below `key_hash`."""
+    if key_hash >= HASH_LIMIT:
+        return segment.entry.row_count
+    return int(np.searchsorted(segment.reader.hashes, np.uint64(key_hash), side="left"))
+
+
+def _tail_places(tail: MemtableSnapshot, live: Int64Array, start: int, bound: int) -> list[_Place]:
+    """Returns those of the tail's live entries, given in order of hash, with start <= hash < bound."""
     hashes = tail.hashes[live]
-    wanted = hashes >= np.uint64(first_hash)
-    if limit < HASH_LIMIT:
-        wanted &= hashes < np.uint64(limit)
-    live, hashes = live[wanted], hashes[wanted]
-    if len(live) > count + 1:
-        # Keep every entry whose hash is among the smallest; equal hashes are settled by key below.
-        bound = np.partition(hashes, count)[count]
-        live, hashes = live[hashes <= bound], hashes[hashes <= bound]
-    places = [
-        _Place(int(key_hash), tail.key(entry), TAIL, int(tail.rows[entry]))
-        for key_hash, entry in zip(hashes.tolist(), live.tolist(), strict=True)
+    first = int(np.searchsorted(hashes, np.uint64(start), side="left"))
+    end = int(np.searchsorted(hashes, np.uint64(bound - 1), side="right"))
+    return [
+        _Place(int(tail.hashes[entry]), tail.key(entry), TAIL, int(tail.rows[entry]))
+        for entry in live[first:end].tolist()
     ]
-    places = [place for place in places if _is_after(place.key_hash, place.key, after)]
-    places.sort(key=lambda place: (place.key_hash, place.key))
-    return places[:count]
 
 
-def _scan_segment(
-    source: int,
-    segment: OpenSegment,
-    tail: MemtableSnapshot,
-    first_hash: int,
-    limit: int,
-    after: tuple[int, bytes] | None,
-    count: int,
+def _segment_places(
+    source: int, segment: OpenSegment, tail: MemtableSnapshot, start: int, bound: int
 ) -> list[_Place]:
-    hashes = segment.reader.hashes
-    row = int(np.searchsorted(hashes, np.uint64(first_hash), side="left"))
-    end = (
-        len(hashes)
-        if limit >= HASH_LIMIT
-        else int(np.searchsorted(hashes, np.uint64(limit), side="left"))
-    )
-    places: list[_Place] = []
-    while row < end and len(places) < count:
-        rows = np.arange(row, min(row + 2 * count, end), dtype=np.int64)
-        row = int(rows[-1]) + 1
-        if segment.deleted is not None:
-            rows = rows[~segment.deleted[rows]]
-        keys = segment.reader.take_keys(rows)
-        current = tail.find(hashes[rows], keys) < 0
-        for at in np.flatnonzero(current).tolist():
-            key_hash, key = int(hashes[rows[at]]), keys[at]
-            if _is_after(key_hash, key, after):
-                places.append(_Place(key_hash, key, source, int(rows[at])))
-    return places[:count]
+    """Returns a segment's live records with start <= hash < bound."""
+    rows = np.arange(_first_row(segment, start), _first_row(segment, bound), dtype=np.int64)
+    if segment.deleted is not None:
+        rows = rows[~segment.deleted[rows]]
+    hashes, keys = segment.reader.hashes[rows], segment.reader.take_keys(rows)
+    current = np.flatnonzero(tail.find(hashes, keys) < 0)
+    return [_Place(int(hashes[at]), keys[at], source, int(rows[at])) for at in current.tolist()]
 
 
 def _page(
@@ -239,7 +303,6 @@ def _page(
     *,
     vectors: bool,
     metadata: bool,
-    next_token: str | None = None,
 ) -> VectorPage:
     """Fetches what was asked for of the records found."""
     dimension = snapshot.manifest.config.dimension
@@ -255,4 +318,4 @@ def _page(
             blobs = reader.take_metadata(rows) if reader else snapshot.tail.metadata(rows)
             for at, text in zip(chosen, blobs, strict=True):
                 texts[at] = text
-    return VectorPage([place.key for place in places], matrix, texts, next_token)
+    return VectorPage([place.key for place in places], matrix, texts)
