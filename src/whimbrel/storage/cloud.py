@@ -7,12 +7,15 @@ may notice:
    double the requests of a commit. `put` asks.
 2. A listing page of exactly 1,000 names says that there may be more.
 3. `view` downloads: into the cache and maps the copy there, or into memory where there is no cache or no room in it.
+4. S3 makes the etag of the bytes, so equal bytes have equal etags; put ids keep ours apart.
 """
 
 import asyncio
+import atexit
 import math
 import os
 import re
+import threading
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
@@ -42,8 +45,14 @@ _T = TypeVar("_T")
 
 PAGE_COUNT = 1000  # names in one answer of every cloud's listing
 _RANGE_NOT_SATISFIABLE = 416
+_EXIT_WAIT_S = 0.1
 _IP_ADDRESS = re.compile(r"^\d+(\.\d+){3}$|:")
-_ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT")
+# Where the SDK looks for an address, in its order.
+_ENDPOINT_VARIABLES = {
+    "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
+    "gs": (),
+    "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
+}
 
 
 class CloudStore:
@@ -167,7 +176,7 @@ class CloudStore:
         if wanted is not None:
             options["range"] = (wanted.start, wanted.limit)
         if etag is not None:
-            options["if_match"] = etag
+            options["if_match"] = f'"{etag}"'
 
         async def call() -> StoredObject:
             found = await obstore.get_async(self._client, key, options=cast("Any", options))
@@ -304,7 +313,7 @@ class CloudStore:
             )
 
         result = await self._request(RequestClass.PUT, key, call, size_bytes=len(data))
-        return result["e_tag"] or ""
+        return _read_etag(result)
 
     def _forget(self, key: str) -> None:
         if self._cache is not None:
@@ -340,6 +349,12 @@ class CloudStore:
                 raise explain_error(error, key, is_put=is_put) from error
 
 
+def _let_sdk_finish() -> None:
+    # The SDK's threads still let go of Python objects when the last answer has been handed over. One that does so while
+    # the interpreter is being torn down aborts the process; they cannot be joined, only be given a moment.
+    threading.Event().wait(_EXIT_WAIT_S)
+
+
 def open_cloud_store(
     url: str,
     *,
@@ -359,6 +374,8 @@ def open_cloud_store(
         StoreRefusedError: the URL or the settings make no sense.
     """
     settings = settings or CloudSettings()
+    atexit.unregister(_let_sdk_finish)
+    atexit.register(_let_sdk_finish)  # once, however many stores are opened
     scheme, _, rest = url.partition("://")
     bucket, _, prefix = rest.partition("/")
     prefix = prefix.strip("/")
@@ -373,7 +390,7 @@ def open_cloud_store(
         "connect_timeout": timedelta(seconds=settings.connect_timeout_s),
         # Every request has its own, stricter timeout; this one frees what was left behind.
         "timeout": timedelta(hours=1),
-        "allow_http": settings.endpoint.startswith("http://"),
+        "allow_http": _find_endpoint(scheme, settings).startswith("http://"),
     }
     common: dict[str, Any] = {
         "prefix": prefix or None,
@@ -389,7 +406,8 @@ def open_cloud_store(
         else:
             client = AzureStore(bucket, **common)
     except (BaseError, ValueError) as error:
-        raise StoreRefusedError(f"settings of the cloud store make no sense. {error}") from error
+        reason = str(error).partition("\n")[0]
+        raise StoreRefusedError(f"settings of the cloud store make no sense. {reason}") from error
     name = f"{scheme}://{bucket}/{prefix}" if prefix else f"{scheme}://{bucket}"
     return CloudStore(name, client, settings=settings, counter=counter, cache=cache)
 
@@ -410,14 +428,26 @@ def _configure_s3(bucket: str, settings: CloudSettings) -> dict[str, Any]:
         found["virtual_hosted_style_request"] = not is_path_style
         netloc = endpoint.netloc if is_path_style else f"{bucket}.{endpoint.netloc}"
         found["endpoint"] = urlunsplit((endpoint.scheme, netloc, endpoint.path.rstrip("/"), "", ""))
-    elif not any(name in os.environ for name in _ENDPOINT_VARIABLES):
+    elif not _find_endpoint("s3", settings):
         # A dot in the bucket's name would not fit the certificate.
         found["virtual_hosted_style_request"] = not settings.is_path_style and "." not in bucket
     return found
 
 
+def _find_endpoint(scheme: str, settings: CloudSettings) -> str:
+    if settings.endpoint:
+        return settings.endpoint
+    return next((os.environ[n] for n in _ENDPOINT_VARIABLES[scheme] if os.environ.get(n)), "")
+
+
 def _describe(key: str, found: Any) -> ObjectMeta:
-    return ObjectMeta(key, found["size"], found["e_tag"] or "", found["last_modified"].timestamp())
+    modified_at_s = found["last_modified"].timestamp()
+    return ObjectMeta(key, found["size"], _read_etag(found), modified_at_s)
+
+
+def _read_etag(found: Any) -> str:
+    # Azure quotes it in some answers and not in others.
+    return (found["e_tag"] or "").strip('"')
 
 
 async def _next_chunk(chunks: Any) -> Sequence[Any]:
