@@ -17,7 +17,6 @@ from whimbrel.engine.model import IndexMode, Metric, QueryRequest
 from whimbrel.engine.options import EngineOptions
 from whimbrel.engine.page_token import INVALID_PAGE_TOKEN
 from whimbrel.engine.query import PAGE_SIZE, TOP_K_MAX
-from whimbrel.engine.search import COLUMN_CHUNK_ROWS
 from whimbrel.testing.faulty_store import Fault, fault_on
 from whimbrel.testing.oracle import OracleRecord, VectorOracle
 
