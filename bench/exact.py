@@ -126,19 +126,14 @@ def numpy_search(matrix: NDArray[np.float32], metric: str) -> Search:
 @asynccontextmanager
 async def open_engine(store: Path) -> AsyncIterator[Any]:
     """Opens an engine over a folder in this process, put together as the server does."""
-    from whimbrel.core.metrics import Metrics
     from whimbrel.core.settings import Settings
     from whimbrel.engine.engine import Engine
-    from whimbrel.server.assembly import make_context, make_surroundings, open_counted_store
+    from whimbrel.server.assembly import open_context
 
-    settings = Settings(store=str(store))
-    surroundings = make_surroundings(settings)
-    counted = open_counted_store(settings, os.environ, metrics=Metrics(), surroundings=surroundings)
-    async with counted as opened:
-        engine = Engine(make_context(opened, settings, surroundings))
+    async with open_context(Settings(store=str(store)), os.environ) as opened:
+        engine = Engine(opened.context)
         await engine.start()
         try:
             yield engine
         finally:
             await engine.close()
-            surroundings.compute.close()
