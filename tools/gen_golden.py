@@ -1,0 +1,118 @@
+"""Writes the golden store of the format version at hand: one object of each kind, and a whole small store.
+
+    tools/gen_golden.py            writes the store unless there is one
+    tools/gen_golden.py --check    fails when there is none, or an object of some kind is missing from it
+
+A golden store is kept for ever and never overwritten: `tests/compat` opens each one with the code of today. Its folder
+is named by the versions it was written in; a new version gets a new folder beside the old ones.
+"""
+
+import argparse
+import asyncio
+import sys
+from pathlib import Path
+from unittest.mock import patch
+
+from whimbrel.engine import manifest
+from whimbrel.engine.model import Metric
+from whimbrel.engine.options import EngineOptions
+from whimbrel.engine.segment.format import SEGMENT_VERSION
+from whimbrel.storage.frame import FORMAT_VERSION, HEADER, ObjectKind
+from whimbrel.storage.memory import MemoryStore
+from whimbrel.testing.node import ManualClock, Node
+from whimbrel.testing.oracle import OracleRecord
+
+FOLDER = Path("tests/compat/golden") / f"object-{FORMAT_VERSION}-segment-{SEGMENT_VERSION}"
+BUCKET = "books"
+INDEX = "titles"
+SEED = 20_231_114
+
+
+def records(start: int, limit: int, *, layer: int) -> dict[bytes, OracleRecord]:
+    """Returns records that depend on their numbers alone."""
+    return {
+        b"book-%03d" % number: OracleRecord.of(
+            [number % 7 - 3.0, number % 11 - 5.0, 1.0],
+            {"layer": layer, "even": number % 2 == 0, "tags": ["all", f"t{number % 3}"]},
+        )
+        for number in range(start, limit)
+    }
+
+
+async def write_store() -> dict[str, bytes]:
+    """Returns every object of the golden store, by name.
+
+    It holds two segments (one with a deletion bitmap), a manifest page, a tail of puts and deletes, a deleted
+    index, catalogs with snapshots, a marker, a heartbeat and the page-token secret.
+    """
+    clock = ManualClock()
+    store = MemoryStore(clock)
+    options = EngineOptions(catalog_snapshot_record_count=3)
+    node = Node(store, clock=clock, seed=SEED, options=options)
+    await node.start()
+    await node.engine.create_bucket(BUCKET, tags={"team": "search"})
+    await node.engine.put_bucket_policy(BUCKET, '{"Version":"2012-10-17","Statement":[]}')
+    await node.create_index(
+        BUCKET, INDEX, dimension=3, metric=Metric.COSINE, non_filterable_keys=("text",)
+    )
+    await node.create_index(BUCKET, "empty", dimension=1)
+    await node.create_index(BUCKET, "gone", dimension=1)
+    await node.engine.delete_index(BUCKET, "gone")
+    for name in ("other", "another", "third"):
+        await node.engine.create_bucket(name, tags={})
+    await node.put(BUCKET, INDEX, records(0, 40, layer=1))
+    await node.flush(BUCKET, INDEX)
+    await node.put(BUCKET, INDEX, records(30, 60, layer=2))
+    await node.delete(BUCKET, INDEX, [b"book-000", b"book-055"])
+    await node.flush(BUCKET, INDEX)
+    await node.put(BUCKET, INDEX, records(58, 64, layer=3))
+    await node.delete(BUCKET, INDEX, [b"book-001", b"book-063"])
+    await node.indexer.collector.store_time_s()
+    await node.close()
+    return {name: bytes((await store.get(name)).data) for name in store._names}  # noqa: SLF001
+
+
+def expected() -> dict[bytes, OracleRecord]:
+    """Returns what the index holds."""
+    found = records(0, 40, layer=1) | records(30, 60, layer=2)
+    for key in (b"book-000", b"book-055"):
+        del found[key]
+    found |= records(58, 64, layer=3)
+    for key in (b"book-001", b"book-063"):
+        del found[key]
+    return found
+
+
+def kept(folder: Path) -> dict[str, bytes]:
+    """Returns the objects of a golden store on disk, by name."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def kinds(objects: dict[str, bytes]) -> set[ObjectKind]:
+    """Returns which kinds of object there are."""
+    return {ObjectKind(HEADER.unpack_from(data)[2]) for data in objects.values()}
+
+
+def main() -> int:
+    """Writes or checks the golden store; returns the exit code."""
+    parser = argparse.ArgumentParser(description="Write the golden store of this format version.")
+    parser.add_argument("--check", action="store_true", help="only see whether it is complete")
+    arguments = parser.parse_args()
+    found = kept(FOLDER)
+    if arguments.check or found:
+        missing = set(ObjectKind) - kinds(found)
+        print("\n".join(f"no object of kind {kind.name} in {FOLDER}" for kind in sorted(missing)))
+        return 1 if missing else 0
+    with patch.multiple(manifest, INLINE_ENTRY_COUNT_MAX=1, PAGE_ENTRY_COUNT=1):
+        objects = asyncio.run(write_store())
+    for name, data in objects.items():
+        path = FOLDER / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    print(f"wrote {len(objects)} objects, {sum(map(len, objects.values()))} bytes")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
