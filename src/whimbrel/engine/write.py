@@ -230,6 +230,9 @@ class _Committer:
             lost = UnavailableError(UNAVAILABLE, durability=Durability.UNKNOWN)
             for waiting in group:
                 waiting.settle(None if counts else lost)
+            # The put outlived a flush, and perhaps the marker: nobody else would tell the indexers.
+            if counts and index.base is not base and self._context.rules.mark_after_flush:
+                await index.mark_dirty()
 
 
 class Writer:
