@@ -1,8 +1,8 @@
 """Runs simulations from the command line.
 
-    python -m whimbrel.testing.sim --seed 7                 one seed
-    python -m whimbrel.testing.sim --seed 0 --count 500     many; stops at the first problem
-    python -m whimbrel.testing.sim --without prove_absence --count 500
+python -m whimbrel.testing.sim --seed 7                 one seed
+python -m whimbrel.testing.sim --seed 0 --count 500     many; stops at the first problem
+python -m whimbrel.testing.sim --without prove_absence --count 500
 """
 
 import argparse

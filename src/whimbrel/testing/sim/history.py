@@ -147,9 +147,7 @@ def _denials(reads: Sequence[Read], changes: Sequence[Change]) -> list[tuple[flo
         if change.value is None and change.outcome is Outcome.ACKNOWLEDGED
     ]
     absences = [
-        (read.begun, read.ended, f"{read.what} saw nothing")
-        for read in reads
-        if read.value is None
+        (read.begun, read.ended, f"{read.what} saw nothing") for read in reads if read.value is None
     ]
     return deletes + absences
 

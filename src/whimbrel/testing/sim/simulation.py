@@ -1,7 +1,7 @@
 """One seed, one simulation: random clients over processes that fail, then a look at everything they were told.
 
-    result = simulate(7)
-    assert not result.problems, result
+result = simulate(7)
+assert not result.problems, result
 """
 
 from collections.abc import Awaitable, Callable, Iterator

@@ -1,0 +1,206 @@
+"""Scenarios of background jobs: flushes, compactions and collectors that overtake each other."""
+
+import asyncio
+
+from whimbrel.testing.faulty_store import Call, Fault, fault_on
+from whimbrel.testing.sim.scenarios.log import leave_behind, open_index
+from whimbrel.testing.sim.stage import KEYS, Stage
+from whimbrel.testing.sim.world import Conditions, Process
+
+
+async def two_segments(stage: Stage) -> tuple[Process, Process]:
+    """Starts a writer and a worker with an index of two segments."""
+    writer, worker = await open_index(stage)
+    await stage.flush(worker)
+    await stage.put(writer, b"b", b"c")
+    await stage.flush(worker)
+    return writer, worker
+
+
+async def indexer_dies_while_flushing(stage: Stage) -> None:
+    """A process dies when it is about to upload a segment: no manifest may name it yet."""
+    writer, worker = await open_index(stage)
+    held = stage.hold(worker, "put_if_absent", "/segment/")
+    flushing = stage.start(worker, stage.flush(worker))
+    await held
+    worker.kill()
+    await asyncio.wait({flushing})
+    await stage.get(writer)
+    await stage.get(await stage.process("newcomer"))
+
+
+async def collection_of_an_expired_manifest(stage: Stage) -> None:
+    """A manifest expires whose segment the newer one still names."""
+    writer, worker = await two_segments(stage)
+    await stage.outlive_grace()
+    await stage.collect(worker)
+    await stage.get(writer)
+    await stage.get(await stage.process("newcomer"))
+
+
+async def collection_of_a_quiet_index(stage: Stage) -> None:
+    """Nothing happened for longer than the grace: the newest manifest stays all the same."""
+    writer, worker = await two_segments(stage)
+    await stage.outlive_grace()
+    await stage.collect(worker)
+    await stage.outlive_grace()
+    await stage.collect(worker)
+    await stage.get(writer)
+    await stage.get(await stage.process("newcomer"))
+
+
+async def job_outlives_orphan_collection(stage: Stage) -> None:
+    """A compaction sleeps until the collector takes its output for an orphan; nothing else happens meanwhile."""
+    writer, worker = await two_segments(stage)
+    collector = await stage.process("collector")
+    held = stage.hold(worker, "put_if_absent", "/manifest/")
+    compaction = stage.start(worker, stage.compact(worker))
+    await held
+    await stage.sleep(stage.options.orphan_age_s + 1.0)
+    await stage.collect(collector, find_orphans=True)
+    held.resume()
+    await asyncio.wait({compaction})
+    await stage.get(writer)
+    await stage.get(await stage.process("newcomer"))
+
+
+async def publisher_sleeps_before_its_check(stage: Stage) -> None:
+    """A flush published, and slept until its manifest was built upon and its base collected: its segment is named."""
+    writer, worker = await open_index(stage)
+    other = await stage.process("other")
+    held = stage.hold(
+        worker,
+        "head",
+        "/manifest/",
+        matches=lambda _: any(
+            c.operation == "put_if_absent" and "/manifest/" in c.key for c in worker.faults.calls
+        ),
+    )
+    flushing = stage.start(worker, stage.flush(worker))
+    await held
+    await stage.put(writer, b"b")
+    await stage.flush(other)
+    await stage.outlive_grace()
+    await stage.collect(other)
+    held.resume()
+    await asyncio.wait({flushing})
+    await stage.get(writer)
+    await stage.get(await stage.process("newcomer"))
+
+
+async def compactor_sleeps_before_its_check(stage: Stage) -> None:
+    """The same for a compaction whose output was carried on by a flush."""
+    writer, worker = await two_segments(stage)
+    other = await stage.process("other")
+    held = stage.hold(worker, "put_if_absent", "/manifest/", after=True)
+    compaction = stage.start(worker, stage.compact(worker))
+    await held
+    await leave_behind(stage, writer, other)
+    held.resume()
+    await asyncio.wait({compaction})
+    await stage.get(writer)
+    await stage.get(await stage.process("newcomer"))
+
+
+async def zombie_manifest_is_not_adopted(stage: Stage) -> None:
+    """A job that slept creates a manifest again after its collection; a reader standing just below must not move on."""
+    writer, worker = await two_segments(stage)
+    reader = await stage.process("reader")
+    await stage.get(reader)
+    other = await stage.process("other")
+    held = stage.hold(worker, "put_if_absent", "/manifest/")
+    compaction = stage.start(worker, stage.compact(worker))
+    await held
+    for _ in range(3):
+        await leave_behind(stage, writer, other)
+    held.resume()
+    await asyncio.wait({compaction})
+    # As processes with a tail do every now and then: follow the manifest stood on to its successor by name.
+    (index,) = reader.engine.directory.open_indexes
+    await reader.call(reader.engine.refresh(index))
+    await stage.get(reader)
+
+
+async def zombie_manifest_names_a_living_job(stage: Stage) -> None:
+    """A lost put of a manifest lands after its collection while its job is about to name the same segment elsewhere."""
+    writer, worker = await two_segments(stage)
+    worker = await stage.process("late worker", Conditions(late_s=(60.0, 60.0)))
+    other, collector = await stage.process("other"), await stage.process("collector")
+    worker.faults.plan = fault_on(
+        Fault.LAND_LATER, lambda call: call.operation == "put_if_absent" and "/manifest/" in call.key
+    )
+    held = stage.hold(worker, "put_if_absent", "/manifest/")
+    compaction = stage.start(worker, stage.compact(worker))
+    await held
+    for _ in range(2):  # the compaction loses two names, the first after a put that is still on its way
+        await stage.put(writer, b"a")
+        await stage.flush(other)
+        later = stage.hold(
+            worker, "put_if_absent", "/manifest/", matches=lambda c, k=held.call: c.key != k.key
+        )
+        held.resume()
+        await later
+        held = later
+    await stage.outlive_grace()
+    await stage.collect(other)
+    await worker.faults.settle()
+    await stage.outlive_grace()
+    await stage.collect(collector)
+    held.resume()
+    await asyncio.wait({compaction})
+    await stage.get(writer)
+    await stage.get(await stage.process("newcomer"))
+
+
+async def two_collectors(stage: Stage) -> None:
+    """Two collectors hold each other's halves apart, while flushes and reads go on."""
+    writer, worker = await two_segments(stage)
+    reader = await stage.process("reader")
+    first, second = await stage.process("first"), await stage.process("second")
+    await stage.get(reader)
+    await stage.outlive_grace()
+    slow = await stage.begin_collection(first, find_orphans=True)
+    await stage.put(writer, b"a", b"d")
+    await stage.flush(worker)
+    await stage.outlive_grace()
+    quick = await stage.begin_collection(second, find_orphans=True)
+    again = await stage.begin_collection(first)
+    await stage.put(writer, b"b")
+    await stage.finish_collection(second, quick)
+    await stage.compact(worker)
+    await stage.finish_collection(first, slow)
+    await stage.get(reader)
+    await stage.finish_collection(first, again)
+    await stage.flush(worker)
+    await stage.get(reader)
+    await stage.get(writer)
+    await stage.get(await stage.process("newcomer"))
+
+
+async def compaction_against_flushes(stage: Stage, *, flush_count: int = 60) -> None:
+    """A compaction sleeps while flushes go on, deletions among them, and still publishes what it merged once."""
+    writer, worker = await two_segments(stage)
+    other = await stage.process("other")
+    uploads = len(_uploads(worker))
+    held = stage.hold(worker, "put_if_absent", "/manifest/")
+    compaction = stage.start(worker, stage.compact(worker))
+    for _ in range(3):
+        await held
+        for number in range(flush_count // 3):
+            key = KEYS[number % len(KEYS)]
+            await (stage.delete(writer, key) if number % 3 == 0 else stage.put(writer, key))
+            stage.expect("a flush never waits", that=await stage.flush(other))
+        await stage.get(writer)
+        waiting, held = held, stage.hold(worker, "put_if_absent", "/manifest/")
+        waiting.resume()
+    await held
+    held.resume()
+    stage.expect("the compaction publishes", that=await compaction)
+    stage.expect("it merged once", that=len(_uploads(worker)) == uploads + 1)
+    await stage.get(writer)
+    await stage.get(await stage.process("newcomer"))
+
+
+def _uploads(process: Process) -> list[Call]:
+    calls = process.faults.calls
+    return [c for c in calls if c.operation == "put_if_absent" and "/segment/" in c.key]

@@ -1,0 +1,316 @@
+"""Scenarios of buckets and indexes that are created, deleted and created again by processes that sleep."""
+
+import asyncio
+
+from whimbrel.core.errors import BucketNotEmptyError, WhimbrelError
+from whimbrel.engine.gc import list_all
+from whimbrel.testing.faulty_store import Call
+from whimbrel.testing.sim.history import Outcome
+from whimbrel.testing.sim.scenarios.log import leave_behind, open_index
+from whimbrel.testing.sim.stage import BUCKET, Stage
+from whimbrel.testing.sim.world import Process
+
+
+def in_bucket_log(call: Call) -> bool:
+    """Says whether a call is about a log object of a bucket's own catalog."""
+    return "/wal/" in call.key and "/index/" not in call.key and call.key.startswith("bucket/")
+
+
+async def deletion_against_a_cached_index(stage: Stage) -> None:
+    """A process has the index open while another deletes it and creates it again."""
+    writer, _ = await open_index(stage)
+    other = await stage.process("other")
+    await stage.get(other)
+    await stage.delete_index(other)
+    await stage.create_index(other)
+    await stage.get(writer)
+    await stage.put(writer, b"b")
+    await stage.get(writer)
+    await stage.get(other)
+    await stage.describe(other)
+    await stage.get(await stage.process("newcomer"))
+
+
+async def deletion_against_a_stalled_writer(stage: Stage) -> None:
+    """A put sleeps through deletion, collection and re-creation of its index."""
+    writer, worker = await open_index(stage)
+    sleeper = await stage.process("sleeper")
+    await stage.get(sleeper)
+    held = stage.hold(sleeper, "put_if_absent", "/wal/")
+    put = stage.start(sleeper, stage.put(sleeper, b"b"))
+    await held
+    await stage.delete_index(writer)
+    await collect_deleted(stage, worker)
+    await stage.create_index(writer)
+    await stage.put(writer, b"c")
+    held.resume()
+    await put
+    await stage.get(sleeper)
+    await stage.get(writer)
+    await stage.describe(writer)
+
+
+async def collect_deleted(stage: Stage, process: Process) -> None:
+    """Collects whatever was deleted, as an indexer does when it meets the marker."""
+    for _ in range(int(8 * stage.options.collection_wait_s)):
+        await process.call(process.indexer.turn())
+        await stage.sleep(1.0)
+
+
+async def two_deleters_and_a_creator(stage: Stage) -> None:
+    """A deleter sleeps between the two records of a deletion; another finishes it; a third creates the name anew."""
+    writer, _ = await open_index(stage)
+    first, second = await stage.process("first"), await stage.process("second")
+    await stage.get(first)
+    await stage.get(second)
+    held = stage.hold(first, "put_if_absent", "/wal/", matches=in_bucket_log)
+    deletion = stage.start(first, stage.delete_index(first))
+    await held
+    await stage.get(second)
+    await stage.delete_index(second)
+    await stage.create_index(writer)
+    await stage.put(writer, b"b")
+    held.resume()
+    await deletion
+    await stage.describe(first)
+    await stage.get(second)
+    await stage.describe(await stage.process("newcomer"))
+
+
+async def half_a_deletion(stage: Stage) -> None:
+    """A deleter dies between the two records; whoever looks next finishes what it began."""
+    writer, worker = await open_index(stage)
+    deleter = await stage.process("deleter")
+    held = stage.hold(deleter, "put_if_absent", "/wal/", matches=in_bucket_log)
+    deletion = stage.start(deleter, stage.delete_index(deleter))
+    await held
+    deleter.kill()
+    await asyncio.wait({deletion})
+    await stage.get(writer)
+    await stage.get(worker)
+    await stage.create_index(worker)
+    await stage.put(writer, b"b")
+    await stage.get(worker)
+
+
+async def two_creators(stage: Stage) -> None:
+    """Two processes create the same name at the same time: one of them does."""
+    first, second = await stage.process("first"), await stage.process("second")
+    await stage.create_bucket(first)
+    holds = [
+        stage.hold(process, "put_if_absent", "/wal/", matches=in_bucket_log)
+        for process in (first, second)
+    ]
+    creations = [stage.start(p, stage.create_index(p)) for p in (first, second)]
+    for held in holds:
+        await held
+    for held in holds:
+        held.resume()
+    outcomes = sorted([await creation for creation in creations])
+    stage.expect(
+        "one of two creators wins", that=outcomes == [Outcome.ACKNOWLEDGED, Outcome.REFUSED]
+    )
+    await stage.describe(first)
+    await stage.put(second, b"a")
+    await stage.get(first)
+
+
+async def creation_outlives_the_collector(stage: Stage) -> None:
+    """A creation sleeps between upload and record until the collector takes its upload for garbage."""
+    first, collector = await stage.process("first"), await stage.process("collector")
+    await stage.create_bucket(first)
+    held = stage.hold(first, "put_if_absent", "/wal/", matches=in_bucket_log)
+    creation = stage.start(first, stage.create_index(first))
+    await held
+    await stage.sleep(stage.options.orphan_age_s + 1.0)
+    await collector.call(collector.indexer.start())
+    await collector.call(collector.indexer.sweep())
+    held.resume()
+    await creation
+    await stage.put(first, b"a")
+    await stage.get(collector)
+
+
+async def bucket_creation_outlives_the_collector(stage: Stage) -> None:
+    """The same for a bucket."""
+    first, collector = await stage.process("first"), await stage.process("collector")
+    held = stage.hold(first, "put_if_absent", "catalog/wal/")
+    creation = stage.start(first, stage.create_bucket(first))
+    await held
+    await stage.sleep(stage.options.orphan_age_s + 1.0)
+    await collector.call(collector.indexer.start())
+    await collector.call(collector.indexer.sweep())
+    held.resume()
+    await creation
+    await stage.create_index(collector)
+    await stage.put(first, b"a")
+    await stage.get(collector)
+
+
+async def deletion_of_a_bucket_against_a_creator(stage: Stage) -> None:
+    """A bucket is deleted while an index is being created in it: one of the two gives way."""
+    writer = await stage.process("writer")
+    await stage.create_bucket(writer)
+    creator = await stage.process("creator")
+    held = stage.hold(creator, "put_if_absent", "/wal/", matches=in_bucket_log)
+    creation = stage.start(creator, stage.create_index(creator))
+    await held
+    await writer.call(writer.engine.delete_bucket(BUCKET))
+    held.resume()
+    outcome = await creation
+    stage.expect("there is no bucket to create in", that=outcome is not Outcome.ACKNOWLEDGED)
+    await stage.create_bucket(writer)
+    stage.expect("the name is free", that=await stage.create_index(creator) == "acknowledged")
+    try:
+        await writer.call(writer.engine.delete_bucket(BUCKET))
+    except BucketNotEmptyError:
+        return
+    stage.expect("a bucket with an index stays", that=False)
+
+
+async def look_up_begun_before_a_creation(stage: Stage) -> None:
+    """A request joins a look-up of the index that began before the index was created."""
+    writer, node = await stage.process("writer"), await stage.process("node")
+    await stage.create_bucket(writer)
+    await stage.get(node)
+    held = stage.hold(node, "head", "/manifest/", after=True)
+    early = stage.start(node, stage.get(node))
+    await held
+    await stage.create_index(writer)
+    late = stage.start(node, stage.get(node))
+    await stage.sleep(0.5)
+    held.resume()
+    await early
+    await late
+    await stage.put(node, b"a")
+
+
+async def zombie_catalog_record(stage: Stage) -> None:
+    """A creation's record lands under a number that was snapshotted and collected; an idle process stands below."""
+    writer, worker = await open_index(stage)
+    idle, sleeper = await stage.process("idle"), await stage.process("sleeper")
+    await stage.get(idle)
+    await stage.get(sleeper)
+    held = stage.hold(sleeper, "put_if_absent", "/wal/", matches=in_bucket_log)
+    creation = stage.start(sleeper, stage.create_index(sleeper, "other"))
+    await held
+    for number in range(2 * stage.options.catalog_snapshot_record_count):
+        await stage.create_index(writer, f"more-{number}")
+    await sweep(stage, worker)
+    held.resume()
+    await creation
+    for process in (idle, writer, sleeper, await stage.process("newcomer")):
+        await check_listing(stage, process)
+    await stage.create_index(idle, "last")
+    await check_listing(stage, writer)
+
+
+async def stalled_snapshot_publisher(stage: Stage) -> None:
+    """A process publishes a snapshot of a catalog under a generation that was collected long ago."""
+    writer, worker = await open_index(stage)
+    sleeper = await stage.process("sleeper")
+    held = stage.hold(sleeper, "put_if_absent", "/manifest/", matches=_is_bucket_snapshot)
+    number = 0
+    while held.call is None:
+        number += 1
+        creation = stage.start(sleeper, stage.create_index(sleeper, f"early-{number}"))
+        await stage.sleep(1.0)
+    for other in range(4 * stage.options.catalog_snapshot_record_count):
+        await stage.create_index(writer, f"late-{other}")
+    await sweep(stage, worker)
+    held.resume()
+    await creation
+    for process in (sleeper, writer, await stage.process("newcomer")):
+        await check_listing(stage, process)
+        await stage.create_index(process, f"by-{process.name}")
+    await check_listing(stage, worker)
+
+
+def _is_bucket_snapshot(call: Call) -> bool:
+    return "/index/" not in call.key
+
+
+async def sweep(stage: Stage, process: Process) -> None:
+    """Lets everything age and runs the backstop, both halves, until nothing is left to collect."""
+    await process.call(process.indexer.start())
+    for _ in range(3):
+        await stage.outlive_grace()
+        await process.call(process.indexer.sweep())
+        await stage.sleep(stage.options.collection_wait_s + 1.0)
+        await process.call(process.indexer.turn())
+
+
+async def check_listing(stage: Stage, process: Process) -> None:
+    """Compares a process's listing of indexes with what was acknowledged."""
+    changes = {
+        name: register.changes
+        for name, register in stage.history.registers.items()
+        if not name.startswith(("key ", "existence"))
+    }
+    try:
+        page = await process.call(
+            process.engine.list_indexes(
+                BUCKET, prefix="", page_size=None, page_token=None, principal=""
+            )
+        )
+    except WhimbrelError as error:
+        stage.history.problem(f"{process.name} cannot list: {error!r}")
+        return
+    listed = {name for name, _ in page.entries}
+    for name, made in changes.items():
+        is_sure = any(change.outcome is Outcome.ACKNOWLEDGED for change in made)
+        is_possible = any(change.outcome is not Outcome.REFUSED for change in made)
+        stage.expect(f"{process.name} lists {name}", that=name in listed or not is_sure)
+        stage.expect(
+            f"{process.name} does not list {name}", that=name not in listed or is_possible
+        )
+
+
+async def reader_of_a_deleted_bucket(stage: Stage) -> None:
+    """A reader's pair of questions spans the collection of a bucket that was deleted with its index."""
+    writer, worker = await open_index(stage)
+    reader = await stage.process("reader")
+    await stage.get(reader)
+    await stage.delete_index(writer)
+    await writer.call(writer.engine.delete_bucket(BUCKET))
+    await stage.sleep(2 * stage.options.collection_wait_s)
+    await worker.call(worker.indexer.start())
+    held = stage.hold(reader, "get", "/wal/")
+    get = stage.start(reader, stage.get(reader))
+    await held
+    collection = stage.start(worker, collect_deleted(stage, worker))
+    await stage.sleep(stage.options.proof_age_max_s * 0.9)
+    held.resume()
+    await get
+    await collection
+    left = await list_all(stage.world.store, "bucket/")
+    stage.expect("nothing of the bucket is left", that=not left)
+    await stage.create_bucket(writer)
+
+
+async def zombie_catalog_of_a_bucket(stage: Stage) -> None:
+    """Everything of an old incarnation appears again, written by those who slept; the new one takes no notice."""
+    writer, worker = await open_index(stage)
+    sleeper = await stage.process("sleeper")
+    await stage.get(sleeper)
+    held = stage.hold(sleeper, "put_if_absent", "/manifest/")
+    flushing = stage.start(sleeper, stage.flush(sleeper))
+    await held
+    await stage.delete_index(writer)
+    await collect_deleted(stage, worker)
+    await stage.create_index(writer)
+    await stage.put(writer, b"b")
+    held.resume()
+    await asyncio.wait({flushing})
+    await stage.get(sleeper)
+    await leave_behind(stage, writer, worker)
+    await stage.get(sleeper)
+    await stage.sleep(stage.options.orphan_age_s + 1.0)
+    await sweep(stage, worker)
+    incarnations = {
+        item.key.split("/")[3] for item in await list_all(stage.world.store, "bucket/")
+        if "/index/" in item.key
+    }
+    stage.expect("only the new incarnation is left", that=len(incarnations) == 1)
+
+
