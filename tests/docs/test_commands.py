@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from tests.docs.pages import code_blocks, pages, prose_of
-from tests.tidy.source_tree import ROOT, text_of
+from tests.tidy.source_tree import ROOT, files_like, text_of
 
 MAKE = re.compile(r"\bmake ((?:[a-z][a-z-]*)(?: [a-z][a-z-]*)*)")
 INLINE = re.compile(r"`([^`\n]+)`")
@@ -52,3 +52,12 @@ def test_paths_exist():
         if not list(ROOT.glob(name.rstrip("/.")))
     ]
     assert missing == []
+
+
+def test_every_folder_of_tests_is_introduced():
+    """CONTRIBUTING's table of folders is where a new test finds its place."""
+    folders = {path.parts[1] for path in files_like(".py", under="tests/") if len(path.parts) > 2}
+    introduced = set(
+        re.findall(r"^\| `tests/(\w+)`", text_of(Path("CONTRIBUTING.md")), re.MULTILINE)
+    )
+    assert folders == introduced
