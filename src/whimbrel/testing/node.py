@@ -255,6 +255,10 @@ class Node:
             await self.indexer.turn()
             self.clock.advance(step_s)
 
+    async def sweep_once(self) -> None:
+        """Runs the indexer's backstop over everything; what it found is collected by a later turn."""
+        await self.indexer.sweep()
+
     async def sweep(self) -> None:
         """Runs the indexer's backstop over everything, and what follows from it."""
         await self.indexer.sweep()
