@@ -11,6 +11,7 @@ import sys
 from dataclasses import fields
 
 from whimbrel.engine.rules import ProtocolRules
+from whimbrel.testing.sim.rules_table import format_row, make_table
 from whimbrel.testing.sim.simulation import simulate
 
 
@@ -22,8 +23,12 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=1, help="how many seeds")
     parser.add_argument("--without", choices=names, help="a rule of the protocol to remove")
     parser.add_argument("--go-on", action="store_true", help="do not stop at the first problem")
+    parser.add_argument("--table", action="store_true", help="try every rule in turn")
     arguments = parser.parse_args()
     logging.disable(logging.CRITICAL)
+    if arguments.table:
+        print_table(arguments.count)
+        return 0
     removed = {arguments.without: False} if arguments.without else {}
     rules = ProtocolRules(**removed)
     bad = 0
@@ -39,6 +44,14 @@ def main() -> int:
                 break
     sys.stdout.write(f"{bad} bad\n")
     return int(bad > 0)
+
+
+def print_table(seed_count_max: int) -> None:
+    """Prints the table of rules as Markdown."""
+    sys.stdout.write("| without | scenarios that end badly | random seeds |\n| --- | --- | --- |\n")
+    for row in make_table(seed_count_max):
+        sys.stdout.write(f"{format_row(row, seed_count_max)}\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

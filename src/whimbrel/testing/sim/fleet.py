@@ -11,6 +11,7 @@ from whimbrel.testing.sim.network import Latency
 from whimbrel.testing.sim.world import Conditions, Process, World
 
 QUICK = Latency(usual_s=(0.001, 0.05), slow_s=(0.2, 1.5), slow_rate=0.02)
+LOST = Latency(usual_s=(0.001, 0.05), slow_s=(3.0, 45.0), slow_rate=0.015)
 SLOW = Latency(usual_s=(0.005, 0.2), slow_s=(0.5, 9.0), slow_rate=0.06)
 
 
@@ -47,7 +48,7 @@ def draw_weather(dice: Dice) -> Weather:
     """Returns the weather of one seed."""
     faults = dice.pick([0.0, 0.004, 0.015])
     return Weather(
-        latency=dice.pick([QUICK, SLOW]),
+        latency=dice.pick([QUICK, LOST, SLOW]),
         fault_rates={
             Fault.FAIL_BEFORE: faults,
             Fault.THROTTLE: faults,
@@ -119,7 +120,7 @@ class Fleet:
     async def _keep_up(
         self, role: str, among: list[Process], start: Callable[[Process], Awaitable[None]]
     ) -> None:
-        while not self._is_over:
+        while not self._has_ended():
             self._count += 1
             process = self._world.process(f"{role} {self._count}", self._conditions())
             try:
@@ -129,9 +130,9 @@ class Fleet:
                 await self._world.sleep(1.0)
                 continue
             among.append(process)
-            while not process.is_dead and not self._is_over:
+            while not process.is_dead and not self._has_ended():
                 await self._live(process)
-            if self._is_over:
+            if self._has_ended():
                 return
             among.remove(process)
             await self._world.sleep(self._dice.uniform(0.1, 10.0))
@@ -139,7 +140,7 @@ class Fleet:
     async def _live(self, process: Process) -> None:
         calm_s = self._weather.calm_s
         await self._world.sleep(1e9 if calm_s is None else self._dice.uniform(*calm_s))
-        if self._is_over:
+        if self._has_ended():
             return
         if self._dice.chance(self._weather.kill_rate):
             self.kill_count += 1
@@ -147,6 +148,9 @@ class Fleet:
         else:
             self.freeze_count += 1
             process.freeze(self._dice.uniform(*self._weather.freeze_s))
+
+    def _has_ended(self) -> bool:
+        return self._is_over
 
     def end_misfortune(self) -> None:
         """Lets everybody go on undisturbed from here."""

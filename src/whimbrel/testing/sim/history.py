@@ -159,26 +159,26 @@ def _inside(
     denials: Sequence[tuple[float, float, str]],
 ) -> list[str]:
     where = f"value {zone.change.value} was there from {zone.first_end} to {zone.last_begin}"
-    found = []
-    for other in zones:
-        overlaps = other.first_end < zone.last_begin and zone.first_end < other.last_begin
-        if overlaps and id(other) < id(zone):
-            found.append(
-                f"{where}, value {other.change.value} from {other.first_end} to {other.last_begin}"
-            )
-    for other in clusters:
-        if (
-            not other.is_zone
-            and zone.first_end < other.last_begin
-            and other.first_end < zone.last_begin
-        ):
-            found.append(
-                f"{where}, but {other.change.what} of {other.change.value} happened within"
-                f" [{other.last_begin}, {other.first_end}]"
-            )
-    for begun, ended, what in denials:
-        if zone.first_end < begun and ended < zone.last_begin:
-            found.append(f"{where}, but {what} [{begun}, {ended}]")
+    found = [
+        f"{where}, value {other.change.value} from {other.first_end} to {other.last_begin}"
+        for other in zones
+        if other.first_end < zone.first_end
+        and other.first_end < zone.last_begin
+        and zone.first_end < other.last_begin
+    ]
+    found += [
+        f"{where}, but {other.change.what} of {other.change.value} happened within"
+        f" [{other.last_begin}, {other.first_end}]"
+        for other in clusters
+        if not other.is_zone
+        and zone.first_end < other.last_begin
+        and other.first_end < zone.last_begin
+    ]
+    found += [
+        f"{where}, but {what} [{begun}, {ended}]"
+        for begun, ended, what in denials
+        if zone.first_end < begun and ended < zone.last_begin
+    ]
     return found
 
 
@@ -197,10 +197,8 @@ def _unexplained_absence(
     if not newer:
         return []
     values = ", ".join(str(cluster.change.value) for cluster in newer)
-    return [
-        f"{read.what} saw nothing [{read.begun}, {read.ended}], but {values} was put after"
-        f" the last delete"
-    ]
+    seen = f"{read.what} saw nothing [{read.begun}, {read.ended}]"
+    return [f"{seen}, but {values} was put after the last delete"]
 
 
 def find_double_creations(name: str, changes: Sequence[Change]) -> list[str]:

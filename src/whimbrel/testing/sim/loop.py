@@ -15,6 +15,8 @@ from typing import Any
 
 from whimbrel.testing.sim.dice import Dice
 
+END_S = 1e8  # no simulation lasts so long; what waits beyond waits for ever
+
 
 class DeadlockError(Exception):
     """Everything waits for something that nothing will bring about."""
@@ -70,7 +72,13 @@ class VirtualLoop(asyncio.base_events.BaseEventLoop):
         return self._now_s
 
     def pass_time(self, duration_s: float) -> None:
-        """Goes on by so many seconds."""
+        """Goes on by so many seconds.
+
+        Raises:
+            DeadlockError: nothing happens for ever.
+        """
+        if self._now_s + duration_s > END_S:
+            raise DeadlockError
         self._now_s += duration_s
 
     def shut(self, gate: Gate) -> None:

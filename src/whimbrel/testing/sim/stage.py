@@ -29,6 +29,7 @@ from whimbrel.testing.faulty_store import Call, HeldCall, ProcessCrashed
 from whimbrel.testing.sim.audit import find_damage
 from whimbrel.testing.sim.clients import make_batch, value_of
 from whimbrel.testing.sim.history import Change, History, Outcome
+from whimbrel.testing.sim.loop import DeadlockError
 from whimbrel.testing.sim.world import SIM_OPTIONS, Conditions, Process, World
 
 T = TypeVar("T")
@@ -81,10 +82,16 @@ class Stage:
         """Plays a scenario to the end; returns what went wrong, empty when nothing did."""
 
         async def main() -> None:
-            await scenario(self)
+            try:
+                await scenario(self)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it ended badly
+                self.history.problem(f"scenario failed: {error!r}")
             await self._look_at_everything()
 
-        self.world.run(main())
+        try:
+            self.world.run(main())
+        except DeadlockError:
+            self.history.problem("everything waits for something that never comes")
         found = [*self.history.problems, *self.world.loop.failures]
         deletions = [c for c in self.history.register(EXISTENCE).changes if c.value is None]
         for name, register in self.history.registers.items():
@@ -98,8 +105,11 @@ class Stage:
             process.kill()
         await self.world.land_everything()
         node = await self.process("the last")
-        if not await self.get(node):
-            self.history.problem("the last process did not answer")
+        try:
+            if not await self.get(node):
+                self.history.problem("the last process did not answer")
+        except WhimbrelError as error:
+            self.history.problem(f"the last process answered {error!r}")
         for problem in await find_damage(node):
             self.history.problem(problem)
 
@@ -150,7 +160,9 @@ class Stage:
 
     async def create_index(self, process: Process, name: str = INDEX) -> Outcome:
         """Creates an index; says how that was answered."""
-        change = self._begin(EXISTENCE if name == INDEX else name, self._new_value(), "create index")
+        change = self._begin(
+            EXISTENCE if name == INDEX else name, self._new_value(), "create index"
+        )
         tags = {"life": str(change.value)}
         create = process.engine.create_index(
             BUCKET, name, IndexConfig(2, Metric.EUCLIDEAN), tags=tags

@@ -13,7 +13,6 @@ through `Process.call` runs in the process: it stops while the process is frozen
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from contextvars import Context as Vars
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -101,7 +100,7 @@ class Conditions:
         is_remote: whether the store is far away.
         skew_s: how far wall clocks may be off.
         rate_error: how far monotonic clocks may be off, as a part of their rate.
-        wrap: put around the retries; a test may spoil them here.
+        wrap: put between the retries and the network; a test may spoil what the retries are told.
     """
 
     latency: Latency = field(default_factory=Latency)
@@ -146,10 +145,13 @@ class Process:
             latency=conditions.latency,
         )
         retrying = RetryingStore(
-            self._network, clock=self.clock, random=dice.fork("retry"), settings=SIM_RETRIES
+            conditions.wrap(self._network),
+            clock=self.clock,
+            random=dice.fork("retry"),
+            settings=SIM_RETRIES,
         )
         self.context = Context(
-            store=conditions.wrap(retrying),
+            store=retrying,
             clock=self.clock,
             random=dice.fork("engine"),
             compute=InlineCompute(),
@@ -180,9 +182,8 @@ class Process:
         """
         task = self.spawn(_await(work))
         task.add_done_callback(_retrieve)
-        await asyncio.wait(
-            {task, self._death}, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED
-        )
+        waiting: set[asyncio.Future[Any]] = {task, self._death}
+        await asyncio.wait(waiting, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
         if self.is_dead:
             raise ProcessCrashed
         if not task.done():

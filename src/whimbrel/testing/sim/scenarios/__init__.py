@@ -43,9 +43,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario(play=log.ambiguous_put_lands_late),
     Scenario(play=log.ambiguous_put_is_overtaken),
     Scenario(play=log.own_put_is_recognised),
-    Scenario(
-        play=log.reader_on_an_older_manifest, breaks_without=("log_follows_oldest_manifest",)
-    ),
+    Scenario(play=log.reader_on_an_older_manifest, breaks_without=("log_follows_oldest_manifest",)),
     Scenario(play=log.pair_during_the_wait, breaks_without=("wait_before_collecting",)),
     Scenario(play=log.pair_longer_than_the_wait, breaks_without=("discard_slow_proofs",)),
     Scenario(play=log.zombie_terminal_fragment),
@@ -55,16 +53,12 @@ SCENARIOS: tuple[Scenario, ...] = (
         options=_BACKGROUND,
     ),
     Scenario(play=jobs.indexer_dies_while_flushing, breaks_without=("upload_before_naming",)),
-    Scenario(
-        play=jobs.collection_of_an_expired_manifest, breaks_without=("keep_what_is_named",)
-    ),
+    Scenario(play=jobs.collection_of_an_expired_manifest, breaks_without=("keep_what_is_named",)),
     Scenario(play=jobs.collection_of_a_quiet_index, breaks_without=("manifests_ascend",)),
     Scenario(play=jobs.job_outlives_orphan_collection, breaks_without=("bar_late_jobs",)),
     Scenario(play=jobs.publisher_sleeps_before_its_check),
     Scenario(play=jobs.compactor_sleeps_before_its_check),
-    Scenario(
-        play=jobs.zombie_manifest_is_not_adopted, breaks_without=("adopt_only_successors",)
-    ),
+    Scenario(play=jobs.zombie_manifest_is_not_adopted, breaks_without=("adopt_only_successors",)),
     Scenario(play=jobs.zombie_manifest_names_a_living_job),
     Scenario(play=jobs.two_collectors),
     Scenario(play=jobs.compaction_against_flushes),

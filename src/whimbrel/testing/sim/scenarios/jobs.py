@@ -2,7 +2,7 @@
 
 import asyncio
 
-from whimbrel.testing.faulty_store import Call, Fault, fault_on
+from whimbrel.testing.faulty_store import Call, Fault, HeldCall, fault_on
 from whimbrel.testing.sim.scenarios.log import leave_behind, open_index
 from whimbrel.testing.sim.stage import KEYS, Stage
 from whimbrel.testing.sim.world import Conditions, Process
@@ -127,20 +127,20 @@ async def zombie_manifest_names_a_living_job(stage: Stage) -> None:
     worker = await stage.process("late worker", Conditions(late_s=(60.0, 60.0)))
     other, collector = await stage.process("other"), await stage.process("collector")
     worker.faults.plan = fault_on(
-        Fault.LAND_LATER, lambda call: call.operation == "put_if_absent" and "/manifest/" in call.key
+        Fault.LAND_LATER,
+        lambda call: call.operation == "put_if_absent" and "/manifest/" in call.key,
     )
     held = stage.hold(worker, "put_if_absent", "/manifest/")
     compaction = stage.start(worker, stage.compact(worker))
     await held
-    for _ in range(2):  # the compaction loses two names, the first after a put that is still on its way
+    # The compaction loses two names, the first after a put that is still on its way.
+    for _ in range(2):
         await stage.put(writer, b"a")
         await stage.flush(other)
-        later = stage.hold(
-            worker, "put_if_absent", "/manifest/", matches=lambda c, k=held.call: c.key != k.key
-        )
-        held.resume()
-        await later
-        held = later
+        waiting = held
+        held = _hold_next_name(stage, worker, waiting)
+        waiting.resume()
+        await held
     await stage.outlive_grace()
     await stage.collect(other)
     await worker.faults.settle()
@@ -150,6 +150,15 @@ async def zombie_manifest_names_a_living_job(stage: Stage) -> None:
     await asyncio.wait({compaction})
     await stage.get(writer)
     await stage.get(await stage.process("newcomer"))
+
+
+def _hold_next_name(stage: Stage, process: Process, held: HeldCall) -> HeldCall:
+    """Holds the put of the next manifest under another name than the one held now; tries again of it may pass."""
+
+    def is_another(call: Call) -> bool:
+        return held.call is not None and call.key != held.call.key
+
+    return stage.hold(process, "put_if_absent", "/manifest/", matches=is_another)
 
 
 async def two_collectors(stage: Stage) -> None:

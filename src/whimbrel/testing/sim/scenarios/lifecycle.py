@@ -261,9 +261,7 @@ async def check_listing(stage: Stage, process: Process) -> None:
         is_sure = any(change.outcome is Outcome.ACKNOWLEDGED for change in made)
         is_possible = any(change.outcome is not Outcome.REFUSED for change in made)
         stage.expect(f"{process.name} lists {name}", that=name in listed or not is_sure)
-        stage.expect(
-            f"{process.name} does not list {name}", that=name not in listed or is_possible
-        )
+        stage.expect(f"{process.name} does not list {name}", that=name not in listed or is_possible)
 
 
 async def reader_of_a_deleted_bucket(stage: Stage) -> None:
@@ -308,9 +306,8 @@ async def zombie_catalog_of_a_bucket(stage: Stage) -> None:
     await stage.sleep(stage.options.orphan_age_s + 1.0)
     await sweep(stage, worker)
     incarnations = {
-        item.key.split("/")[3] for item in await list_all(stage.world.store, "bucket/")
+        item.key.split("/")[3]
+        for item in await list_all(stage.world.store, "bucket/")
         if "/index/" in item.key
     }
     stage.expect("only the new incarnation is left", that=len(incarnations) == 1)
-
-

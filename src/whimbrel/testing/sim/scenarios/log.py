@@ -202,4 +202,4 @@ async def late_writer_leaves_a_mark(stage: Stage) -> None:
     outcome = await put
     stage.expect("it counts: no other had the name", that=outcome is Outcome.ACKNOWLEDGED)
     await stage.sleep(10.0 * stage.options.flush_age_s)
-    stage.expect("the late put was flushed", that=indexer.indexer.stats.flush_count == 2)  # noqa: PLR2004
+    stage.expect("the late put was flushed", that=indexer.indexer.stats.flush_count == 2)
