@@ -14,7 +14,7 @@ from whimbrel.engine.catalog import CatalogGoneError
 from whimbrel.engine.context import Context
 from whimbrel.engine.directory import Directory
 from whimbrel.engine.gc import list_all
-from whimbrel.engine.index import IndexId
+from whimbrel.engine.index import IndexId, NoManifestError
 from whimbrel.engine.log import LogGoneError
 from whimbrel.engine.manifest import Manifest, ManifestStore, SegmentEntry
 from whimbrel.engine.model import Blobs
@@ -106,12 +106,14 @@ class Fsck:
             index = await self._directory.index_by_id(index_id)
             base, manifest = await manifests.load_newest()
             await index.prove()
-        except (IndexNotFoundError, LogGoneError):
+        except (NoManifestError, LogGoneError):
             if await self._is_still_live(index_id):
                 self.report.findings.append(
                     Finding(index_id.space.prefix, 0, "index has no manifest.")
                 )
             return
+        except IndexNotFoundError:
+            return  # deleted while we looked
         except CorruptObjectError as error:
             self._note(error)
             return
@@ -131,7 +133,7 @@ class Fsck:
         try:
             index = await self._directory.index_by_id(index_id)
             await index.prove()
-        except LogGoneError:
+        except (NoManifestError, LogGoneError):
             return True
         except IndexNotFoundError:
             return False

@@ -26,6 +26,10 @@ from whimbrel.storage.frame import ObjectKind, ObjectWriter
 OPEN_ATTEMPT_COUNT_MAX = 16
 
 
+class NoManifestError(StoreError):
+    """The catalog names an index whose newest manifest cannot be found in time, or at all."""
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """A consistent view of an index: a manifest and the log above it up to a position.
@@ -211,7 +215,7 @@ class Index:
             if await self._try_read_newest(live_at_s):
                 return
         message = "index cannot be opened: its manifest keeps changing or is missing"
-        raise StoreError(message)
+        raise NoManifestError(message)
 
     async def _try_read_newest(self, live_at_s: float) -> bool:
         """Reads the newest manifest, and says whether that was soon enough after the incarnation was seen live.

@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 
+from whimbrel.core.errors import BucketExistsError
 from whimbrel.core.rand import SeededRandom
 from whimbrel.engine.fsck import Report
 from whimbrel.engine.model import Metric
@@ -29,7 +31,7 @@ class Process:
 
     async def create(self, name: str = INDEX, *, dimension: int = 2, **arguments) -> None:
         """Creates an index, and its bucket when that is missing."""
-        if BUCKET not in self.engine.directory.root.state.buckets:
+        with suppress(BucketExistsError):
             await self.engine.create_bucket(BUCKET, tags={})
         arguments = {"metric": Metric.EUCLIDEAN, **arguments}
         await self.node.create_index(BUCKET, name, dimension=dimension, **arguments)
