@@ -23,6 +23,7 @@ from whimbrel.engine.segments import OpenSegment, SegmentCache
 from whimbrel.engine.wal import decode_fragment
 from whimbrel.engine.write import Writer
 from whimbrel.storage.base import ObjectMeta
+from whimbrel.storage.frame import ObjectKind, ObjectReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +215,7 @@ class Fsck:
             expected = sequence + 1
             try:
                 stored = await self._context.store.get(found.key)
+                ObjectReader(found.key, ObjectKind.WAL_FRAGMENT, stored.data).verify_all()
                 dimension = manifest.config.dimension
                 fragment = decode_fragment(
                     found.key, stored.data, sequence=sequence, dimension=dimension

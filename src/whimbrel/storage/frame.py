@@ -13,6 +13,7 @@ Invariants:
 
 import struct
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from itertools import pairwise
@@ -224,18 +225,38 @@ class ObjectReader:
             index += 1
         return self._data[start:limit]
 
+    def read_each(self, starts: Sequence[int], limits: Sequence[int]) -> list[bytes]:
+        """Returns copies of many short ranges, verified; range i is `starts[i]` <= offset < `limits[i]`.
+
+        Raises:
+            CorruptObjectError: a frame is damaged, or a range is not inside the frames.
+        """
+        if not starts:
+            return []
+        low, high = min(starts), max(limits)
+        if high - low <= FRAME_BYTES_MAX * len(starts):
+            # Close together, so verify what lies between as well and slice.
+            view = self.read(Section(low, high))
+            spans = zip(starts, limits, strict=True)
+            return [bytes(view[start - low : limit - low]) for start, limit in spans]
+        return [bytes(self.read(Section(*span))) for span in zip(starts, limits, strict=True)]
+
     def read_footer(self) -> memoryview:
         """Returns the bytes of the last section added, verified."""
         return self.read(self.footer)
 
     def verify_all(self) -> None:
-        """Verifies every frame.
+        """Verifies every frame, and that there are only zeros between frames.
 
         Raises:
-            CorruptObjectError: names the first damaged frame's offset.
+            CorruptObjectError: names the offset of the first damaged frame or gap.
         """
-        for index in range(len(self._frames)):
+        position = HEADER_BYTES
+        for index, (start, length, _) in enumerate(self._frames):
+            if any(self._data[position:start]):
+                raise CorruptObjectError(self.key, position, "a gap between frames is not empty.")
             self._verify(index)
+            position = start + length
 
     def _verify(self, index: int) -> None:
         start, length, checksum = self._frames[index]
