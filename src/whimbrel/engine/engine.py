@@ -5,6 +5,7 @@ All methods raise errors of `core.errors` only. Names are taken as valid; whoeve
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from itertools import count
 from typing import TypeVar
 
 from whimbrel.core.errors import (
@@ -42,6 +43,7 @@ from whimbrel.engine.write import UNAVAILABLE, Writer
 
 TAG_COUNT_MAX = 50
 NAME_PAGE_SIZE = 500
+ROUNDS_PER_PROOF = 60
 T = TypeVar("T")
 
 
@@ -110,13 +112,16 @@ class Engine:
     async def _refresh_for_ever(self) -> None:
         """Moves indexes with a tail on to newer manifests, so that tails shrink as they are flushed.
 
-        Bounded: one request per index with a tail and round, none for the others.
+        Bounded: one request per index with a tail and round, none for the others. Now and then a proof is asked
+        for as well: a manifest that has no successor may be gone, and the index with it.
         """
-        while True:
+        for turn in count(1):
             await self._context.clock.sleep(self._context.options.refresh_interval_s)
             for index in list(self._tails):
                 try:
                     await self.refresh(index)
+                    if turn % ROUNDS_PER_PROOF == 0:
+                        await index.prove()
                 except IndexNotFoundError:
                     index.close()
                 except (StoreError, CorruptObjectError):
@@ -169,10 +174,10 @@ class Engine:
         binding = bind("buckets", principal, prefix)
         after = self._after(page_token, binding)
         state = await _guard(self.directory.root.refresh())
-        count = page_size or NAME_PAGE_SIZE
-        names = state.names(prefix, after, count + 1)
-        entries = [(name, state.buckets[name].created_at_s) for name in names[:count]]
-        return self._name_page(entries, binding, is_truncated=len(names) > count)
+        size = page_size or NAME_PAGE_SIZE
+        names = state.names(prefix, after, size + 1)
+        entries = [(name, state.buckets[name].created_at_s) for name in names[:size]]
+        return self._name_page(entries, binding, is_truncated=len(names) > size)
 
     # --- indexes -----------------------------------------------------------------------------------
 
@@ -228,10 +233,10 @@ class Engine:
         binding = bind("indexes", principal, bucket_name, prefix)
         after = self._after(page_token, binding)
         state = (await _guard(self.directory.bucket(bucket_name))).state
-        count = page_size or NAME_PAGE_SIZE
-        names = state.names(prefix, after, count + 1)
-        entries = [(name, state.indexes[name].created_at_s) for name in names[:count]]
-        return self._name_page(entries, binding, is_truncated=len(names) > count)
+        size = page_size or NAME_PAGE_SIZE
+        names = state.names(prefix, after, size + 1)
+        entries = [(name, state.indexes[name].created_at_s) for name in names[:size]]
+        return self._name_page(entries, binding, is_truncated=len(names) > size)
 
     def _after(self, page_token: str | None, binding: bytes) -> str | None:
         if page_token is None:
