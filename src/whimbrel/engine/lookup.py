@@ -315,7 +315,7 @@ def _page(
         if matrix is not None:
             matrix[chosen] = reader.take_vectors(rows) if reader else snapshot.tail.vectors[rows]
         if texts is not None:
-            blobs = reader.take_metadata(rows) if reader else snapshot.tail.metadata(rows)
+            blobs = reader.list_metadata(rows) if reader else snapshot.tail.metadata(rows)
             for at, text in zip(chosen, blobs, strict=True):
                 texts[at] = text
     return VectorPage([place.key for place in places], matrix, texts)

@@ -69,6 +69,10 @@ class _Result:
         return self.hits.size_bytes + tail_bytes
 
 
+_NO_PLACES: Int64Array = np.zeros(0, dtype=np.int64)
+_NO_METADATA = Blobs.of([])
+
+
 class ResultCache:
     """Whole results, kept for later pages; the least recently used go first."""
 
@@ -126,13 +130,13 @@ class QueryPlanner:
         wanted = Search(request.vector, request.top_k, condition, config)
         # Later pages may want what this one does not.
         keep_metadata = request.return_metadata or request.top_k > PAGE_SIZE
-        digest = _digest(request)
+        # A result of one page takes part in no token and no cache, so it needs no name.
+        is_paged = request.top_k > PAGE_SIZE or request.page_token is not None
+        digest = _digest(request) if is_paged else b""
         binding = bind("query", request.principal, index.id.incarnation, digest.hex())
         if request.page_token is None:
-            result, offset = (
-                await self._first(index, wanted, digest, keep_metadata=keep_metadata),
-                0,
-            )
+            offset = 0
+            result = await self._first(index, wanted, digest, keep_metadata=keep_metadata)
         else:
             token = self._tokens.open(request.page_token, binding, QueryPosition)
             result, offset = await self._again(index, wanted, digest, token), token.offset
@@ -254,11 +258,11 @@ class QueryPlanner:
         """
         sources, rows = result.hits.sources[offset:limit], result.hits.rows[offset:limit]
         metadata = [b""] * len(rows)
-        for source in np.unique(sources).tolist():
+        for source in set(sources.tolist()):
             places = np.flatnonzero(sources == source)
             if source == TAIL:
-                blobs = result.tail_metadata.take(
-                    np.searchsorted(result.tail_places, places + offset)
+                blobs = list(
+                    result.tail_metadata.take(np.searchsorted(result.tail_places, places + offset))
                 )
             else:
                 entry = result.entries[source]
@@ -268,7 +272,7 @@ class QueryPlanner:
                     if offset == 0:
                         raise
                     raise InvalidRequestError(INVALID_PAGE_TOKEN) from None
-                blobs = reader.take_metadata(rows[places])
+                blobs = reader.list_metadata(rows[places])
             for place, item in zip(places.tolist(), blobs, strict=True):
                 metadata[place] = item
         return metadata
@@ -278,14 +282,17 @@ def _compute(
     wanted: Search, snapshot: Snapshot, segments: Sequence[OpenSegment], *, keep_metadata: bool
 ) -> _Result:
     hits = search(wanted, snapshot.tail, segments)
-    tail_places = np.flatnonzero((hits.sources == TAIL) & keep_metadata)
+    tail_places, tail_metadata = _NO_PLACES, _NO_METADATA
+    if keep_metadata and snapshot.tail.entry_count:
+        tail_places = np.flatnonzero(hits.sources == TAIL)
+        tail_metadata = snapshot.tail.metadata(hits.rows[tail_places])
     return _Result(
         base=snapshot.base,
         position=snapshot.position,
         entries=snapshot.manifest.segments,
         hits=hits,
         tail_places=tail_places,
-        tail_metadata=snapshot.tail.metadata(hits.rows[tail_places]),
+        tail_metadata=tail_metadata,
     )
 
 

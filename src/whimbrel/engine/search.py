@@ -9,6 +9,7 @@ Invariants:
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 
@@ -79,42 +80,41 @@ def search(request: Search, tail: MemtableSnapshot, segments: Sequence[OpenSegme
     Returns:
         min(top_k, matching live records) hits.
     """
-    found = [(TAIL, *_search_tail(request, tail))]
+    found = [(TAIL, *_search_tail(request, tail))] if tail.entry_count else []
     for index, segment in enumerate(segments):
         found.append((index, *_search_segment(request, segment, tail)))
-    sources = np.concatenate(
-        [np.full(len(rows), source, dtype=np.int64) for source, rows, _ in found]
-    )
-    rows = np.concatenate([rows for _, rows, _ in found])
-    exact = np.concatenate([values for _, _, values in found])
-    return _rank(request.top_k, sources, rows, exact, tail, segments)
+    return _rank(request.top_k, found, tail, segments)
 
 
 def _rank(
     top_k: int,
-    sources: Int64Array,
-    rows: Int64Array,
-    exact: Float64Array,
+    found: Sequence[tuple[int, Int64Array, Float64Array]],
     tail: MemtableSnapshot,
     segments: Sequence[OpenSegment],
 ) -> Hits:
-    """Cuts candidates to the nearest `top_k`, ties in order of key."""
-    near = _nearest_of(exact, top_k)
-    sources, rows = sources[near], rows[near]
-    rounded = exact[near].astype(np.float32).astype(np.float64)
-    keys: list[bytes] = [b""] * len(rows)
-    for source in np.unique(sources).tolist():
-        places = np.flatnonzero(sources == source)
+    """Cuts candidates, per source rows and distances, to the nearest `top_k`; ties in order of key."""
+    rounded = [exact.astype(np.float32) for _, _, exact in found]
+    bound = np.float32(np.inf)
+    if sum(map(len, rounded)) > top_k:
+        bound = np.partition(np.concatenate(rounded), top_k - 1)[top_k - 1]
+    ranked: list[tuple[float, bytes, int, int]] = []
+    for (source, rows, _), values in zip(found, rounded, strict=True):
+        near = np.flatnonzero(values <= bound)
+        chosen = rows[near]
         if source == TAIL:
-            blobs = tail.keys(tail.entry_of_row[rows[places]])
+            keys = list(tail.keys(tail.entry_of_row[chosen]))
         else:
-            blobs = segments[source].reader.take_keys(rows[places])
-        for place, key in zip(places.tolist(), blobs, strict=True):
-            keys[place] = key
-    values = rounded.tolist()
-    order = sorted(range(len(keys)), key=lambda i: (values[i], keys[i]))[:top_k]
-    chosen = np.array(order, dtype=np.int64)
-    return Hits(sources[chosen], rows[chosen], rounded[chosen], [keys[i] for i in order])
+            keys = segments[source].reader.list_keys(chosen)
+        sources = repeat(source, len(chosen))
+        ranked.extend(zip(values[near].tolist(), keys, sources, chosen.tolist(), strict=True))
+    ranked.sort()
+    del ranked[top_k:]
+    return Hits(
+        np.array([source for _, _, source, _ in ranked], dtype=np.int64),
+        np.array([row for _, _, _, row in ranked], dtype=np.int64),
+        np.array([value for value, _, _, _ in ranked], dtype=np.float64),
+        [key for _, key, _, _ in ranked],
+    )
 
 
 def _nearest_of(exact: Float64Array, k: int) -> Int64Array:

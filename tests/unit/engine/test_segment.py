@@ -115,8 +115,9 @@ def test_a_few_rows_are_taken_without_the_rest(rows, data, warm):
     chosen = np.array([99, 0, 50, 0])
     if warm:
         assert len(reader.metadata) + len(reader.keys) == 200
-    assert list(reader.take_metadata(chosen)) == [rows.metadata[row] for row in chosen.tolist()]
-    assert list(reader.take_keys(chosen)) == [rows.keys[row] for row in chosen.tolist()]
+    assert reader.list_metadata(chosen) == [rows.metadata[row] for row in chosen.tolist()]
+    assert reader.list_keys(chosen) == [rows.keys[row] for row in chosen.tolist()]
+    assert list(reader.take_keys(chosen)) == reader.list_keys(chosen)
     assert np.array_equal(reader.take_vectors(chosen), rows.vectors[chosen])
 
 
@@ -269,11 +270,11 @@ def test_vectors_must_be_finite(data):
         (SectionName.VECTORS, bytes(12), lambda reader: reader.vectors),
         (SectionName.KEY_OFFSETS, bytes(16), lambda reader: reader.keys),
         (SectionName.KEYS, b"x", lambda reader: reader.keys),
-        (SectionName.KEYS, b"x", lambda reader: reader.take_keys(np.array([0]))),
+        (SectionName.KEYS, b"x", lambda reader: reader.list_keys(np.array([0]))),
         (
             SectionName.METADATA_OFFSETS,
             np.arange(100, -1, -1).astype("<i8").tobytes(),
-            lambda reader: reader.take_metadata(np.array([0])),
+            lambda reader: reader.list_metadata(np.array([0])),
         ),
         (SectionName.NUMBER_VALUES, b"", lambda reader: reader.columns.field(b"number")),
         (

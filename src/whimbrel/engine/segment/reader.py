@@ -130,21 +130,17 @@ class _Sections:
             found = self._blobs[data] = Blobs(self._object.read(place), offsets)
         return found
 
-    def take_blobs(
+    def list_strings(
         self, data: SectionName, offsets_name: SectionName, *, count: int, rows: Int64Array
-    ) -> Blobs:
+    ) -> list[bytes]:
         """Returns a few of `count` byte strings; only their frames are verified."""
-        found = self._blobs.get(data)
-        if found is not None:
-            return found.take(rows)
         offsets = self.offsets(offsets_name, count)
         place = self.place(data)
         if offsets[-1] != place.limit - place.start:
             raise self.corrupt(f"section `{data}` and its offsets do not match.", at=data)
         starts = (offsets[rows] + place.start).tolist()
         limits = (offsets[rows + 1] + place.start).tolist()
-        spans = zip(starts, limits, strict=True)
-        return Blobs.of(bytes(self._object.read(Section(*span))) for span in spans)
+        return self._object.read_each(starts, limits)
 
     def verify_all(self) -> None:
         """Verifies every frame of the object."""
@@ -253,7 +249,7 @@ class SegmentReader:
 
     @property
     def metadata(self) -> Blobs:
-        """The n JSON objects. Verifies all of them; for a few rows use `take_metadata`."""
+        """The n JSON objects. Verifies all of them; for a few rows use `list_metadata`."""
         offsets = SectionName.METADATA_OFFSETS
         return self._sections.blobs(SectionName.METADATA, offsets, self.row_count)
 
@@ -284,20 +280,24 @@ class SegmentReader:
             )
         return taken
 
-    def take_metadata(self, rows: Int64Array) -> Blobs:
+    def list_metadata(self, rows: Int64Array) -> list[bytes]:
         """Returns the JSON objects of a few rows; only their frames are verified."""
-        return self._sections.take_blobs(
+        return self._sections.list_strings(
             SectionName.METADATA,
             SectionName.METADATA_OFFSETS,
             count=self.row_count,
             rows=rows,
         )
 
-    def take_keys(self, rows: Int64Array) -> Blobs:
+    def list_keys(self, rows: Int64Array) -> list[bytes]:
         """Returns the keys of a few rows; only their frames are verified."""
-        return self._sections.take_blobs(
+        return self._sections.list_strings(
             SectionName.KEYS, SectionName.KEY_OFFSETS, count=self.row_count, rows=rows
         )
+
+    def take_keys(self, rows: Int64Array) -> Blobs:
+        """Returns the keys of any number of rows; verifies all keys once."""
+        return self.keys.take(rows)
 
     def check(self) -> None:
         """Verifies every byte and every promise of the format; for `fsck`.
