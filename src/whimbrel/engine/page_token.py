@@ -30,7 +30,7 @@ TOKEN_CHARACTER_COUNT_MAX = 4096
 INVALID_PAGE_TOKEN = "Invalid page token"
 
 
-class QueryPosition(msgspec.Struct, frozen=True, array_like=True):
+class QueryPosition(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """Where the next page of a query starts, on which snapshot.
 
     Attributes:
@@ -50,7 +50,7 @@ class QueryPosition(msgspec.Struct, frozen=True, array_like=True):
     offset: int
 
 
-class ListPosition(msgspec.Struct, frozen=True, array_like=True):
+class ListPosition(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """After which record (in the order of hash and key) the next page of a listing starts."""
 
     issued_at_s: float
@@ -58,7 +58,7 @@ class ListPosition(msgspec.Struct, frozen=True, array_like=True):
     key: bytes
 
 
-class NamePosition(msgspec.Struct, frozen=True, array_like=True):
+class NamePosition(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """After which name the next page of buckets or indexes starts."""
 
     issued_at_s: float
