@@ -113,7 +113,24 @@ def test_what_is_not_http_is_answered_in_the_same_shape(port, head):
         status, headers, body = connection.read_answer()
         assert status == 400
         assert headers["x-amzn-errortype"] == "SerializationException"
+        assert len(headers["x-amzn-requestid"]) == 36
         assert json.loads(body)["message"]
+
+
+def test_a_connection_too_many_is_sent_away():
+    options = WireOptions(connection_count_max=2)
+    with listening(Endpoint(options=options).app, options) as port:
+        with Connection(port) as first, Connection(port) as second:
+            for connection in (first, second):
+                connection.send(sized(2) + b"{}")
+                assert connection.read_answer()[0] == 200
+            with Connection(port) as third:
+                status, headers, body = third.read_answer()
+                assert (status, headers["x-amzn-errortype"]) == (503, "ServiceUnavailableException")
+                assert json.loads(body)["message"] == "Currently unable to handle the request"
+                assert third.is_closed()
+            first.send(sized(2) + b"{}")
+            assert first.read_answer()[0] == 200
 
 
 def test_a_head_that_never_ends_is_given_up():

@@ -93,11 +93,12 @@ class SettingInfo:
             return f"{self.low:,} to {self.high:,}"
         return ""
 
-    def parse(self, value: Any) -> Any:
+    def parse(self, value: Any, *, source: str = "") -> Any:
         """Turns what a person wrote into a checked value.
 
         Args:
             value: text, or a value of the setting's own type.
+            source: flag or variable that it came from, for the refusal; empty names the setting itself.
 
         Raises:
             SettingError: it is not of the type, or out of bounds.
@@ -105,21 +106,22 @@ class SettingInfo:
         try:
             parsed = _PARSERS[self.type](value)
         except ValueError:
-            raise self._error(value) from None
+            raise self._error(value, source) from None
         if self.choices and parsed not in self.choices:
-            raise self._error(value)
+            raise self._error(value, source)
         if self.low is not None and not self.low <= parsed <= (self.high or self.low):
-            raise self._error(value)
+            raise self._error(value, source)
         if self.pattern and not re.fullmatch(self.pattern, parsed):
-            raise self._error(value)
+            raise self._error(value, source)
         return parsed
 
-    def _error(self, value: Any) -> SettingError:
+    def _error(self, value: Any, source: str) -> SettingError:
         kind = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
         allowed = self.bounds or self.pattern or kind[self.type]
         unit = f" {self.unit}" if self.unit else ""
+        name = source or (self.flag if self.has_flag else self.variable)
         return SettingError(
-            f"{self.flag if self.has_flag else self.variable} has an impossible value. value=`{value}`",
+            f"{name} has an impossible value. value=`{value}`",
             hint=f"it may be: {allowed}{unit}",
         )
 
@@ -293,6 +295,12 @@ class Settings:
         unit="s",
         bounds=(0, 3600),
     )
+    wire_connection_count_max: int = _inner(
+        4096,
+        "Connections open at a time, where the limit of open files allows as many; more are answered 503.",
+        unit="connections",
+        bounds=(1, 65536),
+    )
     wire_backlog: int = _inner(
         1024,
         "Connections the system queues before they are accepted.",
@@ -463,9 +471,9 @@ def load_settings(
     """
     values: dict[str, Any] = {}
     for info in Settings.infos():
-        given = (flags or {}).get(info.name)
+        given, source = (flags or {}).get(info.name), info.flag
         if given is None:
-            given = environment.get(info.variable) or None
+            given, source = environment.get(info.variable) or None, info.variable
         if given is not None:
-            values[info.name] = info.parse(given)
+            values[info.name] = info.parse(given, source=source)
     return Settings(**values)

@@ -31,12 +31,14 @@ async def index_until_stopped(
     """
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
-    loop.add_signal_handler(signal.SIGTERM, stop.set)
     if lifeline is None:
+        loop.add_signal_handler(signal.SIGTERM, stop.set)
         loop.add_signal_handler(signal.SIGINT, stop.set)
     else:
-        # Ctrl-C reaches the whole terminal; the server decides when its indexer ends.
+        # Ctrl-C reaches the whole terminal, a service manager's SIGTERM the whole group; the server decides when its
+        # indexer ends.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
         def stop_soon() -> None:
             loop.call_soon_threadsafe(stop.set)

@@ -14,7 +14,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import uvicorn
 
@@ -30,6 +30,7 @@ from whimbrel.engine.context import Context
 from whimbrel.engine.engine import Engine
 from whimbrel.server.address import bind_socket, format_endpoint
 from whimbrel.server.assembly import make_wire_options, open_context
+from whimbrel.server.descriptors import reserve_descriptors
 from whimbrel.server.indexing import run_indexer
 from whimbrel.server.platform import refuse_unsupported_platform
 from whimbrel.server.root_credential import find_config_directory, find_root_credential
@@ -80,6 +81,8 @@ async def serve(
     if settings.no_auth:
         check_loopback_address(settings.host)
     options = make_wire_options(settings)
+    connection_count = reserve_descriptors(options.connection_count_max)
+    options = replace(options, connection_count_max=connection_count)
     async with AsyncExitStack() as stack:
         listener = bind_socket(settings.host, settings.port, backlog=options.backlog)
         stack.callback(listener.close)

@@ -32,6 +32,7 @@ from whimbrel.wire.exchange import (
     answer_headers,
     check_media_type,
     encode_error,
+    make_request_id,
 )
 from whimbrel.wire.input import DecodedInput, decode_input
 from whimbrel.wire.options import WireOptions
@@ -92,6 +93,10 @@ class WireApp:
         """Says whether `/health/ready` answers 200; requests are served either way."""
         self._is_ready = is_ready
 
+    def make_request_id(self) -> str:
+        """Returns a new request id, for answers that are given before a request could be told."""
+        return make_request_id(self._random)
+
     async def wait_idle(self) -> None:
         """Waits until no request is being worked on."""
         await self._idle.wait()
@@ -120,7 +125,7 @@ class WireApp:
     # --- life of a request -----------------------------------------------------------------------
 
     async def _serve(self, head: RequestHead, receive: Receive, send: Send) -> None:
-        if head.method == "GET" and await self._serve_probe(head, send):
+        if head.method in ("GET", "HEAD") and await self._serve_probe(head, send):
             return
         started_s = self._clock.monotonic_s()
         exchange = Exchange(head, receive, send, random=self._random, budget=self._budget)

@@ -1,8 +1,8 @@
 """uvicorn, set up for this application, with the bounds it lacks.
 
-`WireProtocol` adds to uvicorn's HTTP/1.1 protocol what a client could otherwise grow without limit: the size of
-a request's head, and the time a connection may take to send one. What cannot be parsed as HTTP is answered in
-AWS's shape as well.
+`WireProtocol` adds to uvicorn's HTTP/1.1 protocol what a client could otherwise grow without limit: the number of
+connections, the size of a request's head, and the time a connection may take to send one. What cannot be parsed as
+HTTP, and a connection too many, is answered in AWS's shape as well.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from whimbrel.wire.app import WireApp
+from whimbrel.wire.errors import UNAVAILABLE_TEXT
 from whimbrel.wire.options import WireOptions
 
 BAD_HTTP_CODE: Final = "SerializationException"
@@ -30,8 +31,9 @@ class HeadTooLargeError(ValueError):
 
 
 class WireProtocol(HttpToolsProtocol):
-    """HTTP/1.1 with bounds on the head of a request; `options` is set in a subclass per endpoint."""
+    """HTTP/1.1 with bounds; `endpoint` and its `options` are set in a subclass per endpoint."""
 
+    endpoint: ClassVar[WireApp]
     options: ClassVar[WireOptions]
 
     def __init__(
@@ -46,9 +48,15 @@ class WireProtocol(HttpToolsProtocol):
         self._head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Starts the time a first head may take."""
+        """Starts the time a first head may take; sends away a connection too many.
+
+        Each costs a descriptor, and without descriptors the store could not open its files.
+        """
         super().connection_made(transport)
-        self._arm()
+        if len(self.connections) > self.options.connection_count_max:
+            self._refuse("503 Service Unavailable", "ServiceUnavailableException", UNAVAILABLE_TEXT)
+        else:
+            self._arm()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stops the clock."""
@@ -79,14 +87,7 @@ class WireProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """Answers what is not HTTP in the shape of every other error."""
         del msg
-        body = msgspec.json.encode({"message": BAD_HTTP_TEXT})
-        head = (
-            "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n"
-            f"content-length: {len(body)}\r\nx-amzn-errortype: {BAD_HTTP_CODE}\r\n"
-            "connection: close\r\n\r\n"
-        )
-        self.transport.write(head.encode() + body)
-        self.transport.close()
+        self._refuse("400 Bad Request", BAD_HTTP_CODE, BAD_HTTP_TEXT)
 
     def timeout_keep_alive_handler(self) -> None:
         """Closes an idle connection, at once when its client has stopped taking our bytes.
@@ -97,6 +98,17 @@ class WireProtocol(HttpToolsProtocol):
             self.transport.abort()
         else:
             super().timeout_keep_alive_handler()
+
+    def _refuse(self, status: str, code: str, text: str) -> None:
+        """Answers without the application and closes."""
+        body = msgspec.json.encode({"message": text})
+        head = (
+            f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\n"
+            f"content-length: {len(body)}\r\nx-amzn-requestid: {self.endpoint.make_request_id()}\r\n"
+            f"x-amzn-errortype: {code}\r\nconnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
+        self.transport.close()
 
     def _count(self, byte_count: int) -> None:
         self._head_bytes += byte_count
@@ -133,7 +145,7 @@ def make_server_config(
         host=host,
         port=port,
         loop="uvloop",
-        http=type("EndpointProtocol", (WireProtocol,), {"options": options}),
+        http=type("EndpointProtocol", (WireProtocol,), {"endpoint": app, "options": options}),
         ws="none",
         lifespan="on",
         log_config=None,

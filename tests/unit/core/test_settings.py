@@ -52,6 +52,13 @@ def test_what_cannot_be_is_refused(name, value):
         load_settings({f"WHIMBREL_{name}": value})
 
 
+def test_a_refusal_names_what_the_value_came_from():
+    with pytest.raises(SettingError, match="^WHIMBREL_PORT has"):
+        load_settings({"WHIMBREL_PORT": "http"})
+    with pytest.raises(SettingError, match="^--port has"):
+        load_settings({"WHIMBREL_PORT": "1"}, {"port": "http"})
+
+
 def test_sizes_may_carry_a_unit():
     assert load_settings({"WHIMBREL_CACHE_BYTES": "2GiB"}).cache_bytes == 2 * GIB
     assert load_settings({"WHIMBREL_CACHE_BYTES": "1_073_741_824"}).cache_bytes == GIB

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -200,6 +201,25 @@ def test_it_serves_people_too(environment, tmp_path):
     secret = credentials.read_text().rpartition("= ")[2].strip()
     assert secret not in text
     assert os.access(credentials, os.R_OK)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_whole_group_leaves_the_indexer_to_the_server(serve, tmp_path, number):
+    server = serve("--store", str(tmp_path / "data"))
+    pid = server.process.pid
+    [child] = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    handled = 1 << (number - 1)
+    pause = threading.Event()
+    for _ in range(TIMEOUT_S * 20):
+        ignored = re.search(r"SigIgn:\s*(\w+)", Path(f"/proc/{child}/status").read_text())
+        if int(ignored[1], 16) & handled:
+            break
+        pause.wait(0.05)
+    os.kill(int(child), number)
+    assert server.end(number) == 0
+    assert "died" not in server.log()
+    assert not Path(f"/proc/{child}").exists()
 
 
 def test_indexes_can_be_tended_by_hand(serve, environment, tmp_path):

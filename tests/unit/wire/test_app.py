@@ -383,6 +383,7 @@ def test_probes_need_no_signature():
     assert endpoint.request("GET", "/health/ready").status == 503
     endpoint.app.set_ready(True)
     assert endpoint.request("GET", "/health/ready").status == 200
+    assert endpoint.request("HEAD", "/health/ready").status == 200
     assert endpoint.authenticator.services == []
 
 
