@@ -17,6 +17,7 @@ from whimbrel.core.errors import (
     IndexNotFoundError,
     ObjectNotFoundError,
     StoreError,
+    StoreFullError,
     UnavailableError,
     WhimbrelError,
 )
@@ -200,35 +201,52 @@ class Indexer:
             self.stats.corrupt[error.key] = error.detail
             logger.exception("damaged object", extra={"key": error.key, "offset": error.offset})
         except StoreError as error:
-            self.stats.error_count += 1
-            logger.warning(
-                "work on an index failed; it will be tried again", extra={"error": repr(error)}
-            )
+            self._note_failure(error)
 
     async def _improve(self, index: Index, work: _Work) -> None:
         """Flushes, compacts and collects one index as far as is due, and says when to look again."""
-        context, options = self._context, self._context.options
+        options = self._context.options
         await index.refresh()
         if index.memtable is None:
             work.tail_since_s = None
         elif work.tail_since_s is None:
             work.tail_since_s = self._now_s()
-        changed = False
-        if self._flush_is_due(index, work) and await flush(context, index, self.segments):
-            self.stats.flush_count += 1
-            work.tail_since_s, changed = None, True
-        for _ in range(COMPACTIONS_PER_TURN):
-            chosen = plan_compaction(index.manifest.segments, options)
-            if not chosen or not await compact(context, index, self.segments, chosen):
-                break
-            self.stats.compaction_count += 1
-            changed = True
-        if changed:
-            work.collect_at_s = max(work.collect_at_s, self._now_s() + options.manifest_grace_s + 1)
+        try:
+            changed = await self._flush_and_compact(index, work)
+        except StoreFullError as error:
+            changed = False
+            self._note_failure(error)  # collection comes next, and may make room
+        if changed and not work.collect_at_s:
+            # Only the first time: an index that is written to all the time must be collected all the same.
+            work.collect_at_s = self._now_s() + options.manifest_grace_s + 1
         if self._now_s() >= work.collect_at_s:
             await self._collect(index, work)
         if index.memtable is None and not changed:
             work.due_at_s = max(work.collect_at_s, self._now_s() + RETRY_S)
+
+    async def _flush_and_compact(self, index: Index, work: _Work) -> bool:
+        """Says whether a manifest was published.
+
+        Raises:
+            StoreFullError: there was no room.
+        """
+        context, changed = self._context, False
+        if self._flush_is_due(index, work) and await flush(context, index, self.segments):
+            self.stats.flush_count += 1
+            work.tail_since_s, changed = None, True
+        for _ in range(COMPACTIONS_PER_TURN):
+            chosen = plan_compaction(index.manifest.segments, context.options)
+            if not chosen or not await compact(context, index, self.segments, chosen):
+                break
+            self.stats.compaction_count += 1
+            changed = True
+        return changed
+
+    def _note_failure(self, error: StoreError) -> None:
+        self.stats.error_count += 1
+        logger.warning(
+            "work on an index failed; it will be tried again", extra={"error": repr(error)}
+        )
 
     def _flush_is_due(self, index: Index, work: _Work) -> bool:
         memtable, options = index.memtable, self._context.options

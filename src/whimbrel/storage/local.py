@@ -386,7 +386,8 @@ class LocalStore:
             return self._install(key, temporary, self._link)
 
     def _put(self, key: str, data: bytes) -> ObjectMeta:
-        with self._write_temporary(key, data, use_reserve=False) as temporary:
+        # Markers and heartbeats are small and few, and without them nobody would collect on a full disk.
+        with self._write_temporary(key, data, use_reserve=True) as temporary:
             return self._install(key, temporary, self._rename)
 
     def _check_free(self, key: str) -> None:
