@@ -186,13 +186,15 @@ class Client:
 
     def _note_absence(self, error: WhimbrelError, place: tuple[str, str], begun: float) -> None:
         what = f"error {type(error).__name__}"
-        if isinstance(error, IndexNotFoundError):
-            self._history.read(index_register(place), None, begun, what)
-        elif isinstance(error, BucketNotFoundError):
-            self._history.read(bucket_register(place[0]), None, begun, what)
-            self._history.read(index_register(place), None, begun, what)
-        else:
+        if not isinstance(error, IndexNotFoundError | BucketNotFoundError):
             self._history.problem(f"{place}: {error!r}")
+            return
+        ended = self._history.tick()
+        absent = [index_register(place), *(key_register(place, key) for key in KEYS)]
+        if isinstance(error, BucketNotFoundError):
+            absent.append(bucket_register(place[0]))
+        for name in absent:
+            self._history.read_until(name, None, begun, ended, what)
 
 
 class WritingClient(Client):

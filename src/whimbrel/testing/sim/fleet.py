@@ -4,11 +4,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from whimbrel.core.errors import WhimbrelError
+from whimbrel.engine.options import EngineOptions
 from whimbrel.storage.base import ObjectStore
 from whimbrel.testing.faulty_store import Fault, Plan, ProcessCrashed, random_faults
 from whimbrel.testing.sim.dice import Dice
 from whimbrel.testing.sim.network import Latency
-from whimbrel.testing.sim.world import Conditions, Process, World
+from whimbrel.testing.sim.world import HASTY_OPTIONS, SIM_OPTIONS, Conditions, Process, World
 
 QUICK = Latency(usual_s=(0.001, 0.05), slow_s=(0.2, 1.5), slow_rate=0.02)
 LOST = Latency(usual_s=(0.001, 0.05), slow_s=(3.0, 45.0), slow_rate=0.015)
@@ -27,6 +28,7 @@ class Weather:
         kill_rate: how many of them are fatal, as a probability.
         freeze_s: shortest and longest time that a process stands still.
         is_remote: whether the store is far away.
+        limits: options of all processes.
         skew_s: how far wall clocks may be off.
         rate_error: how far monotonic clocks may be off.
         shuffle: whether callbacks that are ready together run in any order.
@@ -39,6 +41,7 @@ class Weather:
     kill_rate: float
     freeze_s: tuple[float, float]
     is_remote: bool
+    limits: EngineOptions = SIM_OPTIONS
     skew_s: float = 0.9
     rate_error: float = 0.02
     shuffle: bool = True
@@ -62,6 +65,7 @@ def draw_weather(dice: Dice) -> Weather:
         kill_rate=dice.pick([0.0, 0.15, 0.5]),
         freeze_s=dice.pick([(0.5, 6.0), (2.0, 40.0)]),
         is_remote=dice.chance(0.6),
+        limits=dice.pick([SIM_OPTIONS, HASTY_OPTIONS]),
         shuffle=dice.chance(0.5),
     )
 

@@ -65,6 +65,8 @@ class VirtualLoop(asyncio.base_events.BaseEventLoop):
         self._clock_resolution = 1e-9
         self._selector = _VirtualSelector(self)
         self.failures: list[str] = []
+        # Strong references: a process that is never woken again must not be swept up halfway through a step.
+        self._unfinished: set[asyncio.Task[Any]] = set()
         self.set_exception_handler(self._note_failure)
 
     def time(self) -> float:
@@ -95,6 +97,13 @@ class VirtualLoop(asyncio.base_events.BaseEventLoop):
             self._ready.extend(gate.held)
             gate.held.clear()
 
+    def create_task(self, *arguments: Any, **keywords: Any) -> "asyncio.Task[Any]":
+        """Starts a task, and keeps it until it is done."""
+        task: asyncio.Task[Any] = super().create_task(*arguments, **keywords)
+        self._unfinished.add(task)
+        task.add_done_callback(self._unfinished.discard)
+        return task
+
     def run(self, main: Coroutine[Any, Any, None]) -> None:
         """Runs a coroutine to its end, cancels what is left, and closes the loop."""
         asyncio.set_event_loop(self)
@@ -107,7 +116,7 @@ class VirtualLoop(asyncio.base_events.BaseEventLoop):
 
     def _drain(self) -> None:
         for _ in range(100):
-            left = asyncio.all_tasks(self)
+            left = set(self._unfinished)
             if not left:
                 return
             for task in left:

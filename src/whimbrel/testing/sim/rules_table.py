@@ -14,7 +14,6 @@ from whimbrel.storage.base import ObjectStore
 from whimbrel.testing.sim.scenarios import SCENARIOS, play
 from whimbrel.testing.sim.simulation import simulate
 from whimbrel.testing.sim.spoilers import ForgetfulRetries
-from whimbrel.testing.sim.world import SIM_OPTIONS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +82,7 @@ def try_seeds(removal: Removal, seed_count_max: int) -> tuple[int | None, str]:
         result = simulate(
             seed,
             rules=removal.rules,
-            options=removal.options(SIM_OPTIONS),
+            limits=removal.limits,
             wrap=removal.wrap or _as_it_is,
         )
         if result.problems:

@@ -4,13 +4,13 @@ result = simulate(7)
 assert not result.problems, result
 """
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import TypeVar
 
 from whimbrel.engine import query
-from whimbrel.engine.options import EngineOptions
 from whimbrel.engine.rules import ALL_RULES, ProtocolRules
 from whimbrel.storage.base import ObjectStore
 from whimbrel.testing.sim.audit import find_damage, find_garbage
@@ -28,7 +28,7 @@ from whimbrel.testing.sim.dice import Dice
 from whimbrel.testing.sim.fleet import Fleet, Weather, draw_weather
 from whimbrel.testing.sim.history import find_double_creations, find_unexplained_presence
 from whimbrel.testing.sim.loop import DeadlockError
-from whimbrel.testing.sim.world import SIM_OPTIONS, Process, World
+from whimbrel.testing.sim.world import Process, World
 
 ClientT = TypeVar("ClientT", bound=Client)
 
@@ -94,7 +94,7 @@ class Simulation:
         seed: int,
         *,
         rules: ProtocolRules = ALL_RULES,
-        options: EngineOptions = SIM_OPTIONS,
+        limits: Mapping[str, float] = MappingProxyType({}),
         wrap: Callable[[ObjectStore], ObjectStore] = lambda store: store,
         weather: Weather | None = None,
     ) -> None:
@@ -103,12 +103,13 @@ class Simulation:
         Args:
             seed: decides everything.
             rules: of the protocol; all on unless a test removes one.
-            options: limits of all processes.
+            limits: options that are not as the weather has them.
             wrap: put around each process's store.
             weather: how bad things are; drawn from the seed when None.
         """
         self._dice = Dice(seed)
         self._weather = weather or draw_weather(self._dice.fork("weather"))
+        options = replace(self._weather.limits, **limits)  # type: ignore[arg-type]
         self.world = World(seed, rules=rules, options=options, shuffle=self._weather.shuffle)
         self.record = Record()
         self.result = Result(seed)
@@ -274,12 +275,12 @@ def simulate(
     seed: int,
     *,
     rules: ProtocolRules = ALL_RULES,
-    options: EngineOptions = SIM_OPTIONS,
+    limits: Mapping[str, float] = MappingProxyType({}),
     wrap: Callable[[ObjectStore], ObjectStore] = lambda store: store,
     weather: Weather | None = None,
 ) -> Result:
     """Runs one simulation; see `Simulation`."""
-    return Simulation(seed, rules=rules, options=options, wrap=wrap, weather=weather).run()
+    return Simulation(seed, rules=rules, limits=limits, wrap=wrap, weather=weather).run()
 
 
 def _choose_place(dice: Dice) -> tuple[str, str]:

@@ -200,6 +200,9 @@ class Stage:
             return False
         except IndexNotFoundError:
             self.history.read(EXISTENCE, None, begun, f"get at {process.name}")
+            for key in KEYS:
+                name = f"key {key.decode()}"
+                self.history.read(name, None, begun, f"get at {process.name}")
             return True
         assert page.vectors is not None
         found = dict(zip(page.keys, map(value_of, page.vectors.tolist()), strict=True))

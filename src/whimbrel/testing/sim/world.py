@@ -14,7 +14,7 @@ through `Process.call` runs in the process: it stops while the process is frozen
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import copy_context
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from whimbrel.core.compute import InlineCompute
@@ -59,6 +59,25 @@ SIM_OPTIONS = EngineOptions(
     segment_reader_count_max=6,
     result_cache_bytes_max=4096,
     commit_attempts_max=16,
+)
+# The same in haste: everything is flushed and collected right under those who are slow.
+HASTY_OPTIONS = replace(
+    SIM_OPTIONS,
+    flush_row_count_min=4,
+    flush_object_count_min=2,
+    flush_age_s=0.4,
+    compaction_fan_in=2,
+    index_poll_interval_s=0.4,
+    deleted_interval_s=1.0,
+    sweep_interval_s=9.0,
+    refresh_interval_s=5.0,
+    manifest_grace_s=2.5,
+    collection_wait_s=2.2,
+    orphan_age_s=5.0,
+    proof_age_max_s=1.0,
+    page_token_age_max_s=1.5,
+    token_manifest_age_max_s=0.4,
+    catalog_snapshot_record_count=2,
 )
 SIM_RETRIES = RetrySettings(attempts_max=4, first_delay_s=0.1, delay_s_max=1.0, total_s_max=6.0)
 

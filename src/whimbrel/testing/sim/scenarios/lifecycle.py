@@ -66,8 +66,8 @@ async def two_deleters_and_a_creator(stage: Stage) -> None:
     held = stage.hold(first, "put_if_absent", "/wal/", matches=in_bucket_log)
     deletion = stage.start(first, stage.delete_index(first))
     await held
-    await stage.get(second)
-    await stage.delete_index(second)
+    outcome = await stage.delete_index(second)
+    stage.expect("the second finishes it", that=outcome is Outcome.ACKNOWLEDGED)
     await stage.create_index(writer)
     await stage.put(writer, b"b")
     held.resume()
@@ -185,24 +185,50 @@ async def look_up_begun_before_a_creation(stage: Stage) -> None:
     await stage.put(node, b"a")
 
 
-async def zombie_catalog_record(stage: Stage) -> None:
-    """A creation's record lands under a number that was snapshotted and collected; an idle process stands below."""
+async def zombie_catalog_records(stage: Stage) -> None:
+    """Two records land under numbers that were snapshotted and collected, and do not even fit each other."""
     writer, worker = await open_index(stage)
-    idle, sleeper = await stage.process("idle"), await stage.process("sleeper")
-    await stage.get(idle)
-    await stage.get(sleeper)
-    held = stage.hold(sleeper, "put_if_absent", "/wal/", matches=in_bucket_log)
-    creation = stage.start(sleeper, stage.create_index(sleeper, "other"))
-    await held
+    idle, first, second = [await stage.process(name) for name in ("idle", "first", "second")]
+    for process in (idle, first, second):
+        await stage.get(process)
+    creation_held = stage.hold(first, "put_if_absent", "/wal/", matches=in_bucket_log)
+    creation = stage.start(first, stage.create_index(first, "never"))
+    await creation_held
+    await stage.create_index(writer, "gone")
+    deletion_held = stage.hold(second, "put_if_absent", "/wal/", matches=in_bucket_log)
+    deletion = stage.start(second, stage.delete_index(second, "gone"))
+    await deletion_held
     for number in range(2 * stage.options.catalog_snapshot_record_count):
         await stage.create_index(writer, f"more-{number}")
     await sweep(stage, worker)
-    held.resume()
+    creation_held.resume()
+    deletion_held.resume()
+    await stage.sleep(0.1)
+    await check_listing(stage, idle)
     await creation
-    for process in (idle, writer, sleeper, await stage.process("newcomer")):
+    await deletion
+    for process in (first, second, writer, await stage.process("newcomer")):
         await check_listing(stage, process)
     await stage.create_index(idle, "last")
     await check_listing(stage, writer)
+
+
+async def overtaken_snapshot_publisher(stage: Stage) -> None:
+    """A process loses the name of its snapshot to one that knows more; its next answer must not lack that."""
+    writer, worker = await open_index(stage)
+    slow = await stage.process("slow")
+    held = stage.hold(slow, "put_if_absent", "/manifest/", matches=_is_bucket_snapshot)
+    number = 0
+    while held.call is None:
+        number += 1
+        creation = stage.start(slow, stage.create_index(slow, f"early-{number}"))
+        await stage.sleep(1.0)
+    await stage.create_index(writer, "late")
+    held.resume()
+    await creation
+    await sweep(stage, worker)
+    for process in (slow, writer, await stage.process("newcomer")):
+        await check_listing(stage, process)
 
 
 async def stalled_snapshot_publisher(stage: Stage) -> None:
@@ -258,7 +284,7 @@ async def check_listing(stage: Stage, process: Process) -> None:
         return
     listed = {name for name, _ in page.entries}
     for name, made in changes.items():
-        is_sure = any(change.outcome is Outcome.ACKNOWLEDGED for change in made)
+        is_sure = all(change.outcome is Outcome.ACKNOWLEDGED for change in made)
         is_possible = any(change.outcome is not Outcome.REFUSED for change in made)
         stage.expect(f"{process.name} lists {name}", that=name in listed or not is_sure)
         stage.expect(f"{process.name} does not list {name}", that=name not in listed or is_possible)
@@ -271,12 +297,17 @@ async def reader_of_a_deleted_bucket(stage: Stage) -> None:
     await stage.get(reader)
     await stage.delete_index(writer)
     await writer.call(writer.engine.delete_bucket(BUCKET))
-    await stage.sleep(2 * stage.options.collection_wait_s)
     await worker.call(worker.indexer.start())
+    deleting = stage.hold(
+        worker, "delete", "/manifest/", matches=lambda call: "/index/" in call.key
+    )
+    collection = stage.start(worker, collect_deleted(stage, worker))
+    await deleting
     held = stage.hold(reader, "get", "/wal/")
     get = stage.start(reader, stage.get(reader))
     await held
-    collection = stage.start(worker, collect_deleted(stage, worker))
+    await stage.sleep(0.1)  # until the other question was answered: the manifest is there
+    deleting.resume()
     await stage.sleep(stage.options.proof_age_max_s * 0.9)
     held.resume()
     await get
@@ -284,6 +315,27 @@ async def reader_of_a_deleted_bucket(stage: Stage) -> None:
     left = await list_all(stage.world.store, "bucket/")
     stage.expect("nothing of the bucket is left", that=not left)
     await stage.create_bucket(writer)
+
+
+async def opener_finds_a_zombie(stage: Stage) -> None:
+    """A process opens an index between its deletion and the day a job that slept creates a manifest of it again."""
+    writer, worker = await open_index(stage)
+    sleeper, opener = await stage.process("sleeper"), await stage.process("opener")
+    await stage.get(sleeper)
+    published = stage.hold(sleeper, "put_if_absent", "/manifest/")
+    flushing = stage.start(sleeper, stage.flush(sleeper))
+    await published
+    listed = stage.hold(opener, "list", "/manifest/", matches=lambda call: "/index/" in call.key)
+    put = stage.start(opener, stage.put(opener, b"b"))
+    await listed
+    await stage.delete_index(writer)
+    await collect_deleted(stage, worker)
+    published.resume()
+    await asyncio.wait({flushing})
+    listed.resume()
+    outcome = await put
+    stage.expect("there is no index to put into", that=outcome is not Outcome.ACKNOWLEDGED)
+    await stage.get(writer)
 
 
 async def zombie_catalog_of_a_bucket(stage: Stage) -> None:

@@ -57,14 +57,14 @@ async def confirmation_after_adoption(stage: Stage) -> None:
     held = stage.hold(sleeper, "put_if_absent", "/index/")
     put = stage.start(sleeper, stage.put(sleeper, b"b"))
     await held
-    await stage.put(writer, b"a")
     await stage.flush(worker)
-    await stage.prove(sleeper)  # stands on the manifest of that flush from here
-    await stage.outlive_grace()
-    await stage.collect(worker)
+    await stage.prove(
+        sleeper
+    )  # stands on the manifest of that flush from here, right below the put
     await leave_behind(stage, writer, worker)
     held.resume()
-    await put
+    outcome = await put
+    stage.expect("a put into the past is not acknowledged", that=outcome is Outcome.UNKNOWN)
     await stage.get(writer)
     await stage.get(sleeper)
 
@@ -180,6 +180,7 @@ async def zombie_terminal_fragment(stage: Stage) -> None:
     deleter.kill()
     held.resume()
     await deletion
+    await stage.sleep(0.1)  # until the request has arrived
     await stage.get(reader)
     await stage.describe(reader)
     await stage.put(reader, b"b")

@@ -29,6 +29,7 @@ async def page_across_everything(stage: Stage) -> None:
     await stage.put(writer, *KEYS)
     await stage.flush(worker)
     await stage.put(writer, KEYS[1])
+    await stage.sleep(stage.options.orphan_age_s + 1.0)
     first = await query(stage, writer)
     if first is None or first.next_token is None:
         stage.expect("there is a second page", that=False)
