@@ -355,9 +355,11 @@ class Indexer:
             if then is not None:
                 await then()
         except (StoreError, UnavailableError):
-            # Nobody else knows what was found, and a deleted index is not looked at again: keep it for later.
-            later = replace(collectable, ready_at_s=self._now_s() + RETRY_S)
-            self._waiting.append((later, then))
+            if (
+                collectable.keys
+            ):  # nobody else knows of them but the sweep; all other work is found again
+                later = replace(collectable, ready_at_s=self._now_s() + RETRY_S)
+                self._waiting.append((later, then))
             raise
 
     # --- the backstop ------------------------------------------------------------------------------

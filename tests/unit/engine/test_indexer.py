@@ -199,6 +199,27 @@ def test_a_collection_that_fails_in_its_second_half_is_finished_later():
     World.run(run)
 
 
+def test_what_expired_manifests_named_is_not_forgotten_when_its_deletion_fails():
+    async def run(world: World) -> None:
+        process = await world.process()
+        await process.create()
+        for number in range(3):
+            await process.put({b"%d" % number: [number, 1]})
+            await process.flush()
+        await process.compact()
+        process.store.plan = fault_on(
+            Fault.FAIL_BEFORE,
+            lambda c: c.operation == "delete" and "/segment/" in c.key,
+            count=2,
+        )
+        await tend(world, process, turns=30)
+        assert process.node.indexer.stats.error_count == 2
+        assert len(await below(world, (await process.index()).id.space.content_prefixes[0])) == 1
+        assert process.node.indexer._waiting == []
+
+    World.run(run)
+
+
 def test_a_half_deleted_index_is_deleted_whole():
     async def run(world: World) -> None:
         process, dying = await world.process(), await world.process()

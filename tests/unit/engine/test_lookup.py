@@ -271,6 +271,23 @@ def test_a_token_goes_on_after_a_key_that_is_gone():
     World.run(run)
 
 
+@pytest.mark.parametrize("page_size", [1, 3, 50])
+def test_neighbouring_hashes_are_all_listed(page_size, monkeypatch):
+    monkeypatch.setattr(keys_module, "hash_key", lambda key: int(key[1:]) // 2)
+
+    async def run(world: World) -> None:
+        process = await world.process()
+        await process.create()
+        await process.put(spread(120))
+        assert await process.flush()
+        await process.put(spread(60, start=100))
+        await process.delete(*(b"k%04d" % n for n in range(20, 70)))
+        wanted = [b"k%04d" % n for n in range(160) if not 20 <= n < 70]
+        assert await list_keys(process, page_size=page_size) == wanted
+
+    World.run(run)
+
+
 def test_the_last_hash_of_all_is_listed(monkeypatch):
     monkeypatch.setattr(keys_module, "hash_key", lambda key: (1 << 64) - 1 - (key[0] & 1))
 
