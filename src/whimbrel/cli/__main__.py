@@ -1,7 +1,6 @@
 """Entry point of the `whimbrel` command: finds the subcommand, and turns errors into a message and an exit code."""
 
 import importlib
-import os
 import sys
 from collections.abc import Iterator, MutableMapping, Sequence
 from typing import Any, Final
@@ -9,6 +8,7 @@ from typing import Any, Final
 import click
 
 from whimbrel.cli.report import ExitCode, exit_code_of, hint_of, message_of, print_error
+from whimbrel.cli.streams import discard_output, open_standard_streams
 from whimbrel.core.errors import WhimbrelError
 
 # Name and one line each, so that `whimbrel --help` imports none of them.
@@ -63,6 +63,7 @@ class LazyGroup(click.Group):
 
     def main(self, args: Sequence[str] | None = None, **extra: Any) -> Any:  # type: ignore[override]
         """Runs the command line and exits with its code."""
+        open_standard_streams()
         arguments = sys.argv[1:] if args is None else list(args)
         sys.exit(self._run(arguments, as_json="--json" in arguments))
 
@@ -83,7 +84,7 @@ class LazyGroup(click.Group):
             return ExitCode.INTERRUPTED
         except BrokenPipeError:
             # Whoever read our output has seen enough; the interpreter must not complain about the rest either.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            discard_output()
             return ExitCode.OK
         return result if isinstance(result, int) else ExitCode.OK
 

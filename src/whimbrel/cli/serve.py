@@ -8,6 +8,7 @@ import click
 
 from whimbrel.cli.flags import ALL_FLAGS, json_flag, setting_flags
 from whimbrel.cli.report import print_json, print_table
+from whimbrel.cli.streams import discard_output
 
 if TYPE_CHECKING:
     from whimbrel.server.serving import Announcement
@@ -37,7 +38,13 @@ def command(*, as_json: bool, **flags: Any) -> None:
     configure_logging(level=settings.log_level, use_json=uses_json(settings.log_format))
     from whimbrel.server.serving import serve
 
-    announce = _announce_json if as_json else _announce
+    def announce(announcement: "Announcement") -> None:
+        # Whoever started this server may have seen enough, or its disk be full: no reason not to serve.
+        try:
+            (_announce_json if as_json else _announce)(announcement)
+        except OSError:
+            discard_output()
+
     uvloop.run(serve(settings, os.environ, announce=announce))
 
 

@@ -203,6 +203,40 @@ def test_it_serves_people_too(environment, tmp_path):
     assert os.access(credentials, os.R_OK)
 
 
+@pytest.mark.parametrize("is_closed", [False, True])
+def test_it_serves_when_nobody_reads_what_it_prints(environment, tmp_path, is_closed):
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "whimbrel.cli", "serve", "--port", "0", "--store", "memory:"]
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(
+            ["sh", "-c", 'exec "$@" >&-', "sh", *command] if is_closed else command,
+            env=environment, stdin=subprocess.DEVNULL, stdout=writing, stderr=log,
+        )  # fmt: skip
+    os.close(writing)
+    try:
+        runtime_file = tmp_path / "config" / "whimbrel" / "server.json"
+        pause = threading.Event()
+        for _ in range(TIMEOUT_S * 20):
+            if runtime_file.exists() or process.poll() is not None:
+                break
+            pause.wait(0.05)
+        endpoint = json.loads(runtime_file.read_text())["endpoint"]
+        for _ in range(TIMEOUT_S * 20):
+            try:
+                with urllib.request.urlopen(f"{endpoint}/health/ready") as answer:
+                    assert answer.status == 200
+                break
+            except urllib.error.URLError:
+                pause.wait(0.05)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(TIMEOUT_S) == 0
+        assert "Traceback" not in (tmp_path / "log").read_text()
+    finally:
+        process.kill()
+        process.wait()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_to_the_whole_group_leaves_the_indexer_to_the_server(serve, tmp_path, number):
