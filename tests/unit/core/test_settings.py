@@ -53,9 +53,9 @@ def test_what_cannot_be_is_refused(name, value):
 
 
 def test_a_refusal_names_what_the_value_came_from():
-    with pytest.raises(SettingError, match="^WHIMBREL_PORT has"):
+    with pytest.raises(SettingError, match=r"^WHIMBREL_PORT has"):
         load_settings({"WHIMBREL_PORT": "http"})
-    with pytest.raises(SettingError, match="^--port has"):
+    with pytest.raises(SettingError, match=r"^--port has"):
         load_settings({"WHIMBREL_PORT": "1"}, {"port": "http"})
 
 
