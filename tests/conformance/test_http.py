@@ -117,20 +117,39 @@ def test_what_is_not_http_is_answered_in_the_same_shape(port, head):
         assert json.loads(body)["message"]
 
 
+def test_clients_that_send_nothing_keep_no_room_of_those_that_do():
+    options = WireOptions(request_count_max=1, body_bytes_in_flight_max=LIMIT)
+    with (
+        contextlib.ExitStack() as clients,
+        listening(Endpoint(options=options).app, options) as port,
+    ):
+        for _ in range(3):
+            stalled = clients.enter_context(Connection(port))
+            stalled.send(sized(LIMIT - 1) + b"{")
+        with Connection(port) as connection:
+            body = b"{}" + b" " * (LIMIT - 2**20)
+            connection.send(sized(len(body)) + body)
+            assert connection.read_answer()[0] == 200
+        clients.close()
+
+
 def test_a_connection_too_many_is_sent_away():
     options = WireOptions(connection_count_max=2)
-    with listening(Endpoint(options=options).app, options) as port:
-        with Connection(port) as first, Connection(port) as second:
-            for connection in (first, second):
-                connection.send(sized(2) + b"{}")
-                assert connection.read_answer()[0] == 200
-            with Connection(port) as third:
-                status, headers, body = third.read_answer()
-                assert (status, headers["x-amzn-errortype"]) == (503, "ServiceUnavailableException")
-                assert json.loads(body)["message"] == "Currently unable to handle the request"
-                assert third.is_closed()
-            first.send(sized(2) + b"{}")
-            assert first.read_answer()[0] == 200
+    with (
+        listening(Endpoint(options=options).app, options) as port,
+        Connection(port) as first,
+        Connection(port) as second,
+    ):
+        for connection in (first, second):
+            connection.send(sized(2) + b"{}")
+            assert connection.read_answer()[0] == 200
+        with Connection(port) as third:
+            status, headers, body = third.read_answer()
+            assert (status, headers["x-amzn-errortype"]) == (503, "ServiceUnavailableException")
+            assert json.loads(body)["message"] == "Currently unable to handle the request"
+            assert third.is_closed()
+        first.send(sized(2) + b"{}")
+        assert first.read_answer()[0] == 200
 
 
 def test_a_head_that_never_ends_is_given_up():

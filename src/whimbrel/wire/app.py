@@ -2,7 +2,8 @@
 
 1. Every request gets exactly one answer, in AWS's shape, also when it is refused or fails.
 2. A request is authenticated before its body is parsed, and routed before it is authenticated.
-3. Requests in flight, the memory of their bodies, and the time each may take are bounded.
+3. Requests being worked on, the memory of bodies, and the time each request may take are bounded. A request counts once
+   it has arrived and is authentic: who sends slowly, or is a stranger, takes nobody's place.
 4. A request whose handler ran is finished even when its client has gone: a write may have been accepted.
 
 For one event loop. No framework stands between: 22 fixed paths need a dictionary.
@@ -11,6 +12,8 @@ For one event loop. No framework stands between: 22 fixed paths need a dictionar
 import asyncio
 import hashlib
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from prometheus_client import CollectorRegistry
@@ -83,6 +86,7 @@ class WireApp:
         self._metrics = WireMetrics(registry, read_in_flight=lambda: self._in_flight)
         self._log = RequestLog(logger)
         self._in_flight = 0
+        self._working = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self._is_ready = False
@@ -156,8 +160,6 @@ class WireApp:
         is_sts = exchange.head.raw_path == STS_PATH and exchange.head.method == "POST"
         try:
             async with asyncio.timeout(self._options.request_deadline_s):
-                if self._in_flight > self._options.request_count_max:
-                    raise UnavailableError("too many requests in flight")
                 if is_sts:
                     return Answered(200, XML_TYPE, await self._answer_sts(exchange))
                 return Answered(200, JSON_TYPE, await self._answer_operation(exchange))
@@ -187,15 +189,26 @@ class WireApp:
         body = await exchange.read_body(self._options.body_bytes_max)
         principal = await self._authenticate(exchange.head, body, service=SERVICE)
         check_media_type(exchange.head, body)
-        decoded = await self._decode(route, exchange.head, body)
-        call = Call(
-            input=decoded.members,
-            service=self._service,
-            principal=principal,
-            batch=decoded.batch,
-        )
-        answer = await route.handler(call)
-        return answer if isinstance(answer, bytes) else encode_output(answer)
+        with self._work():
+            decoded = await self._decode(route, exchange.head, body)
+            call = Call(
+                input=decoded.members,
+                service=self._service,
+                principal=principal,
+                batch=decoded.batch,
+            )
+            answer = await route.handler(call)
+            return answer if isinstance(answer, bytes) else encode_output(answer)
+
+    @contextmanager
+    def _work(self) -> Iterator[None]:
+        if self._working >= self._options.request_count_max:
+            raise UnavailableError("too many requests being worked on")
+        self._working += 1
+        try:
+            yield
+        finally:
+            self._working -= 1
 
     async def _answer_sts(self, exchange: Exchange) -> bytes:
         exchange.record.operation = sts.OPERATION

@@ -105,7 +105,7 @@ class RequestBody:
         declared = self._head.content_length
         if declared is not None and declared > bytes_max:
             raise _too_large()
-        self._take(declared or 0)
+        # What was declared is not taken yet: a client that sends nothing must not keep the room of those that do.
         parts: list[bytes] = []
         byte_count = 0
         has_more = True
@@ -114,7 +114,7 @@ class RequestBody:
             byte_count += len(part)
             if byte_count > bytes_max:
                 raise _too_large()
-            self._take(byte_count - self._taken_bytes)
+            self._take(len(part))
             if part:
                 parts.append(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
