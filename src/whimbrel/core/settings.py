@@ -408,6 +408,12 @@ class Settings:
     engine_segment_reader_count_max: int = _inner(
         256, "Segment readers kept open over all indexes.", unit="segments", bounds=(8, 10**6)
     )
+    engine_segment_memory_bytes_max: int = _inner(
+        512 * MIB,
+        "Memory for segments of a store that cannot map them, and as much again for deletion bitmaps.",
+        unit="bytes",
+        bounds=(MIB, TIB),
+    )
     engine_result_cache_bytes_max: int = _inner(
         64 * MIB,
         "Memory for whole query results kept for later pages.",

@@ -11,7 +11,6 @@ Invariants:
 """
 
 import hashlib
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,6 +22,7 @@ from whimbrel.engine.context import Context
 from whimbrel.engine.filter.parse import parse_filter
 from whimbrel.engine.index import Index, Snapshot
 from whimbrel.engine.log import Base
+from whimbrel.engine.lru import LruCache
 from whimbrel.engine.manifest import SegmentEntry
 from whimbrel.engine.memtable import Memtable
 from whimbrel.engine.model import Blobs, IndexMode, Int64Array, QueryPage, QueryRequest
@@ -39,6 +39,7 @@ TOP_K_MAX = 10_000
 INLINE_BYTES_MAX = 2 * 1024 * 1024
 INLINE_ROWS_MAX = 20_000
 ATTEMPT_COUNT_MAX = 4
+RESULT_COUNT_MAX = 100_000
 CLASSIC_ON_ENHANCED = "queryMode cannot be CLASSIC when indexMode is ENHANCED"
 
 
@@ -73,33 +74,6 @@ _NO_PLACES: Int64Array = np.zeros(0, dtype=np.int64)
 _NO_METADATA = Blobs.of([])
 
 
-class ResultCache:
-    """Whole results, kept for later pages; the least recently used go first."""
-
-    def __init__(self, bytes_max: int) -> None:
-        self._bytes_max = bytes_max
-        self._bytes = 0
-        self._results: OrderedDict[bytes, _Result] = OrderedDict()
-
-    def get(self, key: bytes) -> _Result | None:
-        """Returns a result, or None."""
-        result = self._results.get(key)
-        if result is not None:
-            self._results.move_to_end(key)
-        return result
-
-    def put(self, key: bytes, result: _Result) -> None:
-        """Keeps a result."""
-        replaced = self._results.pop(key, None)
-        if replaced is not None:
-            self._bytes -= replaced.size_bytes
-        self._results[key] = result
-        self._bytes += result.size_bytes
-        while self._bytes > self._bytes_max:
-            _, dropped = self._results.popitem(last=False)
-            self._bytes -= dropped.size_bytes
-
-
 class QueryPlanner:
     """Answers queries for one process."""
 
@@ -107,7 +81,9 @@ class QueryPlanner:
         self._context = context
         self._segments = segments
         self._tokens = tokens
-        self._results = ResultCache(context.options.result_cache_bytes_max)
+        self._results: LruCache[bytes, _Result] = LruCache(
+            count_max=RESULT_COUNT_MAX, bytes_max=context.options.result_cache_bytes_max
+        )
 
     async def query(self, index: Index, request: QueryRequest) -> QueryPage:
         """Answers one page.
@@ -160,7 +136,7 @@ class QueryPlanner:
             result = await self._compute(wanted, snapshot, segments, keep_metadata=keep_metadata)
             if len(result.hits.keys) > PAGE_SIZE:
                 key = _result_key(index, result.base.generation, result.position, digest)
-                self._results.put(key, result)
+                self._results.put(key, result, result.size_bytes)
             return result
         raise UnavailableError(UNAVAILABLE)
 
@@ -174,7 +150,7 @@ class QueryPlanner:
         if result is None or result.base.etag != token.etag:
             snapshot, segments = await self._reopen(index, token)
             result = await self._compute(wanted, snapshot, segments, keep_metadata=True)
-            self._results.put(key, result)
+            self._results.put(key, result, result.size_bytes)
         return result
 
     async def _reopen(

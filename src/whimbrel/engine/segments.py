@@ -5,7 +5,6 @@ mappings cost address space and the pages that queries touch, not a copy.
 """
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -14,6 +13,7 @@ import numpy as np
 
 from whimbrel.core.errors import CorruptObjectError
 from whimbrel.engine.context import Context
+from whimbrel.engine.lru import LruCache
 from whimbrel.engine.manifest import DeletionsEntry, SegmentEntry, decode_deletions
 from whimbrel.engine.model import BoolArray, Int64Array
 from whimbrel.engine.segment.reader import SegmentReader
@@ -47,8 +47,13 @@ class SegmentCache:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._readers: OrderedDict[str, SegmentReader] = OrderedDict()
-        self._deletions: OrderedDict[str, BoolArray] = OrderedDict()
+        options = context.options
+        self._readers: LruCache[str, SegmentReader] = LruCache(
+            count_max=options.segment_reader_count_max, bytes_max=options.segment_memory_bytes_max
+        )
+        self._deletions: LruCache[str, BoolArray] = LruCache(
+            count_max=options.segment_reader_count_max, bytes_max=options.segment_memory_bytes_max
+        )
         self._opening: dict[str, asyncio.Future[Any]] = {}
 
     async def open_all(self, entries: Sequence[SegmentEntry]) -> list[OpenSegment]:
@@ -67,9 +72,6 @@ class SegmentCache:
         reader = self._readers.get(entry.key)
         if reader is None:
             reader = await self._once(entry.key, lambda: self._read_segment(entry))
-            self._keep(self._readers, entry.key, reader)
-        else:
-            self._readers.move_to_end(entry.key)
         if entry.deletions is None:
             return OpenSegment(entry, reader, None)
         named = entry.deletions
@@ -78,9 +80,6 @@ class SegmentCache:
             deleted = await self._once(
                 named.key, lambda: self._read_deletions(named, entry.row_count)
             )
-            self._keep(self._deletions, named.key, deleted)
-        else:
-            self._deletions.move_to_end(named.key)
         return OpenSegment(entry, reader, deleted)
 
     async def _once(self, key: str, read: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -104,14 +103,13 @@ class SegmentCache:
             raise CorruptObjectError(
                 entry.key, 0, "segment is not the one that the manifest names."
             )
+        # A mapping holds none of our memory to speak of.
+        held_bytes = len(view) if isinstance(view.obj, bytes | bytearray) else 0
+        self._readers.put(entry.key, reader, held_bytes)
         return reader
 
     async def _read_deletions(self, named: DeletionsEntry, row_count: int) -> BoolArray:
         stored = await self._context.store.get(named.key)
-        return decode_deletions(named, stored.data, row_count)
-
-    def _keep(self, cache: OrderedDict[str, T], key: str, value: T) -> None:
-        cache[key] = value
-        cache.move_to_end(key)
-        while len(cache) > self._context.options.segment_reader_count_max:
-            cache.popitem(last=False)
+        deleted = decode_deletions(named, stored.data, row_count)
+        self._deletions.put(named.key, deleted, deleted.nbytes)
+        return deleted

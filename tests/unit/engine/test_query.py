@@ -419,16 +419,16 @@ def test_results_are_kept_within_bounds_and_hold_on_to_no_tail():
         await put_many(process, spread(250), metadata={"text": "x" * 100})
         for number in range(30):
             await page(process, vector=[float(number), 1.0])
-            assert results._bytes <= 100_000
-        assert 0 < len(results._results) < 30
-        assert results._bytes == sum(result.size_bytes for result in results._results.values())
-        for result in results._results.values():
+            assert results.size_bytes <= 100_000
+        kept = [result for result, _ in results._entries.values()]
+        assert 0 < len(kept) < 30
+        assert results.size_bytes == sum(result.size_bytes for result in kept)
+        for result in kept:
             assert len(result.tail_metadata.data) >= 250 * 100
         # A result that alone is larger is not kept; its pages are computed again.
         await put_many(process, spread(2500), metadata={"text": "x" * 100})
         first = await page(process, top_k=2500)
-        assert len(results._results) == 0
-        assert results._bytes == 0
+        assert [result for result, _ in results._entries.values()] == kept
         second = await page(process, first.next_token, top_k=2500)
         assert second.keys == [b"k%05d" % n for n in range(100, 200)]
 
@@ -442,7 +442,7 @@ def test_a_small_result_is_not_kept():
         await put_many(process, spread(250))
         await page(process, top_k=100)
         await page(process, top_k=250, filter={"none": 1})
-        assert len(process.engine._planner._results._results) == 0
+        assert len(process.engine._planner._results) == 0
 
     World.run(run)
 
