@@ -291,6 +291,23 @@ class Index:
                 raise self._gone()
             return
 
+    async def follow(self) -> None:
+        """Adds what other processes have appended, as far as can be seen at once.
+
+        Quicker than `prove`, and proves nothing; a writer may try the name after what it has seen all the same.
+
+        Raises:
+            IndexNotFoundError: the index was deleted.
+            StoreError: the store does not answer.
+        """
+        epoch = self._epoch
+        found = await self.log.read_ahead(self.position)
+        if not found:
+            await self.prove()  # what was there a moment ago is collected: the base is lost
+        for sequence, item in found:
+            if self._epoch == epoch:
+                self.apply(sequence, item.data)
+
     def apply(self, sequence: int, data: memoryview) -> None:
         """Adds a log object to the tail unless it is there already.
 

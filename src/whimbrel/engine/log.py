@@ -20,6 +20,7 @@ from whimbrel.engine.paths import LogSpace, parse_generation
 from whimbrel.storage.base import ObjectMeta, StoredObject
 
 READ_AHEAD_COUNT_MAX = 32
+FOLLOW_COUNT = 4  # names asked for at once by a writer that was beaten to one
 NEWEST_ATTEMPT_COUNT_MAX = 8
 
 
@@ -138,6 +139,22 @@ class Log:
                 ahead = 1
                 continue
             return last
+
+    async def read_ahead(self, after: int) -> list[tuple[int, StoredObject]]:
+        """Reads log objects above `after`, in order, up to the first absent one; proves nothing.
+
+        Objects seen so count as soon as the manifest stood on is found to exist, later.
+        """
+        found: list[tuple[int, StoredObject]] = []
+        count = FOLLOW_COUNT if self._store.is_remote else 1
+        while True:
+            start = after + 1 + len(found)
+            names = range(start, start + count)
+            objects = await asyncio.gather(*(self._read(sequence) for sequence in names))
+            for sequence, item in zip(names, objects, strict=True):
+                if item is None:
+                    return found
+                found.append((sequence, item))
 
     async def _look_ahead(self, base: Base, last: int, count: int) -> int:
         """Says how many names to ask for after `count` of them were all there.

@@ -26,6 +26,8 @@ from whimbrel.engine.wal import Write, encode_fragment
 UNAVAILABLE = "Currently unable to handle the request"
 CONFIRMATION_COUNT_MAX = 4
 CONTENTION_MEMORY_S = 2.0
+YIELD_DOUBLINGS_MAX = 6
+YIELD_S_MAX = 1.0
 ENCODE_INLINE_BYTES = 64 * 1024
 
 
@@ -60,6 +62,8 @@ class _Committer:
         self._waiting_bytes = 0
         self._task: asyncio.Task[None] | None = None
         self._confirmations: set[asyncio.Task[None]] = set()
+        self._won_sequence = -1
+        self._wins_in_a_row = 0
 
     @property
     def is_idle(self) -> bool:
@@ -182,9 +186,12 @@ class _Committer:
             started_s = context.clock.monotonic_s()
             if await index.log.create(sequence, data):
                 index.apply(sequence, memoryview(data))
+                is_in_a_row = sequence == self._won_sequence + 1
+                self._wins_in_a_row = self._wins_in_a_row + 1 if is_in_a_row else 1
+                self._won_sequence = sequence
                 return base, sequence, context.clock.monotonic_s() - started_s
             index.contended_until_s = context.clock.monotonic_s() + CONTENTION_MEMORY_S
-            await index.prove()
+            await index.follow()
         raise UnavailableError(UNAVAILABLE)
 
     async def _encode(self, sequence: int, writes: list[Write]) -> bytes:
@@ -202,11 +209,14 @@ class _Committer:
         """Lets another process have the next name when one has lately beaten us to ours.
 
         The winner of a name could always be first again, since the loser must read the winner's object before it
-        may try the next name. Waiting about that long after a win shares the names out.
+        may try the next name. Waiting about that long after a win shares the names out among equals; waiting
+        twice as long after each further win in a row gives one that is farther from the store its turn as well.
         """
         clock = self._context.clock
-        if clock.monotonic_s() < self.index.contended_until_s:
-            await clock.sleep(self._context.random.uniform(0.5, 2.0) * took_s)
+        if clock.monotonic_s() >= self.index.contended_until_s:
+            return
+        pause_s = took_s * 2 ** min(self._wins_in_a_row - 1, YIELD_DOUBLINGS_MAX)
+        await clock.sleep(min(self._context.random.uniform(0.5, 1.5) * pause_s, YIELD_S_MAX))
 
     async def _acknowledge(self, group: list[_Waiting], base: Base, sequence: int) -> None:
         index = self.index

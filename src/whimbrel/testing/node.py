@@ -73,7 +73,10 @@ class ManualClock:
 
     def advance(self, duration_s: float) -> None:
         """Goes on, and wakes those whose time has come."""
-        self._now_s += duration_s
+        self._advance_to(self._now_s + duration_s)
+
+    def _advance_to(self, now_s: float) -> None:
+        self._now_s = now_s
         while self._sleepers and self._sleepers[0][0] <= self._now_s:
             _, _, future = heapq.heappop(self._sleepers)
             if not future.done():
@@ -89,7 +92,8 @@ class ManualClock:
                     break
             else:
                 if self._sleepers:
-                    self.advance(max(self._sleepers[0][0] - self._now_s, 0.0))
+                    # To the very time: a sum of differences might never reach it.
+                    self._advance_to(max(self._sleepers[0][0], self._now_s))
         return await task
 
 
