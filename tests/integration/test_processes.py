@@ -19,9 +19,11 @@ from tests.integration.workers import (
     run_writer,
 )
 from whimbrel.engine.fsck import fsck
+from whimbrel.engine.paths import format_number, parse_generation
 
 SPAWN = multiprocessing.get_context("spawn")
-RUN_S = 2.5
+RUN_S_MAX = 20.0
+GENERATIONS = 12
 ANSWER_S = 30.0
 
 
@@ -80,6 +82,19 @@ def path(tmp_path):
     return tmp_path / "store"
 
 
+def wait_for_upkeep(path):
+    """Waits until the index went through some manifests, and the first of them and of the log were collected."""
+    deadline_s = time.monotonic() + RUN_S_MAX
+    while time.monotonic() < deadline_s:
+        time.sleep(0.1)
+        folder = next(path.glob("bucket/*/index/*"))
+        generations = [parse_generation(item.name) for item in folder.glob("manifest/*")]
+        is_trimmed = not (folder / "wal" / format_number(1)).exists()
+        if generations and max(generations) >= GENERATIONS and min(generations) > 1 and is_trimmed:
+            return
+    raise AssertionError("the indexers do nothing")
+
+
 def test_two_writers_an_indexer_and_a_collector(path):
     jobs = [
         (run_writer, path, "first"),
@@ -90,7 +105,7 @@ def test_two_writers_an_indexer_and_a_collector(path):
     with workers(*jobs) as (*writers, indexer, collector):
         for worker in (*writers, indexer, collector):
             worker.connection.send("go")
-        time.sleep(RUN_S)
+        wait_for_upkeep(path)
         for worker in writers:
             worker.connection.send("stop")
         reports = [worker.receive() for worker in writers]
@@ -112,7 +127,7 @@ def test_two_writers_an_indexer_and_a_collector(path):
 
     on_store(path, check)
     assert len(acknowledged) >= 100
-    assert sum(each.flush_count for each in stats) >= 5
+    assert sum(each.flush_count for each in stats) >= 3
     assert sum(each.compaction_count for each in stats) >= 1
     assert sum(each.collected_object_count for each in stats) >= 1
     assert not any(each.corrupt for each in stats)

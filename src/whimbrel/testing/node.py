@@ -253,7 +253,7 @@ class Node:
 
         return await self.engine.directory.with_index(bucket, name, run)
 
-    async def tend(self, *, turns: int = 8, step_s: float = 400.0) -> None:
+    async def tend(self, *, turns: int = 6, step_s: float = 700.0) -> None:
         """Runs the indexer's turns with time passing in between: flush, compaction, both halves of collection."""
         for _ in range(turns):
             await self.indexer.turn()
