@@ -41,10 +41,10 @@ from whimbrel.testing.sim.world import Process
 
 T = TypeVar("T")
 
-KEYS = [b"key-%d" % number for number in range(7)]
+KEYS = [b"key-%d" % number for number in range(20)]
 WIDTH = 64
 TOP_K = 50
-LIST_PAGE = 2
+LIST_PAGE = 5
 PAGE_COUNT_MAX = 40
 
 

@@ -25,17 +25,23 @@ class Latency:
         usual_s: shortest and longest of most.
         slow_s: shortest and longest of the others.
         slow_rate: how many are slow, as a probability.
+        slow_calls: method and part of the name of those that may be slow; all of them when empty.
     """
 
     usual_s: tuple[float, float] = (0.0, 0.0)
     slow_s: tuple[float, float] = (0.0, 0.0)
     slow_rate: float = 0.0
+    slow_calls: tuple[tuple[str, str], ...] = ()
 
-    def draw(self, dice: Dice) -> float:
-        """Returns one duration in seconds."""
+    def draw(self, dice: Dice, operation: str, key: str) -> float:
+        """Returns one duration in seconds, of a call of this method about this name."""
         if self.usual_s[1] == 0.0:
             return 0.0
-        return dice.uniform(*(self.slow_s if dice.chance(self.slow_rate) else self.usual_s))
+        may_be_slow = not self.slow_calls or any(
+            operation == method and part in key for method, part in self.slow_calls
+        )
+        is_slow = may_be_slow and dice.chance(self.slow_rate)
+        return dice.uniform(*(self.slow_s if is_slow else self.usual_s))
 
 
 class NetworkStore:
@@ -53,7 +59,7 @@ class NetworkStore:
         self._inner = inner
         self._world = world
         self._dice = dice
-        self._latency = latency
+        self.latency = latency
         self.is_cut = False
 
     @property
@@ -68,34 +74,36 @@ class NetworkStore:
 
     async def get(self, key: str) -> StoredObject:
         """Reads an object whole."""
-        return await self._send(lambda: self._inner.get(key))
+        return await self._send("get", key, lambda: self._inner.get(key))
 
     async def get_ranges(self, key: str, ranges: Sequence[ByteRange]) -> list[memoryview]:
         """Reads parts of an object."""
-        return await self._send(lambda: self._inner.get_ranges(key, ranges))
+        return await self._send("get_ranges", key, lambda: self._inner.get_ranges(key, ranges))
 
     async def view(self, key: str) -> memoryview:
         """Gives an object's bytes."""
-        return await self._send(lambda: self._inner.view(key))
+        return await self._send("view", key, lambda: self._inner.view(key))
 
     async def head(self, key: str) -> ObjectMeta:
         """Returns an object's description."""
-        return await self._send(lambda: self._inner.head(key))
+        return await self._send("head", key, lambda: self._inner.head(key))
 
     async def put_if_absent(
         self, key: str, data: bytes, *, use_reserve: bool = False
     ) -> ObjectMeta:
         """Creates an object unless its name is taken."""
         put = self._inner.put_if_absent
-        return await self._send(lambda: put(key, data, use_reserve=use_reserve))
+        return await self._send(
+            "put_if_absent", key, lambda: put(key, data, use_reserve=use_reserve)
+        )
 
     async def put(self, key: str, data: bytes) -> ObjectMeta:
         """Creates or replaces an object."""
-        return await self._send(lambda: self._inner.put(key, data))
+        return await self._send("put", key, lambda: self._inner.put(key, data))
 
     async def delete(self, key: str) -> None:
         """Removes an object."""
-        await self._send(lambda: self._inner.delete(key))
+        await self._send("delete", key, lambda: self._inner.delete(key))
 
     async def list(
         self, prefix: str, *, start_after: str = "", limit: int = 1000, delimiter: bool = False
@@ -103,28 +111,38 @@ class NetworkStore:
         """Lists names."""
         inner = self._inner
         return await self._send(
-            lambda: inner.list(prefix, start_after=start_after, limit=limit, delimiter=delimiter)
+            "list",
+            prefix,
+            lambda: inner.list(prefix, start_after=start_after, limit=limit, delimiter=delimiter),
         )
 
     async def close(self) -> None:
         """Does nothing: others share the store."""
 
-    async def _send(self, request: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    async def _send(
+        self, operation: str, key: str, request: Callable[[], Coroutine[Any, Any, T]]
+    ) -> T:
         if self.is_cut:
             raise ProcessCrashed
         loop = asyncio.get_running_loop()
-        travel = loop.create_task(self._travel(loop, request), context=self._world)
+        before_s = self.latency.draw(self._dice, operation, key)
+        after_s = self.latency.draw(self._dice, operation, key)
+        travel = loop.create_task(_travel(loop, before_s, request, after_s), context=self._world)
         travel.add_done_callback(_retrieve)
         return await asyncio.shield(travel)
 
-    async def _travel(
-        self, loop: asyncio.AbstractEventLoop, request: Callable[[], Coroutine[Any, Any, T]]
-    ) -> T:
-        await _pause(loop, self._latency.draw(self._dice))
-        try:
-            return await request()
-        finally:
-            await _pause(loop, self._latency.draw(self._dice))
+
+async def _travel(
+    loop: asyncio.AbstractEventLoop,
+    before_s: float,
+    request: Callable[[], Coroutine[Any, Any, T]],
+    after_s: float,
+) -> T:
+    await _pause(loop, before_s)
+    try:
+        return await request()
+    finally:
+        await _pause(loop, after_s)
 
 
 async def _pause(loop: asyncio.AbstractEventLoop, duration_s: float) -> None:

@@ -12,7 +12,8 @@ from whimbrel.engine.options import EngineOptions
 from whimbrel.engine.rules import ALL_RULES, ProtocolRules
 from whimbrel.storage.base import ObjectStore
 from whimbrel.testing.sim.scenarios import SCENARIOS, play
-from whimbrel.testing.sim.simulation import simulate
+from whimbrel.testing.sim.simulation import Result, simulate
+from whimbrel.testing.sim.skirmish import skirmish
 from whimbrel.testing.sim.spoilers import ForgetfulRetries
 
 
@@ -56,14 +57,15 @@ class Row:
     Attributes:
         removal: what was removed.
         scenarios: names of the directed scenarios that then end badly.
-        seed_count: how many random seeds it took, the one that found it included; None when none did.
-        problem: what the random simulation found.
+        simulation_count: how many seeds of the random simulation it took, the one that found it included; None when
+            none did.
+        skirmish_count: the same for skirmishes.
     """
 
     removal: Removal
     scenarios: tuple[str, ...]
-    seed_count: int | None
-    problem: str
+    simulation_count: int | None
+    skirmish_count: int | None
 
 
 def try_scenarios(removal: Removal) -> tuple[str, ...]:
@@ -76,31 +78,39 @@ def try_scenarios(removal: Removal) -> tuple[str, ...]:
     return tuple(bad)
 
 
-def try_seeds(removal: Removal, seed_count_max: int) -> tuple[int | None, str]:
-    """Returns how many seeds it takes to notice that the rule is missing, and the first problem."""
-    for seed in range(seed_count_max):
-        result = simulate(
-            seed,
-            rules=removal.rules,
-            limits=removal.limits,
-            wrap=removal.wrap or _as_it_is,
-        )
-        if result.problems:
-            return seed + 1, result.problems[0]
-    return None, ""
+def try_seeds(
+    run: Callable[..., Result], removal: Removal, seed_count_max: int, *, start: int = 0
+) -> int | None:
+    """Returns how many seeds it takes to notice that the rule is missing; None when that many do not."""
+    for seed in range(start, start + seed_count_max):
+        wrap = removal.wrap or _as_it_is
+        if run(seed, rules=removal.rules, limits=removal.limits, wrap=wrap).problems:
+            return seed + 1 - start
+    return None
 
 
 def make_table(seed_count_max: int) -> Iterator[Row]:
     """Yields a row for each rule."""
     for removal in REMOVALS:
-        scenarios = try_scenarios(removal)
-        yield Row(removal, scenarios, *try_seeds(removal, seed_count_max))
+        yield Row(
+            removal,
+            try_scenarios(removal),
+            try_seeds(simulate, removal, seed_count_max),
+            try_seeds(skirmish, removal, seed_count_max),
+        )
 
 
 def format_row(row: Row, seed_count_max: int) -> str:
-    """Returns a line of Markdown."""
-    count = f"more than {seed_count_max}" if row.seed_count is None else str(row.seed_count)
-    return f"| {row.removal.name} | {', '.join(row.scenarios)} | {count} |"
+    """Returns a line of Markdown; of many scenarios it names three."""
+    names = ", ".join(row.scenarios[:3])
+    more = len(row.scenarios) - 3
+    if more > 0:
+        names += f" and {more} more"
+    counts = [
+        f"> {seed_count_max}" if count is None else str(count)
+        for count in (row.simulation_count, row.skirmish_count)
+    ]
+    return f"| {row.removal.name} | {names} | {' | '.join(counts)} |"
 
 
 def _as_it_is(store: ObjectStore) -> ObjectStore:

@@ -37,8 +37,9 @@ SHAKY = ("steady", "y")
 FLEETING = ("fleeting", "z")
 PLACES = (STEADY, SHAKY, FLEETING)
 
+WRITER_COUNT = 6
+READER_COUNT = 4
 ACTIVE_S = 100.0
-LAST_CALL_S = 60.0
 QUIET_S = 170.0  # longer than the collections of everything take, one after the other
 QUERY_PAGE = 3
 PROBLEM_COUNT_MAX = 6
@@ -52,16 +53,18 @@ class Result:
         seed: with which it can be repeated.
         problems: everything that was wrong; empty when all is well.
         counts: how much of everything happened.
+        command: what the command line needs besides the seed to repeat it.
     """
 
     seed: int
     problems: list[str] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
+    command: str = ""
 
     def __str__(self) -> str:
         """Says what was wrong and how to see it again."""
         head = f"seed {self.seed}: {len(self.problems)} problems; to repeat:"
-        command = f"python -m whimbrel.testing.sim --seed {self.seed}"
+        command = f"python -m whimbrel.testing.sim {self.command}--seed {self.seed}"
         return "\n".join([head, f"    {command}", *self.problems[:PROBLEM_COUNT_MAX]])
 
 
@@ -142,8 +145,9 @@ class Simulation:
         for keeper in keepers:
             world.loop.create_task(keeper)
         clients.append(self._set_up(self._client(AdminClient, fleet)))
-        for _ in range(3):
+        for _ in range(WRITER_COUNT):
             clients.append(self._write(self._client(WritingClient, fleet)))
+        for _ in range(READER_COUNT):
             clients.append(self._read(self._client(ReadingClient, fleet)))
         clients.append(self._administrate(self._client(AdminClient, fleet)))
         clients.append(self._administrate(self._client(AdminClient, fleet)))
@@ -161,7 +165,7 @@ class Simulation:
         await self._look_back()
 
     def _client(self, kind: "type[ClientT]", nodes: Nodes) -> "ClientT":
-        return kind(nodes, self.record, self._new_dice(), patience_s=25.0)
+        return kind(nodes, self.record, self._new_dice(), patience_s=40.0)
 
     def _new_dice(self) -> Dice:
         self._dice_count += 1

@@ -59,6 +59,8 @@ class Stage:
         *,
         options: EngineOptions = STAGE_OPTIONS,
         conditions: Conditions = REMOTE,
+        seed: int = 0,
+        shuffle: bool = False,
     ) -> None:
         """Prepares an empty store.
 
@@ -66,8 +68,10 @@ class Stage:
             rules: of the protocol.
             options: limits of all processes.
             conditions: of all processes that are not given their own.
+            seed: of what is thrown for.
+            shuffle: whether callbacks that are ready together run in any order.
         """
-        self.world = World(rules=rules, options=options)
+        self.world = World(seed, rules=rules, options=options, shuffle=shuffle)
         self.history = History()
         self.conditions = conditions
         self._value = 0

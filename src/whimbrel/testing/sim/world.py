@@ -153,10 +153,10 @@ class Process:
             world.store,
             clock=ProcessClock(world.loop),
             random=dice.fork("faults"),
-            plan=conditions.plan(dice.fork("plan")),
             delay_s=conditions.late_s,
             is_remote=conditions.is_remote,
         )
+        self._plan_dice = dice.fork("plan")
         self._network = NetworkStore(
             self.faults,
             world=copy_context(),
@@ -177,6 +177,7 @@ class Process:
             options=world.options,
             rules=world.rules,
         )
+        self.faults.plan = conditions.plan(self._plan_dice)
         self.engine = Engine(self.context)
         self.indexer = Indexer(self.context)
         self._stop = asyncio.Event()
@@ -226,6 +227,11 @@ class Process:
         await self.call(self.engine.close())
 
     # --- misfortune ------------------------------------------------------------------------------------
+
+    def suffer(self, conditions: Conditions) -> None:
+        """Gives the process other latency and faults from now on."""
+        self._network.latency = conditions.latency
+        self.faults.plan = conditions.plan(self._plan_dice)
 
     @property
     def is_frozen(self) -> bool:

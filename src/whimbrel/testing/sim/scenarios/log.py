@@ -177,6 +177,7 @@ async def zombie_terminal_fragment(stage: Stage) -> None:
     deletion = stage.start(deleter, stage.delete_index(deleter))
     await held
     await leave_behind(stage, writer, worker)
+    await stage.prove(writer)
     deleter.kill()
     held.resume()
     await deletion
