@@ -144,7 +144,7 @@ def test_queries_on_a_remote_store_share_and_overlap_their_proof():
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("tail_count", [0, 1, 2, 5, 20])
+@pytest.mark.parametrize("tail_count", [0, 1, 2, 5, 20, 33, 80, 127])
 @pytest.mark.parametrize("store_type", [MemoryStore, RemoteStore])
 def test_opening_a_bucket_and_an_index(store_type, tail_count):
     """At most 8 requests, and one per object of the log above the manifest; segments are views of their own."""

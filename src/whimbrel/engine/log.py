@@ -14,12 +14,18 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from whimbrel.core.errors import ObjectExistsError, ObjectNotFoundError, WhimbrelError
+from whimbrel.core.errors import (
+    CorruptObjectError,
+    ObjectExistsError,
+    ObjectNotFoundError,
+    WhimbrelError,
+)
 from whimbrel.engine.context import Context
-from whimbrel.engine.paths import LogSpace, parse_generation
+from whimbrel.engine.paths import LogSpace, parse_generation, parse_sequence
 from whimbrel.storage.base import ObjectMeta, StoredObject
 
 READ_AHEAD_COUNT_MAX = 32
+LIST_COUNT = 1000
 FOLLOW_COUNT = 4  # names asked for at once by a writer that was beaten to one
 NEWEST_ATTEMPT_COUNT_MAX = 8
 
@@ -121,19 +127,27 @@ class Log:
 
         Raises:
             BaseLostError: the end cannot be proven.
+            CorruptObjectError: a listing shows that an object in between is missing.
         """
-        last, ahead = after, 1
+        last, ahead, listed = after, 1, None
         while True:
             started_s = self._clock.monotonic_s()
-            found, exists = await self._probe(base, last + 1, ahead)
+            reaches_end = listed is None or last + ahead > listed
+            found, exists = await self._probe(base, last + 1, ahead, check=reaches_end)
             for item in found:
                 last += 1
                 apply(last, item)
             if len(found) == ahead:
-                ahead = await self._look_ahead(base, last, ahead)
+                if listed is None and self._store.is_remote and last == base.position + 1:
+                    listed = await self._list_after(last)
+                ahead = self._count_ahead(ahead, last, listed)
                 continue
             if not exists:
                 raise BaseLostError
+            if listed is not None and listed > last:
+                # Whoever created the later one had seen this one, and nothing above the base was ever deleted.
+                detail = "log object is missing, and later ones are there."
+                raise CorruptObjectError(self.space.wal(last + 1), 0, detail)
             took_s = self._clock.monotonic_s() - started_s
             if self._rules.discard_slow_proofs and took_s > self._proof_age_max_s:
                 ahead = 1
@@ -156,33 +170,42 @@ class Log:
                     return found
                 found.append((sequence, item))
 
-    async def _look_ahead(self, base: Base, last: int, count: int) -> int:
-        """Says how many names to ask for after `count` of them were all there.
+    async def _list_after(self, last: int) -> int:
+        """Returns the sequence of the last log object that one page of a listing shows, `last` when there is none.
 
-        Who opens a log on a remote store asks for a listing once, so that reading t objects takes about t requests;
-        who follows one that another process writes to has seldom missed more than one or two.
+        Who opens a log on a remote store asks once, so that reading t objects takes about t requests.
         """
-        if self._store.is_remote and last == base.position + 1:
-            listing = await self._store.list(
-                self.space.wal_prefix, start_after=self.space.wal(last), limit=READ_AHEAD_COUNT_MAX
-            )
-            return min(len(listing.objects) + 1, READ_AHEAD_COUNT_MAX)
-        return min(count * 2, READ_AHEAD_COUNT_MAX)
+        listing = await self._store.list(
+            self.space.wal_prefix, start_after=self.space.wal(last), limit=LIST_COUNT
+        )
+        return parse_sequence(listing.objects[-1].key) if listing.objects else last
 
-    async def _probe(self, base: Base, start: int, count: int) -> tuple[list[StoredObject], bool]:
-        """Reads up to `count` log objects from `start` up to the first absent one, and checks the base."""
+    @staticmethod
+    def _count_ahead(count: int, last: int, listed: int | None) -> int:
+        """Says how many names to ask for after `count` of them were all there; one more than are expected."""
+        if listed is None:
+            # Who follows a log that another process writes to has seldom missed more than one or two.
+            return min(count * 2, READ_AHEAD_COUNT_MAX)
+        return min(max(listed - last, 0) + 1, READ_AHEAD_COUNT_MAX)
+
+    async def _probe(
+        self, base: Base, start: int, count: int, *, check: bool
+    ) -> tuple[list[StoredObject], bool]:
+        """Reads up to `count` log objects from `start` up to the first absent one, and checks the base.
+
+        With `check` a remote store is asked for all at once; without, for the base only when a name is absent.
+        """
         if self._store.is_remote:
-            *objects, exists = await asyncio.gather(
-                *(self._read(start + offset) for offset in range(count)), self._check(base)
-            )
-            found = []
-            for item in objects:
-                if item is None:
-                    break
-                assert isinstance(item, StoredObject)
-                found.append(item)
-            return found, bool(exists)
-        found = []
+            reads = asyncio.gather(*(self._read(start + offset) for offset in range(count)))
+            if check:
+                objects, exists = await asyncio.gather(reads, self._check(base))
+            else:
+                objects, exists = await reads, True
+            present = objects.index(None) if None in objects else count
+            if not check and present < count:
+                exists = await self._check(base)
+            return [item for item in objects[:present] if item is not None], exists
+        found: list[StoredObject] = []
         for offset in range(count):
             item = await self._read(start + offset)
             if item is None:

@@ -278,6 +278,21 @@ def test_an_incarnation_that_its_catalog_forgot_is_gone():
     World.run(run)
 
 
+def test_a_hole_in_the_log_is_told_by_name():
+    async def run(world: World) -> None:
+        process, other = await world.process(), await world.process()
+        await process.create()
+        for number in range(5):
+            await process.put({b"%d" % number: [number, 1]})
+        name = (await process.index()).id.space.wal(3)
+        await world.store.delete(name)
+        with pytest.raises(CorruptObjectError) as caught:
+            await other.records()
+        assert caught.value.key == name
+
+    World.run(run, is_remote=True)
+
+
 def test_damage_in_the_tail_is_told_by_name():
     async def run(world: World) -> None:
         process, other = await world.process(), await world.process()
