@@ -4,6 +4,7 @@ May run beside servers and indexers: what was collected while it looked is not r
 """
 
 from collections.abc import AsyncIterator, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,6 +19,7 @@ from whimbrel.engine.index import IndexId, NoManifestError
 from whimbrel.engine.log import LogGoneError
 from whimbrel.engine.manifest import Manifest, ManifestStore, SegmentEntry
 from whimbrel.engine.model import Blobs
+from whimbrel.engine.page_token import decode_secret
 from whimbrel.engine.paths import IndexSpace
 from whimbrel.engine.segments import OpenSegment, SegmentCache
 from whimbrel.engine.wal import decode_fragment
@@ -84,6 +86,7 @@ class Fsck:
         except CorruptObjectError as error:
             self._note(error)
             return
+        await self._check_secret()
         for name, entry in sorted(self._directory.root.state.buckets.items()):
             yield name
             self.report.bucket_count += 1
@@ -100,6 +103,15 @@ class Fsck:
                 yield f"{name}/{index_name}"
                 self.report.index_count += 1
                 await self._check_index(IndexId(entry.incarnation, index_entry.incarnation))
+
+    async def _check_secret(self) -> None:
+        """Checks the key of page tokens; a server makes it when it is absent."""
+        with suppress(ObjectNotFoundError):
+            stored = await self._context.store.get(paths.PAGE_TOKEN_SECRET)
+            try:
+                decode_secret(stored.data)
+            except CorruptObjectError as error:
+                self._note(error)
 
     async def _check_index(self, index_id: IndexId) -> None:
         manifests = ManifestStore(self._context, index_id.space)

@@ -68,6 +68,19 @@ class NamePosition(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_
 T = TypeVar("T", QueryPosition, ListPosition, NamePosition)
 
 
+def decode_secret(data: memoryview) -> bytes:
+    """Returns the key in the secret's object.
+
+    Raises:
+        CorruptObjectError: it is damaged.
+    """
+    reader = ObjectReader(PAGE_TOKEN_SECRET, ObjectKind.SECRET, data)
+    key = bytes(reader.read_footer())
+    if len(key) != KEY_BYTES:
+        raise CorruptObjectError(PAGE_TOKEN_SECRET, reader.footer.start, "key has another length.")
+    return key
+
+
 class PageTokens:
     """Seals and opens page tokens with the store's key."""
 
@@ -90,13 +103,7 @@ class PageTokens:
             with suppress(ObjectExistsError):  # another node was first
                 await store.put_if_absent(PAGE_TOKEN_SECRET, writer.finish())
             stored = await store.get(PAGE_TOKEN_SECRET)
-        reader = ObjectReader(PAGE_TOKEN_SECRET, ObjectKind.SECRET, stored.data)
-        key = bytes(reader.read_footer())
-        if len(key) != KEY_BYTES:
-            raise CorruptObjectError(
-                PAGE_TOKEN_SECRET, reader.footer.start, "key has another length."
-            )
-        self._cipher = AESGCM(key)
+        self._cipher = AESGCM(decode_secret(stored.data))
 
     def seal(self, position: msgspec.Struct, binding: bytes) -> str:
         """Returns the token for a position.

@@ -66,6 +66,7 @@ def test_a_clean_store_is_counted():
         ["/segment/"],
         ["/deletions/"],
         ["bucket/", "/wal/", "!/index/"],
+        ["secret/page-token"],
     ],
 )
 def test_damage_is_found_and_named(parts):
