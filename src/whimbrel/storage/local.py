@@ -15,6 +15,9 @@ remembered by name, inode, time and size, so that reading it again costs nothing
 without an fsync each, names that follow the one asked for are looked at before the fsync and vouched for with it.
 A listing vouches for nothing: a name in it counts once a get, view or head of it has returned.
 
+Whatever was not found, and every change before it is acknowledged, is checked against the root being there still:
+see `local_root`.
+
 Deletes are not fsynced. An object that comes back after power loss is harmless: names are used once, so it is the
 object that it was, and collection, which deletes what no manifest needs, finds it again. Directories left empty are
 removed a minute later; a put that meets the removal creates its directory again.
@@ -30,6 +33,7 @@ import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar, TypeVarTuple
 
@@ -57,6 +61,7 @@ from whimbrel.storage.local_file import (
     ignore_errors,
 )
 from whimbrel.storage.local_filesystem import Filesystem, PosixFilesystem
+from whimbrel.storage.local_root import Root
 from whimbrel.storage.local_start import TEMPORARY_FOLDER, prepare_root
 from whimbrel.storage.names import check_listing, check_name
 
@@ -107,7 +112,6 @@ class LocalStore:
         filesystem: Filesystem,
     ) -> None:
         """Takes a directory that `open` has prepared; call that instead."""
-        self._root = root
         self._settings = settings
         self._clock = clock
         self._random = random
@@ -115,6 +119,7 @@ class LocalStore:
         self._directories = DirectoryCache(
             root, filesystem, open_count_max=settings.open_directories_max
         )
+        self._root = Root(root, self._directories.root_descriptor, filesystem)
         self._vouched = VouchedSet(settings.vouched_max)
         self._temporary_prefix = f"{root}/{TEMPORARY_FOLDER}/{random.token(8).hex()}-"
         self._put_count = 0
@@ -163,7 +168,7 @@ class LocalStore:
     @property
     def url(self) -> str:
         """`file://` and the absolute path."""
-        return f"file://{self._root}"
+        return f"file://{self._root.path}"
 
     @property
     def is_remote(self) -> bool:
@@ -247,13 +252,15 @@ class LocalStore:
 
     def _stat(self, key: str) -> File:
         try:
-            status = self._filesystem.stat(f"{self._root}/{key}")
+            return describe_file(key, self._filesystem.stat(f"{self._root.path}/{key}"))
         except OSError as error:
-            raise fail_read(error, key) from error
-        return describe_file(key, status)
+            raise fail_read(error, key, self._root) from error
+        except ObjectNotFoundError:
+            self._root.check()
+            raise
 
     def _open_file(self, key: str) -> OpenFile:
-        return OpenFile(self._filesystem, f"{self._root}/{key}", key)
+        return OpenFile(self._filesystem, self._root, key)
 
     def _get(self, key: str) -> StoredObject:
         with self._open_file(key) as file:
@@ -303,9 +310,12 @@ class LocalStore:
         except (FileNotFoundError, NotADirectoryError):
             # It was deleted since, folder and all: the read happened before the delete.
             self._directories.forget(folder)
+            self._root.check()
             return
         except OSError as error:
-            raise fail_read(error, file.meta.key) from error
+            raise fail_read(error, file.meta.key, self._root) from error
+        # The handle and the path of the object must be in one directory.
+        self._root.check()
         for identity in seen:
             self._vouched.add(identity)
 
@@ -314,7 +324,7 @@ class LocalStore:
         names = [name]
         wanted_count = directory.ahead_count
         if wanted_count:
-            items = self._filesystem.scan(f"{self._root}/{folder}")
+            items = self._filesystem.scan(f"{self._root.path}/{folder}")
             following = sorted(i.name for i in items if not i.is_directory and i.name > name)
             names += following[:wanted_count]
         found = []
@@ -331,9 +341,12 @@ class LocalStore:
 
     def _list(self, prefix: str, start_after: str, limit: int, delimiter: bool) -> Listing:  # noqa: FBT001
         try:
-            return self._list_page(prefix, start_after, limit, is_flat=delimiter)
+            page = self._list_page(prefix, start_after, limit, is_flat=delimiter)
         except OSError as error:
-            raise fail_read(error, prefix) from error
+            raise fail_read(error, prefix, self._root) from error
+        # What a page leaves out is absent, so it counts only while the root is there.
+        self._root.check()
+        return page
 
     def _list_page(self, prefix: str, start_after: str, limit: int, *, is_flat: bool) -> Listing:
         objects: builtins.list[ObjectMeta] = []
@@ -362,7 +375,7 @@ class LocalStore:
         A directory sorts as its name with a `/`, as every name in it begins so.
         """
         try:
-            items = self._filesystem.scan(f"{self._root}/{folder}")
+            items = self._filesystem.scan(f"{self._root.path}/{folder}")
         except (FileNotFoundError, NotADirectoryError):
             return
         names = sorted(
@@ -380,12 +393,14 @@ class LocalStore:
     # --- writes -----------------------------------------------------------------------------------
 
     def _put_if_absent(self, key: str, data: bytes, use_reserve: bool) -> ObjectMeta:  # noqa: FBT001
+        self._root.check()
         # A loser that can be told early costs no write.
         self._check_free(key)
         with self._write_temporary(key, data, use_reserve=use_reserve) as temporary:
             return self._install(key, temporary, self._link)
 
     def _put(self, key: str, data: bytes) -> ObjectMeta:
+        self._root.check()
         # Markers and heartbeats are small and few, and without them nobody would collect on a full disk.
         with self._write_temporary(key, data, use_reserve=True) as temporary:
             return self._install(key, temporary, self._rename)
@@ -397,7 +412,7 @@ class LocalStore:
 
     def _find_holder(self, key: str) -> File | None:
         try:
-            status = self._filesystem.stat(f"{self._root}/{key}")
+            status = self._filesystem.stat(f"{self._root.path}/{key}")
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
@@ -409,6 +424,7 @@ class LocalStore:
     def _lose_to(self, holder: File) -> ObjectExistsError:
         # The caller will act on its loss, so the winner must be there to stay.
         self._vouch(holder)
+        self._root.check()
         return ObjectExistsError(f"name is taken. key=`{holder.meta.key}`")
 
     def _write_temporary(self, key: str, data: bytes, *, use_reserve: bool) -> TemporaryFile:
@@ -446,7 +462,7 @@ class LocalStore:
 
     def _check_room(self, size_bytes: int) -> None:
         try:
-            space = self._filesystem.measure_free_space(self._root)
+            space = self._filesystem.measure_free_space(self._root.path)
         except OSError as error:
             raise fail_put(error, "", Durability.NOT_APPLIED) from error
         settings = self._settings
@@ -484,9 +500,11 @@ class LocalStore:
                     Durability.UNKNOWN if error.errno == errno.EIO else Durability.NOT_APPLIED
                 )
                 raise fail_put(error, key, durability) from error
+            self._root.check(Durability.UNKNOWN)
             file = temporary.describe(key)
             self._vouched.add(file.identity)
             return file.meta
+        self._root.check()
         raise StoreUnavailableError(f"directory keeps being removed. key=`{key}`")
 
     def _link(self, key: str, temporary: TemporaryFile, directory: Directory, name: str) -> None:
@@ -507,21 +525,28 @@ class LocalStore:
             raise StoreRefusedError(f"name is a folder of other objects. key=`{key}`") from error
 
     def _delete(self, key: str) -> None:
+        self._root.check()
+        is_removed = self._unlink(key)
+        self._root.check(Durability.UNKNOWN)
+        if is_removed:
+            self._remove_empty_directories(split_name(key)[0])
+
+    def _unlink(self, key: str) -> bool:
         try:
-            self._filesystem.unlink(f"{self._root}/{key}")
+            self._filesystem.unlink(f"{self._root.path}/{key}")
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            return
+            return False
         except OSError as error:
             # macOS answers EPERM for a directory, which is no object.
             is_folder = error.errno == errno.EPERM and self._find_folder(key)
             if not is_folder:
-                raise fail_read(error, key) from error
-            return
-        self._remove_empty_directories(split_name(key)[0])
+                raise fail_read(error, key, self._root) from error
+            return False
+        return True
 
     def _find_folder(self, key: str) -> bool:
         try:
-            return stat.S_ISDIR(self._filesystem.stat(f"{self._root}/{key}").st_mode)
+            return stat.S_ISDIR(self._filesystem.stat(f"{self._root.path}/{key}").st_mode)
         except OSError:
             return False
 
@@ -546,7 +571,7 @@ class LocalStore:
         while path:
             try:
                 # Fails on a directory that is not empty, however it raced with a put.
-                self._filesystem.remove_directory(f"{self._root}/{path}")
+                self._filesystem.remove_directory(f"{self._root.path}/{path}")
             except OSError:
                 return
             self._directories.forget(path)
@@ -570,6 +595,8 @@ class LocalStore:
     def _shut_down(self) -> None:
         self._writers.shutdown()
         self._readers.shutdown()
-        for path in list(self._emptied):
-            self._remove_if_empty(path)
+        with suppress(StoreUnavailableError):
+            self._root.check()
+            for path in list(self._emptied):
+                self._remove_if_empty(path)
         self._directories.close()

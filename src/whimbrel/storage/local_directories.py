@@ -85,6 +85,11 @@ class DirectoryCache:
         self._failed: set[str] = set()
         self._root = Directory("", filesystem.open_directory(root), filesystem)
 
+    @property
+    def root_descriptor(self) -> int:
+        """Returns the root's handle, open until `close`."""
+        return self._root.descriptor
+
     @contextmanager
     def open(self, path: str, *, create: bool) -> Iterator[Directory]:
         """Gives a durable directory for the length of a `with` block.

@@ -19,6 +19,7 @@ from whimbrel.core.errors import (
 )
 from whimbrel.storage.base import ObjectMeta
 from whimbrel.storage.local_filesystem import Filesystem
+from whimbrel.storage.local_root import Root
 
 _T = TypeVar("_T")
 _FULL_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -54,26 +55,30 @@ def describe_file(key: str, status: os.stat_result, descriptor: int = -1) -> Fil
 
 
 class OpenFile:
-    """Opens an object's file for the length of a `with` block; `OSError`s come out as store errors."""
+    """Opens an object's file for the length of a `with` block; `OSError`s come out as store errors.
 
-    __slots__ = ("_descriptor", "_filesystem", "_key", "_path")
+    An object counts as missing only while the root is there.
+    """
 
-    def __init__(self, filesystem: Filesystem, path: str, key: str) -> None:
+    __slots__ = ("_descriptor", "_filesystem", "_key", "_root")
+
+    def __init__(self, filesystem: Filesystem, root: Root, key: str) -> None:
         self._filesystem = filesystem
-        self._path = path
+        self._root = root
         self._key = key
         self._descriptor = -1
 
     def __enter__(self) -> File:
         try:
-            self._descriptor = self._filesystem.open_file(self._path)
+            self._descriptor = self._filesystem.open_file(f"{self._root.path}/{self._key}")
             status = self._filesystem.stat_open(self._descriptor)
             return describe_file(self._key, status, self._descriptor)
         except OSError as error:
             self._close()
-            raise fail_read(error, self._key) from error
+            raise fail_read(error, self._key, self._root) from error
         except ObjectNotFoundError:
             self._close()
+            self._root.check()
             raise
 
     def __exit__(
@@ -81,7 +86,7 @@ class OpenFile:
     ) -> None:
         self._close()
         if isinstance(error, OSError):
-            raise fail_read(error, self._key) from error
+            raise fail_read(error, self._key, self._root) from error
 
     def _close(self) -> None:
         if self._descriptor >= 0:
@@ -138,9 +143,14 @@ class VouchedSet:
             self._young.add(identity)
 
 
-def fail_read(error: OSError, key: str) -> StoreError:
-    """Returns what a failed call means for one that reads or deletes an object."""
+def fail_read(error: OSError, key: str, root: Root) -> StoreError:
+    """Returns what a failed call means for one that reads or deletes an object.
+
+    Raises:
+        StoreUnavailableError: nothing was found because the root is gone.
+    """
     if isinstance(error, FileNotFoundError | NotADirectoryError):
+        root.check()
         return ObjectNotFoundError(f"object is missing. key=`{key}`")
     return StoreUnavailableError(f"disk failed. {error.strerror or error} key=`{key}`")
 
