@@ -265,7 +265,7 @@ MUTATION_COUNTS = {
     CreateBucket: 2,
     CreateIndex: 2,
     Put: 3,
-    Delete: 3,
+    Delete: 2,
     Flush: 4,
     Compaction: 2,
     CompactionOfDeadRows: 1,

@@ -84,6 +84,7 @@ class Index:
         "id",
         "is_deleted",
         "is_ended",
+        "is_tail_known",
         "newest_at_s",
         "on_tail",
     )
@@ -116,6 +117,9 @@ class Index:
         self._reopening: asyncio.Future[None] | None = None
         self.is_deleted = False  # whatever told so
         self.is_ended = False  # its log told so
+        self.is_tail_known = (
+            False  # whether the log above the base was looked at since it was opened
+        )
         self.newest_at_s = float("-inf")
         self.contended_until_s = float("-inf")  # another process has lately taken a name first
 
@@ -190,6 +194,7 @@ class Index:
         """
         self._epoch += 1
         self._memtable = None
+        self.is_tail_known = False
         self.on_tail(self)
         self.on_tail = _ignore
 
@@ -233,6 +238,7 @@ class Index:
             return False
         self._epoch += 1
         self._base, self._manifest, self._memtable = base, manifest, None
+        self.is_tail_known = False
         self.newest_at_s = live_at_s
         self.on_tail(self)
         return True
@@ -289,6 +295,7 @@ class Index:
             if self.has_terminal_tail:
                 self.is_ended = True
                 raise self._gone()
+            self.is_tail_known = True
             return
 
     async def follow(self) -> None:
@@ -370,6 +377,7 @@ class Index:
             # Log objects in between are in the segments now; readers in flight must start over.
             self._epoch += 1
             self._memtable = None
+            self.is_tail_known = False
         else:
             trimmed = memtable.trimmed(base.position)
             self._memtable = None if trimmed.is_empty else trimmed

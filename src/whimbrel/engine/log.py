@@ -183,10 +183,11 @@ class Log:
     @staticmethod
     def _count_ahead(count: int, last: int, listed: int | None) -> int:
         """Says how many names to ask for after `count` of them were all there; one more than are expected."""
-        if listed is None:
-            # Who follows a log that another process writes to has seldom missed more than one or two.
-            return min(count * 2, READ_AHEAD_COUNT_MAX)
-        return min(max(listed - last, 0) + 1, READ_AHEAD_COUNT_MAX)
+        if listed is not None and listed >= last:
+            return min(listed - last + 1, READ_AHEAD_COUNT_MAX)
+        # Who follows a log that another process writes to has seldom missed more than one or two; but one that is
+        # far from the store would never catch up with a quick writer if it asked for one name at a time.
+        return min(count * 2, READ_AHEAD_COUNT_MAX)
 
     async def _probe(
         self, base: Base, start: int, count: int, *, check: bool
