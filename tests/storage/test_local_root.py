@@ -5,10 +5,16 @@ import shutil
 
 import pytest
 
-from whimbrel.core.errors import Durability, ObjectNotFoundError, StoreUnavailableError
+from whimbrel.core.errors import (
+    Durability,
+    ObjectNotFoundError,
+    StoreRefusedError,
+    StoreUnavailableError,
+)
 from whimbrel.storage.base import ByteRange
 from whimbrel.storage.local import LocalSettings, LocalStore
 from whimbrel.storage.local_filesystem import PosixFilesystem
+from whimbrel.storage.local_start import Access
 from whimbrel.testing.store_suite import make_data
 
 READS = {
@@ -182,3 +188,26 @@ def test_what_was_read_before_is_not_checked_again(tmp_path):
         assert Counting.count == 1
 
     run(tmp_path / "store", body, Counting())
+
+
+def test_a_store_that_is_only_read_is_never_written(tmp_path):
+    root = tmp_path / "store"
+
+    async def fill(store):
+        (root / "a" / "other").write_bytes(make_data("o"))
+
+    run(root, fill)
+
+    async def main():
+        with pytest.raises(StoreRefusedError, match="holds no store"):
+            LocalStore.open(tmp_path / "none", access=Access.READ)
+        before = names(tmp_path)
+        store = LocalStore.open(root, access=Access.READ)
+        assert (await store.get("a/other")).data == make_data("o")
+        for write in WRITES.values():
+            with pytest.raises(StoreRefusedError, match="reading only"):
+                await write(store)
+        await store.close()
+        assert names(tmp_path) == before
+
+    asyncio.run(main())

@@ -17,6 +17,7 @@ from whimbrel.engine.paths import ROOT
 from whimbrel.storage.cloud_settings import CloudSettings
 from whimbrel.storage.instrument import RequestCounter
 from whimbrel.storage.local import LocalSettings
+from whimbrel.storage.local_start import Access
 from whimbrel.storage.open_store import StoreSettings, open_store, read_path, read_scheme
 from whimbrel.wire.options import WireOptions
 
@@ -56,7 +57,11 @@ def make_wire_options(settings: Settings) -> WireOptions:
 
 
 def make_store_settings(
-    settings: Settings, environment: Mapping[str, str], *, is_probed: bool = True
+    settings: Settings,
+    environment: Mapping[str, str],
+    *,
+    is_probed: bool = True,
+    access: Access = Access.CREATE,
 ) -> StoreSettings:
     """Returns how to open the store.
 
@@ -67,6 +72,7 @@ def make_store_settings(
         settings: addresses and limits.
         environment: as `os.environ`.
         is_probed: whether a remote store is tried out first.
+        access: whether a missing directory is made, and whether anything may be written in it.
     """
     return StoreSettings(
         local=LocalSettings(reserve_bytes=settings.local_reserve_bytes),
@@ -81,6 +87,7 @@ def make_store_settings(
         cache_dir=settings.cache_dir,
         cache_bytes=settings.cache_bytes,
         is_probed=is_probed,
+        access=access,
     )
 
 
@@ -99,7 +106,11 @@ class Opened:
 
 @asynccontextmanager
 async def open_context(
-    settings: Settings, environment: Mapping[str, str], *, is_probed: bool = True
+    settings: Settings,
+    environment: Mapping[str, str],
+    *,
+    is_probed: bool = True,
+    access: Access = Access.CREATE,
 ) -> AsyncIterator[Opened]:
     """Opens the store that the settings name, for a block.
 
@@ -107,6 +118,7 @@ async def open_context(
         settings: name the store and the engine's limits.
         environment: as `os.environ`; credentials of a remote store come from it.
         is_probed: whether a remote store is tried out first; False only where another process has just done it.
+        access: whether a missing directory is made, and whether anything may be written in it.
 
     Raises:
         StoreError: the store cannot be opened, or lacks what the protocol needs.
@@ -116,7 +128,7 @@ async def open_context(
     try:
         opened = await open_store(
             settings.store,
-            settings=make_store_settings(settings, environment, is_probed=is_probed),
+            settings=make_store_settings(settings, environment, is_probed=is_probed, access=access),
             clock=clock,
             random=random,
         )
@@ -137,14 +149,14 @@ async def open_context(
 
 @asynccontextmanager
 async def open_existing_context(
-    settings: Settings, environment: Mapping[str, str], *, is_probed: bool = False
+    settings: Settings, environment: Mapping[str, str], *, is_read_only: bool = True
 ) -> AsyncIterator[Opened]:
     """Opens a store that somebody has laid out already; unlike a server, a tool must not create one.
 
     Args:
         settings: name the store.
         environment: as `os.environ`.
-        is_probed: whether a remote store is tried out first, by writing to it; tools that only read have no need.
+        is_read_only: whether it is only read, so that nothing is written even to try it out.
 
     Raises:
         EmptyStoreError: there is no store.
@@ -154,9 +166,13 @@ async def open_existing_context(
     if settings.store.startswith("memory:"):
         hint = "name a store that other processes can open: a path or s3://bucket/prefix"
         raise SettingError("a store in memory belongs to its server alone", hint=hint)
-    if read_scheme(settings.store) in ("", "file") and not read_path(settings.store).is_dir():
+    is_local = read_scheme(settings.store) in ("", "file")
+    if is_local and not (read_path(settings.store) / ROOT.manifest_prefix).is_dir():
         raise EmptyStoreError(settings.store)
-    async with open_context(settings, environment, is_probed=is_probed) as opened:
+    access = Access.READ if is_read_only else Access.EXISTING
+    async with open_context(
+        settings, environment, is_probed=not is_read_only, access=access
+    ) as opened:
         found = await opened.context.store.list(ROOT.manifest_prefix, limit=1)
         if not found.objects:
             raise EmptyStoreError(opened.context.store.url)

@@ -9,6 +9,7 @@ from whimbrel.engine.context import Context
 from whimbrel.engine.indexer import Indexer
 from whimbrel.server.assembly import open_context, open_existing_context
 from whimbrel.server.lifeline import watch_lifeline
+from whimbrel.storage.local_start import Access
 
 
 async def run_indexer(context: Context, stop: asyncio.Event) -> None:
@@ -45,9 +46,9 @@ async def index_until_stopped(
 
         watch_lifeline(lifeline, stop_soon)
     if lifeline is None:
-        opening = open_existing_context(settings, environment, is_probed=True)
+        opening = open_existing_context(settings, environment, is_read_only=False)
     else:
-        # The server tried its store out a moment ago.
-        opening = open_context(settings, environment, is_probed=False)
+        # The server tried its store out a moment ago; a directory that has gone since must not be made again.
+        opening = open_context(settings, environment, is_probed=False, access=Access.EXISTING)
     async with opening as opened:
         await run_indexer(opened.context, stop)

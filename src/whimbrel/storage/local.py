@@ -62,7 +62,7 @@ from whimbrel.storage.local_file import (
 )
 from whimbrel.storage.local_filesystem import Filesystem, PosixFilesystem
 from whimbrel.storage.local_root import Root
-from whimbrel.storage.local_start import TEMPORARY_FOLDER, prepare_root
+from whimbrel.storage.local_start import TEMPORARY_FOLDER, Access, open_root
 from whimbrel.storage.names import check_listing, check_name
 
 _A = TypeVarTuple("_A")
@@ -110,9 +110,11 @@ class LocalStore:
         clock: Clock,
         random: Random,
         filesystem: Filesystem,
+        is_read_only: bool = False,
     ) -> None:
         """Takes a directory that `open` has prepared; call that instead."""
         self._settings = settings
+        self._is_read_only = is_read_only
         self._clock = clock
         self._random = random
         self._filesystem = filesystem
@@ -139,15 +141,18 @@ class LocalStore:
         clock: Clock | None = None,
         random: Random | None = None,
         filesystem: Filesystem | None = None,
+        access: Access = Access.CREATE,
     ) -> "LocalStore":
-        """Opens a store, creating its directory where missing.
+        """Opens a store.
 
         Args:
-            root: the directory; created with its parents, for its owner only.
+            root: the directory; created with its parents, for its owner only, where `access` allows.
             settings: limits.
             clock: for the age of empty directories only; objects get their times from the file system.
             random: for names of temporary files.
             filesystem: the operating system, or what a test puts in its place.
+            access: whether a missing directory is made, and whether anything may be written. For reading alone a disk
+                that cannot be written will do; what is read then may be lost again at power loss.
 
         Raises:
             StoreRefusedError: the file system lacks what the store needs; the message names both.
@@ -156,13 +161,14 @@ class LocalStore:
         filesystem = filesystem or PosixFilesystem()
         random = random or SystemRandom()
         path = os.path.realpath(root)
-        prepare_root(path, filesystem, random)
+        open_root(path, filesystem, random, access)
         return cls(
             path,
             settings=settings or LocalSettings(),
             clock=clock or SystemClock(),
             random=random,
             filesystem=filesystem,
+            is_read_only=access is Access.READ,
         )
 
     @property
@@ -290,7 +296,7 @@ class LocalStore:
         return data
 
     async def _rely_on(self, file: File) -> None:
-        if not self._vouched.has(file.identity):
+        if not self._is_read_only and not self._vouched.has(file.identity):
             await self._in_reader(self._vouch, file)
 
     def _vouch(self, file: File) -> None:
@@ -299,7 +305,7 @@ class LocalStore:
         Raises:
             StoreUnavailableError: it cannot be known.
         """
-        if self._vouched.has(file.identity):
+        if self._is_read_only or self._vouched.has(file.identity):
             return
         folder, name = split_name(file.meta.key)
         try:
@@ -583,6 +589,8 @@ class LocalStore:
         return await self._run_in(self._readers, function, *args)
 
     async def _in_writer(self, function: Callable[[*_A], _T], *args: *_A) -> _T:
+        if self._is_read_only:
+            raise StoreRefusedError(f"store was opened for reading only. url=`{self.url}`")
         return await self._run_in(self._writers, function, *args)
 
     async def _run_in(

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import sys
+from enum import StrEnum
 
 from whimbrel.core.errors import StoreRefusedError, StoreUnavailableError
 from whimbrel.core.rand import Random
@@ -22,6 +23,43 @@ _NOT_SUPPORTED = frozenset(
 )
 _NOT_OURS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.EINVAL, errno.EBADF})
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+class Access(StrEnum):
+    """What a process may do with the directory of a store when it opens it, and afterwards."""
+
+    CREATE = "create"  # make it where missing
+    EXISTING = "existing"  # it must be there and hold something: where a disk was unmounted, an empty directory is left
+    READ = "read"  # the same, and nothing at all is written
+
+
+def open_root(root: str, filesystem: Filesystem, random: Random, access: Access) -> None:
+    """Makes sure that a directory can be used as asked.
+
+    Args:
+        root: absolute path without symbolic links.
+        filesystem: does the calls.
+        random: names the files of the check.
+        access: what is asked.
+
+    Raises:
+        StoreRefusedError: the store cannot work here, or is not there; the message says why.
+        StoreUnavailableError: the disk failed.
+    """
+    if access is Access.CREATE:
+        prepare_root(root, filesystem, random)
+        return
+    try:
+        is_empty = not filesystem.scan(root)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise StoreRefusedError(f"directory holds no store. path=`{root}`") from error
+    except OSError as error:
+        message = f"directory of the store cannot be used. {error.strerror or error} path=`{root}`"
+        raise StoreUnavailableError(message) from error
+    if is_empty:
+        raise StoreRefusedError(f"directory holds no store. path=`{root}`")
+    if access is Access.EXISTING:
+        prepare_root(root, filesystem, random)
 
 
 def prepare_root(root: str, filesystem: Filesystem, random: Random) -> None:

@@ -24,6 +24,7 @@ from whimbrel.storage.base import ObjectStore
 from whimbrel.storage.cloud_settings import CloudSettings
 from whimbrel.storage.instrument import CountingStore, RequestCounter
 from whimbrel.storage.local import LocalSettings, LocalStore
+from whimbrel.storage.local_start import Access
 from whimbrel.storage.memory import MemoryStore
 from whimbrel.storage.probe import probe_store
 from whimbrel.storage.retry import RetryingStore, RetrySettings
@@ -46,6 +47,8 @@ class StoreSettings:
         cache_dir: directory for copies of a remote store's objects; empty keeps none on disk.
         cache_bytes: most bytes of copies.
         is_probed: whether a remote store is tried out first; turned off only where another process has just done it.
+        access: whether a missing directory is made, and whether anything may be written in it; says nothing of remote
+            stores.
     """
 
     local: LocalSettings = field(default_factory=LocalSettings)
@@ -54,6 +57,7 @@ class StoreSettings:
     cache_dir: str = ""
     cache_bytes: int = 4 << 30
     is_probed: bool = True
+    access: Access = Access.CREATE
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +104,9 @@ async def open_store(
         inner = _open_cloud(url, settings, counter)
     else:
         path = read_path(url)
-        local = LocalStore.open(path, settings=settings.local, clock=clock, random=random)
+        local = LocalStore.open(
+            path, settings=settings.local, clock=clock, random=random, access=settings.access
+        )
         inner = CountingStore(local, counter)
     store = RetryingStore(inner, clock=clock, random=random, settings=settings.retry)
     if store.is_remote and settings.is_probed:

@@ -1,17 +1,25 @@
 """`whimbrel inspect` and `whimbrel fsck` over a store in a directory, whole and damaged."""
 
 import asyncio
+import errno
 import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from whimbrel.core.errors import StoreRefusedError
 from whimbrel.core.settings import load_settings
 from whimbrel.engine.engine import Engine
 from whimbrel.engine.indexer import Indexer
 from whimbrel.engine.model import Blobs, IndexConfig, Metric, PutBatch
 from whimbrel.server.assembly import open_context
 from whimbrel.server.inspection import Target, parse_target
+from whimbrel.storage.local_filesystem import PosixFilesystem
+from whimbrel.storage.local_start import Access
 
 ARN = "arn:aws:s3vectors:us-east-1:123456789012:bucket/library/index/birds"
 
@@ -136,3 +144,61 @@ def test_damage_is_reported_by_name_and_offset(whimbrel, store):
     text = whimbrel("fsck", "--store", store)
     assert text.code == 1
     assert f"{finding['key']} at byte {finding['offset']}" in text.out
+
+
+READERS = [["fsck"], ["inspect"], ["inspect", "library"], ["inspect", "library/birds"]]
+CHANGES = [
+    "create_file", "write", "set_modified_ns", "fsync", "link", "rename", "unlink", "make_directory",
+    "remove_directory",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments", READERS, ids=" ".join)
+def test_tools_that_read_write_nothing(whimbrel, store, monkeypatch, arguments):
+    def refuse(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    shutil.rmtree(store / ".tmp")  # empty, so not everything that copies a store brings it along
+    for name in CHANGES:
+        monkeypatch.setattr(PosixFilesystem, name, refuse)
+    result = whimbrel(*arguments, "--store", store)
+    assert (result.code, result.err) == (0, "")
+    assert not (store / ".tmp").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs bind mounts")
+def test_tools_read_a_disk_that_is_mounted_read_only(store):
+    source = Path(__file__).parents[3] / "src"
+    mount = f"mount --bind '{store}' '{store}' && mount -o remount,ro,bind '{store}'"
+    isolate = ["unshare", "--mount", "--map-root-user", "sh", "-c"]
+    try:
+        found = subprocess.run([*isolate, mount], check=False, capture_output=True)
+    except OSError:
+        pytest.skip("there is no unshare")
+    if found.returncode != 0:
+        pytest.skip("mounts are not permitted here")
+    fsck = f"'{sys.executable}' -m whimbrel.cli fsck --store '{store}'"
+    script = f"{mount} && ! touch '{store}/x' 2>&1 && {fsck}"
+    result = subprocess.run(
+        [*isolate, script],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(source), "PATH": "/usr/bin:/bin:/usr/sbin:/sbin"},
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.rstrip().endswith("clean")
+
+
+def test_the_indexer_of_a_server_makes_no_store_again(tmp_path):
+    async def main(path):
+        settings = load_settings({}, {"store": str(path)})
+        async with open_context(settings, {}, is_probed=False, access=Access.EXISTING):
+            pass
+
+    for path in (tmp_path / "gone", tmp_path / "empty"):
+        if path.name == "empty":
+            path.mkdir()
+        with pytest.raises(StoreRefusedError, match="holds no store"):
+            asyncio.run(main(path))
+    assert [path.name for path in tmp_path.rglob("*")] == ["empty"]
