@@ -5,7 +5,7 @@ can stand on and notes what only they protected; the second, at least `collectio
 
 Invariants:
 1. Manifests are deleted in ascending order and never the newest; ages are differences on the store's own clock.
-2. A log object is deleted only when the oldest manifest still existing, seen so before the wait, includes it.
+2. A log object is deleted only when every manifest still existing, seen so before the wait, includes it.
 3. Before objects that no manifest ever named are deleted, a barrier is published that stops the jobs (or, in a
    catalog, the creations) that might still name them.
 """
@@ -143,29 +143,41 @@ class Collector:
         manifests = ManifestStore(self._context, space)
         keys: set[str] = set()
         for found in _in_their_time(expired, kept):
-            keys |= await self._object_keys(manifests, found.generation)
+            keys |= await self._object_keys(manifests, found)
         orphans = await self._bar_orphans(space, manifests, now_s) if find_orphans else set()
         if keys and self._context.rules.keep_what_is_named:
             for found in kept:
-                keys -= await self._object_keys(manifests, found.generation)
+                keys -= await self._object_keys(manifests, found)
             keys -= (await manifests.load_newest())[1].object_keys
         for found in expired:
             await self._context.store.delete(found.meta.key)
         position = await self._position(manifests, kept)
         return self._collectable(space, keys | orphans, position)
 
-    async def _object_keys(self, manifests: ManifestStore, generation: int) -> set[str]:
+    async def _load(self, manifests: ManifestStore, found: _Found) -> Manifest | None:
+        """Reads a manifest that was listed; None when that very object is there no more.
+
+        Another may have its name: one created again, after the collection, by a job that slept.
+        """
         try:
-            return (await manifests.load(generation))[1].object_keys
+            base, manifest = await manifests.load(found.generation)
         except ObjectNotFoundError:
-            return set()  # another collector was here
+            return None
+        return manifest if base.etag == found.meta.etag else None
+
+    async def _object_keys(self, manifests: ManifestStore, found: _Found) -> set[str]:
+        manifest = await self._load(manifests, found)
+        return manifest.object_keys if manifest else set()  # None: another collector was here
 
     async def _position(self, manifests: ManifestStore, kept: list[_Found]) -> int:
-        guard = kept[0] if self._context.rules.log_follows_oldest_manifest else kept[-1]
-        try:
-            return (await manifests.load(guard.generation))[1].position
-        except ObjectNotFoundError:
-            return 0
+        """Returns up to where no manifest needs the log.
+
+        The smallest position of all: the oldest manifest has it, unless that one was created again, after its
+        collection, by a flush that got further than those who were first.
+        """
+        guards = kept if self._context.rules.log_follows_oldest_manifest else kept[-1:]
+        loaded = [await self._load(manifests, found) for found in guards]
+        return min(manifest.position if manifest else 0 for manifest in loaded)
 
     async def _bar_orphans(
         self, space: IndexSpace, manifests: ManifestStore, now_s: float
@@ -177,7 +189,7 @@ class Collector:
         old = {m.key for m in found if now_s - m.modified_at_s > self._context.options.orphan_age_s}
         while old:
             for item in await self._manifests(space):
-                old -= await self._object_keys(manifests, item.generation)
+                old -= await self._object_keys(manifests, item)
             base, manifest = await manifests.load_newest()
             old -= manifest.object_keys
             if not old or await self._publish_barrier(manifests, base, manifest, old):
@@ -207,13 +219,19 @@ class Collector:
             return None
         for found in expired:
             await self._context.store.delete(found.meta.key)
+        # Of all, for the reason given in `_position`.
+        position = min([await self._snapshot_position(found) for found in kept])
+        return self._collectable(space, (), position) if position else None
+
+    async def _snapshot_position(self, found: _Found) -> int:
+        key, kind = found.meta.key, ObjectKind.CATALOG_SNAPSHOT
         try:
-            stored = await self._context.store.get(kept[0].meta.key)
+            stored = await self._context.store.get(key)
         except ObjectNotFoundError:
-            return None
-        key, generation = kept[0].meta.key, kept[0].generation
-        snapshot = decode_catalog_object(key, ObjectKind.CATALOG_SNAPSHOT, stored.data, generation)
-        return self._collectable(space, (), snapshot.position)
+            return 0
+        if stored.meta.etag != found.meta.etag:
+            return 0
+        return decode_catalog_object(key, kind, stored.data, found.generation).position
 
     async def collect_unknown_indexes(self, catalog: BucketCatalog, bucket_incarnation: str) -> int:
         """Deletes what was uploaded for indexes that were never named, or that appeared after their collection.
