@@ -52,6 +52,8 @@ $(UV):
 
 # uv reads its own settings, not pip's, so pip's index is handed on where uv was told of none. Packages go in by
 # name and hash rather than by the addresses in the lock, so a mirror serves as well as the original.
+# It trusts the certificates that the machine trusts, which a company's mirror or proxy may need.
+export UV_SYSTEM_CERTS ?= 1
 UV_INSTALL = index="$${UV_DEFAULT_INDEX:-$${UV_INDEX_URL:-$$($(PY) -m pip config get global.index-url 2>/dev/null)}}"; \
 	if [ -n "$$index" ]; then export UV_DEFAULT_INDEX="$$index"; fi; \
 	$(UV) pip install --quiet --python
