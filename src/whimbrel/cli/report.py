@@ -60,7 +60,7 @@ def exit_code_of(error: WhimbrelError) -> ExitCode:
 
 def hint_of(error: WhimbrelError) -> str:
     """Returns what to do about an error; never empty."""
-    if isinstance(error, StoreRefusedError):
+    if isinstance(error, StoreRefusedError) and not error.hint:
         return "check --store, its settings and its credentials; docs/operations/stores.md says what it needs"
     hint: str = getattr(error, "hint", "") or _HINTS.get(error.kind, "")
     return hint or "see docs/operations/running.md"

@@ -175,9 +175,17 @@ class StoreFullError(StoreError):
 
 
 class StoreRefusedError(StoreError):
-    """This store cannot be used at all: it lacks something the protocol needs, or refuses our credentials."""
+    """This store cannot be used at all: it lacks something the protocol needs, or refuses our credentials.
+
+    Attributes:
+        hint: what to do about it; empty where the message says all.
+    """
 
     kind = Kind.BUG
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
 class CorruptObjectError(WhimbrelError):

@@ -23,6 +23,7 @@ KIB: Final = 1024
 MIB: Final = 1024 * KIB
 GIB: Final = 1024 * MIB
 TIB: Final = 1024 * GIB
+ENDPOINT_PATTERN: Final = r"(https?://[^\s/?#@]+(/[^\s?#]*)?)?"
 
 _SIZE_UNITS: Final = {"": 1, "b": 1, "kib": KIB, "mib": MIB, "gib": GIB, "tib": TIB}
 _SIZE = re.compile(r"(\d+)\s*([A-Za-z]*)")
@@ -185,7 +186,9 @@ class Settings:
         pattern=r".+",
     )
     s3_endpoint: str = _setting(
-        "", "Address of an S3-compatible store, such as `http://127.0.0.1:9000`; empty for AWS."
+        "",
+        "Address of an S3-compatible store, such as `http://127.0.0.1:9000`; empty for AWS.",
+        pattern=ENDPOINT_PATTERN,
     )
     s3_region: str = _setting(
         "", "Region of the store's bucket; empty takes AWS_REGION or us-east-1."

@@ -30,11 +30,14 @@ from whimbrel.core.errors import (
     CorruptObjectError,
     Durability,
     ObjectNotFoundError,
+    StoreError,
     StoreRefusedError,
     StoreUnavailableError,
 )
+from whimbrel.core.settings import ENDPOINT_PATTERN
 from whimbrel.storage.base import ByteRange, Listing, ObjectMeta, StoredObject
 from whimbrel.storage.cache import CacheWriter, DiskCache
+from whimbrel.storage.cloud_credentials import explain_missing, has_credentials
 from whimbrel.storage.cloud_errors import explain_error, read_status
 from whimbrel.storage.cloud_settings import CloudSettings
 from whimbrel.storage.instrument import RequestClass, RequestCounter
@@ -46,6 +49,7 @@ _T = TypeVar("_T")
 PAGE_COUNT = 1000  # names in one answer of every cloud's listing
 _RANGE_NOT_SATISFIABLE = 416
 _EXIT_WAIT_S = 0.1
+_ENDPOINT = re.compile(ENDPOINT_PATTERN)
 _IP_ADDRESS = re.compile(r"^\d+(\.\d+){3}$|:")
 # Where the SDK looks for an address, in its order.
 _ENDPOINT_VARIABLES = {
@@ -66,6 +70,7 @@ class CloudStore:
         settings: CloudSettings,
         counter: RequestCounter | None = None,
         cache: DiskCache | None = None,
+        has_credentials: bool = True,
     ) -> None:
         """Takes a client; `open_cloud_store` makes one from a URL.
 
@@ -75,8 +80,10 @@ class CloudStore:
             settings: timeouts and limits.
             counter: counts every request that is sent.
             cache: holds copies of objects that are viewed.
+            has_credentials: whether any were given; without, failures say that none were.
         """
         self._url = url
+        self._has_credentials = has_credentials
         self._client = client
         self._settings = settings
         self._counter = counter or RequestCounter()
@@ -339,14 +346,19 @@ class CloudStore:
                 self._counter.add(request_class, failure_count=1)
                 durability = Durability.UNKNOWN if is_put else Durability.NOT_APPLIED
                 message = f"store did not answer in time. key=`{key}` timeout_s=`{timeout_s:.0f}`"
-                raise StoreUnavailableError(message, durability=durability) from error
+                raise self._add_note(
+                    StoreUnavailableError(message, durability=durability)
+                ) from error
             except PreconditionError as error:
                 self._counter.add(request_class, failure_count=1)
                 message = f"object was replaced while it was read. key=`{key}`"
                 raise StoreUnavailableError(message) from error
             except (BaseError, OSError) as error:
                 self._counter.add(request_class, failure_count=1)
-                raise explain_error(error, key, is_put=is_put) from error
+                raise self._add_note(explain_error(error, key, is_put=is_put)) from error
+
+    def _add_note(self, error: StoreError) -> StoreError:
+        return error if self._has_credentials else explain_missing(error)
 
 
 def _let_sdk_finish() -> None:
@@ -371,7 +383,7 @@ def open_cloud_store(
         cache: holds copies of objects that are viewed.
 
     Raises:
-        StoreRefusedError: the URL or the settings make no sense.
+        StoreRefusedError: the URL or the settings make no sense, or half a key was given.
     """
     settings = settings or CloudSettings()
     atexit.unregister(_let_sdk_finish)
@@ -386,6 +398,9 @@ def open_cloud_store(
             check_name(prefix)
         except ValueError as error:
             raise StoreRefusedError(f"not a prefix of a cloud store. prefix=`{prefix}`") from error
+    if not _ENDPOINT.fullmatch(settings.endpoint):
+        raise StoreRefusedError(f"address of the store is no URL. endpoint=`{settings.endpoint}`")
+    is_known = scheme != "s3" or has_credentials(settings, os.environ)
     client_options: dict[str, Any] = {
         "connect_timeout": timedelta(seconds=settings.connect_timeout_s),
         # Every request has its own, stricter timeout; this one frees what was left behind.
@@ -409,7 +424,9 @@ def open_cloud_store(
         reason = str(error).partition("\n")[0]
         raise StoreRefusedError(f"settings of the cloud store make no sense. {reason}") from error
     name = f"{scheme}://{bucket}/{prefix}" if prefix else f"{scheme}://{bucket}"
-    return CloudStore(name, client, settings=settings, counter=counter, cache=cache)
+    return CloudStore(
+        name, client, settings=settings, counter=counter, cache=cache, has_credentials=is_known
+    )
 
 
 def _configure_s3(bucket: str, settings: CloudSettings) -> dict[str, Any]:

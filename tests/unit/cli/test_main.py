@@ -88,3 +88,20 @@ def test_sizes_read_well():
     assert [format_bytes(n) for n in (0, 1023, 1536, 5 * 1024**3)] == [
         "0 B", "1,023 B", "1.5 KiB", "5.0 GiB",
     ]  # fmt: skip
+
+
+def test_a_refusal_that_knows_what_to_do_says_so():
+    assert hint_of(StoreRefusedError("no.", hint="set it")) == "set it"
+    assert "stores.md" in hint_of(StoreRefusedError("no."))
+
+
+@pytest.mark.parametrize("store", ["ftp://x", "s3x://bucket/prefix"])
+def test_a_store_of_an_unknown_kind_is_refused_and_makes_nothing(
+    whimbrel, tmp_path, monkeypatch, store
+):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    result = whimbrel("serve", "--port", 0, "--store", store)
+    assert result.code == ExitCode.REFUSED
+    assert "not a store" in result.err
+    assert list((tmp_path / "here").iterdir()) == []

@@ -71,3 +71,18 @@ def test_a_child_process_loads_the_same_settings():
 
 def test_no_setting_is_a_secret():
     assert not [info.name for info in INFOS if "secret" in info.name or "key_id" in info.name]
+
+
+@pytest.mark.parametrize("value", ["notaurl", "localhost:9000", "ftp://h", "http://", "http://h?x"])
+def test_an_address_of_a_store_must_be_a_url(value):
+    with pytest.raises(SettingError, match="--s3-endpoint"):
+        load_settings({}, {"s3_endpoint": value})
+    with pytest.raises(SettingError, match="WHIMBREL_S3_ENDPOINT"):
+        load_settings({"WHIMBREL_S3_ENDPOINT": value})
+
+
+@pytest.mark.parametrize(
+    "value", ["", "http://127.0.0.1:9000", "https://s3.corp/x/", "http://[::1]:9"]
+)
+def test_addresses_of_stores(value):
+    assert load_settings({}, {"s3_endpoint": value}).s3_endpoint == value
