@@ -35,7 +35,8 @@ def command(*, shell: str, endpoint: str | None, as_json: bool, **flags: Any) ->
 
     Use it as: eval "$(whimbrel env)"
 
-    The endpoint is the one given here, or else that of this user's running server, or else the default one.
+    The endpoint is the one given here, or else that of this user's running server, or else, with a warning, the default
+    one.
     """
     values = read_values(endpoint, flags)
     if as_json:
@@ -45,7 +46,7 @@ def command(*, shell: str, endpoint: str | None, as_json: bool, **flags: Any) ->
 
 
 def read_values(endpoint: str | None, flags: dict[str, Any]) -> dict[str, str]:
-    """Returns the variables to set.
+    """Returns the variables to set; warns where the endpoint is a guess.
 
     Args:
         endpoint: the URL given, if any.
@@ -68,8 +69,11 @@ def read_values(endpoint: str | None, flags: dict[str, Any]) -> dict[str, str]:
     if running is not None and not is_addressed:
         endpoint, no_auth = running.endpoint, no_auth or running.no_auth
         region = running.region if "region" not in settings.changed() else region
-    endpoint = endpoint or format_endpoint(settings.host, settings.port)
     key_id, secret = _find_keys(directory, no_auth=no_auth)
+    if not endpoint:
+        endpoint = format_endpoint(settings.host, settings.port)
+        if not is_addressed:
+            click.echo(f"warning: no running server is recorded; taking {endpoint}", err=True)
     return {
         "AWS_ACCESS_KEY_ID": key_id,
         "AWS_SECRET_ACCESS_KEY": secret,

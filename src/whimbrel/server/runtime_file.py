@@ -1,7 +1,8 @@
 """A note in the configuration directory of where this user's server listens, so that `whimbrel env` finds it.
 
-Advisory only: the last server that started wins, a note of a process that is gone counts as none, and nothing
-depends on it but the words that `whimbrel env` prints. It holds no secret.
+Advisory only: the last server that started wins, and when it ends no note is left, though another may run. A note of a
+process that is gone counts as none, and nothing depends on it but the words that `whimbrel env` prints. It holds no
+secret.
 """
 
 import contextlib
@@ -57,9 +58,8 @@ def read_runtime_file(directory: Path) -> RunningServer | None:
     return server
 
 
-def remove_runtime_file(directory: Path, *, pid: int) -> None:
-    """Takes the note away when it is this process's own."""
-    server = read_runtime_file(directory)
-    if server is not None and server.pid == pid:
+def remove_runtime_file(directory: Path, server: RunningServer) -> None:
+    """Takes the note away when it is this server's own; servers in containers may share a process id."""
+    if read_runtime_file(directory) == server:
         with contextlib.suppress(OSError):
             (directory / FILE_NAME).unlink()

@@ -224,7 +224,7 @@ def _runtime_file(
     try:
         yield
     finally:
-        remove_runtime_file(directory, pid=server.pid)
+        remove_runtime_file(directory, server)
 
 
 class _SignalledServer(uvicorn.Server):

@@ -44,7 +44,9 @@ def test_it_names_keys_regions_and_endpoints(whimbrel, root):
 
 def test_a_running_server_is_found(whimbrel, root, tmp_path):
     note(tmp_path)
-    values = json.loads(whimbrel("env", "--json").out)["set"]
+    result = whimbrel("env", "--json")
+    assert result.err == ""
+    values = json.loads(result.out)["set"]
     assert values["AWS_ENDPOINT_URL_STS"] == "http://127.0.0.1:4242"
     assert values["AWS_REGION"] == "eu-west-1"
 
@@ -54,15 +56,18 @@ def test_a_running_server_is_found(whimbrel, root, tmp_path):
 )
 def test_what_is_asked_for_wins_over_a_running_server(whimbrel, root, tmp_path, flags):
     note(tmp_path)
-    values = json.loads(whimbrel("env", "--json", *flags).out)["set"]
-    assert "4242" not in values["AWS_ENDPOINT_URL_S3VECTORS"]
+    result = whimbrel("env", "--json", *flags)
+    assert "4242" not in json.loads(result.out)["set"]["AWS_ENDPOINT_URL_S3VECTORS"]
+    assert result.err == ""
 
 
 def test_a_server_that_is_gone_does_not_count(whimbrel, root, tmp_path):
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
     note(tmp_path, pid=child.pid)
-    assert "4242" not in whimbrel("env").out
+    result = whimbrel("env")
+    assert "4242" not in result.out
+    assert result.err == "warning: no running server is recorded; taking http://127.0.0.1:7676\n"
 
 
 def test_without_credentials_it_says_how_to_get_them(whimbrel):
