@@ -76,11 +76,13 @@ class Log:
             listing = await self._store.list(self.space.manifest_prefix, limit=1)
             if not listing.objects:
                 break
-            key = listing.objects[0].key
+            newest = listing.objects[0]
             try:
-                return parse_generation(key), await self._store.get(key)
+                found = await self._store.get(newest.key)
             except ObjectNotFoundError:
                 continue  # collected in between, so a newer one exists
+            if found.meta.etag == newest.etag:  # else it was even created again by a job that slept
+                return parse_generation(newest.key), found
         message = f"log has no manifest. prefix=`{self.space.prefix}`"
         raise LogGoneError(message)
 

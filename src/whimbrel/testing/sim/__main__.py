@@ -13,7 +13,7 @@ from dataclasses import fields
 from whimbrel.engine.rules import ProtocolRules
 from whimbrel.testing.sim.rules_table import format_row, make_table
 from whimbrel.testing.sim.simulation import simulate
-from whimbrel.testing.sim.skirmish import skirmish
+from whimbrel.testing.sim.skirmishes import skirmish
 
 HEAD = """| without | scenarios that end badly | seeds of the simulation | seeds of skirmishes |
 | --- | --- | --- | --- |

@@ -13,7 +13,7 @@ from whimbrel.engine.rules import ALL_RULES, ProtocolRules
 from whimbrel.storage.base import ObjectStore
 from whimbrel.testing.sim.scenarios import SCENARIOS, play
 from whimbrel.testing.sim.simulation import Result, simulate
-from whimbrel.testing.sim.skirmish import skirmish
+from whimbrel.testing.sim.skirmishes import skirmish
 from whimbrel.testing.sim.spoilers import ForgetfulRetries
 
 

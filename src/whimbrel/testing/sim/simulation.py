@@ -145,12 +145,9 @@ class Simulation:
         for keeper in keepers:
             world.loop.create_task(keeper)
         clients.append(self._set_up(self._client(AdminClient, fleet)))
-        for _ in range(WRITER_COUNT):
-            clients.append(self._write(self._client(WritingClient, fleet)))
-        for _ in range(READER_COUNT):
-            clients.append(self._read(self._client(ReadingClient, fleet)))
-        clients.append(self._administrate(self._client(AdminClient, fleet)))
-        clients.append(self._administrate(self._client(AdminClient, fleet)))
+        clients += [self._write(self._client(WritingClient, fleet)) for _ in range(WRITER_COUNT)]
+        clients += [self._read(self._client(ReadingClient, fleet)) for _ in range(READER_COUNT)]
+        clients += [self._administrate(self._client(AdminClient, fleet)) for _ in range(2)]
         tasks = [world.loop.create_task(_run(client)) for client in clients]
         await world.sleep(ACTIVE_S)
         fleet.end_misfortune()

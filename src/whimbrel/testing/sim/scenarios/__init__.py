@@ -60,6 +60,8 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario(play=jobs.compactor_sleeps_before_its_check),
     Scenario(play=jobs.zombie_manifest_is_not_adopted, breaks_without=("adopt_only_successors",)),
     Scenario(play=jobs.zombie_manifest_names_a_living_job),
+    Scenario(play=jobs.zombie_manifest_is_ahead_of_the_log),
+    Scenario(play=jobs.newest_manifest_is_created_again),
     Scenario(play=jobs.two_collectors),
     Scenario(play=jobs.compaction_against_flushes),
     Scenario(

@@ -152,6 +152,56 @@ async def zombie_manifest_names_a_living_job(stage: Stage) -> None:
     await stage.get(await stage.process("newcomer"))
 
 
+async def zombie_manifest_is_ahead_of_the_log(stage: Stage) -> None:
+    """A collector lists a manifest, and reads another under its name: of a flush that got further, but slept."""
+    writer, worker = await two_segments(stage)
+    sleeper, collector = await stage.process("sleeper"), await stage.process("collector")
+    await stage.put(writer, b"d")
+    held = stage.hold(sleeper, "put_if_absent", "/manifest/")
+    stage.start(sleeper, stage.flush(sleeper))
+    await held
+    await stage.compact(worker)  # takes the name that the flush is about to use
+    await stage.outlive_grace()
+    await stage.compact(worker)  # young: the manifest before it is kept
+    await stage.prove(collector)
+    listing = stage.hold(collector, "list", "/manifest/", after=True)
+    collection = stage.start(collector, stage.begin_collection(collector))
+    await listing
+    await stage.outlive_grace()
+    await stage.collect(worker)
+    held.resume()
+    await stage.sleep(0.1)
+    listing.resume()
+    await stage.finish_collection(collector, await collection)
+    await stage.get(writer)
+    await stage.get(await stage.process("newcomer"))
+
+
+async def newest_manifest_is_created_again(stage: Stage) -> None:
+    """A job that lost its name lists the newest manifest, and reads another under its name, created again since."""
+    writer, worker = await two_segments(stage)
+    sleeper, job = await stage.process("sleeper"), await stage.process("job")
+    await stage.put(writer, b"d")
+    held = stage.hold(sleeper, "put_if_absent", "/manifest/")
+    stage.start(sleeper, stage.flush(sleeper))
+    await held
+    losing = stage.hold(job, "put_if_absent", "/manifest/")
+    compaction = stage.start(job, stage.compact(job))
+    await losing
+    await stage.compact(worker)  # takes the name that both are about to use
+    listing = stage.hold(job, "list", "/manifest/", after=True)
+    losing.resume()
+    await listing
+    for _ in range(2):
+        await leave_behind(stage, writer, worker)
+    held.resume()
+    await stage.sleep(0.1)
+    listing.resume()
+    stage.expect("it publishes nothing in the past", that=not await compaction)
+    await stage.get(writer)
+    await stage.get(await stage.process("newcomer"))
+
+
 def _hold_next_name(stage: Stage, process: Process, held: HeldCall) -> HeldCall:
     """Holds the put of the next manifest under another name than the one held now; tries again of it may pass."""
 
