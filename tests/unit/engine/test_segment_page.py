@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.docs.pages import code_blocks
+from tests.unit.engine.hexdump import dump, parse
 from whimbrel.engine.filter import evaluate, parse_filter
 from whimbrel.engine.keys import hash_keys
 from whimbrel.engine.model import Blobs, IndexConfig, Metric
@@ -13,7 +14,6 @@ from whimbrel.engine.segment.format import SectionName
 
 PAGE = Path("docs/format/segment.md")
 NAME = "segment/example"
-LINE_BYTES = 16
 
 
 def example_data() -> bytes:
@@ -26,23 +26,6 @@ def example_data() -> bytes:
     return encode_segment(NAME, bytes(range(16)), rows, config).data
 
 
-def dump(data: bytes) -> str:
-    lines = []
-    for start in range(0, len(data), LINE_BYTES):
-        part = data[start : start + LINE_BYTES]
-        if any(part):
-            lines.append(f"{start:04x}  {part.hex(' ')}\n")
-    return "".join(lines)
-
-
-def parse_dump(text: str) -> bytes:
-    data = bytearray()
-    for line in text.splitlines():
-        offset, _, content = line.partition("  ")
-        data += bytes(int(offset, 16) - len(data)) + bytes.fromhex(content)
-    return bytes(data)
-
-
 def page_dump() -> str:
     (block,) = [block.text for block in code_blocks(PAGE) if block.language == "hex"]
     return block
@@ -53,7 +36,7 @@ def test_the_page_shows_what_is_written():
 
 
 def test_the_example_says_what_the_page_says():
-    reader = SegmentReader(NAME, memoryview(parse_dump(page_dump())))
+    reader = SegmentReader(NAME, memoryview(parse(page_dump())))
     reader.check()
     assert list(reader.keys) == [b"dune", b"emma"]
     assert reader.hashes.tolist() == [0x333859BA6749302C, 0xDEFA0449D2B6B6B4]
