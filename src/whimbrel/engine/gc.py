@@ -145,14 +145,31 @@ class Collector:
         for found in _in_their_time(expired, kept):
             keys |= await self._object_keys(manifests, found)
         orphans = await self._bar_orphans(space, manifests, now_s) if find_orphans else set()
-        if keys and self._context.rules.keep_what_is_named:
-            for found in kept:
-                keys -= await self._object_keys(manifests, found)
-            keys -= (await manifests.load_newest())[1].object_keys
+        if expired and self._context.rules.keep_what_is_named:
+            keys = await self._without_named(space, manifests, keys, above=expired[-1].generation)
         for found in expired:
             await self._context.store.delete(found.meta.key)
         position = await self._position(manifests, kept)
         return self._collectable(space, keys | orphans, position)
+
+    async def _without_named(
+        self, space: IndexSpace, manifests: ManifestStore, keys: set[str], *, above: int
+    ) -> set[str]:
+        """Returns the objects that no existing manifest above a generation names.
+
+        Listed anew, since reading the expired manifests may have taken longer than the others lived. What the newest
+        one listed does not name, no later one does; if that one is gone before it was read, it starts over.
+        """
+        while keys:
+            listed = [found for found in await self._manifests(space) if found.generation > above]
+            loaded = [await self._load(manifests, found) for found in listed]
+            for manifest in loaded:
+                keys -= manifest.object_keys if manifest else set()
+            if not loaded:
+                return set()
+            if loaded[-1] is not None:
+                break
+        return keys
 
     async def _load(self, manifests: ManifestStore, found: _Found) -> Manifest | None:
         """Reads a manifest that was listed; None when that very object is there no more.
@@ -188,10 +205,11 @@ class Collector:
             found.extend(await list_all(self._context.store, prefix))
         old = {m.key for m in found if now_s - m.modified_at_s > self._context.options.orphan_age_s}
         while old:
-            for item in await self._manifests(space):
-                old -= await self._object_keys(manifests, item)
+            # The newest first: if the barrier follows it, the listing has every manifest there is.
             base, manifest = await manifests.load_newest()
             old -= manifest.object_keys
+            for item in await self._manifests(space):
+                old -= await self._object_keys(manifests, item)
             if not old or await self._publish_barrier(manifests, base, manifest, old):
                 break
         return old

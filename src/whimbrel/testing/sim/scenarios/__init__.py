@@ -86,6 +86,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario(play=lifecycle.zombie_catalog_of_a_bucket),
     Scenario(play=pages.page_across_everything),
     Scenario(play=pages.page_of_an_old_manifest),
+    Scenario(play=pages.page_across_a_slow_collector),
     Scenario(play=pages.expired_page),
 )
 

@@ -236,7 +236,7 @@ async def two_collectors(stage: Stage) -> None:
     await stage.get(await stage.process("newcomer"))
 
 
-async def compaction_against_flushes(stage: Stage, *, flush_count: int = 60) -> None:
+async def compaction_against_flushes(stage: Stage, *, flush_count: int = 30) -> None:
     """A compaction sleeps while flushes go on, deletions among them, and still publishes what it merged once."""
     writer, worker = await two_segments(stage)
     other = await stage.process("other")

@@ -82,3 +82,35 @@ async def expired_page(stage: Stage) -> None:
     stage.expect(
         "an old token is refused", that=await query(stage, writer, first.next_token) is None
     )
+
+
+async def page_across_a_slow_collector(stage: Stage) -> None:
+    """What a collector saw of the manifests it keeps is gone when it reads them; newer ones name the same segments."""
+    writer, worker = await open_index(stage)
+    await stage.put(writer, *KEYS)
+    await stage.flush(worker)
+    await stage.put(writer, KEYS[0])
+    await stage.flush(worker)
+    await stage.outlive_grace()
+    collector = await stage.process("collector")
+    await stage.prove(collector)
+    reading = stage.hold(collector, "get", "/manifest/", after=True)
+    collection = stage.start(collector, stage.begin_collection(collector))
+    await reading
+    await stage.put(writer, KEYS[1])
+    await stage.flush(worker)
+    await stage.outlive_grace()
+    await stage.collect(worker)
+    await stage.put(writer, KEYS[2])
+    await stage.flush(worker)
+    reader = await stage.process("reader")
+    first = await query(stage, reader)
+    if first is None or first.next_token is None:
+        stage.expect("there is a second page", that=False)
+        return
+    await stage.compact(worker)
+    reader.kill()
+    reading.resume()
+    await stage.finish_collection(collector, await collection)
+    second = await query(stage, await stage.process("newcomer"), first.next_token)
+    stage.expect("the second page comes", that=second is not None)
