@@ -12,8 +12,8 @@ from whimbrel.testing.sim.network import Latency
 from whimbrel.testing.sim.world import HASTY_OPTIONS, SIM_OPTIONS, Conditions, Process, World
 
 QUICK = Latency(usual_s=(0.001, 0.05), slow_s=(0.2, 1.5), slow_rate=0.02)
-LOST = Latency(usual_s=(0.001, 0.05), slow_s=(3.0, 45.0), slow_rate=0.015)
-SLOW = Latency(usual_s=(0.005, 0.2), slow_s=(0.5, 9.0), slow_rate=0.06)
+LOST = Latency(usual_s=(0.001, 0.05), slow_s=(3.0, 45.0), slow_rate=0.006)
+SLOW = Latency(usual_s=(0.005, 0.1), slow_s=(0.5, 9.0), slow_rate=0.015)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +49,7 @@ class Weather:
 
 def draw_weather(dice: Dice) -> Weather:
     """Returns the weather of one seed."""
-    faults = dice.pick([0.0, 0.004, 0.015])
+    faults = dice.pick([0.0, 0.003, 0.01])
     return Weather(
         latency=dice.pick([QUICK, LOST, SLOW]),
         fault_rates={
@@ -58,7 +58,7 @@ def draw_weather(dice: Dice) -> Weather:
             Fault.LOSE_REQUEST: faults / 2,
             Fault.FAIL_AFTER: faults,
             Fault.LAND_LATER: faults,
-            Fault.DELAY: faults,
+            Fault.DELAY: faults / 4,
         },
         late_s=dice.pick([(0.01, 5.0), (0.01, 50.0)]),
         calm_s=dice.pick([None, (3.0, 20.0), (1.0, 10.0)]),
