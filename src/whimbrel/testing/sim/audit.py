@@ -23,7 +23,10 @@ async def find_damage(process: Process) -> list[str]:
 
 async def find_garbage(process: Process) -> list[str]:
     """Returns what is left in the store although nobody can need it, after time enough for every collection."""
-    return await process.call(_find_garbage(process))
+    try:
+        return await process.call(_find_garbage(process))
+    except WhimbrelError as error:
+        return [f"store cannot be read: {error!r}"]
 
 
 async def _find_garbage(process: Process) -> list[str]:
