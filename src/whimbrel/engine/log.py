@@ -146,14 +146,14 @@ class Log:
                 continue
             if not exists:
                 raise BaseLostError
-            if listed is not None and listed > last:
-                # Whoever created the later one had seen this one, and nothing above the base was ever deleted.
-                detail = "log object is missing, and later ones are there."
-                raise CorruptObjectError(self.space.wal(last + 1), 0, detail)
             took_s = self._clock.monotonic_s() - started_s
             if self._rules.discard_slow_proofs and took_s > self._proof_age_max_s:
                 ahead = 1
                 continue
+            if listed is not None and listed > last:
+                # Whoever created the later one had seen this one, and nothing above the base was ever deleted.
+                detail = "log object is missing, and later ones are there."
+                raise CorruptObjectError(self.space.wal(last + 1), 0, detail)
             return last
 
     async def read_ahead(self, after: int) -> list[tuple[int, StoredObject]]:
