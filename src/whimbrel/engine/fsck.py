@@ -138,7 +138,8 @@ class Fsck:
             generation = paths.parse_generation(found.key)
             if generation == manifest.generation or not is_expired:
                 await self._check_manifest(manifests, generation, manifest)
-            successor_at_s = found.modified_at_s
+            # Not just the next one's age: that may itself have been created again, long after its collection.
+            successor_at_s = min(successor_at_s, found.modified_at_s)
         await self._check_log(index_id.space, manifest, base.position)
         await self._count_unnamed(index_id.space, manifest)
 
