@@ -46,6 +46,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario(play=log.reader_on_an_older_manifest, breaks_without=("log_follows_oldest_manifest",)),
     Scenario(play=log.pair_during_the_wait, breaks_without=("wait_before_collecting",)),
     Scenario(play=log.pair_longer_than_the_wait, breaks_without=("discard_slow_proofs",)),
+    Scenario(play=log.long_tail_collected_while_read),
     Scenario(play=log.zombie_terminal_fragment),
     Scenario(
         play=log.late_writer_leaves_a_mark,

@@ -2,7 +2,7 @@
 
 from whimbrel.testing.faulty_store import Fault, fault_on
 from whimbrel.testing.sim.history import Outcome
-from whimbrel.testing.sim.stage import Stage
+from whimbrel.testing.sim.stage import KEYS, Stage
 from whimbrel.testing.sim.world import Process
 
 
@@ -164,6 +164,21 @@ async def pair_during_the_wait(stage: Stage) -> None:
 async def pair_longer_than_the_wait(stage: Stage) -> None:
     """The log object is gone: the pair took longer than the collector waits."""
     await _pair_across_collection(stage, stage.options.collection_wait_s + 1.0)
+
+
+async def long_tail_collected_while_read(stage: Stage) -> None:
+    """A process that opens the index lists its tail, and reads so slowly that most of it is collected: no damage."""
+    writer, worker = await open_index(stage)
+    for key in KEYS:
+        await stage.put(writer, key)
+    opener = await stage.process("opener")
+    held = stage.hold(opener, "get", "/wal/", matches=lambda call: call.key.endswith("3"))
+    get = stage.start(opener, stage.get(opener))
+    await held
+    await stage.flush(worker)
+    await leave_behind(stage, writer, worker)
+    held.resume()
+    stage.expect("the opener gets an answer", that=await get)
 
 
 async def zombie_terminal_fragment(stage: Stage) -> None:
