@@ -234,9 +234,9 @@ class _Committer:
                 )
             else:
                 counts = await index.confirm_commit(base, sequence)
-        except IndexNotFoundError as error:
-            _fail(group, error, None)
-        except StoreError as error:
+        except (StoreError, IndexNotFoundError) as error:
+            # The index was deleted after the object had its place in the log, and others may have read it there. So
+            # it is no definite loss, and must not be committed again should the name have a new incarnation by now.
             _fail(group, UnavailableError(UNAVAILABLE, durability=Durability.UNKNOWN), error)
         except Exception as error:  # noqa: BLE001 - a bug of ours; the group learns of it
             _fail(group, UnavailableError(UNAVAILABLE, durability=Durability.UNKNOWN), error)
