@@ -177,9 +177,6 @@ class Client:
             return Outcome.UNKNOWN if applied else Outcome.REFUSED, None
         except ThrottledError:
             return Outcome.REFUSED, None
-        except IndexNotFoundError as error:
-            # It may have taken effect right before the index was deleted.
-            return Outcome.UNKNOWN, error
         except WhimbrelError as error:
             return Outcome.REFUSED, error
         return Outcome.ACKNOWLEDGED, None

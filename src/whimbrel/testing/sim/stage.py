@@ -245,7 +245,9 @@ class Stage:
             is_refused = error.durability is Durability.NOT_APPLIED
             outcome = Outcome.REFUSED if is_refused else Outcome.UNKNOWN
         except IndexNotFoundError:
-            outcome = Outcome.UNKNOWN
+            # A deletion may have found another's half done, and finished it.
+            is_deletion = changes[0].what == "delete index"
+            outcome = Outcome.UNKNOWN if is_deletion else Outcome.REFUSED
             self.history.read(EXISTENCE, None, changes[0].begun, changes[0].what)
         except (ThrottledError, WhimbrelError):
             outcome = Outcome.REFUSED

@@ -70,6 +70,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         breaks_without=("name_incarnations", "end_log_on_delete"),
     ),
     Scenario(play=lifecycle.deletion_against_a_stalled_writer),
+    Scenario(play=lifecycle.put_confirmed_after_deletion),
     Scenario(play=lifecycle.two_deleters_and_a_creator),
     Scenario(play=lifecycle.half_a_deletion),
     Scenario(play=lifecycle.two_creators),

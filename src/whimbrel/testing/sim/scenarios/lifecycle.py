@@ -50,6 +50,25 @@ async def deletion_against_a_stalled_writer(stage: Stage) -> None:
     await stage.describe(writer)
 
 
+async def put_confirmed_after_deletion(stage: Stage) -> None:
+    """A put took effect, was seen, and sleeps before its check while the index is deleted and created again."""
+    writer, worker = await open_index(stage)
+    sleeper = await stage.process("sleeper")
+    await stage.get(sleeper)
+    held = stage.hold(sleeper, "put_if_absent", "/wal/", after=True)
+    put = stage.start(sleeper, stage.put(sleeper, b"b"))
+    await held
+    await stage.get(writer)
+    await stage.delete_index(writer)
+    await collect_deleted(stage, worker)
+    await stage.create_index(writer)
+    held.resume()
+    outcome = await put
+    stage.expect("it is not made twice", that=outcome is Outcome.UNKNOWN)
+    await stage.get(sleeper)
+    await stage.get(writer)
+
+
 async def collect_deleted(stage: Stage, process: Process) -> None:
     """Collects whatever was deleted, as an indexer does when it meets the marker."""
     for _ in range(int(8 * stage.options.collection_wait_s)):
