@@ -4,7 +4,8 @@
 #   demo       load real embeddings, query them, kill the server, show that nothing was lost
 #   serve      start a server on 127.0.0.1:7676 over ./whimbrel-data
 #   test       the default tests, about a minute on two cores
-#   test-all   the long tests: crash, power loss, kill -9, sanitizers, a real S3 server
+#   test-all   the long tests: crash, power loss, kill -9, sanitizers, a real S3 server, other people's clients
+#   test-clients   other people's clients alone, installed from their registries
 #   lint       ruff, mypy, import-linter, clang-format, generated files
 #   fmt        format Python and C++, mend what ruff can mend
 #   coverage   the default tests with branch coverage
@@ -32,8 +33,8 @@ export WHIMBREL_DATA_DIR ?= $(abspath ../shared/data)
 endif
 
 # Tests run side by side; a BLAS with threads of its own would only make them fight for cores.
-test test-all coverage test-sanitize: export OPENBLAS_NUM_THREADS = 1
-test test-all coverage test-sanitize: export OMP_NUM_THREADS = 1
+test test-all test-clients coverage test-sanitize: export OPENBLAS_NUM_THREADS = 1
+test test-all test-clients coverage test-sanitize: export OMP_NUM_THREADS = 1
 
 .PHONY: help
 help:
@@ -86,11 +87,18 @@ serve: install
 
 .PHONY: test
 test: install
-	$(PYTEST) -n $(JOBS) -m "not long and not s3"
+	$(PYTEST) -n $(JOBS) -m "not long and not s3 and not clients"
 
 .PHONY: test-all
-test-all: $(BENCH_STAMP) s3-server test-sanitize
-	$(PYTEST) -n $(JOBS) -m "long or s3"
+test-all: $(BENCH_STAMP) s3-server test-sanitize test-clients
+	$(PYTEST) -n $(JOBS) -m "(long or s3) and not clients"
+
+# A client's tests stay in one process, in order. What they found is compared with the table in the documentation.
+.PHONY: test-clients
+test-clients: install
+	@rm -rf build/clients/results
+	$(PYTEST) -n $(JOBS) --dist loadgroup -m clients tests/clients
+	$(PY) tools/gen_clients.py --compare
 
 # The kernels' tests once more, with kernels that notice every read out of bounds and every overflow of an integer.
 # A sanitizer must be loaded before Python itself, which takes its library as a file of its own: GCC on Linux has it.
@@ -129,7 +137,7 @@ s3-server: install
 
 .PHONY: coverage
 coverage: install
-	$(PYTEST) -n $(JOBS) -m "not long and not s3" --cov --cov-report=term --cov-report=html:build/coverage
+	$(PYTEST) -n $(JOBS) -m "not long and not s3 and not clients" --cov --cov-report=term --cov-report=html:build/coverage
 
 # --- keep in order ---------------------------------------------------------------------------------------
 
