@@ -59,6 +59,15 @@ NewArray<T> array_of(std::vector<T>&& values) {
   return NewArray<T>(data, {size}, capsule);
 }
 
+// What this module was compiled with, for `whimbrel version`; the compiler itself says so.
+#if defined(__clang__)
+constexpr const char* kCompiler = "Clang " __clang_version__;
+#elif defined(__GNUC__)
+constexpr const char* kCompiler = "GCC " __VERSION__;
+#else
+#error "neither GCC nor Clang: distances are not known to be right"
+#endif
+
 nb::tuple isas() {
   nb::list names;
   for (const DistanceKernels* kernels : usable_kernels()) names.append(kernels->isa);
@@ -164,6 +173,8 @@ nb::tuple scan_put_vectors_of(nb::handle body, std::size_t record_max) {
 
 NB_MODULE(_native, module) {
   using namespace whimbrel;
+  module.attr("compiler") = kCompiler;
+  module.attr("python") = PY_VERSION;
   module.def("isas", isas);
   module.def("row_norms", row_norms_of, "isa"_a, "rows"_a, "out"_a.noconvert());
   module.def("distances", distances_of, "isa"_a, "query"_a, "rows"_a.noconvert(), "norms"_a,

@@ -18,7 +18,7 @@ COMMANDS: Final = {
     "index": "Tend the indexes of a store: flush, compact, collect garbage.",
     "inspect": "Show what an index, a bucket or a store consists of.",
     "fsck": "Check everything in a store against its checksums and invariants.",
-    "version": "Print the version and the kernel in use.",
+    "version": "Print the version, the kernel in use and the build.",
 }
 
 
@@ -89,10 +89,26 @@ class LazyGroup(click.Group):
         return result if isinstance(result, int) else ExitCode.OK
 
 
+def _print_version(context: click.Context, _: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click calls it
+    if not value or context.resilient_parsing:
+        return
+    from whimbrel.cli.version import describe_briefly
+
+    click.echo(describe_briefly())
+    context.exit()
+
+
 @click.group(
     "whimbrel", cls=LazyGroup, commands=LazyCommands(), context_settings={"max_content_width": 100}
 )
-@click.version_option(package_name="whimbrel", prog_name="whimbrel")
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_print_version,
+    help="Show the version, the kernel in use and the build, and exit.",
+)
 def main() -> None:
     """Self-hosted vector buckets that speak the API of Amazon S3 Vectors.
 

@@ -8,14 +8,16 @@ where no C++ compiler was found. `docs/concepts/kernels.md` derives the error bo
 from whimbrel.kernel.distance import Neighbours, distances, nearest, row_norms
 from whimbrel.kernel.scanner import ScannedPut, scan_put_vectors
 from whimbrel.kernel.strict_json import ScanError, parse_strict
-from whimbrel.kernel.variant import active_isa, isas
+from whimbrel.kernel.variant import ExtensionBuild, active_isa, extension_build, isas
 
 __all__ = [
+    "ExtensionBuild",
     "Neighbours",
     "ScanError",
     "ScannedPut",
     "active_isa",
     "distances",
+    "extension_build",
     "isas",
     "nearest",
     "parse_strict",

@@ -4,6 +4,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+compiler: str
+python: str
+
 def isas() -> tuple[str, ...]: ...
 def row_norms(isa: str, rows: NDArray[np.float32], out: NDArray[np.float64]) -> None: ...
 def distances(

@@ -5,6 +5,7 @@ installation; of those the extension itself reports the ones that this processor
 """
 
 import os
+from dataclasses import dataclass
 from types import ModuleType
 
 try:
@@ -16,6 +17,24 @@ else:
 
 VARIABLE = "WHIMBREL_KERNEL"
 NUMPY = "numpy"
+
+
+@dataclass(frozen=True, slots=True)
+class ExtensionBuild:
+    """How the native extension was made.
+
+    Attributes:
+        compiler: its name and version, such as `GCC 12.2.0`, as the compiler itself says.
+        python: the version of Python whose headers it was compiled against.
+    """
+
+    compiler: str
+    python: str
+
+
+def extension_build() -> ExtensionBuild | None:
+    """Returns how the native extension was made, or None where there is none."""
+    return None if native is None else ExtensionBuild(native.compiler.strip(), native.python)
 
 
 def isas() -> tuple[str, ...]:

@@ -78,12 +78,6 @@ def test_errors_have_codes_and_hints(error, code):
     assert hint_of(error)
 
 
-def test_version_tells_the_kernel(whimbrel):
-    assert set(json.loads(whimbrel("version", "--json").out)) == {
-        "whimbrel", "kernel", "python", "platform",
-    }  # fmt: skip
-
-
 def test_sizes_read_well():
     assert [format_bytes(n) for n in (0, 1023, 1536, 5 * 1024**3)] == [
         "0 B", "1,023 B", "1.5 KiB", "5.0 GiB",
