@@ -1,9 +1,9 @@
 """Generates docs/reference/clients.md from tests/clients/results.json, and keeps that file.
 
-tools/gen_clients.py             writes the page
-tools/gen_clients.py --check     exits 1 when the page is not what would be written
-tools/gen_clients.py --update    takes what the last run of the clients' tests found, then writes the page
-tools/gen_clients.py --compare   exits 1 when the last run found something else than is kept
+tools/gen_clients.py                 writes the page
+tools/gen_clients.py --check         exits 1 when the page is not what would be written
+tools/gen_clients.py --update NAME   takes what the client's last run found, or that of all, then writes the page
+tools/gen_clients.py --compare       exits 1 when the last run found something else than is kept
 """
 
 import argparse
@@ -75,9 +75,11 @@ def page(rows: Rows) -> str:
     return "".join(parts)
 
 
-def update() -> None:
-    """Takes over what the last run found; rows of clients that did not run stay."""
-    rows = load(KEPT) | found_rows()
+def update(names: list[str]) -> None:
+    """Takes over what the last run of these clients found, or of all that ran; other rows stay."""
+    found = found_rows()
+    rows = load(KEPT) | {name: found[name] for name in names or found}
+    rows = {name: row for name, row in rows.items() if (KEPT.parent / name).is_dir()}
     KEPT.write_text(json.dumps(dict(sorted(rows.items())), indent=2) + "\n", encoding="utf-8")
 
 
@@ -97,11 +99,12 @@ def differences(kept: Rows) -> list[str]:
 def main() -> int:
     """Runs the program; returns its exit code."""
     parser = argparse.ArgumentParser(description="The table of clients.")
-    for flag in ("--check", "--update", "--compare"):
+    for flag in ("--check", "--compare"):
         parser.add_argument(flag, action="store_true")
+    parser.add_argument("--update", nargs="*", metavar="NAME")
     arguments = parser.parse_args()
-    if arguments.update:
-        update()
+    if arguments.update is not None:
+        update(arguments.update)
     rows = load(KEPT)
     text = page(rows)
     if arguments.compare and (lines := differences(rows)):
