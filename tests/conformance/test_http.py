@@ -86,6 +86,49 @@ def test_expect_is_honoured_and_a_large_body_is_not_asked_for(port):
         assert connection.read_answer()[0] == 400
 
 
+@pytest.mark.parametrize("connection_header", [b"Upgrade, HTTP2-Settings", b"close, upgrade"])
+@pytest.mark.parametrize("is_chunked", [False, True])
+@pytest.mark.parametrize("is_split", [False, True])
+def test_an_offer_to_change_the_protocol_is_passed_over(
+    port, connection_header, is_chunked, is_split
+):
+    head = HEAD + b"connection: %b\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABk\r\n"
+    head %= connection_header
+    body = b'{"maxResults": 0}'
+    if is_chunked:
+        head += b"transfer-encoding: chunked\r\n\r\n"
+        body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    else:
+        head += b"content-length: %d\r\n\r\n" % len(body)
+    with Connection(port) as connection:
+        connection.send(head if is_split else head + body)
+        if is_split:
+            connection.send(body)
+        status, headers, answer = connection.read_answer()
+        # It was the body that was refused, so it was read.
+        assert (status, headers["x-amzn-errortype"]) == (400, "ValidationException")
+        assert b"maxResults" in answer
+        if connection_header.startswith(b"close"):
+            assert connection.is_closed()
+        else:
+            connection.send(sized(2) + b"{}")
+            assert connection.read_answer()[0] == 200
+
+
+def test_many_offers_sent_together_are_all_answered(port):
+    offer = sized(2)[:-2] + b"connection: upgrade\r\nupgrade: h2c\r\n\r\n{}"
+    with Connection(port) as connection:
+        connection.send(offer * 300)
+        assert {connection.read_answer()[0] for _ in range(300)} == {200}
+
+
+def test_another_protocol_without_an_offer_is_refused_at_once(port):
+    with Connection(port) as connection:
+        connection.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        assert connection.read_answer()[0] == 400
+        assert connection.is_closed()
+
+
 def test_an_unknown_route_with_a_body_is_answered_whole(port):
     with Connection(port) as connection:
         connection.send(b"PUT /x HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\n")

@@ -11,12 +11,12 @@ from typing import Any, ClassVar, Final
 import msgspec
 import uvicorn
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from whimbrel.wire.app import WireApp
 from whimbrel.wire.errors import UNAVAILABLE_TEXT
 from whimbrel.wire.options import WireOptions
+from whimbrel.wire.plain_http import PlainHttpProtocol
 
 BAD_HTTP_CODE: Final = "SerializationException"
 BAD_HTTP_TEXT: Final = "The request is not valid HTTP, or its head is too large"
@@ -30,7 +30,7 @@ class HeadTooLargeError(ValueError):
     """A request's head exceeds its bound; the parser turns it into a 400."""
 
 
-class WireProtocol(HttpToolsProtocol):
+class WireProtocol(PlainHttpProtocol):
     """HTTP/1.1 with bounds; `endpoint` and its `options` are set in a subclass per endpoint."""
 
     endpoint: ClassVar[WireApp]
