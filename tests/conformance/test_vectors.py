@@ -230,11 +230,16 @@ def test_segments_are_disjoint_and_complete(client, index):
     assert {key for part in found for key in part} == keys
 
 
+def test_the_first_segment_needs_no_index(client, index):
+    client.put_vectors(**index, vectors=[record(f"k{i}", 1, 2) for i in range(60)])
+    named = keys_of(client.list_vectors(**index, segmentCount=4, segmentIndex=0))
+    assert keys_of(client.list_vectors(**index, segmentCount=4)) == named
+
+
 def test_segment_index_is_below_the_count(client, index, refused):
     for arguments in (
         {"segmentCount": 2, "segmentIndex": 2},
-        {"segmentCount": 2},
-        {"segmentIndex": 0},
+        {"segmentIndex": 1},
     ):
         assert refused(client.list_vectors, **index, **arguments)[0] == "ValidationException"
 

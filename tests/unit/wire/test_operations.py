@@ -573,14 +573,19 @@ def test_list_vectors(endpoint):
     )
 
 
-def test_segments_come_in_pairs_and_in_range(endpoint):
-    pair = "Must specify both segmentCount and segmentIndex or neither"
-    assert_invalid(endpoint.post("ListVectors", INDEX | {"segmentCount": 1}), pair)
-    assert_invalid(endpoint.post("ListVectors", INDEX | {"segmentIndex": 0}), pair)
-    assert_invalid(
-        endpoint.post("ListVectors", INDEX | {"segmentCount": 2, "segmentIndex": 2}),
-        "segmentIndex must be less than segmentCount",
-    )
+@pytest.mark.parametrize("sent", [{"segmentCount": 2, "segmentIndex": 2}, {"segmentIndex": 1}])
+def test_a_segment_index_is_below_the_count(endpoint, sent):
+    answer = endpoint.post("ListVectors", INDEX | sent)
+    assert_invalid(answer, "segmentIndex must be less than segmentCount")
+
+
+@pytest.mark.parametrize(
+    ("sent", "count"), [({"segmentCount": 3}, 3), ({"segmentIndex": 0}, 1), ({}, 1)]
+)
+def test_a_segment_that_is_not_named_is_the_first(endpoint, sent, count):
+    endpoint.post("ListVectors", INDEX | sent)
+    request = endpoint.engine.calls[0][1][2]
+    assert (request.segment_count, request.segment_index) == (count, 0)
 
 
 # --- queries -------------------------------------------------------------------------------------

@@ -17,7 +17,6 @@ from whimbrel.wire.record import check_key_bytes
 from whimbrel.wire.service import Answer, Call
 
 PAGE_SIZE_DEFAULT: Final = 500
-SEGMENT_PAIR_TEXT: Final = "Must specify both segmentCount and segmentIndex or neither"
 SEGMENT_RANGE_TEXT: Final = "segmentIndex must be less than segmentCount"
 QUERY_INPUT_TEXT: Final = "Must specify queryVector, queryTexts or both"
 
@@ -100,12 +99,9 @@ def _keys(call: Call) -> Blobs:
 
 
 def _segment(request: dict[str, Any]) -> tuple[int, int]:
-    count = request.get("segmentCount")
-    index = request.get("segmentIndex")
-    if count is None and index is None:
-        return 1, 0
-    if count is None or index is None:
-        raise InvalidRequestError(SEGMENT_PAIR_TEXT, ("segmentCount", SEGMENT_PAIR_TEXT))
+    # AWS's SDK for Go sends no zeros: segment 0 comes without its index.
+    count = request.get("segmentCount", 1)
+    index = request.get("segmentIndex", 0)
     if index >= count:
         raise InvalidRequestError(SEGMENT_RANGE_TEXT, ("segmentIndex", SEGMENT_RANGE_TEXT))
     return count, index
