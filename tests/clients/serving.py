@@ -93,12 +93,15 @@ def client_environment(endpoint: str, home: Path) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def serving(directory: Path, *flags: str) -> Iterator[Server]:
+def serving(
+    directory: Path, *flags: str, settings: Mapping[str, str] | None = None
+) -> Iterator[Server]:
     """Runs `whimbrel serve` on an in-memory store and a free port of loopback while the block runs.
 
     Args:
         directory: an empty folder for configuration, logs and the client's home.
         flags: further flags of the command.
+        settings: further variables of its environment, such as `WHIMBREL_LOG_LEVEL`.
 
     Raises:
         AssertionError: it did not start, or it failed inside while it served.
@@ -106,7 +109,7 @@ def serving(directory: Path, *flags: str) -> Iterator[Server]:
     home = directory / "home"
     home.mkdir(parents=True)
     log = directory / "stderr"
-    with log.open("w") as errors, start(directory, errors, flags) as process:
+    with log.open("w") as errors, start(directory, errors, flags, settings or {}) as process:
         try:
             assert process.stdout is not None
             line = process.stdout.readline()
@@ -123,13 +126,16 @@ def serving(directory: Path, *flags: str) -> Iterator[Server]:
     shutil.rmtree(home, ignore_errors=True)
 
 
-def start(directory: Path, errors: object, flags: tuple[str, ...]) -> subprocess.Popen[str]:
+def start(
+    directory: Path, errors: object, flags: tuple[str, ...], settings: Mapping[str, str]
+) -> subprocess.Popen[str]:
     """Starts the server's process; it announces itself as one line of JSON."""
     environment = passed_environment(directory) | {
         "WHIMBREL_ACCESS_KEY_ID": KEY_ID,
         "WHIMBREL_SECRET_ACCESS_KEY": SECRET,
         "WHIMBREL_CONFIG_DIR": str(directory / "config"),
         "PYTHONPATH": os.pathsep.join(sys.path),
+        **settings,
     }
     command = [sys.executable, "-m", "whimbrel.cli", "serve", "--json", "--port", "0"]
     command += ["--store", "memory:", "--region", REGION, "--log-format", "json", *flags]
