@@ -10,6 +10,7 @@
 #   fmt        format Python and C++, mend what ruff can mend
 #   coverage   the default tests with branch coverage
 #   bench      measure, print a table, write build/bench.json; bench-smoke does it small
+#   dist       build the source distribution and a wheel, install and try both, print their sizes
 #   clean      remove everything that make made
 #
 # Needs Python 3.11 or newer, make and, for speed, a C++20 compiler. PYTHON=... chooses the interpreter.
@@ -21,6 +22,7 @@ PY := $(BIN)/python
 UV := $(BIN)/uv
 STAMP := $(VENV)/.installed
 BENCH_STAMP := $(VENV)/.installed-bench
+DIST_STAMP := $(VENV)/.installed-dist
 
 PYTEST := $(PY) -m pytest
 JOBS ?= 2
@@ -55,9 +57,9 @@ $(UV):
 # name and hash rather than by the addresses in the lock, so a mirror serves as well as the original.
 # It trusts the certificates that the machine trusts, which a company's mirror or proxy may need.
 export UV_SYSTEM_CERTS ?= 1
-UV_INSTALL = index="$${UV_DEFAULT_INDEX:-$${UV_INDEX_URL:-$$($(PY) -m pip config get global.index-url 2>/dev/null)}}"; \
-	if [ -n "$$index" ]; then export UV_DEFAULT_INDEX="$$index"; fi; \
-	$(UV) pip install --quiet --python
+WITH_INDEX = index="$${UV_DEFAULT_INDEX:-$${UV_INDEX_URL:-$$($(PY) -m pip config get global.index-url 2>/dev/null)}}"; \
+	if [ -n "$$index" ]; then export UV_DEFAULT_INDEX="$$index"; fi;
+UV_INSTALL = $(WITH_INDEX) $(UV) pip install --quiet --python
 EXPORT = $(UV) export --quiet --frozen --no-emit-project --format requirements-txt
 
 $(STAMP): $(UV) pyproject.toml uv.lock $(wildcard CMakeLists.txt native/CMakeLists.txt) $(NATIVE)
@@ -71,6 +73,11 @@ $(STAMP): $(UV) pyproject.toml uv.lock $(wildcard CMakeLists.txt native/CMakeLis
 $(BENCH_STAMP): $(STAMP)
 	@$(EXPORT) --only-group bench --output-file build/requirements-bench.txt >/dev/null
 	@$(UV_INSTALL) $(PY) -r build/requirements-bench.txt
+	@touch $@
+
+$(DIST_STAMP): $(STAMP)
+	@$(EXPORT) --only-group dist --output-file build/requirements-dist.txt >/dev/null
+	@$(UV_INSTALL) $(PY) -r build/requirements-dist.txt
 	@touch $@
 
 # --- run -------------------------------------------------------------------------------------------------
@@ -168,10 +175,25 @@ bench-smoke: $(BENCH_STAMP)
 	$(PY) -m bench.run --smoke --output build/bench-smoke.json
 	$(PY) -m bench.bench_kernel --smoke --output build/bench-kernel-smoke.json
 
+# --- package ---------------------------------------------------------------------------------------------
+
+# The wheel comes from the source distribution, so that a file missing there is noticed. On Linux auditwheel then
+# gives it the tag of the oldest system that it runs on; the release workflow does the same for every platform.
+.PHONY: dist
+dist: $(DIST_STAMP)
+	rm -rf dist build/wheel
+	@$(WITH_INDEX) $(UV) build --quiet --python $(PY) --out-dir build/wheel .
+	@mkdir -p dist
+	@mv build/wheel/*.tar.gz dist/
+	@if [ "$$(uname)" = Linux ]; \
+	then PATH="$(abspath $(BIN)):$$PATH" $(BIN)/auditwheel repair --wheel-dir dist build/wheel/*.whl; \
+	else mv build/wheel/*.whl dist/; fi
+	@$(WITH_INDEX) $(PY) tools/check_dist.py dist --output build/dist.json
+
 .PHONY: clean
 clean:
 	rm -rf native/.cmake native/.ninja_* native/.skbuild-info.json native/CMakeCache.txt native/CMakeFiles \
 	  native/CMakeInit.txt native/build.ninja native/cmake_install.cmake native/*.a
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage
 	find src tests bench tools examples -name __pycache__ -type d -prune -exec rm -rf {} +
-	rm -f src/whimbrel/kernel/*.so
+	rm -f src/whimbrel/kernel/*.so native/commit.txt

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.tidy.source_tree import text_of
 
-SECTIONS = {"At run time", "To build", "To develop", "To measure"}
+SECTIONS = {"At run time", "To build", "To develop", "To measure", "To package"}
 
 
 def declared() -> dict[str, set[str]]:
@@ -18,6 +18,7 @@ def declared() -> dict[str, set[str]]:
         "To build": project["build-system"]["requires"],
         "To develop": groups["dev"],
         "To measure": groups["bench"],
+        "To package": groups["dist"],
     }
     return {section: {name_of(line) for line in lines} for section, lines in lists.items()}
 
