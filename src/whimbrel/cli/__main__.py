@@ -14,6 +14,7 @@ from whimbrel.core.errors import WhimbrelError
 # Name and one line each, so that `whimbrel --help` imports none of them.
 COMMANDS: Final = {
     "serve": "Serve a store over HTTP.",
+    "health": "Ask a server whether it serves.",
     "env": "Print variables that point AWS tools at the server.",
     "index": "Tend the indexes of a store: flush, compact, collect garbage.",
     "inspect": "Show what an index, a bucket or a store consists of.",

@@ -90,8 +90,9 @@ def _find_keys(directory: Path | None, *, no_auth: bool) -> tuple[str, str]:
         credentials_path,
         read_credentials,
     )
+    from whimbrel.core.secret_files import with_secret_files
 
-    found = credential_from_environment(os.environ)
+    found = credential_from_environment(with_secret_files(os.environ))
     if found is None and no_auth:
         return "no-auth", "unsigned"  # SDKs insist on keys even where nobody looks at them
     if found is None and directory is not None:

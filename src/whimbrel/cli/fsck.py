@@ -35,10 +35,11 @@ def command(*, as_json: bool, **flags: Any) -> int:
 
 
 async def _check(settings: "Settings", *, is_quiet: bool) -> "Report":
+    from whimbrel.core.secret_files import with_secret_files
     from whimbrel.engine.fsck import Fsck
     from whimbrel.server.assembly import open_existing_context
 
-    async with open_existing_context(settings, os.environ) as opened:
+    async with open_existing_context(settings, with_secret_files(os.environ)) as opened:
         checker = Fsck(opened.context)
         with progress("checking", hidden=is_quiet) as bar:
             async for name in checker.run():

@@ -38,10 +38,11 @@ def command(*, target: str, as_json: bool, **flags: Any) -> None:
 async def _inspect(settings: "Settings", target: "Target", *, as_json: bool) -> None:
     from dataclasses import asdict
 
+    from whimbrel.core.secret_files import with_secret_files
     from whimbrel.server.assembly import open_existing_context
     from whimbrel.server.inspection import Inspector
 
-    async with open_existing_context(settings, os.environ) as opened:
+    async with open_existing_context(settings, with_secret_files(os.environ)) as opened:
         inspector = Inspector(opened.context, opened.counter)
         await inspector.start()
         if target.index_name:

@@ -30,13 +30,17 @@ def command(*, as_json: bool, **flags: Any) -> None:
     import uvloop
 
     from whimbrel.core.log import configure_logging
+    from whimbrel.core.secret_files import with_secret_files
     from whimbrel.core.settings import load_settings
     from whimbrel.server.platform import refuse_unsupported_platform
 
     refuse_unsupported_platform()
     settings = load_settings(os.environ, flags)
     configure_logging(level=settings.log_level, use_json=uses_json(settings.log_format))
+    from whimbrel.server.service_manager import tell_ready, without_manager
     from whimbrel.server.serving import serve
+
+    environment = without_manager(with_secret_files(os.environ))
 
     def announce(announcement: "Announcement") -> None:
         # Whoever started this server may have seen enough, or its disk be full: no reason not to serve.
@@ -44,8 +48,12 @@ def command(*, as_json: bool, **flags: Any) -> None:
             (_announce_json if as_json else _announce)(announcement)
         except OSError:
             discard_output()
+        try:
+            tell_ready(os.environ)
+        except OSError as error:
+            click.echo(f"warning: the service manager cannot be told: {error}", err=True)
 
-    uvloop.run(serve(settings, os.environ, announce=announce))
+    uvloop.run(serve(settings, environment, announce=announce))
 
 
 def uses_json(log_format: str) -> bool:

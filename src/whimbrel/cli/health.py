@@ -1,0 +1,62 @@
+"""`whimbrel health`: asks a server whether it serves; for container engines and scripts."""
+
+import os
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from whimbrel.cli.flags import json_flag, setting_flags
+from whimbrel.cli.report import ExitCode, print_error, print_json
+
+if TYPE_CHECKING:
+    from urllib.parse import SplitResult
+
+PATH: Final = "/health/ready"
+TIMEOUT_S: Final = 4.0
+
+
+@click.command("health")
+@click.option("--endpoint", help="URL of the server; --host and --port say it otherwise.")
+@setting_flags("host", "port")
+@json_flag
+def command(*, endpoint: str | None, as_json: bool, **flags: Any) -> int:
+    """Ask a server whether it serves.
+
+    Exits 0 when it does, and 5 when it does not or nothing answers within 4 seconds. Needs no credentials.
+    """
+    from urllib.parse import urlsplit
+
+    from whimbrel.core.settings import load_settings
+    from whimbrel.server.address import format_endpoint
+
+    settings = load_settings(os.environ, flags)
+    url = urlsplit(endpoint or format_endpoint(settings.host, settings.port))
+    if url.scheme not in {"http", "https"} or not url.hostname:
+        raise click.UsageError(f"not a URL of a server. endpoint=`{endpoint}`")
+    problem = ask(url)
+    if problem is not None:
+        hint = "look at the server's log; docs/operations/running.md says what it tells"
+        print_error(f"{problem}. endpoint=`{url.geturl()}`", hint, as_json=as_json)
+        return ExitCode.UNAVAILABLE
+    if as_json:
+        print_json({"ready": True, "endpoint": url.geturl()})
+    else:
+        click.echo(f"{url.geturl()} is ready")
+    return ExitCode.OK
+
+
+def ask(url: "SplitResult") -> str | None:
+    """Returns why the server at a URL does not serve, or None when it does."""
+    from http.client import HTTPConnection, HTTPException, HTTPSConnection
+
+    assert url.hostname is not None
+    kind = HTTPSConnection if url.scheme == "https" else HTTPConnection
+    connection = kind(url.hostname, url.port, timeout=TIMEOUT_S)
+    try:
+        connection.request("GET", url.path.rstrip("/") + PATH)
+        status = connection.getresponse().status
+    except (OSError, HTTPException) as error:
+        return f"nothing answers: {error or type(error).__name__}"
+    finally:
+        connection.close()
+    return None if status == 200 else f"not ready, it answers {status}"
