@@ -100,11 +100,12 @@ test: install
 test-all: $(BENCH_STAMP) s3-server test-sanitize test-clients
 	$(PYTEST) -n $(JOBS) -m "(long or s3) and not clients"
 
-# A client's tests stay in one process, in order. What they found is compared with the table in the documentation.
+# The tests of a file stay in one process, in order, as most tell a story. What they found is compared with the table
+# in the documentation.
 .PHONY: test-clients
 test-clients: install
 	@rm -rf build/clients/results
-	$(PYTEST) -n $(JOBS) --dist loadgroup -m clients tests/clients
+	$(PYTEST) -n $(JOBS) --dist loadfile -m clients tests/clients
 	$(PY) tools/gen_clients.py --compare
 
 # The kernels' tests once more, with kernels that notice every read out of bounds and every overflow of an integer.
