@@ -42,13 +42,18 @@ class Connection:
         back = threading.Thread(target=self._carry_back, daemon=True)
         back.start()
         with contextlib.suppress(OSError):
-            while (data := self._client.recv(CHUNK_BYTES)) and not self._is_cut:
-                self._parser.feed_data(data)
+            while data := self._client.recv(CHUNK_BYTES):
+                self._observe(data)
                 if self._is_cut:
                     break
                 self._server.sendall(data)
         self._close()
         back.join()
+
+    def _observe(self, data: bytes) -> None:
+        """Parses what a client sends; other protocols than HTTP/1.1 go by unseen."""
+        with contextlib.suppress(httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self._parser.feed_data(data)
 
     def _carry_back(self) -> None:
         with contextlib.suppress(OSError):
