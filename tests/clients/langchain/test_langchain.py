@@ -1,0 +1,30 @@
+"""AmazonS3Vectors of langchain-aws, with LangChain's standard suite for vector stores and tests of our own."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.clients.results import record
+from tests.clients.serving import Server
+from tests.clients.suites import run_suite
+
+pytestmark = pytest.mark.clients
+
+NAME = "langchain"
+KNOWN_FAILURES = {"test_get_by_ids_missing", "test_get_by_ids_missing_async"}
+
+
+def test_langchain(server: Server, tmp_path: Path) -> None:
+    found = run_suite(NAME, server, tmp_path, options=["-o", "asyncio_mode=auto"])
+    assert found.known_failures.keys() == KNOWN_FAILURES
+    record(
+        name=NAME,
+        client="langchain-aws",
+        version="1.9.1",
+        language="Python",
+        passed=found.passed,
+        known_failures=found.known_failures,
+        operations=found.operations,
+        notes="`AmazonS3Vectors`: 23 of the 25 tests of LangChain's standard suite (`langchain-tests` 1.1.9), and"
+        " scores, filters, retrievers, batches.",
+    )
