@@ -12,31 +12,25 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 
 import uvicorn
 
 from whimbrel import kernel
 from whimbrel.auth import Authenticator, NoAuthenticator, SigV4Authenticator
-from whimbrel.auth.credentials import SECRET_KEY_ENV
 from whimbrel.auth.noauth import check_loopback_address
 from whimbrel.core.clock import SystemClock
-from whimbrel.core.metrics import Metrics
 from whimbrel.core.rand import SystemRandom
 from whimbrel.core.settings import Settings
-from whimbrel.engine.context import Context
-from whimbrel.engine.engine import Engine
 from whimbrel.server.address import bind_socket, format_endpoint
-from whimbrel.server.assembly import make_wire_options, open_context
+from whimbrel.server.application import open_application
+from whimbrel.server.assembly import make_wire_options
 from whimbrel.server.descriptors import reserve_descriptors
-from whimbrel.server.indexing import run_indexer
 from whimbrel.server.platform import refuse_unsupported_platform
 from whimbrel.server.root_credential import find_config_directory, find_root_credential
 from whimbrel.server.runtime_file import RunningServer, remove_runtime_file, write_runtime_file
-from whimbrel.server.supervisor import IndexerProcess
-from whimbrel.wire.app import WireApp
 from whimbrel.wire.listener import make_server_config
 
 _log = logging.getLogger(__name__)
@@ -87,45 +81,23 @@ async def serve(
         listener = bind_socket(settings.host, settings.port, backlog=options.backlog)
         stack.callback(listener.close)
         access = _find_access(settings, environment)
-        opened = await stack.enter_async_context(open_context(settings, environment))
-        context, metrics = opened.context, Metrics()
-        metrics.add_store(opened.counter.sum_by_class)
-        engine = await stack.enter_async_context(_open_engine(context, metrics))
-        mode = choose_indexer(settings)
-        await stack.enter_async_context(
-            _tend(mode, settings, environment, context=context, metrics=metrics)
+        application = await stack.enter_async_context(
+            open_application(
+                settings, environment, authenticator=access.authenticator, options=options
+            )
         )
-        app = WireApp(
-            engine=engine,
-            authenticator=access.authenticator,
-            options=options,
-            clock=context.clock,
-            random=context.random,
-            compute=context.compute,
-            registry=metrics.registry,
-            logger=logging.getLogger("whimbrel.wire"),
+        config = make_server_config(
+            application.app, host=settings.host, port=settings.port, options=options
         )
-        config = make_server_config(app, host=settings.host, port=settings.port, options=options)
         announcement = Announcement(
-            server=_describe(settings, context.store.url, listener),
+            server=_describe(settings, application.context.store.url, listener),
             credentials=access.source,
             are_new=access.is_new,
             kernel=kernel.active_isa(),
-            indexer=mode,
+            indexer=application.indexer,
         )
         stack.enter_context(_runtime_file(settings, environment, announcement.server))
         await _SignalledServer(config).run(listener, on_ready=lambda: announce(announcement))
-
-
-def choose_indexer(settings: Settings) -> str:
-    """Returns how indexes are tended: `process`, `task` or `off`.
-
-    A store in memory belongs to one process, so nobody else could tend it.
-    """
-    is_memory = settings.store.startswith("memory:")
-    if settings.indexer == "auto" or (is_memory and settings.indexer == "process"):
-        return "task" if is_memory else "process"
-    return settings.indexer
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,60 +118,6 @@ def _find_access(settings: Settings, environment: Mapping[str, str]) -> _Access:
         [root.credential], clock=SystemClock(), account_id=settings.account_id
     )
     return _Access(signed, root.source, root.is_new)
-
-
-@asynccontextmanager
-async def _open_engine(context: Context, metrics: Metrics) -> AsyncIterator[Engine]:
-    engine = Engine(context)
-    await engine.start()
-    text = "Memory held by writes that no segment holds yet."
-    metrics.add_gauge("whimbrel_tail_bytes", text, read=lambda: engine.tail_bytes)
-    try:
-        yield engine
-    finally:
-        await engine.close()
-
-
-@asynccontextmanager
-async def _tend(
-    mode: str,
-    settings: Settings,
-    environment: Mapping[str, str],
-    *,
-    context: Context,
-    metrics: Metrics,
-) -> AsyncIterator[None]:
-    """Has the indexes tended while the block runs."""
-    if mode == "process":
-        # The child signs nothing, so it gets no credential.
-        inherited = {name: value for name, value in environment.items() if name != SECRET_KEY_ENV}
-        child = IndexerProcess(
-            {**inherited, **settings.environment()},
-            clock=context.clock,
-            on_restart=metrics.indexer_restarts.inc,
-        )
-        await child.start()
-        try:
-            yield
-        finally:
-            await child.stop()
-        return
-    stop = asyncio.Event()
-    task = None
-    if mode == "task":
-        task = asyncio.create_task(run_indexer(context, stop), name="indexer")
-        task.add_done_callback(_log_end)
-    try:
-        yield
-    finally:
-        stop.set()
-        if task is not None:
-            await asyncio.wait([task])
-
-
-def _log_end(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        _log.error("indexer ended; indexes are no longer tended", exc_info=error)
 
 
 def _describe(settings: Settings, store_url: str, listener: socket.socket) -> RunningServer:

@@ -6,17 +6,17 @@ HTTP, and a connection too many, is answered in AWS's shape as well.
 """
 
 import asyncio
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Protocol
 
 import msgspec
 import uvicorn
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from whimbrel.wire.app import WireApp
 from whimbrel.wire.errors import UNAVAILABLE_TEXT
 from whimbrel.wire.options import WireOptions
 from whimbrel.wire.plain_http import PlainHttpProtocol
+from whimbrel.wire.request import Receive, Scope, Send
 
 BAD_HTTP_CODE: Final = "SerializationException"
 BAD_HTTP_TEXT: Final = "The request is not valid HTTP, or its head is too large"
@@ -26,6 +26,16 @@ BAD_HTTP_TEXT: Final = "The request is not valid HTTP, or its head is too large"
 HEADER_OVERHEAD_BYTES: Final = 32
 
 
+class Endpoint(Protocol):
+    """The application that a listener serves."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one ASGI connection scope."""
+
+    def make_request_id(self) -> str:
+        """Returns a new request id, for answers that are given before a request could be told."""
+
+
 class HeadTooLargeError(ValueError):
     """A request's head exceeds its bound; the parser turns it into a 400."""
 
@@ -33,7 +43,7 @@ class HeadTooLargeError(ValueError):
 class WireProtocol(PlainHttpProtocol):
     """HTTP/1.1 with bounds; `endpoint` and its `options` are set in a subclass per endpoint."""
 
-    endpoint: ClassVar[WireApp]
+    endpoint: ClassVar[Endpoint]
     options: ClassVar[WireOptions]
 
     def __init__(
@@ -44,6 +54,7 @@ class WireProtocol(PlainHttpProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
+        self.access_log = False  # the application writes its own; uvicorn asks who listens, and pytest always does
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
 
@@ -130,7 +141,7 @@ class WireProtocol(PlainHttpProtocol):
 
 
 def make_server_config(
-    app: WireApp, *, host: str, port: int, options: WireOptions
+    app: Endpoint, *, host: str, port: int, options: WireOptions
 ) -> uvicorn.Config:
     """Returns how uvicorn is to serve the application: one process, no logs of its own.
 

@@ -8,9 +8,9 @@ from whimbrel.auth.credentials import CredentialsError
 from whimbrel.core.rand import SystemRandom
 from whimbrel.core.settings import Settings, load_settings
 from whimbrel.engine.options import EngineOptions
+from whimbrel.server.application import choose_indexer
 from whimbrel.server.assembly import make_store_settings, make_wire_options
 from whimbrel.server.root_credential import find_config_directory, find_root_credential
-from whimbrel.server.serving import choose_indexer
 from whimbrel.storage.cloud_settings import CloudSettings
 from whimbrel.storage.local import LocalSettings
 from whimbrel.storage.open_store import StoreSettings

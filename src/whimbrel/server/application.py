@@ -1,0 +1,145 @@
+"""The application over one store, opened in order and closed in reverse: store, engine, indexer, endpoint.
+
+What a listener is put in front of: `serving` for `whimbrel serve`, `embedded` for servers inside other programs.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from whimbrel.auth import Authenticator
+from whimbrel.auth.credentials import SECRET_KEY_ENV
+from whimbrel.core.metrics import Metrics
+from whimbrel.core.settings import Settings
+from whimbrel.engine.context import Context
+from whimbrel.engine.engine import Engine
+from whimbrel.server.assembly import open_context
+from whimbrel.server.indexing import run_indexer
+from whimbrel.server.supervisor import IndexerProcess
+from whimbrel.wire.app import WireApp
+from whimbrel.wire.options import WireOptions
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Application:
+    """An endpoint that is ready to answer.
+
+    Attributes:
+        app: answers requests.
+        context: what its engine stands on.
+        indexer: how indexes are tended: `process`, `task` or `off`.
+    """
+
+    app: WireApp
+    context: Context
+    indexer: str
+
+
+@asynccontextmanager
+async def open_application(
+    settings: Settings,
+    environment: Mapping[str, str],
+    *,
+    authenticator: Authenticator,
+    options: WireOptions,
+) -> AsyncIterator[Application]:
+    """Opens the store that the settings name and everything above it, for a block.
+
+    Args:
+        settings: all of them.
+        environment: as `os.environ`; credentials of a remote store come from it.
+        authenticator: decides who is let in.
+        options: the endpoint's limits.
+
+    Raises:
+        WhimbrelError: something cannot be opened; nothing is left running.
+    """
+    async with AsyncExitStack() as stack:
+        opened = await stack.enter_async_context(open_context(settings, environment))
+        context, metrics = opened.context, Metrics()
+        metrics.add_store(opened.counter.sum_by_class)
+        engine = await stack.enter_async_context(_open_engine(context, metrics))
+        mode = choose_indexer(settings)
+        await stack.enter_async_context(
+            _tend(mode, settings, environment, context=context, metrics=metrics)
+        )
+        app = WireApp(
+            engine=engine,
+            authenticator=authenticator,
+            options=options,
+            clock=context.clock,
+            random=context.random,
+            compute=context.compute,
+            registry=metrics.registry,
+            logger=logging.getLogger("whimbrel.wire"),
+        )
+        yield Application(app=app, context=context, indexer=mode)
+
+
+def choose_indexer(settings: Settings) -> str:
+    """Returns how indexes are tended: `process`, `task` or `off`.
+
+    A store in memory belongs to one process, so nobody else could tend it.
+    """
+    is_memory = settings.store.startswith("memory:")
+    if settings.indexer == "auto" or (is_memory and settings.indexer == "process"):
+        return "task" if is_memory else "process"
+    return settings.indexer
+
+
+@asynccontextmanager
+async def _open_engine(context: Context, metrics: Metrics) -> AsyncIterator[Engine]:
+    engine = Engine(context)
+    await engine.start()
+    text = "Memory held by writes that no segment holds yet."
+    metrics.add_gauge("whimbrel_tail_bytes", text, read=lambda: engine.tail_bytes)
+    try:
+        yield engine
+    finally:
+        await engine.close()
+
+
+@asynccontextmanager
+async def _tend(
+    mode: str,
+    settings: Settings,
+    environment: Mapping[str, str],
+    *,
+    context: Context,
+    metrics: Metrics,
+) -> AsyncIterator[None]:
+    """Has the indexes tended while the block runs."""
+    if mode == "process":
+        # The child signs nothing, so it gets no credential.
+        inherited = {name: value for name, value in environment.items() if name != SECRET_KEY_ENV}
+        child = IndexerProcess(
+            {**inherited, **settings.environment()},
+            clock=context.clock,
+            on_restart=metrics.indexer_restarts.inc,
+        )
+        await child.start()
+        try:
+            yield
+        finally:
+            await child.stop()
+        return
+    stop = asyncio.Event()
+    task = None
+    if mode == "task":
+        task = asyncio.create_task(run_indexer(context, stop), name="indexer")
+        task.add_done_callback(_log_end)
+    try:
+        yield
+    finally:
+        stop.set()
+        if task is not None:
+            await asyncio.wait([task])
+
+
+def _log_end(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.error("indexer ended; indexes are no longer tended", exc_info=error)

@@ -1,0 +1,80 @@
+"""Several applications behind one listener, each under a first path segment of its own.
+
+1. A request reaches the application whose segment it names, and no other: what one application serves cannot be seen
+   or changed through the address of another, also after that one is gone.
+2. A segment that no application has, any more or yet, is answered 403 in AWS's shape.
+
+For one event loop.
+"""
+
+from typing import Final
+
+from whimbrel.core.rand import Random
+from whimbrel.wire.app import WireApp
+from whimbrel.wire.errors import ErrorAnswer
+from whimbrel.wire.exchange import JSON_TYPE, Answered, Exchange, encode_error, make_request_id
+from whimbrel.wire.options import WireOptions
+from whimbrel.wire.request import BodyBudget, ClientGoneError, Receive, RequestHead, Scope, Send
+
+GONE_CODE: Final = "AccessDeniedException"
+
+
+class MountedApps:
+    """An ASGI application that hands each request on to one of several."""
+
+    def __init__(self, *, gone_text: str, options: WireOptions, random: Random) -> None:
+        """Starts without any application.
+
+        Args:
+            gone_text: what a client is told whose address belongs to no application.
+            options: the listener's limits.
+            random: makes request ids.
+        """
+        self._gone = ErrorAnswer(GONE_CODE, 403, gone_text)
+        self._options = options
+        self._random = random
+        self._apps: dict[bytes, WireApp] = {}
+
+    def mount(self, segment: str, app: WireApp) -> None:
+        """Serves an application under `/segment/` from now on."""
+        assert segment.encode() not in self._apps
+        self._apps[segment.encode()] = app
+        app.set_ready(True)
+
+    def unmount(self, segment: str) -> None:
+        """Lets no further request through to an application; what it is working on goes on."""
+        self._apps.pop(segment.encode()).set_ready(False)
+
+    def make_request_id(self) -> str:
+        """Returns a new request id, for answers that are given before a request could be told."""
+        return make_request_id(self._random)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one ASGI connection scope."""
+        if scope["type"] == "lifespan":
+            await self._serve_lifespan(receive, send)
+            return
+        raw_path: bytes = scope["raw_path"]
+        _, _, rest = raw_path.partition(b"/")
+        segment, _, rest = rest.partition(b"/")
+        app = self._apps.get(segment)
+        if app is None:
+            await self._refuse(scope, receive, send)
+        else:
+            inner = b"/" + rest
+            await app({**scope, "raw_path": inner, "path": inner.decode("latin-1")}, receive, send)
+
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+        budget = BodyBudget(0)  # the body is dropped, never kept
+        exchange = Exchange(RequestHead(scope), receive, send, random=self._random, budget=budget)
+        exchange.record.code = self._gone.code
+        answered = Answered(self._gone.status, JSON_TYPE, encode_error(self._gone))
+        try:
+            await exchange.send_answer(answered, options=self._options)
+        except ClientGoneError:
+            return
+
+    async def _serve_lifespan(self, receive: Receive, send: Send) -> None:
+        for stage in ("startup", "shutdown"):
+            await receive()
+            await send({"type": f"lifespan.{stage}.complete"})
