@@ -62,13 +62,14 @@ def page(rows: Rows) -> str:
     """Returns docs/reference/clients.md."""
     lines, known, called = [], [], []
     for name, row in sorted(rows.items(), key=lambda item: (item[1]["client"].lower(), item[0])):
-        link = f"[{row['client']}](../../tests/clients/{name})"
+        client = cell(row["client"])
+        link = f"[{client}](../../tests/clients/{name})"
         facts = (link, row["version"], row["language"], row["passed"], len(row["operations"]))
         lines.append(f"| {' | '.join(map(str, facts))} | {cell(row['notes'])} |\n")
         for check, reason in row["known_failures"].items():
-            known.append(f"| {row['client']} | `{cell(check)}` | {cell(reason)} |\n")
+            known.append(f"| {client} | `{cell(check)}` | {cell(reason)} |\n")
         operations = ", ".join(row["operations"])
-        called.append(f"| {row['client']} {row['version']} | {operations} |\n")
+        called.append(f"| {client} {row['version']} | {operations} |\n")
     parts = [HEAD, *lines]
     parts += [KNOWN, *known] if known else []
     parts += [CALLED, *called] if called else []
