@@ -1,6 +1,13 @@
 """The oracle of the simulation: what it accepts and what it must refuse."""
 
-from whimbrel.testing.sim.history import Change, Outcome, Read, Register, find_double_creations
+from whimbrel.testing.sim.history import (
+    Change,
+    Outcome,
+    Read,
+    Register,
+    find_double_creations,
+    find_double_deletions,
+)
 
 ACKNOWLEDGED, UNKNOWN, REFUSED = Outcome.ACKNOWLEDGED, Outcome.UNKNOWN, Outcome.REFUSED
 NEVER = float("inf")
@@ -80,3 +87,29 @@ def test_two_creations_need_a_deletion_between_them():
     assert not find_double_creations("x", [put(1, 1, 2), delete(2.1, 2.2), put(2, 3, 4)])
     assert find_double_creations("x", [delete(0.1, 0.2), put(1, 1, 4), put(2, 2, 3)])
     assert not find_double_creations("x", [put(1, 1, 2), lost(2, 3)])
+
+
+def deletes_twice(changes, reads):
+    register = Register("x", list(changes), [Read(v, b, e, "describe") for v, b, e in reads])
+    return find_double_deletions(register) != []
+
+
+def test_one_deletion_ends_one_life():
+    lives = [put(1, 1, 2), put(2, 7, 8)]
+    reads = [(1, 3, 4), (None, 5, 6), (2, 9, 10), (None, 11, 12)]
+    slow = Change(None, 2.5, NEVER, UNKNOWN, "delete")
+    assert deletes_twice([*lives, slow], reads)
+    assert not deletes_twice([*lives, slow], reads[:-1])
+    assert not deletes_twice([*lives, slow, delete(10.1, 10.9)], reads)
+    assert not deletes_twice([*lives, delete(4.1, 4.9), slow], reads)
+    assert deletes_twice([*lives, delete(4.1, 4.9), delete(4.2, 5)], reads)
+    refused = Change(None, 10.1, NEVER, REFUSED, "delete")
+    assert deletes_twice([*lives, slow, refused], reads)
+
+
+def test_a_deletion_under_way_may_end_any_life():
+    lives = [put(1, 1, 2), put(2, 7, 8)]
+    reads = [(1, 3, 4), (2, 9, 10), (None, 11, 12)]
+    assert not deletes_twice([*lives, delete(2.5, 11.5), delete(2.6, 5)], reads)
+    assert deletes_twice([*lives, delete(2.5, 11.5)], reads)
+    assert not deletes_twice([put(1, 1, 2)], [(None, 0.5, 0.7), (1, 3, 4)])

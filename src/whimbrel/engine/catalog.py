@@ -485,7 +485,9 @@ class Catalog(Generic[State, Record]):
                     raise UnavailableError(UNAVAILABLE, durability=Durability.UNKNOWN)
                 await self._refresh()
                 return True
-        except StoreUnavailableError as error:
+        except (StoreError, CatalogGoneError) as error:
+            # A bucket that was deleted meanwhile is no definite loss: others may have read the record, so it must
+            # not be appended again should the name have a new incarnation by now.
             raise UnavailableError(UNAVAILABLE, durability=Durability.UNKNOWN) from error
         self.state.apply(record, sequence)  # type: ignore[arg-type]
         self._position = sequence

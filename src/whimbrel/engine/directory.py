@@ -16,10 +16,12 @@ from whimbrel.core.errors import (
     BucketExistsError,
     BucketNotEmptyError,
     BucketNotFoundError,
+    Durability,
     IndexExistsError,
     IndexNotFoundError,
     ObjectExistsError,
     QuotaExceededError,
+    StoreError,
     UnavailableError,
 )
 from whimbrel.engine import paths
@@ -204,6 +206,7 @@ class Directory:
         Raises:
             BucketNotFoundError: there is no such bucket.
             BucketNotEmptyError: it has an index.
+            UnavailableError: the store failed; `durability` says whether the bucket may be gone.
         """
         catalog = await self.bucket(name)
         for index_name in list(catalog.state.indexes)[:ATTEMPT_COUNT_MAX]:
@@ -222,7 +225,7 @@ class Directory:
         except CatalogGoneError:
             raise BucketNotFoundError(name) from None
         if entry is not None:
-            await self._forget_bucket(name, entry)
+            await _after_the_end(self._forget_bucket(name, entry))
 
     # --- indexes -----------------------------------------------------------------------------------
 
@@ -442,8 +445,12 @@ class Directory:
     async def delete_index(self, bucket_name: str, name: str) -> None:
         """Deletes an index: ends its log, then writes the bucket's record.
 
+        Whoever ends the log is the one who deleted the index; of several at the same time, the others are told that
+        there is none, as is everybody who finds a deletion half done.
+
         Raises:
             IndexNotFoundError: there is no such index.
+            UnavailableError: the store failed; `durability` says whether the index may be gone.
         """
         for _ in range(ATTEMPT_COUNT_MAX):
             index = await self._open_index(bucket_name, name)
@@ -453,10 +460,10 @@ class Directory:
             except IndexNotFoundError:
                 self._forget_index(bucket_name, name, index)
                 if index.is_ended and await self._complete_deletion(bucket_name, name, index.id):
-                    return  # another process's deletion, half done, is whole now
+                    raise IndexNotFoundError(name) from None  # another's deletion is whole now
                 continue
             self._forget_index(bucket_name, name, index)
-            await self._complete_deletion(bucket_name, name, index.id)
+            await _after_the_end(self._complete_deletion(bucket_name, name, index.id))
             await index.mark_dirty()  # the collector has work now
             return
         raise UnavailableError(UNAVAILABLE)
@@ -513,3 +520,11 @@ class Directory:
 
 async def _always() -> bool:
     return True
+
+
+async def _after_the_end(completion: Awaitable[object]) -> None:
+    """Completes a deletion whose log has ended; a failure is not one of the deletion, which took effect."""
+    try:
+        await completion
+    except (StoreError, UnavailableError) as error:
+        raise UnavailableError(UNAVAILABLE, durability=Durability.UNKNOWN) from error

@@ -291,7 +291,8 @@ class Writer:
 
         Raises:
             IndexNotFoundError: the log had ended before.
-            UnavailableError: the store failed.
+            UnavailableError: the store failed, or the index was deleted before the end was confirmed; `durability`
+                says whether the log may have been ended by this call.
         """
         try:
             for _ in range(self._context.options.commit_attempts_max):
@@ -306,18 +307,26 @@ class Writer:
                 )
                 if not await index.log.create(sequence, data, use_reserve=True):
                     continue
-                if await index.confirm_commit(base, sequence):
+                if await _confirm_end(index, base, sequence):
                     index.is_deleted = index.is_ended = True
                     return
         except StoreError as error:
-            durability = getattr(error, "durability", Durability.UNKNOWN)
-            raise UnavailableError(UNAVAILABLE, durability=durability) from error
+            raise UnavailableError(UNAVAILABLE, durability=error.durability) from error
         raise UnavailableError(UNAVAILABLE)
 
     async def finish(self) -> None:
         """Waits until everything accepted is settled."""
         for committer in list(self._committers.values()):
             await committer.finish()
+
+
+async def _confirm_end(index: Index, base: Base, sequence: int) -> bool:
+    try:
+        return await index.confirm_commit(base, sequence)
+    except (StoreError, IndexNotFoundError) as error:
+        # As for a put: it has its place in the log and may have been obeyed, so it must not be done again to a new
+        # incarnation of the name.
+        raise UnavailableError(UNAVAILABLE, durability=Durability.UNKNOWN) from error
 
 
 def _fail(group: list[_Waiting], error: WhimbrelError, cause: BaseException | None) -> None:

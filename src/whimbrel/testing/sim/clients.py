@@ -487,8 +487,6 @@ class AdminClient(Client):
         change = self._history.begin(index_register(place), None, "delete index")
         begun = change.begun
         error = await self._change([change], lambda e: e.delete_index(*place))
-        if isinstance(error, IndexNotFoundError):
-            self._history.end(change, Outcome.UNKNOWN)
         if error is not None:
             self._note_absence(error, place, begun)
 

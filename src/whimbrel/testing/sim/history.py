@@ -214,6 +214,43 @@ def find_double_creations(name: str, changes: Sequence[Change]) -> list[str]:
     return found
 
 
+def find_double_deletions(register: Register) -> list[str]:
+    """Returns the lives of something that ended although no deletion was left to end them.
+
+    A deletion ends one life. Only values that were surely there for a while count as lives, so that nothing is
+    reported that some order of events explains.
+    """
+    deletions = [
+        c for c in register.changes if c.value is None and c.outcome is not Outcome.REFUSED
+    ]
+    deletions.sort(key=lambda change: change.ended)
+    found = []
+    for life, before in _ends_of_lives(register):
+        fitting = [c for c in deletions if c.begun < before and c.ended > life.last_begin]
+        if fitting:
+            deletions.remove(fitting[0])  # the one that could end the fewest of the later lives
+        else:
+            what = f"value {life.change.value} was gone between {life.last_begin} and {before}"
+            found.append(f"{register.name}: {what}, and no deletion is left for that")
+    return found
+
+
+def _ends_of_lives(register: Register) -> list[tuple[_Cluster, float]]:
+    """Returns every life that ended, and before when, in order."""
+    changes = [c for c in register.changes if c.outcome is not Outcome.REFUSED]
+    lives = sorted(
+        (cluster for cluster in _clusters(register.reads, changes) if cluster.is_zone),
+        key=lambda cluster: cluster.first_end,
+    )
+    births = [life.first_end for life in lives[1:]]
+    absences = [
+        read.ended
+        for read in register.reads
+        if lives and read.value is None and read.begun > lives[-1].first_end
+    ]
+    return list(zip(lives, [*births, *([min(absences)] if absences else [])], strict=False))
+
+
 class History:
     """All registers of a simulation, and the order of events."""
 

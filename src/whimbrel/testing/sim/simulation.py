@@ -26,7 +26,11 @@ from whimbrel.testing.sim.clients import (
 )
 from whimbrel.testing.sim.dice import Dice
 from whimbrel.testing.sim.fleet import Fleet, Weather, draw_weather
-from whimbrel.testing.sim.history import find_double_creations, find_unexplained_presence
+from whimbrel.testing.sim.history import (
+    find_double_creations,
+    find_double_deletions,
+    find_unexplained_presence,
+)
 from whimbrel.testing.sim.loop import DeadlockError
 from whimbrel.testing.sim.world import Process, World
 
@@ -267,6 +271,7 @@ class Simulation:
             register = history.register(name)
             found += register.find_contradictions()
             found += find_double_creations(name, register.changes)
+            found += find_double_deletions(register)
             seen = self.record.seen.get(name, [])
             found += find_unexplained_presence(name, register.changes, seen)
         return found

@@ -28,7 +28,7 @@ from whimbrel.engine.rules import ALL_RULES, ProtocolRules
 from whimbrel.testing.faulty_store import Call, HeldCall, ProcessCrashed
 from whimbrel.testing.sim.audit import find_damage
 from whimbrel.testing.sim.clients import make_batch, value_of
-from whimbrel.testing.sim.history import Change, History, Outcome
+from whimbrel.testing.sim.history import Change, History, Outcome, find_double_deletions
 from whimbrel.testing.sim.loop import DeadlockError
 from whimbrel.testing.sim.world import SIM_OPTIONS, Conditions, Process, World
 
@@ -101,7 +101,7 @@ class Stage:
         for name, register in self.history.registers.items():
             more = [] if name == EXISTENCE else deletions
             found += register.find_contradictions(more)
-        return found
+        return found + find_double_deletions(self.history.register(EXISTENCE))
 
     async def _look_at_everything(self) -> None:
         """Reads everything in a new process when all others are gone."""
@@ -245,9 +245,7 @@ class Stage:
             is_refused = error.durability is Durability.NOT_APPLIED
             outcome = Outcome.REFUSED if is_refused else Outcome.UNKNOWN
         except IndexNotFoundError:
-            # A deletion may have found another's half done, and finished it.
-            is_deletion = changes[0].what == "delete index"
-            outcome = Outcome.UNKNOWN if is_deletion else Outcome.REFUSED
+            outcome = Outcome.REFUSED
             self.history.read(EXISTENCE, None, changes[0].begun, changes[0].what)
         except (ThrottledError, WhimbrelError):
             outcome = Outcome.REFUSED

@@ -2,7 +2,9 @@
 
 import asyncio
 
+from whimbrel.engine.gc import list_all
 from whimbrel.testing.faulty_store import Call, Fault, HeldCall, fault_on
+from whimbrel.testing.sim.audit import find_damage
 from whimbrel.testing.sim.scenarios.log import leave_behind, open_index
 from whimbrel.testing.sim.stage import KEYS, Stage
 from whimbrel.testing.sim.world import Conditions, Process
@@ -200,6 +202,32 @@ async def newest_manifest_is_created_again(stage: Stage) -> None:
     stage.expect("it publishes nothing in the past", that=not await compaction)
     await stage.get(writer)
     await stage.get(await stage.process("newcomer"))
+
+
+async def two_zombie_manifests(stage: Stage) -> None:
+    """Two manifests in a row are created again, long after what they name was collected: none of that is damage."""
+    writer, worker = await two_segments(stage)
+    held: list[HeldCall] = []
+    flushes: list[asyncio.Task[bool]] = []
+    for number in range(2):
+        sleeper = await stage.process(f"sleeper {number}")
+        await stage.put(writer, b"a")
+        held.append(stage.hold(sleeper, "put_if_absent", "/manifest/"))
+        flushes.append(stage.start(sleeper, stage.flush(sleeper)))
+        await held[-1]
+        await stage.flush(worker)
+    await stage.compact(worker)
+    await leave_behind(stage, writer, worker)
+    await stage.outlive_grace()
+    for each in held:
+        each.resume()
+    await asyncio.wait(flushes)
+    await stage.get(writer)
+    damage = await find_damage(await stage.process("inspector"))
+    stage.expect("nothing is damaged", that=not damage)
+    listed = await list_all(stage.world.store, "bucket/")
+    manifests = [item for item in listed if "/index/" in item.key and "/manifest/" in item.key]
+    stage.expect("both are there again", that=len(manifests) == 1 + len(held))
 
 
 def _hold_next_name(stage: Stage, process: Process, held: HeldCall) -> HeldCall:

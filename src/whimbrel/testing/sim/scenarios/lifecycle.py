@@ -4,7 +4,7 @@ import asyncio
 
 from whimbrel.core.errors import BucketNotEmptyError, WhimbrelError
 from whimbrel.engine.gc import list_all
-from whimbrel.testing.faulty_store import Call
+from whimbrel.testing.faulty_store import Call, Fault
 from whimbrel.testing.sim.history import Outcome
 from whimbrel.testing.sim.scenarios.log import leave_behind, open_index
 from whimbrel.testing.sim.stage import BUCKET, Stage
@@ -69,6 +69,111 @@ async def put_confirmed_after_deletion(stage: Stage) -> None:
     await stage.get(writer)
 
 
+async def put_seen_before_deletion(stage: Stage) -> None:
+    """The same, and the index is not created again: whoever saw the put must not be called a liar."""
+    writer, worker = await open_index(stage)
+    sleeper = await stage.process("sleeper")
+    await stage.get(sleeper)
+    held = stage.hold(sleeper, "put_if_absent", "/wal/", after=True)
+    put = stage.start(sleeper, stage.put(sleeper, b"b"))
+    await held
+    await stage.get(writer)
+    await stage.delete_index(writer)
+    await collect_deleted(stage, worker)
+    held.resume()
+    outcome = await put
+    stage.expect("it may have been seen", that=outcome is Outcome.UNKNOWN)
+    await stage.get(sleeper)
+
+
+async def put_refused_by_a_deletion(stage: Stage) -> None:
+    """A deletion takes the name that a put was about to take: the put did nothing, here or in the next incarnation."""
+    writer, _ = await open_index(stage)
+    sleeper = await stage.process("sleeper")
+    await stage.get(sleeper)
+    held = stage.hold(sleeper, "put_if_absent", "/wal/")
+    put = stage.start(sleeper, stage.put(sleeper, b"b"))
+    await held
+    await stage.delete_index(writer)
+    held.resume()
+    outcome = await put
+    stage.expect("it is refused", that=outcome is Outcome.REFUSED)
+    await stage.create_index(writer)
+    await stage.get(sleeper)
+    await stage.get(writer)
+
+
+async def deletion_confirmed_after_deletion(stage: Stage) -> None:
+    """A deletion ended the log, which was seen, and sleeps before its check while the index is created again."""
+    writer, worker = await open_index(stage)
+    sleeper = await stage.process("sleeper")
+    await stage.get(sleeper)
+    held = stage.hold(sleeper, "put_if_absent", "/wal/", after=True)
+    deletion = stage.start(sleeper, stage.delete_index(sleeper))
+    await held
+    await stage.get(writer)
+    await collect_deleted(stage, worker)
+    await stage.create_index(writer)
+    await stage.put(writer, b"b")
+    held.resume()
+    outcome = await deletion
+    stage.expect("it is not made twice", that=outcome is Outcome.UNKNOWN)
+    outcome = await stage.put(writer, b"c")
+    stage.expect("the new index lives", that=outcome is Outcome.ACKNOWLEDGED)
+
+
+async def creation_confirmed_after_deletion(stage: Stage) -> None:
+    """An index was created, seen and deleted with its bucket, and the bucket created again, before the check."""
+    creator, writer = await stage.process("creator"), await stage.process("writer")
+    worker = await stage.process("worker")
+    await stage.create_bucket(writer)
+    held = stage.hold(creator, "put_if_absent", "/wal/", after=True, matches=in_bucket_log)
+    creation = stage.start(creator, stage.create_index(creator))
+    await held
+    await stage.describe(writer)
+    await stage.delete_index(writer)
+    await writer.call(writer.engine.delete_bucket(BUCKET))
+    await worker.call(worker.indexer.start())
+    await collect_deleted(stage, worker)
+    await stage.create_bucket(writer)
+    held.resume()
+    outcome = await creation
+    stage.expect("it is not made twice", that=outcome is Outcome.UNKNOWN)
+    await stage.describe(writer)
+    outcome = await stage.create_index(writer)
+    stage.expect("the name is free", that=outcome is Outcome.ACKNOWLEDGED)
+
+
+async def deletion_is_cut_off(stage: Stage) -> None:
+    """The store fails a deleter right after it ended the log: it must not say that nothing happened."""
+    writer, _ = await open_index(stage)
+    deleter = await stage.process("deleter")
+    await stage.get(deleter)
+    cut = False
+
+    def fail(call: Call) -> Fault | None:
+        nonlocal cut
+        is_end = call.operation == "put_if_absent" and "/index/" in call.key
+        is_cut, cut = cut, cut or is_end
+        return Fault.FAIL_BEFORE if is_cut else None
+
+    deleter.faults.plan = fail
+    outcome = await stage.delete_index(deleter)
+    stage.expect("it may be gone", that=outcome is Outcome.UNKNOWN)
+    await stage.get(writer)
+
+
+async def deletion_lacks_its_record(stage: Stage) -> None:
+    """The store fails a deleter that may not write the bucket's record: the index is gone all the same."""
+    writer, _ = await open_index(stage)
+    deleter = await stage.process("deleter")
+    await stage.get(deleter)
+    deleter.faults.plan = lambda call: Fault.FAIL_BEFORE if in_bucket_log(call) else None
+    outcome = await stage.delete_index(deleter)
+    stage.expect("it may be gone", that=outcome is Outcome.UNKNOWN)
+    await stage.get(writer)
+
+
 async def collect_deleted(stage: Stage, process: Process) -> None:
     """Collects whatever was deleted, as an indexer does when it meets the marker."""
     for _ in range(int(8 * stage.options.collection_wait_s)):
@@ -86,11 +191,12 @@ async def two_deleters_and_a_creator(stage: Stage) -> None:
     deletion = stage.start(first, stage.delete_index(first))
     await held
     outcome = await stage.delete_index(second)
-    stage.expect("the second finishes it", that=outcome is Outcome.ACKNOWLEDGED)
+    stage.expect("the second finds none", that=outcome is Outcome.REFUSED)
     await stage.create_index(writer)
     await stage.put(writer, b"b")
     held.resume()
-    await deletion
+    outcome = await deletion
+    stage.expect("the first deleted it", that=outcome is Outcome.ACKNOWLEDGED)
     await stage.describe(first)
     await stage.get(second)
     await stage.describe(await stage.process("newcomer"))
