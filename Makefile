@@ -97,7 +97,7 @@ test: install
 	$(PYTEST) -n $(JOBS) -m "not long and not s3 and not clients"
 
 .PHONY: test-all
-test-all: $(BENCH_STAMP) s3-server test-sanitize test-clients
+test-all: $(BENCH_STAMP) $(DIST_STAMP) s3-server test-sanitize test-clients
 	$(PYTEST) -n $(JOBS) -m "(long or s3) and not clients"
 
 # The tests of a file stay in one process, in order, as most tell a story. What they found is compared with the table
