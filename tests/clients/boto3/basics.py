@@ -9,6 +9,7 @@ import math
 import sys
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -194,6 +195,41 @@ def check_vectors_are_deleted() -> None:
     assert client.get_vectors(**INDEX, keys=["bird-001"])["vectors"] == []
     found = client.query_vectors(**INDEX, topK=1, queryVector={"float32": [1.5, 1.0, -0.25]})
     assert found["vectors"][0]["key"] in {"bird-000", "bird-002"}
+
+
+def check_the_largest_batch() -> None:
+    wide = {"vectorBucketName": BUCKET, "indexName": "wide"}
+    client.create_index(**wide, dataType="float32", dimension=1536, distanceMetric="cosine")
+    rows = [[math.sin(row * 1536 + column) for column in range(1536)] for row in range(500)]
+    vectors = [{"key": f"row-{row}", "data": {"float32": rows[row]}} for row in range(500)]
+    client.put_vectors(**wide, vectors=vectors)
+    (nearest,) = client.query_vectors(
+        **wide, topK=1, queryVector={"float32": rows[321]}, returnDistance=True
+    )["vectors"]
+    assert nearest["key"] == "row-321"
+    assert abs(nearest["distance"]) < 1e-6
+    pages = client.get_paginator("list_vectors").paginate(**wide, returnData=True)
+    assert len(pages.build_full_result()["vectors"]) == 500
+    client.delete_vectors(**wide, keys=[f"row-{row}" for row in range(500)])
+    client.delete_index(**wide)
+
+
+def check_threads_share_a_client() -> None:
+    crowd = {"vectorBucketName": BUCKET, "indexName": "crowd"}
+    client.create_index(**crowd, dataType="float32", dimension=3, distanceMetric="euclidean")
+
+    def put_and_look(number: int) -> bool:
+        record = vector(number)
+        client.put_vectors(**crowd, vectors=[record])
+        got = client.get_vectors(**crowd, keys=[record["key"]], returnData=True)["vectors"]
+        near = client.query_vectors(**crowd, topK=1, queryVector=record["data"])["vectors"]
+        return [entry["key"] for entry in (*got, *near)] == [record["key"]] * 2
+
+    with ThreadPoolExecutor(max_workers=16) as pool:
+        assert all(pool.map(put_and_look, range(160)))
+    pages = client.get_paginator("list_vectors").paginate(**crowd)
+    assert len(pages.build_full_result()["vectors"]) == 160
+    client.delete_index(**crowd)
 
 
 def check_policy() -> None:
