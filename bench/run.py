@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import cost, crowd, exact, footprint, puts, queries
+from bench import cost, crowd, exact, footprint, package, puts, queries
 from bench.report import Report
 from bench.scale import FULL, SMOKE
 
@@ -17,6 +17,7 @@ SECTIONS = {
     queries.SECTION: queries.measure,
     exact.SECTION: exact.measure,
     footprint.SECTION: footprint.measure,
+    package.SECTION: package.measure,
     cost.SECTION: cost.measure,
     crowd.SECTION: crowd.measure,
 }

@@ -22,6 +22,7 @@ class Scale:
         start_count: timed starts of a server.
         idle_s: seconds before the memory of an idle server is read.
         flush_age_s: how long the indexer lets a small tail wait, seconds; the default in full runs.
+        builds_wheel: whether the package is built to weigh it, which takes a compiler a minute or two.
         quiet_s: a server whose folder has not changed for so long has nothing left to flush.
     """
 
@@ -39,6 +40,7 @@ class Scale:
     idle_s: float = 10.0
     flush_age_s: float = 5.0
     quiet_s: float = 8.0
+    builds_wheel: bool = True
 
     def as_settings(self) -> dict[str, Any]:
         """Returns all of it, for the report."""
@@ -60,4 +62,5 @@ SMOKE = Scale(
     idle_s=1.0,
     flush_age_s=0.2,
     quiet_s=1.5,
+    builds_wheel=False,
 )
