@@ -3,6 +3,7 @@
 import contextlib
 import json
 import threading
+import time
 
 import pytest
 
@@ -235,6 +236,51 @@ def test_a_stopping_server_finishes_what_it_accepted():
             # Leaving the block asks the server to stop while the request is still being worked on.
             threading.Timer(0.2, engine.go.set).start()
         assert connection.read_answer()[0] == 200
+        assert connection.is_closed()
+
+
+@pytest.mark.parametrize("sent", [b"", b"{"])
+def test_a_stopping_server_waits_only_briefly_for_the_rest_of_a_body(sent):
+    options = WireOptions(shutdown_body_deadline_s=0.1)
+    with contextlib.ExitStack() as clients:
+        with listening(Endpoint(options=options).app, options) as port:
+            connection = clients.enter_context(Connection(port))
+            connection.send(sized(2) + b"{}" + sized(2) + sent)
+            assert connection.read_answer()[0] == 200
+            started_s = time.monotonic()
+        assert time.monotonic() - started_s < options.request_deadline_s / 4
+        status, headers, _ = connection.read_answer()
+        assert (status, headers["x-amzn-errortype"]) == (503, "ServiceUnavailableException")
+        assert connection.is_closed()
+
+
+def test_a_body_that_arrives_while_the_server_stops_is_answered():
+    engine = WaitingEngine()
+    options = WireOptions(shutdown_body_deadline_s=10.0)
+    with contextlib.ExitStack() as clients:
+        with listening(Endpoint(engine, options).app, options) as port:
+            late, early = [clients.enter_context(Connection(port)) for _ in range(2)]
+            late.send(sized(2) + b"{")
+            early.send(sized(2) + b"{}")
+            assert engine.has_started.wait(20)
+            engine.go.set()
+            assert early.read_answer()[0] == 200
+            # The server closes an idle connection when it begins to stop.
+            rest = threading.Thread(target=lambda: early.is_closed() and late.send(b"}"))
+            rest.start()
+        rest.join()
+        assert late.read_answer()[0] == 200
+
+
+def test_a_refused_body_is_dropped_only_briefly_by_a_stopping_server():
+    options = WireOptions(shutdown_body_deadline_s=0.1)
+    with contextlib.ExitStack() as clients:
+        with listening(Endpoint(options=options).app, options) as port:
+            connection = clients.enter_context(Connection(port))
+            connection.send(sized(LIMIT + 1) + b"{")
+            assert connection.read_answer()[0] == 400
+            started_s = time.monotonic()
+        assert time.monotonic() - started_s < options.drain_deadline_s / 4
         assert connection.is_closed()
 
 

@@ -58,6 +58,8 @@ def _show_store(counts: Mapping[str, int], *, as_json: bool) -> None:
     if as_json:
         print_json({"buckets": [{"bucket": name, "indexes": n} for name, n in counts.items()]})
         return
+    if not counts:
+        click.echo("the store is empty: it has no vector bucket")
     print_table((name, f"{count:,} indexes") for name, count in counts.items())
 
 
@@ -69,6 +71,8 @@ def _show_bucket(indexes: Mapping[str, tuple[int, str]], *, as_json: bool) -> No
         ]
         print_json({"indexes": rows})
         return
+    if not indexes:
+        click.echo("the bucket is empty: it has no index")
     print_table((name, f"{dimension} x {metric}") for name, (dimension, metric) in indexes.items())
 
 

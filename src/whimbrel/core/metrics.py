@@ -16,8 +16,8 @@ from prometheus_client.metrics_core import CounterMetricFamily, Metric
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-StoreCounts = Iterable[tuple[str, int, int]]
-"""(request class, requests so far, bytes so far) of an object store."""
+StoreCounts = Iterable[tuple[str, str, int, int]]
+"""(operation, request class, requests so far, bytes so far) of an object store."""
 
 
 class Metrics:
@@ -62,16 +62,16 @@ class _StoreCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         requests = CounterMetricFamily(
             "whimbrel_storage_requests",
-            "Requests to the object store, by class.",
-            labels=["class"],
+            "Requests to the object store, by what they were made for and class.",
+            labels=["operation", "class"],
         )
         transferred = CounterMetricFamily(
             "whimbrel_storage_bytes",
-            "Bytes read from or written to the object store, by class.",
-            labels=["class"],
+            "Bytes read from or written to the object store, by what for and class.",
+            labels=["operation", "class"],
         )
-        for name, request_count, byte_count in self._read():
-            requests.add_metric([name], request_count)
-            transferred.add_metric([name], byte_count)
+        for operation, name, request_count, byte_count in self._read():
+            requests.add_metric([operation, name], request_count)
+            transferred.add_metric([operation, name], byte_count)
         yield requests
         yield transferred

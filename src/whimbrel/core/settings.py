@@ -298,6 +298,12 @@ class Settings:
         unit="s",
         bounds=(0, 3600),
     )
+    wire_shutdown_body_deadline_s: float = _inner(
+        3.0,
+        "Longest time the rest of a request's body may take to arrive after a stop signal.",
+        unit="s",
+        bounds=(0, 3600),
+    )
     wire_connection_count_max: int = _inner(
         4096,
         "Connections open at a time, where the limit of open files allows as many; more are answered 503.",

@@ -127,7 +127,9 @@ class PageTokens:
         try:
             if len(token) > TOKEN_CHARACTER_COUNT_MAX:
                 raise ValueError
-            data = base64.b64decode(token.encode("ascii"), altchars=b"-_", validate=True)
+            data = base64.urlsafe_b64decode(token.encode("ascii"))
+            if base64.urlsafe_b64encode(data).decode() != token:
+                raise ValueError  # one spelling only: neither other alphabets nor bits that mean nothing
             content = self._cipher.decrypt(data[:NONCE_BYTES], data[NONCE_BYTES:], binding)
             position: T = msgspec.msgpack.decode(content, type=kind)
         except (ValueError, binascii.Error, InvalidTag, msgspec.MsgspecError):

@@ -61,7 +61,7 @@ async def open_application(
     async with AsyncExitStack() as stack:
         opened = await stack.enter_async_context(open_context(settings, environment))
         context, metrics = opened.context, Metrics()
-        metrics.add_store(opened.counter.sum_by_class)
+        metrics.add_store(opened.counter.list_totals)
         engine = await stack.enter_async_context(_open_engine(context, metrics))
         mode = choose_indexer(settings)
         await stack.enter_async_context(

@@ -3,18 +3,23 @@
 import asyncio
 import signal
 from collections.abc import Mapping
+from typing import Final
 
 from whimbrel.core.settings import Settings
 from whimbrel.engine.context import Context
 from whimbrel.engine.indexer import Indexer
 from whimbrel.server.assembly import open_context, open_existing_context
 from whimbrel.server.lifeline import watch_lifeline
+from whimbrel.storage.instrument import count_as
 from whimbrel.storage.local_start import Access
+
+INDEXER: Final = "indexer"  # what its requests to the store are counted as
 
 
 async def run_indexer(context: Context, stop: asyncio.Event) -> None:
     """Tends all indexes of a store until `stop` is set."""
-    await Indexer(context).run(stop)
+    with count_as(INDEXER):
+        await Indexer(context).run(stop)
 
 
 async def index_until_stopped(

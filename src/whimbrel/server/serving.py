@@ -31,6 +31,7 @@ from whimbrel.server.descriptors import reserve_descriptors
 from whimbrel.server.platform import refuse_unsupported_platform
 from whimbrel.server.root_credential import find_config_directory, find_root_credential
 from whimbrel.server.runtime_file import RunningServer, remove_runtime_file, write_runtime_file
+from whimbrel.storage.open_store import check_url
 from whimbrel.wire.listener import make_server_config
 
 _log = logging.getLogger(__name__)
@@ -72,6 +73,7 @@ async def serve(
         WhimbrelError: the server cannot start; nothing is left running.
     """
     refuse_unsupported_platform()
+    check_url(settings.store)  # before anything is made, credentials among it
     if settings.no_auth:
         check_loopback_address(settings.host)
     options = make_wire_options(settings)

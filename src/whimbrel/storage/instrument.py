@@ -97,8 +97,19 @@ class RequestCounter:
                 found[request_class] = found.get(request_class, 0) + total.request_count
         return found
 
+    def list_totals(self) -> list[tuple[str, str, int, int]]:
+        """Returns (operation, class, requests, bytes in and out), sorted, for metrics.
+
+        Every class is there from the start, for `other`: a figure that appears later has no rate at first.
+        """
+        totals = {(OTHER, each): RequestTotal() for each in RequestClass} | dict(self.counts)
+        return [
+            (operation, str(name), total.request_count, total.bytes_in + total.bytes_out)
+            for (operation, name), total in sorted(totals.items())
+        ]
+
     def sum_by_class(self) -> list[tuple[str, int, int]]:
-        """Returns (class, requests, bytes in and out) of every class, for metrics."""
+        """Returns (class, requests, bytes in and out) of every class."""
         sums = dict.fromkeys(RequestClass, (0, 0))
         for (_, request_class), total in self.counts.items():
             requests, moved = sums[request_class]

@@ -116,6 +116,16 @@ async def open_store(
     return OpenStore(store, counter)
 
 
+def check_url(url: str) -> None:
+    """Checks that a URL names some kind of store, without touching anything.
+
+    Raises:
+        StoreRefusedError: it does not.
+    """
+    if url != "memory:" and read_scheme(url) not in _CLOUD_SCHEMES:
+        read_path(url)
+
+
 def read_scheme(url: str) -> str:
     """Returns what stands before `://`, in lower case; empty for a path."""
     found = _SCHEME.match(url)

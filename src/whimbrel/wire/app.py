@@ -24,6 +24,7 @@ from whimbrel.core.compute import Compute
 from whimbrel.core.errors import UnavailableError
 from whimbrel.core.log import request_id
 from whimbrel.core.rand import Random
+from whimbrel.storage.instrument import count_as
 from whimbrel.wire import sts
 from whimbrel.wire.arn import ArnFormat
 from whimbrel.wire.errors import BodyTimeoutError, ErrorAnswer, answer_error
@@ -171,7 +172,7 @@ class WireApp:
         if is_sts:
             body = sts.encode_sts_error(answer, request_id=exchange.record.request_id)
             return Answered(answer.status, XML_TYPE, body)
-        return Answered(answer.status, JSON_TYPE, encode_error(answer))
+        return Answered(answer.status, JSON_TYPE, encode_error(answer), answer.allow)
 
     def _explain(self, exchange: Exchange, error: Exception) -> ErrorAnswer:
         if isinstance(error, TimeoutError) and exchange.is_reading:
@@ -189,7 +190,7 @@ class WireApp:
         body = await exchange.read_body(self._options.body_bytes_max)
         principal = await self._authenticate(exchange.head, body, service=SERVICE)
         check_media_type(exchange.head, body)
-        with self._work():
+        with self._work(), count_as(route.operation.name):
             decoded = await self._decode(route, exchange.head, body)
             call = Call(
                 input=decoded.members,

@@ -41,6 +41,7 @@ TIMEOUT_TEXT: Final = "The request body did not arrive in time"
 BODY_TOO_LARGE_TEXT: Final = "Request body exceeds max allowed size"
 # AWS answers a body it cannot decode without a message; its SDKs then say `UnknownError`.
 UNKNOWN_TEXT: Final = "UnknownError"
+WRONG_METHOD_TEXT: Final = "This path takes another method: {methods}"
 NOT_SUPPORTED_TEXT: Final = "{what} is not supported yet by this server"
 
 # Errors of the protocol itself, which the service model does not declare.
@@ -89,12 +90,14 @@ class ErrorAnswer:
         status: HTTP status.
         message: the text.
         fields: (path, message) pairs; None answers no `fieldList` at all.
+        allow: methods that the path takes, for the header `allow`; empty sends none.
     """
 
     code: str
     status: int
     message: str
     fields: tuple[tuple[str, str], ...] | None = None
+    allow: tuple[str, ...] = ()
 
 
 class ProtocolError(Exception):
@@ -109,6 +112,19 @@ class ProtocolError(Exception):
         super().__init__(message)
         self.code = code
         self.message = message
+
+
+class WrongMethodError(ProtocolError):
+    """The path is one of ours and takes other methods.
+
+    Attributes:
+        methods: those it takes.
+    """
+
+    def __init__(self, *methods: str) -> None:
+        self.methods = tuple(sorted(methods))
+        text = WRONG_METHOD_TEXT.format(methods=", ".join(self.methods))
+        super().__init__("MethodNotAllowedException", text)
 
 
 class SerializationError(ProtocolError):
@@ -155,6 +171,9 @@ def answer_error(error: BaseException) -> ErrorAnswer:
     match error:
         case InvalidRequestError():
             return ErrorAnswer(VALIDATION, status_of(VALIDATION), error.message, error.fields)
+        case WrongMethodError():
+            status = status_of(error.code)
+            return ErrorAnswer(error.code, status, error.message, allow=error.methods)
         case ProtocolError():
             return ErrorAnswer(error.code, status_of(error.code), error.message)
         case FormError():

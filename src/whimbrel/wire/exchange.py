@@ -21,11 +21,12 @@ Headers = list[tuple[bytes, bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """An answer, encoded."""
+    """An answer, encoded; `allow` names the methods that the path takes when the request's was another."""
 
     status: int
     content_type: bytes
     body: bytes
+    allow: tuple[str, ...] = ()
 
 
 class Exchange:
@@ -91,11 +92,14 @@ def _body_message(body: bytes, *, more_body: bool) -> dict[str, object]:
 
 
 def answer_headers(answered: Answered) -> Headers:
-    """Returns the headers every answer has."""
-    return [
+    """Returns the headers every answer has, and `allow` where it must be."""
+    headers = [
         (b"content-type", answered.content_type),
         (b"content-length", b"%d" % len(answered.body)),
     ]
+    if answered.allow:
+        headers.append((b"allow", ", ".join(answered.allow).encode()))
+    return headers
 
 
 def make_request_id(random: Random) -> str:

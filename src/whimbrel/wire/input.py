@@ -12,7 +12,7 @@ from whimbrel.kernel.strict_json import ScanError, parse_strict
 from whimbrel.wire.decoding import decode
 from whimbrel.wire.errors import SerializationError
 from whimbrel.wire.model import OPERATIONS
-from whimbrel.wire.query_body import parse_query
+from whimbrel.wire.query_body import find_deep_member, parse_query
 from whimbrel.wire.record import decode_put
 from whimbrel.wire.request import RequestHead
 from whimbrel.wire.routes import decode_resource_arn, decode_tag_keys
@@ -21,6 +21,7 @@ from whimbrel.wire.validation import validate
 
 PUT_VECTORS: Final = "PutVectors"
 QUERY_VECTORS: Final = "QueryVectors"
+FILTER: Final = "filter"
 FILTER_TEXT: Final = "Invalid filter"
 EMPTY_BODY: Final = b"{}"
 
@@ -56,7 +57,7 @@ def decode_input(operation: Operation, *, head: RequestHead, body: bytes) -> Dec
             return DecodedInput(members, batch)
         members = decode(operation.input, _collect(operation, head, body))
     except ScanError as error:
-        raise _explain(operation, error) from None
+        raise _explain(operation, error, body) from None
     validate(operation.input, members)
     return DecodedInput(members)
 
@@ -81,10 +82,10 @@ def _collect(operation: Operation, head: RequestHead, body: bytes) -> Any:
     return collected
 
 
-def _explain(operation: Operation, error: ScanError) -> Exception:
+def _explain(operation: Operation, error: ScanError, body: bytes) -> Exception:
     match error.kind:
-        case "depth" if operation.name == QUERY_VECTORS:
-            return InvalidRequestError(FILTER_TEXT, ("filter", FILTER_TEXT))
+        case "depth" if operation.name == QUERY_VECTORS and find_deep_member(body) == FILTER:
+            return InvalidRequestError(FILTER_TEXT, (FILTER, FILTER_TEXT))
         case "surrogate":
             return SerializationError()
         case "encoding":
@@ -94,8 +95,6 @@ def _explain(operation: Operation, error: ScanError) -> Exception:
         case "type":
             return SerializationError(f"A value has the wrong type at '{error.path}'")
         case "depth":
-            return SerializationError(
-                f"The request body is nested too deeply at byte {error.offset}"
-            )
+            return SerializationError("The request body is nested too deeply")
         case _:
             return SerializationError(f"The request body is not valid JSON at byte {error.offset}")

@@ -1,7 +1,8 @@
 """uvicorn, set up for this application, with the bounds it lacks.
 
 `WireProtocol` adds to uvicorn's HTTP/1.1 protocol what a client could otherwise grow without limit: the number of
-connections, the size of a request's head, and the time a connection may take to send one. What cannot be parsed as
+connections, the size of a request's head, the time a connection may take to send one, and the time left for a body once
+the server stops. What cannot be parsed as
 HTTP, and a connection too many, is answered in AWS's shape as well.
 """
 
@@ -11,6 +12,7 @@ from typing import Any, ClassVar, Final, Protocol
 import msgspec
 import uvicorn
 from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
 from whimbrel.wire.errors import UNAVAILABLE_TEXT
@@ -57,6 +59,7 @@ class WireProtocol(PlainHttpProtocol):
         self.access_log = False  # the application writes its own; uvicorn asks who listens, and pytest always does
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
+        self._body_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Starts the time a first head may take; sends away a connection too many.
@@ -70,8 +73,10 @@ class WireProtocol(PlainHttpProtocol):
             self._arm()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stops the clock."""
+        """Stops the clocks."""
         self._disarm()
+        if self._body_timer is not None:
+            self._body_timer.cancel()
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
@@ -99,6 +104,25 @@ class WireProtocol(PlainHttpProtocol):
         """Answers what is not HTTP in the shape of every other error."""
         del msg
         self._refuse("400 Bad Request", BAD_HTTP_CODE, BAD_HTTP_TEXT)
+
+    def shutdown(self) -> None:
+        """Lets what was accepted finish, but waits for the rest of a body only a little while."""
+        super().shutdown()
+        if self._is_receiving() and self._body_timer is None:
+            deadline_s = self.options.shutdown_body_deadline_s
+            self._body_timer = self.loop.call_later(deadline_s, self._give_up_body)
+
+    def _is_receiving(self) -> bool:
+        cycle: RequestResponseCycle | None = self.cycle  # None before the first request
+        return cycle is not None and cycle.more_body and not cycle.response_complete
+
+    def _give_up_body(self) -> None:
+        if not self._is_receiving():
+            return
+        if self.cycle.response_started:  # refused already; the rest was only to be dropped
+            self.transport.close()
+        else:
+            self._refuse("503 Service Unavailable", "ServiceUnavailableException", UNAVAILABLE_TEXT)
 
     def timeout_keep_alive_handler(self) -> None:
         """Closes an idle connection, at once when its client has stopped taking our bytes.

@@ -26,6 +26,7 @@ class WireOptions:
         header_deadline_s: for a connection to send them.
         keep_alive_s: an idle connection is closed after this.
         shutdown_deadline_s: how long requests that were accepted may take to finish when the server stops.
+        shutdown_body_deadline_s: how long, of that, a body may take that has not arrived whole.
         connection_count_max: connections open at a time; further ones are answered 503 and closed.
         backlog: connections the system queues before we accept them.
     """
@@ -45,5 +46,6 @@ class WireOptions:
     header_deadline_s: float = 30.0
     keep_alive_s: int = 60
     shutdown_deadline_s: int = 60
+    shutdown_body_deadline_s: float = 3.0
     connection_count_max: int = 4096
     backlog: int = 1024

@@ -5,11 +5,13 @@ was, by the strict parser. Whatever does not go smoothly is parsed whole, so thi
 is and never what it is: a test holds the two equal.
 """
 
+import json
 import re
+from itertools import islice
 from typing import Any, Final
 
 from whimbrel.kernel.scanner import scan_put_vectors
-from whimbrel.kernel.strict_json import ScanError, parse_strict
+from whimbrel.kernel.strict_json import DEPTH_MAX, ScanError, parse_strict
 
 # An array begins here, if this is no part of a string; the placeholder's place tells.
 _ARRAY = re.compile(rb'"float32"[ \t\n\r]*:[ \t\n\r]*(?=\[)')
@@ -19,6 +21,12 @@ _PLACEHOLDER_JSON: Final = rb'"\u0000vector"'
 _NUL: Final = rb"\u0000"
 _HEAD: Final = b'{"vectors":[{"data":{"float32":'
 _TAIL: Final = b"}}]}"
+
+# A whole string (to the end of the body if it never ends, so that time stays linear), or a bracket.
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\Z)|[\[\]{}]', re.DOTALL)
+_TOKEN_COUNT_MAX: Final = (
+    500_000  # some tenths of a second; no request that means anything has as many
+)
 
 
 def parse_query(body: bytes) -> Any:
@@ -51,3 +59,33 @@ def _parse_in_two(body: bytes) -> Any:
         return None
     vector["float32"] = scan_put_vectors(b"".join((_HEAD, body[start:limit], _TAIL))).values
     return parsed
+
+
+def find_deep_member(body: bytes) -> str | None:
+    """Returns the name of the member in which a body is nested too deeply.
+
+    Args:
+        body: UTF-8 with more than `DEPTH_MAX` containers inside each other; it may be wrong in other ways as well.
+
+    Returns:
+        The name; None when that is in no member, or farther in than is looked.
+    """
+    depth, name = 0, b""
+    for token in islice(_TOKEN.finditer(body), _TOKEN_COUNT_MAX):
+        text = token.group()
+        if text in b"[{":
+            depth += 1
+            if depth > DEPTH_MAX:
+                return _read_name(name)
+        elif text in b"]}":
+            depth -= 1
+        elif depth == 1:
+            name = text  # what stands before a container is its name
+    return None
+
+
+def _read_name(text: bytes) -> str | None:
+    try:
+        return str(json.loads(text))
+    except ValueError:
+        return None

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-from whimbrel.wire.errors import ProtocolError, SerializationError
+from whimbrel.wire.errors import ProtocolError, SerializationError, WrongMethodError
 from whimbrel.wire.handlers import buckets, indexes, policies, tags, vectors
 from whimbrel.wire.model import OPERATIONS
 from whimbrel.wire.service import Answer, Call
@@ -20,7 +20,6 @@ Handler = Callable[[Call], Awaitable[Answer]]
 TAGS_PREFIX: Final = b"/tags/"
 STS_PATH: Final = b"/"
 UNKNOWN_OPERATION_TEXT: Final = "No operation of this service has this path"
-WRONG_METHOD_TEXT: Final = "This path takes another method: {methods}"
 
 _HANDLERS: Final[dict[str, Handler]] = {
     "CreateIndex": indexes.create_index,
@@ -74,24 +73,20 @@ def find_route(method: str, raw_path: bytes) -> Route:
     """Returns the route of a request to the S3 Vectors API.
 
     Raises:
-        ProtocolError: no operation has this path, or not with this method.
+        ProtocolError: no operation has this path.
+        WrongMethodError: it has, but with another method.
     """
     route = _BY_PATH.get(raw_path)
     if route is not None:
         if method != "POST":
-            raise _wrong_method("POST")
+            raise WrongMethodError("POST")
         return route
     if raw_path.startswith(TAGS_PREFIX) and len(raw_path) > len(TAGS_PREFIX):
         route = _TAGS_BY_METHOD.get(method)
         if route is None:
-            raise _wrong_method(*_TAGS_BY_METHOD)
+            raise WrongMethodError(*_TAGS_BY_METHOD)
         return route
     raise ProtocolError("UnknownOperationException", UNKNOWN_OPERATION_TEXT)
-
-
-def _wrong_method(*methods: str) -> ProtocolError:
-    text = WRONG_METHOD_TEXT.format(methods=", ".join(sorted(methods)))
-    return ProtocolError("MethodNotAllowedException", text)
 
 
 def decode_resource_arn(raw_path: bytes) -> str:

@@ -79,6 +79,28 @@ def test_people_see_the_same(whimbrel, store):
     assert "birds  2 x cosine" in whimbrel("inspect", "library", "--store", store).out
 
 
+def test_what_is_empty_is_said_to_be(whimbrel, tmp_path):
+    store = tmp_path / "data"
+
+    async def lay_out(*, bucket):
+        async with open_context(load_settings({}, {"store": str(store)}), {}) as opened:
+            engine = Engine(opened.context)
+            await engine.start()
+            if bucket:
+                await engine.create_bucket("library", tags={})
+            await engine.close()
+
+    asyncio.run(lay_out(bucket=False))
+    assert whimbrel("inspect", "--store", store).out == (
+        "the store is empty: it has no vector bucket\n"
+    )
+    assert json.loads(whimbrel("inspect", "--store", store, "--json").out) == {"buckets": []}
+    asyncio.run(lay_out(bucket=True))
+    assert "library  0 indexes" in whimbrel("inspect", "--store", store).out
+    shown = whimbrel("inspect", "library", "--store", store).out
+    assert shown == "the bucket is empty: it has no index\n"
+
+
 def test_lists_are_json_too(whimbrel, store):
     assert json.loads(whimbrel("inspect", "--store", store, "--json").out) == {
         "buckets": [{"bucket": "library", "indexes": 1}]

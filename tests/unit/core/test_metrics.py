@@ -11,13 +11,14 @@ def render(metrics):
 
 def test_store_counts_and_gauges_are_read_when_asked_for():
     metrics = Metrics()
-    counts = [("get", 1, 10)]
+    counts = [("PutVectors", "get", 1, 10)]
     metrics.add_store(lambda: counts)
     metrics.add_gauge("whimbrel_memtable_bytes", "Memory.", read=lambda: 7)
-    counts[0] = ("get", 2, 30)
+    counts[0] = ("PutVectors", "get", 2, 30)
     text = render(metrics)
-    assert 'whimbrel_storage_requests_total{class="get"} 2.0' in text
-    assert 'whimbrel_storage_bytes_total{class="get"} 30.0' in text
+    labels = '{class="get",operation="PutVectors"}'
+    assert f"whimbrel_storage_requests_total{labels} 2.0" in text
+    assert f"whimbrel_storage_bytes_total{labels} 30.0" in text
     assert "whimbrel_memtable_bytes 7.0" in text
     assert "_created" not in text
 

@@ -1,6 +1,8 @@
 """Page tokens: sealed, bound, of one kind, and good on every node of a store."""
 
 import asyncio
+import base64
+import string
 
 import pytest
 
@@ -18,6 +20,7 @@ from whimbrel.engine.paths import PAGE_TOKEN_SECRET
 from whimbrel.storage.frame import ObjectKind, ObjectWriter
 
 QUERY = QueryPosition(1_700_000_000.0, "1d" * 16, 7, "etag", 42, 100)
+ALPHABET = string.ascii_letters + string.digits + "-_"
 BINDING = bind("query", "alice", "index", "digest")
 
 
@@ -51,6 +54,8 @@ def test_anything_else_is_refused():
             token.replace(token[40], "-" if token[40] != "-" else "_", 1),
             "A" * 8,
             "A" * (TOKEN_CHARACTER_COUNT_MAX + 4),
+            token + "====",
+            token[:10] + "\n" + token[10:],
         ]
         for text in bad:
             with pytest.raises(InvalidRequestError):
@@ -63,6 +68,29 @@ def test_anything_else_is_refused():
                 tokens.open(token, binding, QueryPosition)
         with pytest.raises(InvalidRequestError):
             tokens.open(token, BINDING, NamePosition)
+
+    World.run(run)
+
+
+def test_a_token_has_one_spelling():
+    """The last character before padding has bits that mean nothing, and another alphabet would decode too."""
+
+    async def run(world: World) -> None:
+        tokens = (await world.process()).engine._tokens
+        spellings = set()
+        for name in ("n", "nn", "nnn"):
+            token = tokens.seal(NamePosition(QUERY.issued_at_s, name), BINDING)
+            data = base64.urlsafe_b64decode(token)
+            last = len(token.rstrip("=")) - 1
+            others = {token[:last] + character + token[last + 1 :] for character in ALPHABET}
+            others.add(base64.b64encode(data).decode())
+            same = {t for t in others if base64.b64decode(t, altchars=b"-_") == data} - {token}
+            spellings |= same
+            for other in same:
+                with pytest.raises(InvalidRequestError):
+                    tokens.open(other, BINDING, NamePosition)
+            assert tokens.open(token, BINDING, NamePosition).name == name
+        assert spellings
 
     World.run(run)
 

@@ -58,7 +58,9 @@ def test_a_durable_store_survives_a_restart_and_shows_no_secret(serve, tmp_path)
     status, text = get(first, "/metrics")
     assert status == 200
     assert 'operation="PutVectors",status="200"} 1.0' in text
-    assert 'whimbrel_storage_requests_total{class="put"}' in text
+    for operation in ("PutVectors", "CreateIndex", "other"):
+        labels = f'{{class="put",operation="{operation}"}}'
+        assert f"whimbrel_storage_requests_total{labels}" in text
     command_lines = children_of(first.process.pid)
     assert first.end() == 0
     assert not (tmp_path / "config" / "whimbrel" / "server.json").exists()
@@ -169,6 +171,13 @@ def test_what_cannot_be_served_is_refused_with_a_hint(environment, flags, code, 
     assert text in result.stderr
     assert "hint: " in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_a_refused_store_leaves_nothing_behind(environment, tmp_path):
+    del environment["WHIMBREL_ACCESS_KEY_ID"], environment["WHIMBREL_SECRET_ACCESS_KEY"]
+    before = sorted(tmp_path.rglob("*"))
+    assert fail_to_serve(environment, "--store", "ftp://x/y").returncode == 3
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_remote_store_needs_credentials_from_the_environment(environment):

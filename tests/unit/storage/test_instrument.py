@@ -53,6 +53,18 @@ def test_every_call_counts_for_the_operation_it_was_made_for():
             ("list", 1, 0),
             ("put", 2, 150),
         ]
+        assert store.counter.list_totals() == [
+            ("Put", "head", 1, 0),
+            ("Put", "put", 2, 150),
+            ("Query", "get", 3, 210),
+            ("Query", "head", 1, 0),
+            ("Query", "list", 1, 0),
+            ("other", "delete", 1, 0),
+            ("other", "get", 0, 0),
+            ("other", "head", 0, 0),
+            ("other", "list", 0, 0),
+            ("other", "put", 0, 0),
+        ]
         store.counter.reset()
         assert store.counter.counts == {}
 

@@ -55,6 +55,21 @@ def test_an_unknown_route_is_refused_in_the_shape_of_aws(method, path, status, c
     assert len(reply.headers["x-amzn-requestid"]) == 36
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", "/CreateIndex", "POST"),
+        ("PUT", "/tags/arn", "DELETE, GET, POST"),
+        ("POST", "/NoSuchOperation", None),
+        ("POST", "/ListVectorBuckets", None),
+    ],
+)
+def test_a_wrong_method_is_told_the_right_ones(method, path, allowed):
+    reply = Endpoint().request(method, path, b"{}")
+    assert reply.headers.get("allow") == allowed
+    assert (reply.status == 405) == (allowed is not None)
+
+
 def test_every_operation_is_routed_and_signed_for_s3vectors():
     endpoint = Endpoint()
     for operation in OPERATIONS.values():
@@ -118,6 +133,30 @@ def test_a_filter_nested_too_deeply_is_an_invalid_filter():
         "message": "Invalid filter",
         "fieldList": [{"path": "filter", "message": "Invalid filter"}],
     }
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"filter": {}, "topK": ' + b"[" * 100 + b"]" * 100 + b"}",
+        b'{"filter": "x", "unknown": {"filter": ' + b"[" * 100 + b"]" * 100 + b"}}",
+        b"[" * 100 + b"]" * 100,
+        b'{"\\ud800": ' + b"[" * 100,
+        b'{"queryVector": "filter", "x": "a\\"[{", "topK": ' + b'[{"filter":' * 50,
+    ],
+)
+def test_a_query_nested_too_deeply_outside_its_filter_is_no_invalid_filter(body):
+    reply = Endpoint().post("QueryVectors", body)
+    assert (reply.status, reply.code) == (400, "SerializationException")
+    assert reply.message == "The request body is nested too deeply"
+
+
+@pytest.mark.parametrize(
+    "name", [b'"filter"', b'"\\u0066ilter"', b'"topK":[{}],"indexName":"a\\\\","filter"']
+)
+def test_a_filter_is_known_however_it_is_written(name):
+    reply = Endpoint().post("QueryVectors", b"{" + name + b' : [{"a":' + b"[" * 100)
+    assert (reply.code, reply.message) == ("ValidationException", "Invalid filter")
 
 
 @pytest.mark.parametrize("media_type", ["text/plain", "application/x-www-form-urlencoded", ""])
