@@ -1,63 +1,19 @@
 // The extension module `whimbrel.kernel._native`: checks types, shapes and layouts, lets go of the
 // interpreter lock, calls. No arithmetic. The Python functions that call this have checked ranges
 // and lengths.
-#include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
+#include "bindings.hpp"
+
 #include <nanobind/stl/optional.h>
 
-#include <memory>
 #include <optional>
-#include <stdexcept>
-#include <utility>
 
-#include "dispatch.hpp"
 #include "nearest.hpp"
 #include "scanner.hpp"
 
-namespace nb = nanobind;
-using namespace nb::literals;
+using namespace nanobind::literals;
 
 namespace whimbrel {
 namespace {
-
-// One-dimensional and two-dimensional arrays in C order; read-only ones are welcome where T is
-// const.
-template <typename T>
-using Vector = nb::ndarray<T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-using Matrix = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
-template <typename T>
-using NewArray = nb::ndarray<nb::numpy, T, nb::ndim<1>, nb::c_contig>;
-
-const DistanceKernels& kernels_of(const char* isa) {
-  const DistanceKernels* kernels = find_kernels(isa);
-  if (kernels == nullptr) throw std::invalid_argument("kernel variant is not usable here");
-  return *kernels;
-}
-
-Rows rows_of(const Matrix& rows) {
-  return {reinterpret_cast<const unsigned char*>(rows.data()), rows.shape(1)};
-}
-
-template <typename T>
-std::span<T> span_of(const Vector<T>& vector) {
-  return {vector.data(), vector.shape(0)};
-}
-
-void require(bool condition, const char* message) {
-  if (!condition) throw std::invalid_argument(message);
-}
-
-// Hands a vector's memory to NumPy without copying it.
-template <typename T>
-NewArray<T> array_of(std::vector<T>&& values) {
-  auto owner = std::make_unique<std::vector<T>>(std::move(values));
-  T* const data = owner->data();
-  const std::size_t size = owner->size();
-  nb::capsule capsule(owner.get(),
-                      [](void* held) noexcept { delete static_cast<std::vector<T>*>(held); });
-  owner.release();
-  return NewArray<T>(data, {size}, capsule);
-}
 
 // What this module was compiled with, for `whimbrel version`; the compiler itself says so.
 #if defined(__clang__)
@@ -70,12 +26,12 @@ constexpr const char* kCompiler = "GCC " __VERSION__;
 
 nb::tuple isas() {
   nb::list names;
-  for (const DistanceKernels* kernels : usable_kernels()) names.append(kernels->isa);
+  for (const Kernels& kernels : usable_kernels()) names.append(kernels.isa);
   return nb::tuple(names);
 }
 
 void row_norms_of(const char* isa, const Matrix& rows, const Vector<double>& out) {
-  const DistanceKernels& kernels = kernels_of(isa);
+  const DistanceKernels& kernels = kernels_of(isa).distance;
   require(rows.shape(0) == out.shape(0), "rows and out differ in length");
   nb::gil_scoped_release unlocked;
   row_norms(kernels, rows_of(rows), span_of(out));
@@ -85,8 +41,8 @@ Search search_of(const char* isa, const Vector<const float>& query, const Matrix
                  const Vector<const double>& norms, bool cosine) {
   require(query.shape(0) == rows.shape(1), "query and rows differ in dimension");
   require(norms.shape(0) == rows.shape(0), "norms and rows differ in length");
-  return {kernels_of(isa), reinterpret_cast<const unsigned char*>(query.data()), rows_of(rows),
-          span_of(norms), cosine ? Metric::kCosine : Metric::kEuclidean};
+  return {kernels_of(isa).distance, bytes_of(query), rows_of(rows), span_of(norms),
+          cosine ? Metric::kCosine : Metric::kEuclidean};
 }
 
 void distances_of(const char* isa, const Vector<const float>& query, const Matrix& rows,
@@ -181,5 +137,6 @@ NB_MODULE(_native, module) {
              "chosen"_a, "cosine"_a, "out"_a.noconvert());
   module.def("nearest", nearest_of, "isa"_a, "query"_a, "rows"_a.noconvert(), "norms"_a, "cosine"_a,
              "k"_a, "keep"_a = nb::none());
+  bind_codes(module);
   module.def("scan_put_vectors", scan_put_vectors_of, "body"_a, "record_max"_a);
 }

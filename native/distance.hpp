@@ -32,7 +32,6 @@ struct Rows {
 
 // Each function computes out[i] for rows chosen[i], 0 <= i < count. Indexes must be valid.
 struct DistanceKernels {
-  const char* isa;
   // Dot product; squared euclidean distance.
   void (*dot_f32)(const float* query, Rows rows, const std::int64_t* chosen, std::size_t count,
                   float* out);

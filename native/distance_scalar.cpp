@@ -114,7 +114,7 @@ void norms(Rows rows, std::int64_t start, std::size_t count, double* out) {
 }  // namespace
 
 const DistanceKernels kDistanceScalar = {
-    "scalar", all_f32<false>, all_f32<true>, all_f64<false>, all_f64<true>, norms,
+    all_f32<false>, all_f32<true>, all_f64<false>, all_f64<true>, norms,
 };
 
 }  // namespace whimbrel

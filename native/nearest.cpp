@@ -20,6 +20,9 @@ constexpr double kUnit = 0x1p-24;
 constexpr double kSquareOverflow = 0x1p254;
 
 constexpr std::size_t kBlockRows = 64;
+// Candidates lie anywhere in memory, so each row is asked for while those before it are summed.
+constexpr std::size_t kRerankAhead = 3;
+constexpr std::size_t kCacheLine = 64;
 
 // The query as the kernels want it: widened, and padded with zeros to a multiple of eight.
 struct Query {
@@ -27,13 +30,15 @@ struct Query {
   std::vector<double> wide;
   double norm;
 
-  explicit Query(const Search& search) {
-    const std::size_t dimension = search.rows.dimension;
+  explicit Query(const Search& search)
+      : Query(search.kernels, search.query, search.rows.dimension) {}
+
+  Query(const DistanceKernels& kernels, const unsigned char* values, std::size_t dimension) {
     const std::size_t padded = (dimension + kLanes - 1) / kLanes * kLanes;
     narrow.resize(padded);
-    std::memcpy(narrow.data(), search.query, dimension * sizeof(float));
+    std::memcpy(narrow.data(), values, dimension * sizeof(float));
     wide.assign(narrow.begin(), narrow.end());
-    search.kernels.norm_f64({search.query, dimension}, 0, 1, &norm);
+    kernels.norm_f64({values, dimension}, 0, 1, &norm);
     norm = std::sqrt(norm);
   }
 };
@@ -227,6 +232,13 @@ class Scan {
   Block unsafe_;
 };
 
+void prefetch(Rows rows, std::int64_t index) {
+  const unsigned char* const row = rows.row(index);
+  for (std::size_t i = 0; i < rows.dimension * sizeof(float); i += kCacheLine) {
+    __builtin_prefetch(row + i);
+  }
+}
+
 // Removes the neighbours farther than the k-th in float32.
 void keep_nearest(Neighbours& found, std::size_t k) {
   std::vector<float> sorted;
@@ -265,6 +277,33 @@ Neighbours nearest(const Search& search, std::size_t k, const std::uint8_t* keep
   exact_distances(search, query, found.rows, found.distances.data());
   if (found.rows.size() > k) keep_nearest(found, k);
   return found;
+}
+
+bool rerank(const DistanceKernels& kernels, const RerankQuery& query,
+            std::span<const Source> sources, std::span<const std::uint32_t> source,
+            std::span<const std::uint32_t> row, double* out) {
+  for (std::size_t i = 0; i < row.size(); ++i) {
+    if (source[i] >= sources.size() || row[i] >= sources[source[i]].count) return false;
+  }
+  const Query held(kernels, query.values, query.dimension);
+  const auto sum = query.metric == Metric::kCosine ? kernels.dot_f64 : kernels.l2_f64;
+  for (std::size_t i = 0; i < row.size(); ++i) {
+    if (i + kRerankAhead < row.size()) {
+      const std::size_t next = i + kRerankAhead;
+      prefetch(sources[source[next]].rows, row[next]);
+    }
+    const Source& part = sources[source[i]];
+    const std::int64_t chosen = row[i];
+    sum(held.wide.data(), part.rows, &chosen, 1, out + i);
+    if (query.metric == Metric::kCosine) {
+      double norm;
+      std::memcpy(&norm, part.norms + row[i] * sizeof(norm), sizeof(norm));
+      out[i] = cosine_distance(out[i], held.norm, norm, query.dimension);
+    } else {
+      out[i] = std::sqrt(out[i]);
+    }
+  }
+  return true;
 }
 
 }  // namespace whimbrel

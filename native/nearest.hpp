@@ -37,4 +37,24 @@ void distances(const Search& search, std::span<const std::int64_t> chosen, doubl
 // one byte to a row, or null to keep all; 1 <= k <= number of rows.
 Neighbours nearest(const Search& search, std::size_t k, const std::uint8_t* keep);
 
+// The rows of one segment, and their norms, float64 at any address.
+struct Source {
+  Rows rows;
+  const unsigned char* norms;
+  std::size_t count;
+};
+
+// A query of `dimension` values at any address.
+struct RerankQuery {
+  const unsigned char* values;
+  std::size_t dimension;
+  Metric metric;
+};
+
+// Writes the exact distance of row row[i] of sources[source[i]] to out[i]. Returns false, having
+// written nothing, when a source or a row does not exist.
+bool rerank(const DistanceKernels& kernels, const RerankQuery& query,
+            std::span<const Source> sources, std::span<const std::uint32_t> source,
+            std::span<const std::uint32_t> row, double* out);
+
 }  // namespace whimbrel

@@ -27,4 +27,70 @@ def nearest(
     k: int,
     keep: NDArray[np.uint8] | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]: ...
+def rotate(
+    isa: str,
+    rows: NDArray[np.float32],
+    seed: int,
+    origin: NDArray[np.float32] | None,
+    norms: NDArray[np.float64] | None,
+    out: NDArray[np.float32],
+) -> None: ...
+def encode_rows(
+    isa: str,
+    rows: NDArray[np.float32],
+    posting: NDArray[np.uint32],
+    centres: NDArray[np.float32],
+    cosine: bool,
+    codes: NDArray[np.uint8],
+    add: NDArray[np.float32],
+    scale: NDArray[np.float32],
+    outside: NDArray[np.uint8],
+) -> float: ...
+def pack_blocks(codes: NDArray[np.uint8], blocks: NDArray[np.uint8]) -> None: ...
+def unpack_blocks(blocks: NDArray[np.uint8], codes: NDArray[np.uint8]) -> None: ...
+def posting_terms(
+    isa: str,
+    query: NDArray[np.float32],
+    centres: NDArray[np.float32],
+    cosine: bool,
+    terms: NDArray[np.float32],
+    distances: NDArray[np.float32],
+) -> None: ...
+def query_table(
+    isa: str, query: NDArray[np.float32], entries: NDArray[np.uint8]
+) -> tuple[float, float, float]: ...
+def rerank(
+    isa: str,
+    query: NDArray[np.float32],
+    sources: list[tuple[NDArray[np.float32], NDArray[np.float64]]],
+    source: NDArray[np.uint32],
+    row: NDArray[np.uint32],
+    cosine: bool,
+    out: NDArray[np.float64],
+) -> None: ...
+
+class Pool:
+    rows_scanned: int
+    blocks_scanned: int
+    def __init__(self, isa: str, depth: int, rows_max: int) -> None: ...
+    def scan(
+        self,
+        blocks: NDArray[np.uint8],
+        add: NDArray[np.float32],
+        scale: NDArray[np.float32],
+        entries: NDArray[np.uint8],
+        step: float,
+        bias: float,
+        ranges: NDArray[np.int64],
+        g: NDArray[np.float32],
+        g_error: NDArray[np.float32],
+        keep: NDArray[np.uint8] | None,
+        source: int,
+    ) -> None: ...
+    def take(
+        self,
+    ) -> tuple[
+        NDArray[np.uint32], NDArray[np.uint32], NDArray[np.float32], NDArray[np.float32]
+    ]: ...
+
 def scan_put_vectors(body: bytes | bytearray | memoryview, record_max: int) -> tuple[Any, ...]: ...

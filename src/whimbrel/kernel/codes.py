@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from whimbrel.kernel import numpy_codes
 from whimbrel.kernel.distance import DIMENSION_MAX, Metric
 from whimbrel.kernel.numpy_rotation import DIMENSION_STEP
-from whimbrel.kernel.variant import active_isa, resolve
+from whimbrel.kernel.variant import NUMPY, active_isa, native, resolve
 
 Float32Array = NDArray[np.float32]
 Float64Array = NDArray[np.float64]
@@ -129,8 +129,18 @@ def encode_rows(
     if len(posting) and int(posting.max()) >= len(centres):
         raise IndexError(f"posting is out of range. centre_count=`{len(centres)}`")
     cosine = _is_cosine(metric)
-    _ = active_isa() if isa is None else resolve(isa)
-    return Codes(*numpy_codes.encode(rows, posting, centres, cosine=cosine))
+    chosen_isa = _variant(isa)
+    if chosen_isa == NUMPY or native is None:
+        return Codes(*numpy_codes.encode(rows, posting, centres, cosine=cosine))
+    codes = np.empty((len(rows), padded // 8), dtype=np.uint8)
+    add, scale = np.empty(len(rows), dtype=np.float32), np.empty(len(rows), dtype=np.float32)
+    outside = np.empty(len(rows), dtype=np.bool_)
+    posting = np.require(posting, requirements=["C", "A"])
+    flags = outside.view(np.uint8)
+    spread = native.encode_rows(
+        chosen_isa, rows, posting, centres, cosine, codes, add, scale, flags
+    )
+    return Codes(codes, add, scale, outside, spread)
 
 
 def block_bytes(padded_dimension: int) -> int:
@@ -156,8 +166,12 @@ def pack_blocks(codes: UInt8Array, *, isa: str | None = None) -> UInt8Array:
         ValueError: a dtype, shape or layout is wrong.
     """
     _check_bytes("codes", codes, DIMENSION_STEP // 8)
-    _ = active_isa() if isa is None else resolve(isa)
-    return numpy_codes.pack(codes)
+    if _variant(isa) == NUMPY or native is None:
+        return numpy_codes.pack(codes)
+    count, width = codes.shape
+    blocks = np.empty((-(-count // BLOCK_ROWS), width * BLOCK_ROWS), dtype=np.uint8)
+    native.pack_blocks(codes, blocks)
+    return blocks
 
 
 def unpack_blocks(blocks: UInt8Array, count: int, *, isa: str | None = None) -> UInt8Array:
@@ -177,8 +191,11 @@ def unpack_blocks(blocks: UInt8Array, count: int, *, isa: str | None = None) -> 
     _check_bytes("blocks", blocks, 4 * DIMENSION_STEP)
     if not 0 <= count <= len(blocks) * BLOCK_ROWS:
         raise ValueError(f"count is out of range. count=`{count}` blocks=`{len(blocks)}`")
-    _ = active_isa() if isa is None else resolve(isa)
-    return numpy_codes.unpack(blocks, count)
+    if _variant(isa) == NUMPY or native is None:
+        return numpy_codes.unpack(blocks, count)
+    codes = np.empty((count, blocks.shape[1] // BLOCK_ROWS), dtype=np.uint8)
+    native.unpack_blocks(blocks, codes)
+    return codes
 
 
 def pad_factors(factors: Float32Array, *, value: float) -> Float32Array:
@@ -210,8 +227,17 @@ def posting_terms(
     if query.dtype != np.float32 or query.shape != (padded,):
         raise ValueError(f"query is not float32 [D]. dtype=`{query.dtype}` shape=`{query.shape}`")
     cosine = _is_cosine(metric)
-    _ = active_isa() if isa is None else resolve(isa)
-    return numpy_codes.posting_terms(query, centres, cosine=cosine)
+    chosen_isa = _variant(isa)
+    if chosen_isa == NUMPY or native is None:
+        return numpy_codes.posting_terms(query, centres, cosine=cosine)
+    terms, found = np.empty((2, len(centres)), dtype=np.float32)
+    query = np.require(query, requirements=["C", "A"])
+    native.posting_terms(chosen_isa, query, centres, cosine, terms, found)
+    return terms, found
+
+
+def _variant(isa: str | None) -> str:
+    return active_isa() if isa is None else resolve(isa)
 
 
 def _is_cosine(metric: str) -> bool:

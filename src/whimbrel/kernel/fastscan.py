@@ -15,6 +15,7 @@ Functions release the interpreter lock; arrays may be read-only and at any addre
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ from whimbrel.kernel.distance import DIMENSION_MAX
 from whimbrel.kernel.numpy_fastscan import NumpyPool
 from whimbrel.kernel.numpy_rotation import DIMENSION_STEP
 from whimbrel.kernel.rotation import NORM_MAX
-from whimbrel.kernel.variant import active_isa, resolve
+from whimbrel.kernel.variant import NUMPY, active_isa, native, resolve
 
 Float32Array = NDArray[np.float32]
 Int64Array = NDArray[np.int64]
@@ -75,10 +76,14 @@ class QueryTable:
             )
         if len(query) % DIMENSION_STEP or not DIMENSION_STEP <= len(query) <= DIMENSION_MAX:
             raise ValueError(f"query is not rotated. dimension=`{len(query)}`")
-        _ = active_isa() if isa is None else resolve(isa)
+        chosen_isa = active_isa() if isa is None else resolve(isa)
         if not np.abs(query).max() <= NORM_MAX:
             raise ValueError("query is out of range")
-        return cls(*numpy_codes.table(query))
+        if chosen_isa == NUMPY or native is None:
+            return cls(*numpy_codes.table(query))
+        entries = np.empty(4 * len(query), dtype=np.uint8)
+        query = np.require(query, requirements=["C", "A"])
+        return cls(entries, *native.query_table(chosen_isa, query, entries))
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +125,12 @@ class Candidates:
             rows_max = max(ROWS_MAX_DEFAULT, 4 * depth)
         if rows_max < depth:
             raise ValueError(f"rows_max is below depth. rows_max=`{rows_max}` depth=`{depth}`")
-        _ = active_isa() if isa is None else resolve(isa)
-        self._pool = NumpyPool(depth, rows_max)
+        chosen_isa = active_isa() if isa is None else resolve(isa)
+        self._pool: Any = (
+            NumpyPool(depth, rows_max)
+            if chosen_isa == NUMPY or native is None
+            else native.Pool(chosen_isa, depth, rows_max)
+        )
 
     @property
     def rows_scanned(self) -> int:
@@ -166,10 +175,19 @@ class Candidates:
         _check_postings(ranges, g, g_error, row_count)
         if keep is not None and (keep.dtype != np.uint8 or keep.ndim != 1):
             raise ValueError(f"keep is not uint8 [m]. dtype=`{keep.dtype}` shape=`{keep.shape}`")
-        if keep is not None and len(keep) * 8 < row_count:
-            keep = np.concatenate([keep, np.zeros(row_count // 8 - len(keep), dtype=np.uint8)])
-        numbers = (table.entries, table.step, table.bias)
-        self._pool.scan(blocks, numbers, ranges, g, g_error, keep, source)
+        self._pool.scan(
+            blocks.blocks,
+            blocks.add,
+            blocks.scale,
+            table.entries,
+            table.step,
+            table.bias,
+            ranges,
+            g,
+            g_error,
+            keep,
+            source,
+        )
 
     def take(self) -> CandidateRows:
         """Returns the candidates and empties the pool, counters included."""

@@ -6,8 +6,7 @@ Estimates are float32 in one fixed order, so every variant gives the same bits.
 import numpy as np
 from numpy.typing import NDArray
 
-from whimbrel.kernel.codes import BLOCK_ROWS, CodeBlocks
-from whimbrel.kernel.numpy_codes import unpack
+from whimbrel.kernel.numpy_codes import BLOCK_ROWS, unpack
 
 Float32Array = NDArray[np.float32]
 Int64Array = NDArray[np.int64]
@@ -15,7 +14,6 @@ UInt8Array = NDArray[np.uint8]
 UInt32Array = NDArray[np.uint32]
 BoolArray = NDArray[np.bool_]
 
-Table = tuple[UInt8Array, float, float]  # entries, step, bias
 Found = tuple[UInt32Array, UInt32Array, Float32Array, Float32Array]
 
 # A limit that rows with an infinite lower bound, which are those without a code, do not meet.
@@ -38,10 +36,14 @@ class NumpyPool:
         self.rows_scanned = 0
         self.blocks_scanned = 0
 
-    def scan(
+    def scan(  # noqa: PLR0913, PLR0917 - the arguments of the native method
         self,
-        blocks: CodeBlocks,
-        table: Table,
+        blocks: UInt8Array,
+        add: Float32Array,
+        scale: Float32Array,
+        entries: UInt8Array,
+        step: float,
+        bias: float,
         ranges: Int64Array,
         g: Float32Array,
         g_error: Float32Array,
@@ -49,7 +51,9 @@ class NumpyPool:
         source: int,
     ) -> None:
         """Adds what the ranges hold, see `whimbrel.kernel.fastscan.Candidates.scan`."""
-        kept = None if keep is None else np.unpackbits(keep, bitorder="little").astype(np.bool_)
+        kept = None if keep is None else np.zeros(max(len(add), 8 * len(keep)), dtype=np.bool_)
+        if kept is not None and keep is not None:
+            kept[: 8 * len(keep)] = np.unpackbits(keep, bitorder="little")
         for (start, limit), term, error in zip(ranges.tolist(), g, g_error, strict=True):
             rows = np.arange(start, limit)
             if kept is not None:
@@ -57,11 +61,10 @@ class NumpyPool:
             if not len(rows):
                 continue
             first, last = int(rows[0]) // BLOCK_ROWS, int(rows[-1]) // BLOCK_ROWS + 1
-            codes = unpack(blocks.blocks[first:last], (last - first) * BLOCK_ROWS)
-            dots = _dots(codes[rows - first * BLOCK_ROWS], *table)
-            scale = blocks.scale[rows]
-            estimate = (blocks.add[rows] + term) + scale * dots
-            lower = estimate - np.abs(scale) * error
+            codes = unpack(blocks[first:last], (last - first) * BLOCK_ROWS)
+            dots = _dots(codes[rows - first * BLOCK_ROWS], entries, step, bias)
+            estimate = (add[rows] + term) + scale[rows] * dots
+            lower = estimate - np.abs(scale[rows]) * error
             self.rows_scanned += len(rows)
             self.blocks_scanned += len(np.unique(rows // BLOCK_ROWS))
             self._append(rows, estimate, lower, source)

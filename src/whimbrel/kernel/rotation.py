@@ -12,12 +12,14 @@ Invariants, the same for every variant (`docs/concepts/kernels.md`):
 Functions keep no state and release the interpreter lock; arrays may be read-only and at any address.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from whimbrel.kernel import numpy_rotation
 from whimbrel.kernel.distance import DIMENSION_MAX
-from whimbrel.kernel.variant import active_isa, resolve
+from whimbrel.kernel.variant import NUMPY, active_isa, native, resolve
 
 Float32Array = NDArray[np.float32]
 Float64Array = NDArray[np.float64]
@@ -70,8 +72,12 @@ def rotate(
     """
     _check(rows, seed, origin, norms)
     padded = padded_dimension(rows.shape[1])
-    _ = active_isa() if isa is None else resolve(isa)
-    return numpy_rotation.rotate(rows, padded, seed=seed, origin=origin, norms=norms)
+    chosen_isa = active_isa() if isa is None else resolve(isa)
+    if chosen_isa == NUMPY or native is None:
+        return numpy_rotation.rotate(rows, padded, seed=seed, origin=origin, norms=norms)
+    result = np.empty((len(rows), padded), dtype=np.float32)
+    native.rotate(chosen_isa, rows, seed, _aligned(origin), _aligned(norms), result)
+    return result
 
 
 def _check(
@@ -91,3 +97,7 @@ def _check(
         )
     if norms is not None and (norms.dtype != np.float64 or norms.shape != rows.shape[:1]):
         raise ValueError(f"norms are not float64 [n]. dtype=`{norms.dtype}` shape=`{norms.shape}`")
+
+
+def _aligned(vector: NDArray[Any] | None) -> NDArray[Any] | None:
+    return None if vector is None else np.require(vector, requirements=["C", "A"])

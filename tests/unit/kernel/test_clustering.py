@@ -71,7 +71,9 @@ def test_two_clouds_are_told_apart(seed):
     assert len(set(found.sides[:900].tolist())) == 1
     assert set(found.sides[900:].tolist()) == {1 - found.sides[0]}
     for side in (0, 1):
-        assert found.means[side] == pytest.approx(rows[found.sides == side].mean(axis=0), rel=1e-4, abs=1e-5)
+        assert found.means[side] == pytest.approx(
+            rows[found.sides == side].mean(axis=0), rel=1e-4, abs=1e-5
+        )
 
 
 def identical(rng):

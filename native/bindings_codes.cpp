@@ -1,0 +1,231 @@
+// The part of the extension module about 1-bit codes; see bindings.cpp for what bindings do.
+#include <nanobind/stl/optional.h>
+
+#include <atomic>
+#include <optional>
+
+#include "bindings.hpp"
+#include "candidates.hpp"
+#include "codes.hpp"
+#include "nearest.hpp"
+
+namespace whimbrel {
+namespace {
+
+using namespace nb::literals;
+
+Metric metric_of(bool cosine) { return cosine ? Metric::kCosine : Metric::kEuclidean; }
+
+void rotate_of(const char* isa, const Matrix& rows, std::uint64_t seed,
+               std::optional<Vector<const float>> origin, std::optional<Vector<const double>> norms,
+               const Table<float>& out) {
+  const Kernels& kernels = kernels_of(isa);
+  require(out.shape(0) == rows.shape(0), "rows and out differ in length");
+  require(out.shape(1) % kDimensionStep == 0 && out.shape(1) >= rows.shape(1),
+          "out has the wrong dimension");
+  require(!origin || origin->shape(0) == rows.shape(1), "origin and rows differ in dimension");
+  require(!norms || norms->shape(0) == rows.shape(0), "norms and rows differ in length");
+  nb::gil_scoped_release unlocked;
+  rotate_rows(kernels, rows_of(rows), rows.shape(0), seed, origin ? bytes_of(*origin) : nullptr,
+              norms ? norms->data() : nullptr, out.shape(1), out.data());
+}
+
+double encode_of(const char* isa, const Matrix& rows, const Vector<const std::uint32_t>& posting,
+                 const Matrix& centres, bool cosine, const Table<std::uint8_t>& codes,
+                 const Vector<float>& add, const Vector<float>& scale,
+                 const Vector<std::uint8_t>& outside) {
+  const Kernels& kernels = kernels_of(isa);
+  const std::size_t count = rows.shape(0);
+  require(rows.shape(1) % kDimensionStep == 0 && centres.shape(1) == rows.shape(1),
+          "rows or centres have the wrong dimension");
+  require(posting.shape(0) == count && codes.shape(0) == count && add.shape(0) == count &&
+              scale.shape(0) == count && outside.shape(0) == count,
+          "arrays differ in length");
+  require(codes.shape(1) * 8 == rows.shape(1), "codes have the wrong width");
+  nb::gil_scoped_release unlocked;
+  return encode_rows(kernels, rows_of(rows), span_of(posting), rows_of(centres), centres.shape(0),
+                     metric_of(cosine), {codes.data(), add.data(), scale.data(), outside.data()});
+}
+
+void pack_of(const Table<const std::uint8_t>& codes, const Table<std::uint8_t>& blocks) {
+  require(blocks.shape(0) == (codes.shape(0) + kBlockRows - 1) / kBlockRows &&
+              blocks.shape(1) == codes.shape(1) * kBlockRows,
+          "blocks have the wrong shape");
+  nb::gil_scoped_release unlocked;
+  pack_blocks(codes.data(), codes.shape(0), codes.shape(1), blocks.data());
+}
+
+void unpack_of(const Table<const std::uint8_t>& blocks, const Table<std::uint8_t>& codes) {
+  require(codes.shape(0) <= blocks.shape(0) * kBlockRows &&
+              blocks.shape(1) == codes.shape(1) * kBlockRows,
+          "codes have the wrong shape");
+  nb::gil_scoped_release unlocked;
+  unpack_blocks(blocks.data(), codes.shape(0), codes.shape(1), codes.data());
+}
+
+void posting_terms_of(const char* isa, const Vector<const float>& query, const Matrix& centres,
+                      bool cosine, const Vector<float>& terms, const Vector<float>& distances) {
+  const Kernels& kernels = kernels_of(isa);
+  require(query.shape(0) == centres.shape(1), "query and centres differ in dimension");
+  require(terms.shape(0) == centres.shape(0) && distances.shape(0) == centres.shape(0),
+          "arrays differ in length");
+  nb::gil_scoped_release unlocked;
+  posting_terms(kernels, bytes_of(query), rows_of(centres), centres.shape(0), metric_of(cosine),
+                terms.data(), distances.data());
+}
+
+nb::tuple table_of(const char* isa, const Vector<const float>& query,
+                   const Vector<std::uint8_t>& entries) {
+  const Kernels& kernels = kernels_of(isa);
+  require(query.shape(0) % kDimensionStep == 0 && entries.shape(0) == 4 * query.shape(0),
+          "entries have the wrong length");
+  TableNumbers numbers;
+  {
+    nb::gil_scoped_release unlocked;
+    numbers = build_table(kernels.scan, span_of(query), entries.data());
+  }
+  return nb::make_tuple(numbers.step, numbers.bias, numbers.error);
+}
+
+// Candidates as Python sees them. Without the interpreter lock, two threads could meet in one pool;
+// the second is turned away.
+class Pool {
+ public:
+  Pool(const char* isa, std::size_t depth, std::size_t rows_max)
+      : candidates_(kernels_of(isa).scan, depth, rows_max) {
+    require(depth >= 1 && rows_max >= depth, "depth or rows_max is out of range");
+  }
+
+  void scan(const Table<const std::uint8_t>& blocks, const Vector<const float>& add,
+            const Vector<const float>& scale, const Vector<const std::uint8_t>& entries, float step,
+            float bias, const Table<const std::int64_t>& ranges, const Vector<const float>& g,
+            const Vector<const float>& g_error, std::optional<Vector<const std::uint8_t>> keep,
+            std::uint32_t source) {
+    const std::size_t row_count = blocks.shape(0) * kBlockRows;
+    require(blocks.shape(1) == entries.shape(0) && blocks.shape(1) % (4 * kDimensionStep) == 0,
+            "blocks do not fit the table");
+    require(add.shape(0) == row_count && scale.shape(0) == row_count,
+            "add or scale has the wrong length");
+    require(ranges.shape(1) == 2, "ranges are not pairs");
+    require(g.shape(0) == ranges.shape(0) && g_error.shape(0) == ranges.shape(0),
+            "ranges, g and g_error differ in length");
+    const Use use(busy_);
+    const ScanInput input = {blocks.data(),
+                             bytes_of(add),
+                             bytes_of(scale),
+                             keep ? keep->data() : nullptr,
+                             keep ? keep->shape(0) : 0,
+                             entries.data(),
+                             blocks.shape(1) / kBlockRows,
+                             step,
+                             bias,
+                             0.0F,
+                             0.0F,
+                             0,
+                             0};
+    nb::gil_scoped_release unlocked;
+    const std::int64_t* const range = ranges.data();
+    const auto limit_max = static_cast<std::int64_t>(row_count);
+    for (std::size_t i = 0; i < ranges.shape(0); ++i) {
+      require(
+          0 <= range[2 * i] && range[2 * i] <= range[2 * i + 1] && range[2 * i + 1] <= limit_max,
+          "a range is out of range");
+    }
+    for (std::size_t i = 0; i < ranges.shape(0); ++i) {
+      candidates_.scan(input, {range[2 * i], range[2 * i + 1], g.data()[i], g_error.data()[i]},
+                       source);
+    }
+  }
+
+  nb::tuple take() {
+    const Use use(busy_);
+    std::vector<std::uint32_t> source, row;
+    std::vector<float> estimate, lower;
+    {
+      nb::gil_scoped_release unlocked;
+      for (const Candidate& candidate : candidates_.take()) {
+        source.push_back(candidate.source);
+        row.push_back(candidate.row);
+        estimate.push_back(candidate.estimate);
+        lower.push_back(candidate.lower);
+      }
+    }
+    return nb::make_tuple(array_of(std::move(source)), array_of(std::move(row)),
+                          array_of(std::move(estimate)), array_of(std::move(lower)));
+  }
+
+  std::uint64_t rows_scanned() const { return candidates_.rows_scanned(); }
+  std::uint64_t blocks_scanned() const { return candidates_.blocks_scanned(); }
+
+ private:
+  class Use {
+   public:
+    explicit Use(std::atomic<bool>& busy) : busy_(busy) {
+      if (busy_.exchange(true)) throw std::runtime_error("pool is used by two threads at once");
+    }
+    ~Use() { busy_.store(false); }
+    Use(const Use&) = delete;
+    Use& operator=(const Use&) = delete;
+
+   private:
+    std::atomic<bool>& busy_;
+  };
+
+  Candidates candidates_;
+  std::atomic<bool> busy_{false};
+};
+
+void rerank_of(const char* isa, const Vector<const float>& query, const nb::list& sources,
+               const Vector<const std::uint32_t>& source, const Vector<const std::uint32_t>& row,
+               bool cosine, const Vector<double>& out) {
+  const Kernels& kernels = kernels_of(isa);
+  require(source.shape(0) == row.shape(0) && out.shape(0) == row.shape(0),
+          "arrays differ in length");
+  std::vector<Matrix> held_rows;
+  std::vector<Vector<const double>> held_norms;
+  std::vector<Source> parts;
+  for (const nb::handle part : sources) {
+    const auto pair = nb::cast<nb::tuple>(part);
+    held_rows.push_back(nb::cast<Matrix>(pair[0], false));
+    held_norms.push_back(nb::cast<Vector<const double>>(pair[1], false));
+    require(held_rows.back().shape(1) == query.shape(0), "query and rows differ in dimension");
+    require(held_norms.back().shape(0) == held_rows.back().shape(0),
+            "norms and rows differ in length");
+    parts.push_back(
+        {rows_of(held_rows.back()), bytes_of(held_norms.back()), held_norms.back().shape(0)});
+  }
+  bool in_range = true;
+  {
+    nb::gil_scoped_release unlocked;
+    in_range = rerank(kernels.distance, {bytes_of(query), query.shape(0), metric_of(cosine)}, parts,
+                      span_of(source), span_of(row), out.data());
+  }
+  if (!in_range) throw nb::index_error("candidate is out of range");
+}
+
+}  // namespace
+
+void bind_codes(nb::module_& module) {
+  module.def("rotate", rotate_of, "isa"_a, "rows"_a.noconvert(), "seed"_a, "origin"_a.none(),
+             "norms"_a.none(), "out"_a.noconvert());
+  module.def("encode_rows", encode_of, "isa"_a, "rows"_a.noconvert(), "posting"_a,
+             "centres"_a.noconvert(), "cosine"_a, "codes"_a.noconvert(), "add"_a.noconvert(),
+             "scale"_a.noconvert(), "outside"_a.noconvert());
+  module.def("pack_blocks", pack_of, "codes"_a.noconvert(), "blocks"_a.noconvert());
+  module.def("unpack_blocks", unpack_of, "blocks"_a.noconvert(), "codes"_a.noconvert());
+  module.def("posting_terms", posting_terms_of, "isa"_a, "query"_a, "centres"_a.noconvert(),
+             "cosine"_a, "terms"_a.noconvert(), "distances"_a.noconvert());
+  module.def("query_table", table_of, "isa"_a, "query"_a, "entries"_a.noconvert());
+  module.def("rerank", rerank_of, "isa"_a, "query"_a, "sources"_a, "source"_a, "row"_a, "cosine"_a,
+             "out"_a.noconvert());
+  nb::class_<Pool>(module, "Pool")
+      .def(nb::init<const char*, std::size_t, std::size_t>(), "isa"_a, "depth"_a, "rows_max"_a)
+      .def("scan", &Pool::scan, "blocks"_a.noconvert(), "add"_a.noconvert(), "scale"_a.noconvert(),
+           "entries"_a.noconvert(), "step"_a, "bias"_a, "ranges"_a, "g"_a, "g_error"_a,
+           "keep"_a.none(), "source"_a)
+      .def("take", &Pool::take)
+      .def_prop_ro("rows_scanned", &Pool::rows_scanned)
+      .def_prop_ro("blocks_scanned", &Pool::blocks_scanned);
+}
+
+}  // namespace whimbrel
