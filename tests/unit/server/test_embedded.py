@@ -4,6 +4,7 @@ import logging
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from http.client import HTTPConnection
 from urllib.parse import urlsplit
@@ -83,6 +84,23 @@ def test_threads_that_go_on_calling_never_reach_a_later_store(server):
             thread.join(TIMEOUT_S)
             assert "mine" in listed
             assert "late" not in call(new, "ListVectorBuckets")[1]
+
+
+def test_time_that_a_test_has_stopped_does_not_stop_the_server(server, monkeypatch):
+    """Freezegun and the like replace both functions, in the middle of a server's life."""
+    names = '"vectorBucketName":"birds","indexName":"waders"'
+    with server.fresh_store() as url:
+        monkeypatch.setattr(time, "monotonic", lambda: 1_000.0)
+        monkeypatch.setattr(time, "time", lambda: 1_577_836_800.0)
+        assert create(url) == 200
+        kind = '"dataType":"float32","dimension":1,"distanceMetric":"euclidean"'
+        assert call(url, "CreateIndex", f"{{{names},{kind}}}")[0] == 200
+        vectors = '"vectors":[{"key":"whimbrel","data":{"float32":[1]}}]'
+        assert call(url, "PutVectors", f"{{{names},{vectors}}}")[0] == 200
+        query = '"topK":1,"queryVector":{"float32":[1]}'
+        assert "whimbrel" in call(url, "QueryVectors", f"{{{names},{query}}}")[1]
+        assert '"creationTime":1577836800' in call(url, "ListVectorBuckets")[1]
+        monkeypatch.undo()
 
 
 def test_indexes_are_tended(server):
