@@ -2,6 +2,7 @@
 #include <nanobind/stl/optional.h>
 
 #include <atomic>
+#include <cstring>
 #include <optional>
 
 #include "bindings.hpp"
@@ -13,6 +14,20 @@ namespace whimbrel {
 namespace {
 
 using namespace nb::literals;
+
+// Reads a value that may lie at any address.
+template <typename T, typename Array>
+T value_at(const Array& array, std::size_t index) {
+  T value;
+  std::memcpy(&value, bytes_of(array) + index * sizeof(T), sizeof(T));
+  return value;
+}
+
+std::vector<float> copy_of(const Vector<const float>& values) {
+  std::vector<float> copy(values.shape(0));
+  std::memcpy(copy.data(), values.data(), copy.size() * sizeof(float));
+  return copy;
+}
 
 Metric metric_of(bool cosine) { return cosine ? Metric::kCosine : Metric::kEuclidean; }
 
@@ -74,7 +89,7 @@ void posting_terms_of(const char* isa, const Vector<const float>& query, const M
                 terms.data(), distances.data());
 }
 
-nb::tuple table_of(const char* isa, const Vector<const float>& query,
+nb::tuple table_of(const char* isa, const Vector<const float>& query, float norm_max,
                    const Vector<std::uint8_t>& entries) {
   const Kernels& kernels = kernels_of(isa);
   require(query.shape(0) % kDimensionStep == 0 && entries.shape(0) == 4 * query.shape(0),
@@ -82,8 +97,9 @@ nb::tuple table_of(const char* isa, const Vector<const float>& query,
   TableNumbers numbers;
   {
     nb::gil_scoped_release unlocked;
-    numbers = build_table(kernels.scan, span_of(query), entries.data());
+    numbers = build_table(kernels.scan, copy_of(query), norm_max, entries.data());
   }
+  require(numbers.in_range, "query is out of range");
   return nb::make_tuple(numbers.step, numbers.bias, numbers.error);
 }
 
@@ -215,14 +231,14 @@ void bind_codes(nb::module_& module) {
   module.def("unpack_blocks", unpack_of, "blocks"_a.noconvert(), "codes"_a.noconvert());
   module.def("posting_terms", posting_terms_of, "isa"_a, "query"_a, "centres"_a.noconvert(),
              "cosine"_a, "terms"_a.noconvert(), "distances"_a.noconvert());
-  module.def("query_table", table_of, "isa"_a, "query"_a, "entries"_a.noconvert());
+  module.def("query_table", table_of, "isa"_a, "query"_a, "norm_max"_a, "entries"_a.noconvert());
   module.def("rerank", rerank_of, "isa"_a, "query"_a, "sources"_a, "source"_a, "row"_a, "cosine"_a,
              "out"_a.noconvert());
   nb::class_<Pool>(module, "Pool")
       .def(nb::init<const char*, std::size_t, std::size_t>(), "isa"_a, "depth"_a, "rows_max"_a)
       .def("scan", &Pool::scan, "blocks"_a.noconvert(), "add"_a.noconvert(), "scale"_a.noconvert(),
-           "entries"_a.noconvert(), "step"_a, "bias"_a, "ranges"_a, "g"_a, "g_error"_a,
-           "keep"_a.none(), "source"_a)
+           "entries"_a.noconvert(), "step"_a, "bias"_a, "ranges"_a.noconvert(), "g"_a.noconvert(),
+           "g_error"_a.noconvert(), "keep"_a.none().noconvert(), "source"_a)
       .def("take", &Pool::take)
       .def_prop_ro("rows_scanned", &Pool::rows_scanned)
       .def_prop_ro("blocks_scanned", &Pool::blocks_scanned);

@@ -1,6 +1,7 @@
 #include "candidates.hpp"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <limits>
@@ -35,26 +36,29 @@ double sum_of_sizes(std::span<const float> query) {
 
 }  // namespace
 
-TableNumbers build_table(const ScanKernels& kernels, std::span<const float> query,
+TableNumbers build_table(const ScanKernels& kernels, std::span<const float> query, float value_max,
                          std::uint8_t* entries) {
   const std::size_t quads = query.size() / 4;
   std::vector<float> sums(quads);
   float most = 0.0F;
+  bool in_range = true;
   for (std::size_t i = 0; i < quads; ++i) {
     const float* const q = query.data() + 4 * i;
     sums[i] = (std::fabs(q[0]) + std::fabs(q[1])) + (std::fabs(q[2]) + std::fabs(q[3]));
     most = std::max(most, sums[i]);
+    for (std::size_t j = 0; j < 4; ++j) in_range = in_range && std::fabs(q[j]) <= value_max;
   }
+  if (!in_range) return {false, 0.0F, 0.0F, 0.0};
   const double length = sum_of_sizes(query);
   if (most < kSumMin) {
     std::fill(entries, entries + 4 * query.size(), std::uint8_t{0});
-    return {0.0F, 0.0F, length};
+    return {true, 0.0F, 0.0F, length};
   }
   kernels.table(query.data(), sums.data(), query.size(), 127.5F / most, entries);
   const float step = most / 127.5F;
   const double error =
       static_cast<double>(step) * std::sqrt(static_cast<double>(query.size())) + length * 0x1p-21;
-  return {step, static_cast<float>(-length), error};
+  return {true, step, static_cast<float>(-length), error};
 }
 
 Candidates::Candidates(const ScanKernels& kernels, std::size_t depth, std::size_t rows_max)

@@ -2,8 +2,6 @@
 // here: the loops over codes come from a ScanKernels table.
 #pragma once
 
-#include <array>
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -14,13 +12,14 @@
 namespace whimbrel {
 
 struct TableNumbers {
+  bool in_range;  // otherwise there are no entries and no numbers
   float step;
   float bias;
   double error;
 };
 
-// Writes 4 padded entries for a rotated query.
-TableNumbers build_table(const ScanKernels& kernels, std::span<const float> query,
+// Writes 4 padded entries for a rotated query whose values are numbers of at most `value_max`.
+TableNumbers build_table(const ScanKernels& kernels, std::span<const float> query, float value_max,
                          std::uint8_t* entries);
 
 struct Candidate {

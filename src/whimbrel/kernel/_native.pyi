@@ -57,7 +57,7 @@ def posting_terms(
     distances: NDArray[np.float32],
 ) -> None: ...
 def query_table(
-    isa: str, query: NDArray[np.float32], entries: NDArray[np.uint8]
+    isa: str, query: NDArray[np.float32], norm_max: float, entries: NDArray[np.uint8]
 ) -> tuple[float, float, float]: ...
 def rerank(
     isa: str,

@@ -231,7 +231,7 @@ def posting_terms(
     if chosen_isa == NUMPY or native is None:
         return numpy_codes.posting_terms(query, centres, cosine=cosine)
     terms, found = np.empty((2, len(centres)), dtype=np.float32)
-    query = np.require(query, requirements=["C", "A"])
+    query = np.ascontiguousarray(query)
     native.posting_terms(chosen_isa, query, centres, cosine, terms, found)
     return terms, found
 

@@ -34,6 +34,7 @@ UInt8Array = NDArray[np.uint8]
 UInt32Array = NDArray[np.uint32]
 
 DEPTH_MAX = 1 << 20
+SOURCE_MAX = 2**32 - 1
 ROWS_MAX_DEFAULT = 1 << 16
 
 
@@ -77,13 +78,12 @@ class QueryTable:
         if len(query) % DIMENSION_STEP or not DIMENSION_STEP <= len(query) <= DIMENSION_MAX:
             raise ValueError(f"query is not rotated. dimension=`{len(query)}`")
         chosen_isa = active_isa() if isa is None else resolve(isa)
-        if not np.abs(query).max() <= NORM_MAX:
-            raise ValueError("query is out of range")
         if chosen_isa == NUMPY or native is None:
+            if not np.abs(query).max() <= NORM_MAX:
+                raise ValueError("query is out of range")
             return cls(*numpy_codes.table(query))
         entries = np.empty(4 * len(query), dtype=np.uint8)
-        query = np.require(query, requirements=["C", "A"])
-        return cls(entries, *native.query_table(chosen_isa, query, entries))
+        return cls(entries, *native.query_table(chosen_isa, query, NORM_MAX, entries))
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,13 +169,7 @@ class Candidates:
         Raises:
             ValueError: a dtype, shape, layout or range is wrong.
         """
-        row_count = len(blocks.add)
-        if blocks.blocks.shape[1] != len(table.entries):
-            raise ValueError(f"blocks do not fit the table. shape=`{blocks.blocks.shape}`")
-        _check_postings(ranges, g, g_error, row_count)
-        if keep is not None and (keep.dtype != np.uint8 or keep.ndim != 1):
-            raise ValueError(f"keep is not uint8 [m]. dtype=`{keep.dtype}` shape=`{keep.shape}`")
-        self._pool.scan(
+        arguments = (
             blocks.blocks,
             blocks.add,
             blocks.scale,
@@ -188,24 +182,49 @@ class Candidates:
             keep,
             source,
         )
+        if isinstance(self._pool, NumpyPool):
+            _check_scan(blocks, table, ranges, g, g_error, keep, source)
+        try:
+            self._pool.scan(*arguments)
+        except (TypeError, ValueError):  # the native pool checks for itself, and says less
+            _check_scan(blocks, table, ranges, g, g_error, keep, source)
+            raise
 
     def take(self) -> CandidateRows:
         """Returns the candidates and empties the pool, counters included."""
         return CandidateRows(*self._pool.take())
 
 
-def _check_postings(
-    ranges: Int64Array, g: Float32Array, g_error: Float32Array, row_count: int
+def _check_scan(
+    blocks: CodeBlocks,
+    table: QueryTable,
+    ranges: Int64Array,
+    g: Float32Array,
+    g_error: Float32Array,
+    keep: UInt8Array | None,
+    source: int,
 ) -> None:
-    if ranges.dtype != np.int64 or ranges.ndim != 2 or ranges.shape[1] != 2:
-        raise ValueError(
-            f"ranges are not int64 [p, 2]. dtype=`{ranges.dtype}` shape=`{ranges.shape}`"
-        )
-    for name, terms in (("g", g), ("g_error", g_error)):
-        if terms.dtype != np.float32 or terms.shape != ranges.shape[:1]:
-            raise ValueError(
-                f"{name} is not float32 [p]. dtype=`{terms.dtype}` shape=`{terms.shape}`"
-            )
-    starts, limits = ranges[:, 0], ranges[:, 1]
+    if blocks.blocks.shape[1] != len(table.entries):
+        raise ValueError(f"blocks do not fit the table. shape=`{blocks.blocks.shape}`")
+    if ranges.ndim != 2 or ranges.shape[1] != 2:
+        raise ValueError(f"ranges is not int64 [p, 2]. shape=`{ranges.shape}`")
+    _check_array("ranges", ranges, np.int64, ranges.shape)
+    _check_array("g", g, np.float32, ranges.shape[:1])
+    _check_array("g_error", g_error, np.float32, ranges.shape[:1])
+    if keep is not None:
+        _check_array("keep", keep, np.uint8, (keep.size,))
+    if not 0 <= source <= SOURCE_MAX:
+        raise ValueError(f"source is out of range. source=`{source}`")
+    starts, limits, row_count = ranges[:, 0], ranges[:, 1], len(blocks.add)
     if np.any(starts < 0) or np.any(limits < starts) or np.any(limits > row_count):
         raise ValueError(f"a range is out of range. row_count=`{row_count}`")
+
+
+def _check_array(
+    name: str, array: NDArray[Any], dtype: type[np.generic], shape: tuple[int, ...]
+) -> None:
+    if array.dtype != dtype or array.shape != shape or not array.flags.c_contiguous:
+        raise ValueError(
+            f"{name} is not {dtype.__name__} {list(shape)} in C order. dtype=`{array.dtype}` "
+            f"shape=`{array.shape}`"
+        )
