@@ -78,6 +78,7 @@ ERRORS = {
     "policy deleted": (NOT_FOUND, NO_POLICY),
     "bucket deleted": (NOT_FOUND, NO_BUCKET),
 }
+NOT_REFUSED = {"error": None, "message": ""}
 LOST_REQUESTS = {"/GetVectorBucket": 1}
 LOST_ANSWERS = {"/PutVectors": 1, "/DeleteVectors": 1}
 
@@ -90,8 +91,7 @@ class Traits:
         query_page_sizes: records per page of a query for 250; SDKs that know no pages see the first.
         changed_metadata: members of the document that the language cannot hold as they are.
         bits: what of `BITS` comes back.
-        refused_by_client: step to the message with which the SDK refuses it by itself; an empty one where it sends
-            something else instead, which is not refused.
+        refusals: what the program tells of refusals that the SDK has its own way with.
         further_steps: what this SDK's program tells besides.
         connection_count_max: connections it may open; each loss costs one, and what it does at once one each.
     """
@@ -99,7 +99,7 @@ class Traits:
     query_page_sizes: Sequence[int] = (100, 100, 50)
     changed_metadata: Mapping[str, Any] = field(default_factory=dict)
     bits: Sequence[int] = BITS
-    refused_by_client: Mapping[str, str] = field(default_factory=dict)
+    refusals: Mapping[str, Any] = field(default_factory=dict)
     further_steps: Mapping[str, Any] = field(default_factory=dict)
     connection_count_max: int = 10
 
@@ -256,8 +256,7 @@ def check_refusals(story: Story, traits: Traits) -> list[str]:
     metric = f"Value at '/distanceMetric' failed to satisfy constraint: {enum}"
     both = f"2 validation errors detected. {low}; {metric}"
     expected["two fields"] = refused(both, ("/dimension", low), ("/distanceMetric", metric))
-    for step, text in traits.refused_by_client.items():
-        expected[step] = {"error": None, "message": text}
+    expected |= traits.refusals
     for step, found in expected.items():
         assert story.steps.get(step) == found, step
     return list(expected)

@@ -36,8 +36,8 @@ def cargo_program(name: str, binary: str) -> Path:
     return target / "debug" / binary
 
 
-def java_command(name: str, main: str) -> list[Path | str]:
-    """Returns the command that runs a class of a client's Maven project."""
+def java_command(name: str, main: str, *options: str) -> list[Path | str]:
+    """Returns the command that runs a class of a client's Maven project, with options for the virtual machine."""
     maven = require("mvn", "Maven 3.8 or newer")
     java = require("java", "Java 17 or newer")
     target = build_folder(name)
@@ -48,9 +48,10 @@ def java_command(name: str, main: str) -> list[Path | str]:
             shutil.copytree(source, target / part)
         else:
             shutil.copy2(source, target / part)
-    _build(name, [maven, "--batch-mode", "--quiet", "package"], cwd=target)
+    goals = ["compile", "dependency:copy-dependencies"]
+    _build(name, [maven, "--batch-mode", "--quiet", *goals], cwd=target)
     classpath = f"{target / 'target' / 'classes'}:{target / 'target' / 'dependency'}/*"
-    return [java, "-classpath", classpath, main]
+    return [java, *options, "-classpath", classpath, main]
 
 
 def _build(name: str, command: list[Path | str], *, cwd: Path) -> None:

@@ -14,7 +14,9 @@ NAME = "aws_sdk_go"
 CLIENT = "github.com/aws/aws-sdk-go-v2/service/s3vectors"
 TRAITS = Traits(
     query_page_sizes=(100,),
-    refused_by_client={"refused document NaN": "panic: invalid float value: NaN"},
+    refusals={
+        "refused document NaN": {"error": None, "message": "panic: invalid float value: NaN"}
+    },
 )
 
 

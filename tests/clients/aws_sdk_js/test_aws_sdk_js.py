@@ -4,7 +4,7 @@ import pytest
 
 from tests.clients.environments import node_environment, require
 from tests.clients.results import pinned_versions, record
-from tests.clients.sdk_story import BITS, KEYS, Traits, check, tell
+from tests.clients.sdk_story import BITS, KEYS, NOT_REFUSED, Traits, check, tell
 from tests.clients.serving import Server
 
 pytestmark = pytest.mark.clients
@@ -38,7 +38,7 @@ TRAITS = Traits(
     # Its numbers are doubles, and JSON.stringify writes -0 as 0.
     changed_metadata={"beyond": 2**53},
     bits=[0 if bits == MINUS_ZERO else bits for bits in BITS],
-    refused_by_client={"refused document NaN": ""},
+    refusals={"refused document NaN": NOT_REFUSED},
     connection_count_max=30,
     further_steps={
         "answer": {"status": 200, "attempts": 2, "hasId": True},

@@ -4,7 +4,7 @@ import pytest
 
 from tests.clients.environments import folder
 from tests.clients.results import pinned_versions, record
-from tests.clients.sdk_story import Traits, check, tell
+from tests.clients.sdk_story import NOT_REFUSED, Traits, check, tell
 from tests.clients.serving import Server
 from tests.clients.toolchains import cargo_program
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.clients
 NAME = "aws_sdk_rust"
 CLIENT = "aws-sdk-s3vectors"
 TRAITS = Traits(
-    refused_by_client={"refused document NaN": ""},
+    refusals={"refused document NaN": NOT_REFUSED},
     further_steps={"modes": {"bucket": "ENHANCED", "index": "ENHANCED"}},
 )
 
