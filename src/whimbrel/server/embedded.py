@@ -39,6 +39,7 @@ from whimbrel.wire.mounts import MountedApps
 
 SEGMENT_BYTES: Final = 8
 SETTLE_S: Final = 5
+CALL_S: Final = 30.0
 STOP_S: Final = 20.0
 GONE_TEXT: Final = (
     "This address belonged to a store that has been closed, such as that of a test that has ended. "
@@ -141,11 +142,11 @@ class EmbeddedServer:
             self._call(store.aclose())
 
     def _call(self, work: Coroutine[Any, Any, T]) -> T:
-        """Runs a coroutine on the server's loop and returns its result."""
+        """Runs a coroutine on the server's loop and returns its result; a loop that hangs must not hang its caller."""
         if not self._thread.is_alive():
             work.close()
             raise RuntimeError("the embedded server has been stopped")
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(CALL_S)
 
     def _make_server(self, started: Future[asyncio.AbstractEventLoop]) -> uvicorn.Server:
         config = make_server_config(
