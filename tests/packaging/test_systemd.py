@@ -1,12 +1,15 @@
 """The systemd unit: systemd takes it, it gives little away, and its times fit the server's."""
 
 import configparser
+import json
 import os
+import platform
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -101,3 +104,68 @@ def test_the_server_does_what_its_type_promises(tmp_path):
             process.stdout.close()
     assert code == 0
     assert (tmp_path / "config" / "credentials").exists()
+
+
+def can_confine():
+    """Tells whether this machine has what confines a program as systemd does."""
+    try:
+        import pyseccomp  # noqa: F401
+    except (ImportError, RuntimeError):  # it finds its library while it is imported
+        return False
+    version = tuple(int(part) for part in platform.release().split(".")[:2])
+    return sys.platform == "linux" and version >= (6, 3) and ANALYZE is not None
+
+
+@pytest.mark.long
+@pytest.mark.skipif(
+    not can_confine(), reason="no pyseccomp (make dist), libseccomp, systemd-analyze or Linux 6.3"
+)
+def test_the_server_works_with_what_the_unit_leaves_it(tmp_path):
+    """Server and indexer run with the unit's system calls and without writable code."""
+    whimbrel = str(Path(sys.executable).with_name("whimbrel"))
+    keys = {"WHIMBREL_ACCESS_KEY_ID": "confined", "WHIMBREL_SECRET_ACCESS_KEY": "confined-confined"}
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "WHIMBREL_STORE": str(tmp_path / "data"),
+        "WHIMBREL_CONFIG_DIR": str(tmp_path / "config"),
+        **keys,
+    }
+    confined = [sys.executable, str(ROOT / "tools" / "run_confined.py"), str(UNIT), "--"]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [*confined, whimbrel, "serve", "--port", "0", "--json", "--log-format", "json"],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=log,
+        )
+        try:
+            endpoint = json.loads(process.stdout.readline())["endpoint"]
+            client = {name.replace("WHIMBREL", "AWS"): value for name, value in keys.items()}
+            use = [sys.executable, str(ROOT / "packaging" / "smoke.py"), "--endpoint", endpoint]
+            subprocess.run(use, env={"PATH": os.environ["PATH"], **client}, check=True)
+            with urllib.request.urlopen(f"{endpoint}/metrics") as answer:
+                metrics = answer.read().decode()
+        finally:
+            process.send_signal(signal.SIGTERM)
+            code = process.wait(timeout=60)
+            process.stdout.close()
+    assert code == 0
+    assert "indexer died" not in (tmp_path / "log").read_text(encoding="utf-8")
+    assert "whimbrel_process_cpu_seconds_total" in metrics
+
+
+@needs_systemd
+def test_filters_are_read_as_systemd_does():
+    pytest.importorskip(
+        "pyseccomp",
+        reason="no pyseccomp; make dist installs it",
+        exc_type=(ImportError, RuntimeError),
+    )
+    from tools.run_confined import allowed_calls, values_of
+
+    lines = values_of(TEXT, "SystemCallFilter")
+    allowed = allowed_calls(lines)
+    assert {"read", "execve", "fsync", "setpriority", "prctl"} <= allowed
+    assert not {"mount", "reboot", "ptrace", "setuid", "sched_setaffinity"} & allowed
+    assert "setpriority" not in allowed_calls(lines[:2])

@@ -4,6 +4,7 @@ Not a command: `whimbrel index` is the one for people.
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import sys
@@ -26,7 +27,8 @@ def main() -> int:
         settings.log_format == "auto" and not sys.stderr.isatty()
     )
     configure_logging(level=settings.log_level, use_json=use_json)
-    os.nice(NICENESS)  # queries come first
+    with contextlib.suppress(OSError):  # a sandbox may forbid it, and then it must do without
+        os.nice(NICENESS)  # queries come first
     try:
         asyncio.run(
             index_until_stopped(settings, os.environ, lifeline=inherited_lifeline(os.environ))
