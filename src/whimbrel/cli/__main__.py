@@ -16,6 +16,7 @@ COMMANDS: Final = {
     "serve": "Serve a store over HTTP.",
     "health": "Ask a server whether it serves.",
     "env": "Print variables that point AWS tools at the server.",
+    "run": "Run a command whose AWS clients talk to Whimbrel.",
     "index": "Tend the indexes of a store: flush, compact, collect garbage.",
     "inspect": "Show what an index, a bucket or a store consists of.",
     "fsck": "Check everything in a store against its checksums and invariants.",

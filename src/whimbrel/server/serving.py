@@ -61,13 +61,16 @@ async def serve(
     environment: Mapping[str, str],
     *,
     announce: Callable[[Announcement], None],
+    stop: asyncio.Event | None = None,
 ) -> None:
-    """Serves until a stop signal.
+    """Serves until a stop signal, or until it is told to stop.
 
     Args:
         settings: all of them.
         environment: as `os.environ`; credentials come from it.
         announce: called once, when requests are served.
+        stop: ends the server when set. Such a server is its caller's own: it leaves signals to them, and no note for
+            `whimbrel env`. None: a stop signal ends it.
 
     Raises:
         WhimbrelError: the server cannot start; nothing is left running.
@@ -98,8 +101,11 @@ async def serve(
             kernel=kernel.active_isa(),
             indexer=application.indexer,
         )
-        stack.enter_context(_runtime_file(settings, environment, announcement.server))
-        await _SignalledServer(config).run(listener, on_ready=lambda: announce(announcement))
+        if stop is None:
+            stack.enter_context(_runtime_file(settings, environment, announcement.server))
+        await _AnnouncingServer(config).run(
+            listener, on_ready=lambda: announce(announcement), stop=stop
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +153,8 @@ def _runtime_file(
         remove_runtime_file(directory, server)
 
 
-class _SignalledServer(uvicorn.Server):
-    """uvicorn, with stop signals that end in a clean return instead of a second, deadly delivery."""
+class _AnnouncingServer(uvicorn.Server):
+    """uvicorn, which says when it serves, and whose stop signals end in a clean return, not in a second delivery."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -156,29 +162,48 @@ class _SignalledServer(uvicorn.Server):
         yield
 
     async def run(  # type: ignore[override]
-        self, listener: socket.socket, *, on_ready: Callable[[], None]
+        self,
+        listener: socket.socket,
+        *,
+        on_ready: Callable[[], None],
+        stop: asyncio.Event | None,
     ) -> None:
-        """Serves on a socket until a stop signal.
+        """Serves on a socket until a stop signal or event.
 
         Args:
             listener: bound and listening.
             on_ready: called when requests are served.
+            stop: ends it when set; None has signals end it.
         """
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._stop)
         self._on_ready = on_ready
-        try:
+        with contextlib.ExitStack() as stack:
+            if stop is None:
+                stack.enter_context(self._stop_signals())
+            else:
+                waiting = asyncio.create_task(self._stop_at(stop))
+                stack.callback(waiting.cancel)
             await self.serve(sockets=[listener])
-        finally:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                loop.remove_signal_handler(number)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Starts accepting, then says so."""
         await super().startup(sockets)
         if self.started:
             self._on_ready()
+
+    @contextlib.contextmanager
+    def _stop_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._stop)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
+
+    async def _stop_at(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+        self.should_exit = True
 
     def _stop(self) -> None:
         if self.should_exit:
