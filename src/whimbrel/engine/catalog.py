@@ -336,6 +336,7 @@ class Catalog(Generic[State, Record]):
         self._state: State | None = None
         self._base: Base | None = None
         self._position = 0
+        self._is_tail_known = False  # whether the log above the base was looked at to its end
         self._turn = asyncio.Lock()
         self._forming: asyncio.Future[State] | None = None
 
@@ -381,12 +382,18 @@ class Catalog(Generic[State, Record]):
             # Applied only once it is proven: a record under a name that was collected need not fit the state.
             found: dict[int, StoredObject] = {}
             try:
-                await self._log.read_tail(self._base, self._position, found.__setitem__)
+                await self._log.read_tail(
+                    self._base,
+                    self._position,
+                    found.__setitem__,
+                    is_opening=not self._is_tail_known,
+                )
             except BaseLostError:
                 await self._open()
                 continue
             for sequence, item in found.items():
                 self._apply(sequence, item)
+            self._is_tail_known = True
             return
 
     async def _open(self) -> None:
@@ -415,6 +422,7 @@ class Catalog(Generic[State, Record]):
             raise CorruptObjectError(key, 0, f"state does not parse: {error}.") from error
         self._base = Base(generation, found.meta.etag, stored.position)
         self._position = stored.position
+        self._is_tail_known = False
 
     def _apply(self, sequence: int, item: StoredObject) -> None:
         if sequence != self._position + 1:

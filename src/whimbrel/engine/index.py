@@ -285,7 +285,8 @@ class Index:
                     self.apply(sequence, item.data)
 
             try:
-                await self.log.read_tail(base, self.position, apply)
+                is_opening = not self.is_tail_known
+                await self.log.read_tail(base, self.position, apply, is_opening=is_opening)
             except BaseLostError:
                 if self._base is base:
                     await self._reopen(base)

@@ -114,7 +114,12 @@ class Log:
         return meta.etag == base.etag
 
     async def read_tail(
-        self, base: Base, after: int, apply: Callable[[int, StoredObject], None]
+        self,
+        base: Base,
+        after: int,
+        apply: Callable[[int, StoredObject], None],
+        *,
+        is_opening: bool = False,
     ) -> int:
         """Hands over every log object above `after`, in order, and proves that there are no more.
 
@@ -123,6 +128,8 @@ class Log:
             after: sequence of the last object seen.
             apply: called with each sequence and object before the end is proven; on `BaseLostError` the caller
                 must forget what it was handed.
+            is_opening: whether nobody has come to an end above `base` yet. Then the log is listed once, for what may
+                follow after a gap; on a remote store only if it has an object above `base`.
 
         Returns:
             The sequence of the last log object.
@@ -154,6 +161,14 @@ class Log:
                 # Whoever created the later one had seen this one, and nothing above the base was ever deleted.
                 detail = "log object is missing, and later ones are there."
                 raise CorruptObjectError(self.space.wal(last + 1), 0, detail)
+            may_list = last > base.position or not self._store.is_remote
+            if is_opening and listed is None and may_list:
+                listed = await self._list_after(last, limit=1)
+                if (
+                    listed > last
+                ):  # created since, or one before it was taken away: looking again will tell
+                    ahead = 1
+                    continue
             return last
 
     async def read_ahead(self, after: int) -> list[tuple[int, StoredObject]]:
@@ -172,13 +187,13 @@ class Log:
                     return found
                 found.append((sequence, item))
 
-    async def _list_after(self, last: int) -> int:
+    async def _list_after(self, last: int, *, limit: int = LIST_COUNT) -> int:
         """Returns the sequence of the last log object that one page of a listing shows, `last` when there is none.
 
         Who opens a log on a remote store asks once, so that reading t objects takes about t requests.
         """
         listing = await self._store.list(
-            self.space.wal_prefix, start_after=self.space.wal(last), limit=LIST_COUNT
+            self.space.wal_prefix, start_after=self.space.wal(last), limit=limit
         )
         return parse_sequence(listing.objects[-1].key) if listing.objects else last
 

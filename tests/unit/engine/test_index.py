@@ -34,9 +34,79 @@ def test_one_pair_of_requests_serves_all_who_came_before_it(is_remote, pairs):
         await process.create()
         index = await process.index()
         process.store.calls.clear()
+        await index.prove()  # the first looks at more
+        process.store.calls.clear()
         snapshots = await asyncio.gather(*(index.prove() for _ in range(10)))
         assert len(process.store.calls) == 2 * pairs
         assert {snapshot.position for snapshot in snapshots} == {0}
+
+    World.run(run, is_remote=is_remote)
+
+
+@pytest.mark.parametrize(
+    ("is_remote", "missing"), [(False, 1), (False, 3), (False, 4), (True, 2), (True, 4)]
+)
+def test_a_log_object_that_something_took_away_is_damage(is_remote, missing):
+    """The log does not end before those that follow, for readers nor for writers."""
+
+    async def run(world: World) -> None:
+        process = await world.process()
+        await process.create()
+        for number in range(5):
+            await process.put({b"%d" % number: [number, 1]})
+        key = (await process.index()).id.space.wal(missing)
+        await world.store.delete(key)
+        opener = await world.process()
+        for _ in range(2):
+            with pytest.raises(CorruptObjectError) as caught:
+                await opener.records()
+            assert caught.value.key == key
+        with pytest.raises(CorruptObjectError):
+            await opener.put({b"new": [1, 1]})
+        assert key not in await world.keys()
+        assert len(await process.records()) == 5, "who has read it needs it no more"
+
+    World.run(run, is_remote=is_remote)
+
+
+def test_a_log_object_created_while_the_log_is_opened_is_no_damage():
+    async def run(world: World) -> None:
+        process, opener = await world.process(), await world.process()
+        await process.create()
+        await process.put({b"a": [1, 1]})
+        held = opener.store.pause_before(
+            lambda call: call.operation == "list" and call.key.endswith("/wal/")
+        )
+        reading = asyncio.ensure_future(opener.records())
+        while (await held).key != (await process.index()).id.space.wal_prefix:
+            catalog, held = (
+                held,
+                opener.store.pause_before(
+                    lambda call: call.operation == "list" and call.key.endswith("/wal/")
+                ),
+            )
+            catalog.resume()
+        for number in range(3):
+            await process.put({b"%d" % number: [1, 1]})
+        held.resume()
+        assert len(await reading) == 4
+
+    World.run(run, is_remote=False)
+
+
+@pytest.mark.parametrize("is_remote", [False, True])
+def test_a_look_at_a_log_that_is_known_lists_nothing(is_remote):
+    async def run(world: World) -> None:
+        process = await world.process()
+        await process.create()
+        await process.put({b"a": [1, 1]})
+        await process.records()
+        process.store.calls.clear()
+        for number in range(3):
+            await process.put({b"%d" % number: [1, 1]})
+            await process.flush()
+            await process.records()
+        assert [c for c in process.store.calls if c.operation == "list"] == []
 
     World.run(run, is_remote=is_remote)
 
