@@ -11,6 +11,7 @@ import pytest
 
 from tests.docs.pages import code_blocks
 from tests.tidy.source_tree import ROOT, text_of
+from tests.unit.test_pytest_plugin import FINDER
 
 pytest_plugins = ["pytester", "whimbrel.pytest_plugin"]
 
@@ -34,7 +35,7 @@ def test_examples_of_the_guide_to_testing_pass(pytester, monkeypatch):
         assert named, example
         pytester.makepyfile(**{named[1]: example})
     result = pytester.runpytest_subprocess(
-        "-p", "whimbrel.pytest_plugin", "-W", "error", timeout=TIMEOUT_S
+        "-p", "whimbrel.pytest_plugin", "-W", "error", "-W", FINDER, timeout=TIMEOUT_S
     )
     result.assert_outcomes(passed=sum(len(re.findall(r"def test_", each)) for each in examples))
 
