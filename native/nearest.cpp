@@ -21,7 +21,7 @@ constexpr double kSquareOverflow = 0x1p254;
 
 constexpr std::size_t kBlockRows = 64;
 // Candidates lie anywhere in memory, so each row is asked for while those before it are summed.
-constexpr std::size_t kRerankAhead = 3;
+constexpr std::size_t kRerankAhead = 4;
 constexpr std::size_t kCacheLine = 64;
 
 // The query as the kernels want it: widened, and padded with zeros to a multiple of eight.
@@ -287,11 +287,12 @@ bool rerank(const DistanceKernels& kernels, const RerankQuery& query,
   }
   const Query held(kernels, query.values, query.dimension);
   const auto sum = query.metric == Metric::kCosine ? kernels.dot_f64 : kernels.l2_f64;
+  const auto ask_for = [&](std::size_t i) {
+    if (i < row.size()) prefetch(sources[source[i]].rows, row[i]);
+  };
+  for (std::size_t i = 0; i < kRerankAhead; ++i) ask_for(i);
   for (std::size_t i = 0; i < row.size(); ++i) {
-    if (i + kRerankAhead < row.size()) {
-      const std::size_t next = i + kRerankAhead;
-      prefetch(sources[source[next]].rows, row[next]);
-    }
+    ask_for(i + kRerankAhead);
     const Source& part = sources[source[i]];
     const std::int64_t chosen = row[i];
     sum(held.wide.data(), part.rows, &chosen, 1, out + i);

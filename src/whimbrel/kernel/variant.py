@@ -15,6 +15,9 @@ except ImportError:  # installed without a compiler
 else:
     native = _native
 
+# Asked for once, since every call of a kernel looks at them.
+_NATIVE_ISAS: tuple[str, ...] = () if native is None else native.isas()
+
 VARIABLE = "WHIMBREL_KERNEL"
 NUMPY = "numpy"
 
@@ -39,7 +42,7 @@ def extension_build() -> ExtensionBuild | None:
 
 def isas() -> tuple[str, ...]:
     """Returns the usable variants, fastest first; `numpy` is always the last."""
-    return (*native.isas(), NUMPY) if native is not None else (NUMPY,)
+    return (*_NATIVE_ISAS, NUMPY) if native is not None else (NUMPY,)
 
 
 def active_isa() -> str:
