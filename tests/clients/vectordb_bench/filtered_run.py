@@ -21,7 +21,7 @@ if __name__ == "__main__":
     task = TaskConfig(
         db=DB.S3Vectors,
         db_config=S3VectorsConfig(**given["db"]),
-        db_case_config=S3VectorsIndexConfig(metric_type=MetricType.COSINE),
+        db_case_config=S3VectorsIndexConfig(metric_type=MetricType.L2),
         case_config=CaseConfig(
             case_id=CaseType.PerformanceCustomDataset,
             custom_case=given["case"],

@@ -153,24 +153,23 @@ def result_of(directory):
     return result
 
 
-@pytest.mark.parametrize("metric", ["cosine", "l2"])
-def test_whole_run_by_its_command(client, data, tmp_path, monkeypatch, metric):
+def test_whole_run_by_its_command(client, data, tmp_path, monkeypatch):
     """Loads, searches by one and by two at once, and writes its report."""
-    data.write(tmp_path / "data", "cosine" if metric == "cosine" else "euclidean")
+    data.write(tmp_path / "data", "cosine")
     monkeypatch.setenv("RESULTS_LOCAL_DIR", str(tmp_path / "results"))
     options = {
         "access_key_id": settings_of("")["access_key_id"],
         "secret_access_key": settings_of("")["secret_access_key"],
         "bucket": BUCKET,
-        "index": f"command-{metric}",
-        "metric": metric,
+        "index": "by-command",
+        "metric": "cosine",
         "case-type": "PerformanceCustomDataset",
         "custom-case-name": "small",
         "custom-dataset-name": "small",
         "custom-dataset-dir": tmp_path / "data",
         "custom-dataset-size": ROW_COUNT,
         "custom-dataset-dim": DIMENSION,
-        "custom-dataset-metric-type": metric.upper(),
+        "custom-dataset-metric-type": "COSINE",
         "custom-dataset-file-count": 1,
         "k": K,
         "num-concurrency": "2",
@@ -190,13 +189,13 @@ def test_whole_run_by_its_command(client, data, tmp_path, monkeypatch, metric):
     assert metrics["recall"] == pytest.approx(1.0)
     assert metrics["ndcg"] == pytest.approx(1.0)
     assert metrics["qps"] > 0
-    place = {"vectorBucketName": BUCKET, "indexName": f"command-{metric}"}
+    place = {"vectorBucketName": BUCKET, "indexName": "by-command"}
     pages = client.get_paginator("list_vectors").paginate(**place)
     assert sum(len(page["vectors"]) for page in pages) == ROW_COUNT
 
 
 def test_whole_run_with_a_filter_by_label(client, data, tmp_path, monkeypatch):
-    data.write(tmp_path / "data", "cosine")
+    data.write(tmp_path / "data", "euclidean")
     monkeypatch.setenv("RESULTS_LOCAL_DIR", str(tmp_path / "results"))
     given = {
         "db": settings_of("filtered"),
@@ -213,7 +212,7 @@ def test_whole_run_with_a_filter_by_label(client, data, tmp_path, monkeypatch):
                 "dir": str(tmp_path / "data"),
                 "size": ROW_COUNT,
                 "dim": DIMENSION,
-                "metric_type": "COSINE",
+                "metric_type": "L2",
                 "file_count": 1,
                 "use_shuffled": False,
                 "with_gt": True,
