@@ -20,6 +20,7 @@ HTTP_CLIENTS = {
     "url": "urlconnection.UrlConnectionSdkHttpService",
 }
 NO_BUCKET = "The specified vector bucket could not be found"
+ANSWERED = {"status": 200, "version": "HTTP_1_1", "isIt": True}
 TRAITS = Traits(
     # It writes the word without quotes, which is not JSON.
     refusals={
@@ -34,6 +35,8 @@ TRAITS = Traits(
         "pages published": {"count": 500},
         "asynchronous error": {"error": "NotFoundException", "message": NO_BUCKET, "typed": True},
         "HTTP/2 from the first byte": {"refused": True},
+        "HTTP/2 offered 1": ANSWERED,
+        "HTTP/2 offered 2": ANSWERED,
     },
     connection_count_max=40,
 )
@@ -46,6 +49,9 @@ def test_story(server: Server) -> None:
         command = java_command(NAME, "Story", f"{CHOICE}.{service}")
         story = tell(command, f"sdk-java-{http_client}", server=server, cwd=folder(NAME))
         passed += check(story, TRAITS)
+        # Once refused, it offers no more.
+        offers = [r.headers["upgrade"] for r in story.relay.requests if "upgrade" in r.headers]
+        assert offers == ["h2c"]
         operations |= story.operations
     (version,) = pinned_versions(NAME, CLIENT)
     record(
@@ -57,5 +63,5 @@ def test_story(server: Server) -> None:
         operations=operations,
         notes="All 19 operations it knows, over Apache's HTTP client, `HttpURLConnection` and Netty. It writes a NaN in "
         "a document as a bare word, which is not JSON and is refused as such. Netty's HTTP/2 is refused at once: the "
-        "server speaks HTTP/1.1.",
+        "server speaks HTTP/1.1. Java's own HTTP client, which offers HTTP/2 in a request, is answered.",
     )

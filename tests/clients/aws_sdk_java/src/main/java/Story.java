@@ -1,3 +1,4 @@
+import java.io.IOException;
 import java.io.PrintStream;
 import java.nio.charset.StandardCharsets;
 import java.time.Instant;
@@ -249,7 +250,7 @@ public final class Story {
         return client.listTagsForResource(it -> it.resourceArn(arn)).tags();
     }
 
-    /** What only this SDK has: a client that does not block, over HTTP/1.1, and over HTTP/2 from the first byte. */
+    /** What only Java has: a client that does not block, and HTTP/2 from the first byte, or offered in a request. */
     private void beyond() {
         try (var asynchronous = S3VectorsAsyncClient.create()) {
             var queries = IntStream.range(0, 20).mapToObj(i -> asynchronous.queryVectors(
@@ -271,6 +272,18 @@ public final class Story {
                 .overrideConfiguration(it -> it.retryStrategy(retries -> retries.maxAttempts(1))).build()) {
             var refusal = http2.listVectorBuckets(it -> {}).handle((answer, error) -> error != null).join();
             emit("HTTP/2 from the first byte", "refused", refusal);
+        }
+        var offer = new Offer();
+        var body = Json.write(Map.of("vectorBucketName", bucket));
+        for (int i = 1; i <= 2; i++) {
+            try {
+                var answer = offer.send("GetVectorBucket", body);
+                var isIt = answer.body().contains("\"vectorBucketName\":\"" + bucket + "\"");
+                emit("HTTP/2 offered " + i,
+                    "status", answer.statusCode(), "version", answer.version().name(), "isIt", isIt);
+            } catch (IOException | InterruptedException error) {
+                throw new IllegalStateException(error);
+            }
         }
     }
 
