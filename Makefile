@@ -105,7 +105,7 @@ test-all: $(BENCH_STAMP) $(DIST_STAMP) s3-server test-sanitize test-clients
 .PHONY: test-clients
 test-clients: install
 	@rm -rf build/clients/results
-	$(PYTEST) -n $(JOBS) --dist loadfile -m clients tests/clients
+	$(PYTEST) -n $(JOBS) --dist loadfile -o faulthandler_timeout=900 -m clients tests/clients
 	$(PY) tools/gen_clients.py --compare
 
 # The kernels' tests once more, with kernels that notice every read out of bounds and every overflow of an integer.
