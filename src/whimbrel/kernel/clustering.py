@@ -122,12 +122,15 @@ def split(
             f"iterations=`{iterations}` share_min=`{share_min}`"
         )
     chosen = rows if len(rows) <= sample else rows[_draw(seed, len(rows), sample)]
-    origin = chosen.mean(axis=0, dtype=np.float32)
+    origin = _mean(chosen)
     centred = chosen - origin
     direction = centred[int(splitmix64(seed, 1)[0]) % len(centred)]
     middle = np.zeros_like(direction)
+    sides: UInt8Array | None = None
     for _ in range(iterations):
-        sides = _cut((centred - middle) @ direction, share_min)
+        previous, sides = sides, _cut(centred @ direction - middle @ direction, share_min)
+        if previous is not None and np.array_equal(sides, previous):
+            break
         means = _means(centred, sides)
         middle, direction = (means[0] + means[1]) * np.float32(0.5), means[1] - means[0]
     all_sides = _cut(rows @ direction - (origin + middle) @ direction, share_min)
@@ -150,9 +153,19 @@ def _cut(places: Float32Array, share_min: float) -> UInt8Array:
     return sides
 
 
+def _mean(rows: Float32Array) -> Float32Array:
+    weights = np.full(len(rows), 1.0 / len(rows), dtype=np.float32)
+    return weights @ rows
+
+
 def _means(rows: Float32Array, sides: UInt8Array) -> Float32Array:
-    weights = np.stack([sides == 0, sides == 1]).astype(np.float32)
-    means: Float32Array = (weights / weights.sum(axis=1, keepdims=True)) @ rows
+    """Returns the means of both sides; one pass for each, since products of two rows by many are slow."""
+    upper = sides.astype(np.float32)
+    count = np.float32(upper.sum())
+    lower = np.float32(1.0) - upper
+    means: Float32Array = np.stack(
+        [(lower / (np.float32(len(rows)) - count)) @ rows, (upper / count) @ rows]
+    )
     return means
 
 
