@@ -4,7 +4,6 @@ import io
 
 import numpy as np
 import pytest
-from botocore.exceptions import ClientError
 from dynavec import Dynavec, DynavecConfig
 from dynavec.embeddings.base import Embedder
 from moto.server import ThreadedMotoServer
@@ -168,13 +167,3 @@ def test_many_vectors(many):
 )
 def test_more_results_than_a_page(many):
     assert len(many.search(vector=[0.0], top_k=250)) == 250
-
-
-def test_a_vector_of_another_length(client, many):
-    """The client's own check is left out, to see the service's."""
-    with pytest.raises(ClientError, match="vector must have length 1, but has length 2"):
-        client.put_vectors(
-            vectorBucketName=BUCKET,
-            indexName="many",
-            vectors=[{"key": "wrong", "data": {"float32": [1, 2]}}],
-        )
