@@ -49,9 +49,9 @@ def test_story(server: Server) -> None:
         command = java_command(NAME, "Story", f"{CHOICE}.{service}")
         story = tell(command, f"sdk-java-{http_client}", server=server, cwd=folder(NAME))
         passed += check(story, TRAITS)
-        # Once refused, it offers no more.
+        # On a connection that is used again it may offer no more.
         offers = [r.headers["upgrade"] for r in story.relay.requests if "upgrade" in r.headers]
-        assert offers == ["h2c"]
+        assert offers in (["h2c"], ["h2c", "h2c"])
         operations |= story.operations
     (version,) = pinned_versions(NAME, CLIENT)
     record(
