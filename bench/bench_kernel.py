@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from bench import bench_codes
 from bench.report import Report
 from whimbrel import kernel
 
@@ -164,6 +165,13 @@ def main() -> int:
     sizes = [(2_000, 384)] if arguments.smoke else [(10_000, 384), (100_000, 384), (50_000, 1024)]
     for count, dimension in sizes:
         measure_search(report, count, dimension, rounds)
+    for dimension in (384,) if arguments.smoke else (384, 768, 1536):
+        count = 2_000 if arguments.smoke else 60_000
+        bench_codes.measure_parts(report, dimension, count, timer=in_turn, rounds=rounds)
+    count = 500 if arguments.smoke else 8_000
+    bench_codes.measure_assignment(report, 768, count, timer=in_turn, rounds=min(rounds, 7))
+    count, queries = (2_000, 10) if arguments.smoke else (60_000, 300)
+    bench_codes.measure_flat(report, count, queries, timer=in_turn, rounds=min(rounds, 5))
     measure_scanner(report, 20 if arguments.smoke else 500, 768, rounds)
     report.print_summary()
     if arguments.output:
