@@ -6,6 +6,7 @@ in, so a client that is mended, or that fails otherwise, is noticed.
 
 import json
 import shutil
+import sys
 import xml.etree.ElementTree as ET
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from tests.clients import observing
 from tests.clients.environments import folder, python_environment, run
-from tests.clients.serving import Server
+from tests.clients.serving import KEY_ID, SECRET, Server
 
 TIMEOUT_S = 600
 
@@ -40,6 +41,7 @@ def run_suite(
     directory: Path,
     *,
     options: Sequence[str] = (),
+    prefix: Sequence[str] = (),
     extra: Mapping[str, str] | None = None,
 ) -> Outcome:
     """Runs the suite of the client whose folder has this name.
@@ -49,6 +51,7 @@ def run_suite(
         server: to run against.
         directory: an empty one, to run in.
         options: further options of pytest.
+        prefix: a command that runs the command which follows it.
         extra: further variables of the environment.
 
     Raises:
@@ -65,6 +68,7 @@ def run_suite(
     before = server.operations()
     run(
         [
+            *prefix,
             *(python, "-m", "pytest", "-q", "-c", "/dev/null", "--noconftest"),
             *("--rootdir", folder(name), "--import-mode=importlib", "-p", "no:cacheprovider"),
             *("-p", "observing", f"--junitxml={report}", *options, folder(name) / "suite.py"),
@@ -76,6 +80,13 @@ def run_suite(
     )
     called = server.operations() - before - Counter(json.loads(own_calls.read_text()))
     return Outcome(*read_report(report), called)
+
+
+def whimbrel_run(server: Server) -> list[str]:
+    """Returns a prefix for clients that insist on AWS's host names; all other hosts but loopback are refused them."""
+    keys = [f"WHIMBREL_ACCESS_KEY_ID={KEY_ID}", f"WHIMBREL_SECRET_ACCESS_KEY={SECRET}"]
+    command = [sys.executable, "-m", "whimbrel.cli", "run", "--endpoint", server.endpoint]
+    return ["env", *keys, *command, "--others", "refuse", "--"]
 
 
 def read_report(path: Path) -> tuple[int, dict[str, str]]:
