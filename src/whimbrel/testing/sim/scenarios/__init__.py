@@ -46,7 +46,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario(play=log.reader_on_an_older_manifest, breaks_without=("log_follows_oldest_manifest",)),
     Scenario(play=log.pair_during_the_wait, breaks_without=("wait_before_collecting",)),
     Scenario(play=log.pair_longer_than_the_wait, breaks_without=("discard_slow_proofs",)),
-    Scenario(play=log.long_tail_collected_while_read),
+    Scenario(play=log.long_tail_collected_while_read, breaks_without=("discard_slow_proofs",)),
     Scenario(play=log.zombie_terminal_fragment),
     Scenario(
         play=log.late_writer_leaves_a_mark,
@@ -71,11 +71,15 @@ SCENARIOS: tuple[Scenario, ...] = (
         breaks_without=("name_incarnations", "end_log_on_delete"),
     ),
     Scenario(play=lifecycle.deletion_against_a_stalled_writer),
-    Scenario(play=lifecycle.put_confirmed_after_deletion),
+    Scenario(play=lifecycle.put_confirmed_after_deletion, breaks_without=("check_after_create",)),
     Scenario(play=lifecycle.put_seen_before_deletion),
-    Scenario(play=lifecycle.put_refused_by_a_deletion),
-    Scenario(play=lifecycle.deletion_confirmed_after_deletion),
-    Scenario(play=lifecycle.creation_confirmed_after_deletion),
+    Scenario(play=lifecycle.put_refused_by_a_deletion, breaks_without=("end_log_on_delete",)),
+    Scenario(
+        play=lifecycle.deletion_confirmed_after_deletion, breaks_without=("check_after_create",)
+    ),
+    Scenario(
+        play=lifecycle.creation_confirmed_after_deletion, breaks_without=("check_after_create",)
+    ),
     Scenario(play=lifecycle.deletion_is_cut_off),
     Scenario(play=lifecycle.deletion_lacks_its_record),
     Scenario(play=lifecycle.two_deleters_and_a_creator),
