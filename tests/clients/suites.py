@@ -82,11 +82,11 @@ def run_suite(
     return Outcome(*read_report(report), called)
 
 
-def whimbrel_run(server: Server) -> list[str]:
+def whimbrel_run(server: Server, *flags: str) -> list[str]:
     """Returns a prefix for clients that insist on AWS's host names; all other hosts but loopback are refused them."""
     keys = [f"WHIMBREL_ACCESS_KEY_ID={KEY_ID}", f"WHIMBREL_SECRET_ACCESS_KEY={SECRET}"]
     command = [sys.executable, "-m", "whimbrel.cli", "run", "--endpoint", server.endpoint]
-    return ["env", *keys, *command, "--others", "refuse", "--"]
+    return ["env", *keys, *command, "--others", "refuse", *flags, "--"]
 
 
 def read_report(path: Path) -> tuple[int, dict[str, str]]:
