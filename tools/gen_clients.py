@@ -33,6 +33,15 @@ KNOWN = """
 | client | check | reason |
 |---|---|---|
 """
+NOT_RUN = """
+## Not run
+
+| client | why |
+|---|---|
+| Terraform, `aws_s3vectors_*` | No package registry has its AWS provider: the newest release that the Go module proxy can \
+give is 1.60.0 of 2019, as later ones are not tagged as Go modules, and building one takes far more than the tests of \
+all clients together. The provider calls the SDK for Go, which is in the table. |
+"""
 CALLED = """
 ## Operations called
 
@@ -72,6 +81,7 @@ def page(rows: Rows) -> str:
         called.append(f"| {client} {row['version']} | {operations} |\n")
     parts = [HEAD, *lines]
     parts += [KNOWN, *known] if known else []
+    parts.append(NOT_RUN)
     parts += [CALLED, *called] if called else []
     return "".join(parts)
 

@@ -1,16 +1,22 @@
 """The AWS SDK for JavaScript, version 3, under Node.js."""
 
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
 import pytest
 
-from tests.clients.environments import node_environment, require
+from tests.clients.environments import node_environment, require, run
 from tests.clients.results import pinned_versions, record
 from tests.clients.sdk_story import BITS, KEYS, NOT_REFUSED, Traits, check, tell
-from tests.clients.serving import Server
+from tests.clients.serving import Server, serving
 
 pytestmark = pytest.mark.clients
 
 NAME = "aws_sdk_js"
 CLIENT = "@aws-sdk/client-s3vectors"
+TIMEOUT_S = 60
+PUT_COUNT = 12
 PAGINATED = ("ListIndexes", "ListVectorBuckets", "ListVectors", "QueryVectors")
 COMMANDS = (
     "CreateIndex",
@@ -52,19 +58,32 @@ TRAITS = Traits(
 )
 
 
-def test_story(server: Server) -> None:
+def test_story_and_crowd(server: Server, tmp_path: Path) -> None:
     folder = node_environment(NAME)
-    story = tell([require("node", "Node.js"), "story.js"], "sdk-js", server=server, cwd=folder)
+    node = require("node", "Node.js")
+    story = tell([node, "story.js"], "sdk-js", server=server, cwd=folder)
     passed = check(story, TRAITS)
     assert story.operations == set(COMMANDS)
+    check_crowd([node, "crowd.js", "sdk-js-crowd"], folder, tmp_path)
     (version,) = pinned_versions(NAME, CLIENT)
     record(
         name=NAME,
         client=CLIENT,
         version=version,
         language="JavaScript",
-        passed=passed,
+        passed=passed + 1,
         operations=story.operations,
-        notes="Every command and paginator it exports. It sends -0 as 0, and a NaN in a document as the text `NaN`. "
-        "Its HTTP/2 handler is refused at once: the server speaks HTTP/1.1.",
+        notes="Every command and paginator it exports; it tries again what a full server refuses. It sends -0 as 0, "
+        "and a NaN in a document as the text `NaN`. Its HTTP/2 handler is refused at once: the server speaks HTTP/1.1.",
     )
+
+
+def check_crowd(command: Sequence[Path | str], folder: Path, directory: Path) -> None:
+    """Checks that the SDK takes a 503 of a server with room for one request as a reason to wait."""
+    room = {"WHIMBREL_WIRE_REQUEST_COUNT_MAX": "1"}
+    with serving(directory / "server", settings=room) as full:
+        done = run(command, server=full, cwd=folder, timeout_s=TIMEOUT_S)
+        found = json.loads(done.stdout)
+        assert found["count"] == PUT_COUNT
+        assert max(found["attempts"]) > 1
+        assert full.operations()["PutVectors"] == sum(found["attempts"])
