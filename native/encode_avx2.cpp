@@ -47,6 +47,11 @@ inline __m256 load(const unsigned char* row, std::size_t index) {
   return _mm256_loadu_ps(reinterpret_cast<const float*>(row) + index);
 }
 
+inline Wide load_wide(const unsigned char* row, std::size_t index) {
+  const float* const values = reinterpret_cast<const float*>(row) + index;
+  return {_mm256_cvtps_pd(_mm_loadu_ps(values)), _mm256_cvtps_pd(_mm_loadu_ps(values + 4))};
+}
+
 ResidualSums encode(const unsigned char* row, const unsigned char* centre, std::size_t padded,
                     std::uint8_t* code) {
   const __m256d sign = _mm256_set1_pd(-0.0);
@@ -56,7 +61,7 @@ ResidualSums encode(const unsigned char* row, const unsigned char* centre, std::
     const __m256 narrow_c = load(centre, start);
     const __m256 residual = _mm256_sub_ps(narrow_x, narrow_c);
     code[start / kLanes] = static_cast<std::uint8_t>(~_mm256_movemask_ps(residual));
-    const Wide x = widen(narrow_x), c = widen(narrow_c), r = widen(residual);
+    const Wide x = load_wide(row, start), c = load_wide(centre, start), r = widen(residual);
     square.add_products(r, r);
     length.add(_mm256_andnot_pd(sign, r.low), _mm256_andnot_pd(sign, r.high));
     sign_dot.add(_mm256_xor_pd(c.low, _mm256_and_pd(r.low, sign)),
