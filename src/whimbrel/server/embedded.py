@@ -15,7 +15,7 @@ import asyncio
 import atexit
 import contextlib
 import logging
-import os
+import resource
 import socket
 import threading
 from collections.abc import Callable, Coroutine, Iterator
@@ -32,7 +32,7 @@ from whimbrel.core.settings import Settings
 from whimbrel.server.address import bind_socket, format_endpoint
 from whimbrel.server.application import open_application
 from whimbrel.server.assembly import make_wire_options
-from whimbrel.server.descriptors import reserve_descriptors
+from whimbrel.server.descriptors import choose_connection_count
 from whimbrel.server.platform import refuse_unsupported_platform
 from whimbrel.wire.listener import make_server_config
 from whimbrel.wire.mounts import MountedApps
@@ -62,7 +62,11 @@ class EmbeddedServer:
         refuse_unsupported_platform()
         self._settings = Settings(store="memory:", port=0, no_auth=True)
         options = make_wire_options(self._settings)
-        count = reserve_descriptors(options.connection_count_max)
+        # The limit of open files is the program's own, and is left as it is.
+        descriptor_count, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        count = choose_connection_count(
+            options.connection_count_max, descriptor_count=descriptor_count
+        )
         self._options = replace(options, connection_count_max=count, shutdown_deadline_s=SETTLE_S)
         self._random = SystemRandom()
         self._mounts = MountedApps(gone_text=GONE_TEXT, options=self._options, random=self._random)
@@ -77,7 +81,11 @@ class EmbeddedServer:
         self._quiet = contextlib.ExitStack()
         self._quiet.enter_context(_quiet_logs())
         self._thread.start()
-        self._loop = started.result()
+        try:
+            self._loop = started.result()
+        except BaseException:
+            self._quiet.close()
+            raise
         # Later the thread would be frozen, and whoever still waits for it would wait for ever.
         atexit.register(self.stop)
 
@@ -123,7 +131,7 @@ class EmbeddedServer:
     async def _open(self, segment: str, store: contextlib.AsyncExitStack) -> None:
         authenticator = NoAuthenticator(account_id=self._settings.account_id)
         opening = open_application(
-            self._settings, os.environ, authenticator=authenticator, options=self._options
+            self._settings, {}, authenticator=authenticator, options=self._options
         )
         app = (await store.enter_async_context(opening)).app
         self._mounts.mount(segment, app)

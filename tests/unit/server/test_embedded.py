@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import resource
 import subprocess
 import sys
 import threading
@@ -124,11 +125,13 @@ def _tasks(server: EmbeddedServer):
 def test_stopping_leaves_nothing_behind():
     threads = set(threading.enumerate())
     level = logging.getLogger("whimbrel").level
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     server = EmbeddedServer()
     with server.fresh_store() as url:
         assert create(url) == 200
     server.stop()
     server.stop()
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == limits
     assert set(threading.enumerate()) == threads
     assert logging.getLogger("whimbrel").level == level
     with pytest.raises(OSError, match="refused"):
