@@ -37,7 +37,7 @@ from whimbrel.server.platform import refuse_unsupported_platform
 from whimbrel.wire.listener import make_server_config
 from whimbrel.wire.mounts import MountedApps
 
-SEGMENT_BYTES: Final = 8
+NAME_BYTES: Final = 8
 SETTLE_S: Final = 5
 CALL_S: Final = 30.0
 STOP_S: Final = 20.0
@@ -96,8 +96,8 @@ class EmbeddedServer:
             RuntimeError: it did not end in time.
         """
         atexit.unregister(self.stop)
-        for segment in list(self._stores):
-            self._close(segment)
+        for name in list(self._stores):
+            self._close(name)
         self._server.should_exit = True
         self._thread.join(STOP_S)
         self._quiet.close()
@@ -119,33 +119,33 @@ class EmbeddedServer:
         Raises:
             RuntimeError: the server has been stopped.
         """
-        segment = self._random.token(SEGMENT_BYTES).hex()
+        name = self._random.token(NAME_BYTES).hex()
         store = contextlib.AsyncExitStack()
-        self._call(self._open(segment, store))
-        self._stores[segment] = store
+        self._call(self._open(name, store))
+        self._stores[name] = store
         try:
-            yield f"{self._endpoint}/{segment}"
+            yield f"{self._endpoint}/{name}"
         finally:
-            self._close(segment)
+            self._close(name)
 
-    async def _open(self, segment: str, store: contextlib.AsyncExitStack) -> None:
+    async def _open(self, name: str, store: contextlib.AsyncExitStack) -> None:
         authenticator = NoAuthenticator(account_id=self._settings.account_id)
         opening = open_application(
             self._settings, {}, authenticator=authenticator, options=self._options
         )
         app = (await store.enter_async_context(opening)).app
-        self._mounts.mount(segment, app)
+        self._mounts.mount(name, app)
 
         async def unmount() -> None:
-            self._mounts.unmount(segment)
+            self._mounts.unmount(name)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(SETTLE_S):
                     await app.wait_idle()
 
         store.push_async_callback(unmount)
 
-    def _close(self, segment: str) -> None:
-        store = self._stores.pop(segment, None)
+    def _close(self, name: str) -> None:
+        store = self._stores.pop(name, None)
         if store is not None and self._thread.is_alive():
             self._call(store.aclose())
 

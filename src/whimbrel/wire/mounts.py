@@ -1,8 +1,8 @@
-"""Several applications behind one listener, each under a first path segment of its own.
+"""Several applications behind one listener, each under a path of its own.
 
-1. A request reaches the application whose segment it names, and no other: what one application serves cannot be seen
-   or changed through the address of another, also after that one is gone.
-2. A segment that no application has, any more or yet, is answered 403 in AWS's shape.
+1. A request reaches the application whose name its path starts with, and no other: what one application serves cannot
+   be seen or changed through the address of another, also after that one is gone.
+2. A path that starts with the name of no application is answered 403 in AWS's shape.
 
 For one event loop.
 """
@@ -35,15 +35,15 @@ class MountedApps:
         self._random = random
         self._apps: dict[bytes, WireApp] = {}
 
-    def mount(self, segment: str, app: WireApp) -> None:
-        """Serves an application under `/segment/` from now on."""
-        assert segment.encode() not in self._apps
-        self._apps[segment.encode()] = app
+    def mount(self, name: str, app: WireApp) -> None:
+        """Serves an application under `/<name>/` from now on."""
+        assert name.encode() not in self._apps
+        self._apps[name.encode()] = app
         app.set_ready(True)
 
-    def unmount(self, segment: str) -> None:
+    def unmount(self, name: str) -> None:
         """Lets no further request through to an application; what it is working on goes on."""
-        self._apps.pop(segment.encode()).set_ready(False)
+        self._apps.pop(name.encode()).set_ready(False)
 
     def make_request_id(self) -> str:
         """Returns a new request id, for answers that are given before a request could be told."""
@@ -56,8 +56,8 @@ class MountedApps:
             return
         raw_path: bytes = scope["raw_path"]
         _, _, rest = raw_path.partition(b"/")
-        segment, _, rest = rest.partition(b"/")
-        app = self._apps.get(segment)
+        name, _, rest = rest.partition(b"/")
+        app = self._apps.get(name)
         if app is None:
             await self._refuse(scope, receive, send)
         else:

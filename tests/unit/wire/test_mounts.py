@@ -20,8 +20,8 @@ def mounts() -> MountedApps:
 def apps(mounts) -> dict[str, Endpoint]:
     """Two recording endpoints, mounted."""
     made = {"one": Endpoint(), "two": Endpoint()}
-    for segment, endpoint in made.items():
-        mounts.mount(segment, endpoint.app)
+    for name, endpoint in made.items():
+        mounts.mount(name, endpoint.app)
     return made
 
 
