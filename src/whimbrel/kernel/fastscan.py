@@ -47,8 +47,9 @@ class QueryTable:
             coordinate i of the four, 1 for plus.
         step: float32 value; `step * (sum of entries) + bias` is <signs, q>, give or take `error`.
         bias: float32 value, minus the sum of |q_i|.
-        error: what quantisation may add to or take from <signs, q>: sqrt(D) steps, four standard deviations and
-            more. It never exceeds D / 8 steps. Add it to g_error where bounds shall cover it.
+        error: what quantisation may add to or take from <signs, q>: sqrt(D) steps and a little for rounding, exceeded
+            with a probability of 0.07 % at most; D / 8 steps are never exceeded. Add it to g_error where bounds shall
+            cover it.
     """
 
     entries: UInt8Array
@@ -68,8 +69,8 @@ class QueryTable:
             The table, the same bits from every variant.
 
         Raises:
-            ValueError: the dtype, shape or layout is wrong, or the norm is not a number up to 2^56: such a query
-                needs exact distances.
+            ValueError: the dtype, shape or layout is wrong, or a coordinate is not a number up to 2^56 in size: such
+                a query needs exact distances.
         """
         if query.dtype != np.float32 or query.ndim != 1 or not query.flags.c_contiguous:
             raise ValueError(
