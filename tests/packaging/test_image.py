@@ -140,7 +140,7 @@ def test_the_image_builds_and_runs(tmp_path):
         capture_output=True,
         text=True,
         check=False,
-        timeout=570,
+        timeout=900,
     )
     assert run.returncode == 0, run.stdout + run.stderr
     assert "; commit 0123456789ab)" in run.stdout
