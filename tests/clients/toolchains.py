@@ -29,7 +29,7 @@ def go_program(name: str) -> Path:
 
 def cargo_program(name: str, binary: str) -> Path:
     """Returns the program of a client's Cargo package, built without optimising."""
-    cargo = require("cargo", "Rust 1.91 or newer")
+    cargo = require("cargo", "Rust 1.95 or newer")
     target = build_folder(name) / "target"
     command = [cargo, "build", "--quiet", "--locked", "--jobs", "2", "--target-dir", target]
     _build(name, command, cwd=folder(name))
@@ -57,7 +57,7 @@ def java_command(name: str, main: str, *options: str) -> list[Path | str]:
 def _build(name: str, command: list[Path | str], *, cwd: Path) -> None:
     """Runs a build at low priority, unless nothing changed since the last one."""
     sources = sorted(path for path in folder(name).rglob("*") if path.is_file())
-    pins = "".join(path.read_text() for path in sources if path.suffix != ".py")
+    pins = "".join(path.read_text() for path in sources if not path.suffix.startswith(".py"))
     with made_once(name, pins) as is_current:
         if not is_current:
             nice = [nice_path] if (nice_path := shutil.which("nice")) else []
