@@ -1,5 +1,6 @@
 """Tables and pools, variant by variant: what a scan finds, in which order, and what it refuses."""
 
+import contextlib
 import threading
 
 import numpy as np
@@ -290,3 +291,26 @@ def test_pools_of_several_threads_do_not_meet(isa):
     for thread in threads:
         thread.join()
     assert results == [results[0]] * 4
+
+
+@pytest.mark.skipif(kernel.isas() == ("numpy",), reason="the extension is not built here")
+def test_second_thread_is_turned_away_from_a_pool():
+    """Two threads in one pool would corrupt memory, as scans do not hold the interpreter lock."""
+    segment = Segment(3000, 1024)
+    pool = kernel.Candidates(10, isa="scalar")
+
+    def work():
+        with contextlib.suppress(RuntimeError):  # where the other thread came first
+            segment.scan(pool, [[0, 3000]] * 200)
+
+    refused = 0
+    while not refused:
+        thread = threading.Thread(target=work)
+        thread.start()
+        while thread.is_alive():
+            try:
+                _ = pool.take()
+            except RuntimeError:
+                refused += 1
+        thread.join()
+    assert len(set(pool.take().row.tolist())) <= 10
