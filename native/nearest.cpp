@@ -20,8 +20,10 @@ constexpr double kUnit = 0x1p-24;
 constexpr double kSquareOverflow = 0x1p254;
 
 constexpr std::size_t kBlockRows = 64;
-// Candidates lie anywhere in memory, so each row is asked for while those before it are summed.
-constexpr std::size_t kRerankAhead = 4;
+// Candidates lie anywhere in memory: as many rows as this are summed at once, while the next ones
+// are asked for. From so many candidates on, it pays to read them in the order of memory.
+constexpr std::size_t kRerankBatch = 4;
+constexpr std::size_t kRerankSortMin = 512;
 constexpr std::size_t kCacheLine = 64;
 
 // The query as the kernels want it: widened, and padded with zeros to a multiple of eight.
@@ -239,6 +241,18 @@ void prefetch(Rows rows, std::int64_t index) {
   }
 }
 
+// Returns the numbers of all candidates, in the order in which to read their rows.
+std::vector<std::uint32_t> reading_order(std::span<const std::uint32_t> source,
+                                         std::span<const std::uint32_t> row) {
+  std::vector<std::uint32_t> order(row.size());
+  std::iota(order.begin(), order.end(), 0U);
+  if (order.size() < kRerankSortMin) return order;
+  std::sort(order.begin(), order.end(), [&](std::uint32_t a, std::uint32_t b) {
+    return source[a] != source[b] ? source[a] < source[b] : row[a] < row[b];
+  });
+  return order;
+}
+
 // Removes the neighbours farther than the k-th in float32.
 void keep_nearest(Neighbours& found, std::size_t k) {
   std::vector<float> sorted;
@@ -287,21 +301,34 @@ bool rerank(const DistanceKernels& kernels, const RerankQuery& query,
   }
   const Query held(kernels, query.values, query.dimension);
   const auto sum = query.metric == Metric::kCosine ? kernels.dot_f64 : kernels.l2_f64;
-  const auto ask_for = [&](std::size_t i) {
-    if (i < row.size()) prefetch(sources[source[i]].rows, row[i]);
+  const std::vector<std::uint32_t> order = reading_order(source, row);
+  const auto ask_for = [&](std::size_t start) {
+    for (std::size_t i = start; i < std::min(start + kRerankBatch, order.size()); ++i) {
+      prefetch(sources[source[order[i]]].rows, row[order[i]]);
+    }
   };
-  for (std::size_t i = 0; i < kRerankAhead; ++i) ask_for(i);
-  for (std::size_t i = 0; i < row.size(); ++i) {
-    ask_for(i + kRerankAhead);
-    const Source& part = sources[source[i]];
-    const std::int64_t chosen = row[i];
-    sum(held.wide.data(), part.rows, &chosen, 1, out + i);
-    if (query.metric == Metric::kCosine) {
-      double norm;
-      std::memcpy(&norm, part.norms + row[i] * sizeof(norm), sizeof(norm));
-      out[i] = cosine_distance(out[i], held.norm, norm, query.dimension);
-    } else {
-      out[i] = std::sqrt(out[i]);
+  ask_for(0);
+  for (std::size_t start = 0, count; start < order.size(); start += count) {
+    ask_for(start + kRerankBatch);
+    const std::uint32_t from = source[order[start]];
+    const Source& part = sources[from];
+    std::array<std::int64_t, kRerankBatch> chosen;
+    std::array<double, kRerankBatch> sums;
+    for (count = 0; count < kRerankBatch && start + count < order.size(); ++count) {
+      if (source[order[start + count]] != from) break;
+      chosen[count] = row[order[start + count]];
+    }
+    sum(held.wide.data(), part.rows, chosen.data(), count, sums.data());
+    for (std::size_t i = 0; i < count; ++i) {
+      double& distance = out[order[start + i]];
+      if (query.metric == Metric::kCosine) {
+        double norm;
+        std::memcpy(&norm, part.norms + static_cast<std::size_t>(chosen[i]) * sizeof(norm),
+                    sizeof(norm));
+        distance = cosine_distance(sums[i], held.norm, norm, query.dimension);
+      } else {
+        distance = std::sqrt(sums[i]);
+      }
     }
   }
   return true;

@@ -31,6 +31,20 @@ def test_distances_are_those_of_one_segment(isa, metric, dimension):
         assert found[source == number].tobytes() == expected.tobytes()
 
 
+def test_many_candidates_are_read_in_another_order(isa):
+    rng = np.random.default_rng(7)
+    sources = segments(rng, 20)
+    query = rng.standard_normal(20).astype(np.float32)
+    source = rng.choice([0, 2], 3000).astype(np.uint32)
+    row = rng.integers(0, 9, 3000).astype(np.uint32)
+    found = kernel.rerank(query, sources, source, row, metric="euclidean", isa=isa)
+    few = [
+        kernel.rerank(query, sources, source[i : i + 1], row[i : i + 1], metric="euclidean")[0]
+        for i in range(3000)
+    ]
+    assert found.tolist() == few
+
+
 def test_nothing_to_rerank(isa):
     nothing = np.empty(0, np.uint32)
     query = np.ones(3, np.float32)
