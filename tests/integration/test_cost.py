@@ -250,7 +250,7 @@ def test_opening_one_of_very_many(crowd):
 
 
 def test_idle_indexes_cost_no_requests_and_little_memory(crowd):
-    opened_count = 2000
+    opened_count = 500
 
     async def main():
         node = await crowd.spawn(seed=4)
