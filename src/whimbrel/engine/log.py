@@ -164,10 +164,8 @@ class Log:
             may_list = last > base.position or not self._store.is_remote
             if is_opening and listed is None and may_list:
                 listed = await self._list_after(last, limit=1)
-                if (
-                    listed > last
-                ):  # created since, or one before it was taken away: looking again will tell
-                    ahead = 1
+                if listed > last:
+                    ahead = 1  # created since, or one before it was taken away: looking again tells
                     continue
             return last
 

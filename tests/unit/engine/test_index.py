@@ -15,11 +15,15 @@ from whimbrel.engine.index import NoManifestError
 from whimbrel.engine.log import LogGoneError
 from whimbrel.engine.model import Blobs
 from whimbrel.engine.wal import Write, encode_fragment
-from whimbrel.testing.faulty_store import Fault, fault_on
+from whimbrel.testing.faulty_store import Fault, HeldCall, fault_on
 
 
 def is_log_read(call) -> bool:
     return "/index/" in call.key and "/wal/" in call.key and call.operation == "get"
+
+
+async def arrival(held: HeldCall) -> None:
+    await held
 
 
 async def collect(world: World, process: Process) -> None:
@@ -74,18 +78,13 @@ def test_a_log_object_created_while_the_log_is_opened_is_no_damage():
         process, opener = await world.process(), await world.process()
         await process.create()
         await process.put({b"a": [1, 1]})
-        held = opener.store.pause_before(
-            lambda call: call.operation == "list" and call.key.endswith("/wal/")
-        )
+        prefix = (await process.index()).id.space.wal_prefix
+        held = opener.store.pause_before(lambda c: c.operation == "list" and c.key == prefix)
         reading = asyncio.ensure_future(opener.records())
-        while (await held).key != (await process.index()).id.space.wal_prefix:
-            catalog, held = (
-                held,
-                opener.store.pause_before(
-                    lambda call: call.operation == "list" and call.key.endswith("/wal/")
-                ),
-            )
-            catalog.resume()
+        await asyncio.wait(
+            {reading, asyncio.create_task(arrival(held))}, return_when=asyncio.FIRST_COMPLETED
+        )
+        assert held.call is not None
         for number in range(3):
             await process.put({b"%d" % number: [1, 1]})
         held.resume()
