@@ -1,6 +1,7 @@
 """Entry point of the `whimbrel` command: finds the subcommand, and turns errors into a message and an exit code."""
 
 import importlib
+import itertools
 import sys
 from collections.abc import Iterator, MutableMapping, Sequence
 from typing import Any, Final
@@ -67,7 +68,8 @@ class LazyGroup(click.Group):
         """Runs the command line and exits with its code."""
         open_standard_streams()
         arguments = sys.argv[1:] if args is None else list(args)
-        sys.exit(self._run(arguments, as_json="--json" in arguments))
+        own = itertools.takewhile(lambda argument: argument != "--", arguments)
+        sys.exit(self._run(arguments, as_json="--json" in own))
 
     def _run(self, arguments: list[str], *, as_json: bool) -> int:
         try:

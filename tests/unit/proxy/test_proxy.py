@@ -1,6 +1,7 @@
 """The proxy as its clients see it, friendly and hostile."""
 
 import base64
+import socket
 import ssl
 import threading
 
@@ -308,3 +309,29 @@ def test_closing_ends_every_connection(start):
         client.read_head()
         asyncio.run_coroutine_threadsafe(proxy.proxy.close(), proxy.loop).result(TIMEOUT_S)
         assert client.read_rest() == b""
+
+
+def test_a_head_may_come_in_pieces(start):
+    proxy = start()
+    head = f"CONNECT {proxy.backend.target.authority} HTTP/1.1\r\n".encode() + proxy.authorization
+    with proxy.connect() as client:
+        client.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in head + b"\r\n":
+            client.send(bytes([byte]))
+        assert status(client.read_head()) == 200
+
+
+def test_nothing_that_is_secret_is_logged(start, caplog):
+    caplog.set_level("DEBUG", logger="whimbrel")
+    proxy = start()
+    with proxy.connect_to(f"{HOST}:443") as client:
+        client.read_head()
+        with client.secure(proxy.trusting()) as secured:
+            secured.get("/private-path")
+    with proxy.connect_to("127.0.0.1:1") as client:
+        client.read_head()
+    assert HOST in str([vars(record) for record in caplog.records])
+    logged = str([vars(record) for record in caplog.records])
+    password = proxy.url.split(":")[2].partition("@")[0]
+    for secret in (password, "private-path", proxy.authorization.split()[-1].decode()):
+        assert secret not in logged
