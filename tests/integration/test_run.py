@@ -86,10 +86,20 @@ def start(environment, tmp_path):
 
 
 @pytest.fixture
-def running(environment, tmp_path):
-    """Runs `whimbrel serve` while the test does; returns what it announced."""
+def running(environment, request):
+    """Runs `whimbrel serve` with a test's further flags while the test does; returns what it announced."""
     process = subprocess.Popen(
-        [*CLI, "serve", *OWN, "--port", "0", "--json", "--region", "eu-west-1"],
+        [
+            *CLI,
+            "serve",
+            *OWN,
+            "--port",
+            "0",
+            "--json",
+            "--region",
+            "eu-west-1",
+            *getattr(request, "param", []),
+        ],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -163,6 +173,15 @@ def test_a_running_server_is_found(run, running):
     assert found["AWS_ENDPOINT_URL_S3VECTORS"] == running["endpoint"]
     assert found["AWS_REGION"] == "eu-west-1"
     assert "library" in printed(run([sys.executable, "-c", BOTO3], "--no-endpoint-variables"))
+
+
+@pytest.mark.parametrize("running", [["--no-auth"]], indirect=True)
+def test_what_a_server_without_authentication_refuses_is_told(run, running):
+    done = run([sys.executable, "-c", BOTO3])
+    assert "library" in printed(done)
+    assert "warning: a server without authentication refuses" in done.stderr
+    done = run([sys.executable, "-c", BOTO3], "--no-endpoint-variables")
+    assert "AccessDenied" in done.stderr
 
 
 def test_a_server_of_ones_own_is_not_the_users(run, running, environment):

@@ -105,7 +105,7 @@ async def _run(child: HeldChild, plan: RunPlan, environment: Mapping[str, str]) 
             )
         )
         if access.no_auth:
-            _warn("the server takes unsigned requests, and so none that name another host than it")
+            _warn("a server without authentication refuses requests that name hosts of AWS")
         child.release(child_environment(environment, access, proxied, plan=plan))
         stack.push_async_callback(_end, child)
         return await child.wait()
