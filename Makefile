@@ -105,12 +105,14 @@ test-all: $(BENCH_STAMP) $(DIST_STAMP) s3-server test-sanitize test-clients
 .PHONY: test-clients
 test-clients: install
 	@rm -rf build/clients/results
-	$(PYTEST) -n $(JOBS) --dist loadfile -o faulthandler_timeout=900 -m clients tests/clients
+	$(PYTEST) -n $(JOBS) --dist loadfile -o faulthandler_timeout=900 --durations=8 -m clients tests/clients
 	$(PY) tools/gen_clients.py --compare
 
 # The kernels' tests once more, with kernels that notice every read out of bounds and every overflow of an integer.
 # A sanitizer must be loaded before Python itself, which takes its library as a file of its own: GCC on Linux has it.
+# The C++ library comes along, so that the sanitizer finds what throws exceptions before anything does.
 ASAN_LIBRARY := $(filter /%,$(shell $(CXX) -print-file-name=libasan.so 2>/dev/null))
+ASAN_PRELOAD := $(ASAN_LIBRARY):$(shell $(CXX) -print-file-name=libstdc++.so 2>/dev/null)
 SANITIZED := build/sanitized
 
 # An environment of its own that borrows the packages of $(VENV), but not its editable installation of Whimbrel.
@@ -128,9 +130,9 @@ $(SANITIZED)/.installed: $(STAMP)
 ifneq ($(ASAN_LIBRARY),)
 test-sanitize: export ASAN_OPTIONS = detect_leaks=0
 test-sanitize: $(SANITIZED)/.installed
-	@LD_PRELOAD=$(ASAN_LIBRARY) $(SANITIZED)/bin/python -c \
+	@LD_PRELOAD=$(ASAN_PRELOAD) $(SANITIZED)/bin/python -c \
 	  'from whimbrel.kernel import _native; assert "$(SANITIZED)" in _native.__file__'
-	LD_PRELOAD=$(ASAN_LIBRARY) UBSAN_OPTIONS=print_stacktrace=1 $(SANITIZED)/bin/python -m pytest \
+	LD_PRELOAD=$(ASAN_PRELOAD) UBSAN_OPTIONS=print_stacktrace=1 $(SANITIZED)/bin/python -m pytest \
 	  -p no:cacheprovider -o pythonpath=. tests/unit/kernel $(wildcard tests/property/test_kernel_*.py)
 else
 test-sanitize: install
