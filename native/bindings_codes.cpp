@@ -79,13 +79,14 @@ void unpack_of(const Table<const std::uint8_t>& blocks, const Table<std::uint8_t
 }
 
 void posting_terms_of(const char* isa, const Vector<const float>& query, const Matrix& centres,
-                      bool cosine, const Vector<float>& terms, const Vector<float>& distances) {
+                      const Vector<const std::int64_t>& chosen, bool cosine,
+                      const Vector<float>& terms, const Vector<float>& distances) {
   const Kernels& kernels = kernels_of(isa);
   require(query.shape(0) == centres.shape(1), "query and centres differ in dimension");
-  require(terms.shape(0) == centres.shape(0) && distances.shape(0) == centres.shape(0),
+  require(terms.shape(0) == chosen.shape(0) && distances.shape(0) == chosen.shape(0),
           "arrays differ in length");
   nb::gil_scoped_release unlocked;
-  posting_terms(kernels, bytes_of(query), rows_of(centres), centres.shape(0), metric_of(cosine),
+  posting_terms(kernels, bytes_of(query), rows_of(centres), span_of(chosen), metric_of(cosine),
                 terms.data(), distances.data());
 }
 
@@ -230,7 +231,7 @@ void bind_codes(nb::module_& module) {
   module.def("pack_blocks", pack_of, "codes"_a.noconvert(), "blocks"_a.noconvert());
   module.def("unpack_blocks", unpack_of, "blocks"_a.noconvert(), "codes"_a.noconvert());
   module.def("posting_terms", posting_terms_of, "isa"_a, "query"_a, "centres"_a.noconvert(),
-             "cosine"_a, "terms"_a.noconvert(), "distances"_a.noconvert());
+             "chosen"_a, "cosine"_a, "terms"_a.noconvert(), "distances"_a.noconvert());
   module.def("query_table", table_of, "isa"_a, "query"_a, "norm_max"_a, "entries"_a.noconvert());
   module.def("rerank", rerank_of, "isa"_a, "query"_a, "sources"_a, "source"_a, "row"_a, "cosine"_a,
              "out"_a.noconvert());

@@ -4,7 +4,6 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <numeric>
 #include <vector>
 
 namespace whimbrel {
@@ -131,12 +130,12 @@ void unpack_blocks(const std::uint8_t* blocks, std::size_t count, std::size_t wi
 }
 
 void posting_terms(const Kernels& kernels, const unsigned char* query, Rows centres,
-                   std::size_t count, Metric metric, float* terms, float* distances) {
+                   std::span<const std::int64_t> chosen, Metric metric, float* terms,
+                   float* distances) {
+  const std::size_t count = chosen.size();
   std::vector<float> narrow(centres.dimension);
   std::memcpy(narrow.data(), query, centres.dimension * sizeof(float));
   const std::vector<double> wide(narrow.begin(), narrow.end());
-  std::vector<std::int64_t> chosen(count);
-  std::iota(chosen.begin(), chosen.end(), std::int64_t{0});
   std::vector<double> sums(count);
   kernels.distance.l2_f64(wide.data(), centres, chosen.data(), count, sums.data());
   for (std::size_t i = 0; i < count; ++i) {

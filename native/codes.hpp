@@ -36,8 +36,9 @@ void pack_blocks(const std::uint8_t* codes, std::size_t count, std::size_t width
 void unpack_blocks(const std::uint8_t* blocks, std::size_t count, std::size_t width,
                    std::uint8_t* codes);
 
-// Writes one term and one distance to a centre.
+// Writes one term and one distance for each of the chosen centres. Indexes must be valid.
 void posting_terms(const Kernels& kernels, const unsigned char* query, Rows centres,
-                   std::size_t count, Metric metric, float* terms, float* distances);
+                   std::span<const std::int64_t> chosen, Metric metric, float* terms,
+                   float* distances);
 
 }  // namespace whimbrel

@@ -52,6 +52,7 @@ def posting_terms(
     isa: str,
     query: NDArray[np.float32],
     centres: NDArray[np.float32],
+    chosen: NDArray[np.int64],
     cosine: bool,
     terms: NDArray[np.float32],
     distances: NDArray[np.float32],

@@ -27,6 +27,7 @@ from whimbrel.kernel.variant import NUMPY, active_isa, native, resolve
 
 Float32Array = NDArray[np.float32]
 Float64Array = NDArray[np.float64]
+Int64Array = NDArray[np.int64]
 UInt8Array = NDArray[np.uint8]
 UInt32Array = NDArray[np.uint32]
 BoolArray = NDArray[np.bool_]
@@ -206,14 +207,21 @@ def pad_factors(factors: Float32Array, *, value: float) -> Float32Array:
 
 
 def posting_terms(
-    query: Float32Array, centres: Float32Array, *, metric: Metric, isa: str | None = None
+    query: Float32Array,
+    centres: Float32Array,
+    *,
+    metric: Metric,
+    chosen: Int64Array | None = None,
+    isa: str | None = None,
 ) -> tuple[Float32Array, Float32Array]:
     """Computes what a scan needs to know about each posting it reads.
 
     Args:
         query: float32 [D], rotated like the rows.
-        centres: float32 [p, D], the centres of the postings.
+        centres: float32 [m, D], the centres of postings.
         metric: as the rows were encoded.
+        chosen: int64 [p], the centres to compute terms for, 0 <= index < m, in any order; they are read where they
+            lie. None takes all.
         isa: forces a variant; None takes `active_isa()`.
 
     Returns:
@@ -222,17 +230,24 @@ def posting_terms(
 
     Raises:
         ValueError: a dtype, shape, layout or metric is wrong.
+        IndexError: an index of `chosen` is out of range.
     """
     padded = _check_rotated("centres", centres)
     if query.dtype != np.float32 or query.shape != (padded,):
         raise ValueError(f"query is not float32 [D]. dtype=`{query.dtype}` shape=`{query.shape}`")
     cosine = _is_cosine(metric)
+    if chosen is None:
+        chosen = np.arange(len(centres), dtype=np.int64)
+    elif chosen.dtype != np.int64 or chosen.ndim != 1:
+        raise ValueError(f"chosen is not int64 [p]. dtype=`{chosen.dtype}` shape=`{chosen.shape}`")
+    if len(chosen) and (int(chosen.min()) < 0 or int(chosen.max()) >= len(centres)):
+        raise IndexError(f"centre is out of range. centre_count=`{len(centres)}`")
     chosen_isa = _variant(isa)
     if chosen_isa == NUMPY or native is None:
-        return numpy_codes.posting_terms(query, centres, cosine=cosine)
-    terms, found = np.empty((2, len(centres)), dtype=np.float32)
-    query = np.ascontiguousarray(query)
-    native.posting_terms(chosen_isa, query, centres, cosine, terms, found)
+        return numpy_codes.posting_terms(query, centres[chosen], cosine=cosine)
+    terms, found = np.empty((2, len(chosen)), dtype=np.float32)
+    query, chosen = np.ascontiguousarray(query), np.require(chosen, requirements=["C", "A"])
+    native.posting_terms(chosen_isa, query, centres, chosen, cosine, terms, found)
     return terms, found
 
 

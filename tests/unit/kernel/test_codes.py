@@ -192,5 +192,13 @@ def test_terms_of_postings(isa):
         terms, distances = kernel.posting_terms(query, centres, metric=metric, isa=isa)
         assert terms == pytest.approx(expected, abs=1e-6)
         assert distances == pytest.approx(distance, abs=1e-6)
+        chosen = np.array([6, 0, 6])
+        some, _ = kernel.posting_terms(query, centres, metric=metric, chosen=chosen, isa=isa)
+        assert some.tolist() == terms[chosen].tolist()
+    for chosen in ([7], [-1]):
+        with pytest.raises(IndexError, match="centre is out of range"):
+            kernel.posting_terms(query, centres, metric="cosine", chosen=np.array(chosen), isa=isa)
+    with pytest.raises(ValueError, match="chosen is not int64"):
+        kernel.posting_terms(query, centres, metric="cosine", chosen=np.zeros(1), isa=isa)
     with pytest.raises(ValueError, match="query is not float32"):
         kernel.posting_terms(query[:64], centres, metric="cosine", isa=isa)
