@@ -141,17 +141,18 @@ class Pool {
                              0,
                              0};
     nb::gil_scoped_release unlocked;
-    const std::int64_t* const range = ranges.data();
-    const auto limit_max = static_cast<std::int64_t>(row_count);
+    const auto posting = [&](std::size_t i) {
+      return Posting{value_at<std::int64_t>(ranges, 2 * i),
+                     value_at<std::int64_t>(ranges, 2 * i + 1), value_at<float>(g, i),
+                     value_at<float>(g_error, i)};
+    };
     for (std::size_t i = 0; i < ranges.shape(0); ++i) {
-      require(
-          0 <= range[2 * i] && range[2 * i] <= range[2 * i + 1] && range[2 * i + 1] <= limit_max,
-          "a range is out of range");
+      const Posting checked = posting(i);
+      require(0 <= checked.start && checked.start <= checked.limit &&
+                  checked.limit <= static_cast<std::int64_t>(row_count),
+              "a range is out of range");
     }
-    for (std::size_t i = 0; i < ranges.shape(0); ++i) {
-      candidates_.scan(input, {range[2 * i], range[2 * i + 1], g.data()[i], g_error.data()[i]},
-                       source);
-    }
+    for (std::size_t i = 0; i < ranges.shape(0); ++i) candidates_.scan(input, posting(i), source);
   }
 
   nb::tuple take() {

@@ -55,7 +55,8 @@ def rerank(
         _check_source(rows, norms, len(query))
     result = np.empty(len(source), dtype=np.float64)
     query = np.require(query, requirements="C")
-    source, row = np.require(source, requirements="C"), np.require(row, requirements="C")
+    source = np.require(source, requirements=["C", "A"])
+    row = np.require(row, requirements=["C", "A"])
     native.rerank(chosen_isa, query, list(sources), source, row, metric == "cosine", result)
     return result
 

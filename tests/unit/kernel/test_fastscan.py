@@ -271,8 +271,14 @@ def test_memory_at_odd_addresses_is_read(isa):
     segment.scan(pool)
     expected = pool.take()
     parts = (segment.blocks.blocks, segment.blocks.add, segment.blocks.scale)
-    segment.blocks = kernel.CodeBlocks(*map(odd, parts))
-    segment.scan(pool)
+    zero = np.zeros(1, np.float32)
+    pool.scan(
+        kernel.CodeBlocks(*map(odd, parts)),
+        segment.table,
+        ranges=odd(np.array([[0, 300]])),
+        g=odd(zero),
+        g_error=odd(zero),
+    )
     assert pool.take().estimate.tobytes() == expected.estimate.tobytes()
 
 
