@@ -10,6 +10,7 @@
 #   fmt        format Python and C++, mend what ruff can mend
 #   coverage   the default tests with branch coverage
 #   bench      measure, print a table, write build/bench.json; bench-smoke does it small
+#   bench-search   search beside its peers at equal recall: tables and plots in build/bench-search, takes hours
 #   dist       build the source distribution and a wheel, install and try both, print their sizes
 #   clean      remove everything that make made
 #
@@ -177,6 +178,12 @@ bench: $(BENCH_STAMP)
 bench-smoke: $(BENCH_STAMP)
 	$(PY) -m bench.run --smoke --output build/bench-smoke.json
 	$(PY) -m bench.bench_kernel --smoke --output build/bench-kernel-smoke.json
+	$(PY) -m bench.search.run --smoke --folder build/bench-search-smoke
+
+# Hours on a quiet machine; SEARCH="--only real" and the like choose a part of it.
+.PHONY: bench-search
+bench-search: $(BENCH_STAMP)
+	$(PY) -m bench.search.run $(SEARCH)
 
 # --- package ---------------------------------------------------------------------------------------------
 

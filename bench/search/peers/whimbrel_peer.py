@@ -1,0 +1,251 @@
+"""Whimbrel itself, in this process: the engine over a folder, put together as the server does, default settings.
+
+Building goes the way of writes: batches of 500 put one after another while the indexer works beside them, until it has
+nothing left to do. Searching is `Engine.query`, with all it does for a query: proof of the log's end, snapshot, filter,
+search, keys. Only the number of threads is set, as for everybody.
+"""
+
+import asyncio
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.search.dataset import DataSet
+from bench.search.filters import Filter
+from bench.search.neighbours import Float32Array, Int32Array
+from bench.search.peers.interface import (
+    WARM_UP_QUERIES,
+    Built,
+    Effort,
+    Found,
+    Settings,
+    Stopwatch,
+    folder_bytes,
+    time_each,
+)
+from bench.search.records import key_of, metadata_of, rows_of
+
+BUCKET, INDEX = "bench", "index"
+BATCH_ROWS = 500
+SETTLED_ROUNDS = 3
+SHORT_WAITS: Settings = {"flush_age_s": 0.2, "index_poll_interval_s": 0.05}
+COLLECT_WAIT_S = 0.01
+COLLECT_TURNS = 8
+
+
+class Whimbrel:
+    """The engine in this repository."""
+
+    name = "whimbrel"
+    modules = ("whimbrel.server.assembly", "whimbrel.engine.indexer")
+
+    def build_settings(self, data: DataSet, effort: Effort) -> Sequence[Settings]:
+        """Returns the defaults; in small, waits are short."""
+        return [SHORT_WAITS] if effort == "smoke" else [{}]
+
+    def search_settings(self, k: int, built: Settings) -> Iterator[Sequence[Settings]]:
+        """Yields the defaults: the index decides how far it looks."""
+        yield [{}]
+
+    def build(self, data: DataSet, folder: Path, settings: Settings) -> Built:
+        """Puts all rows and waits until they are indexed."""
+        return asyncio.run(_build(data, folder, settings))
+
+    def open(self, data: DataSet, folder: Path, settings: Settings) -> "WhimbrelSearcher":
+        """Opens the folder as a fresh process does."""
+        return WhimbrelSearcher(folder, settings)
+
+
+class WhimbrelSearcher:
+    """An open engine, with an event loop of its own."""
+
+    def __init__(self, folder: Path, options: Settings) -> None:
+        """Opens the folder, with engine options that differ from the defaults."""
+        self._loop = asyncio.new_event_loop()
+        self._stack = AsyncExitStack()
+        opened = Opened(folder, **options)
+        self.node = self.run(self._stack.enter_async_context(opened))
+
+    def run(self, work: Any) -> Any:
+        """Runs a coroutine to its end."""
+        return self._loop.run_until_complete(work)
+
+    def search(
+        self, queries: Float32Array, k: int, settings: Settings, condition: Filter | None = None
+    ) -> Found:
+        """Asks the engine as the wire does, page after page."""
+        document = condition.document() if condition else None
+        asked = len(queries) + min(len(queries), WARM_UP_QUERIES)
+        before = self.node.requests()
+
+        def ask(query: Float32Array) -> Int32Array:
+            keys: list[bytes] = self.run(self.node.query(query, k, document))
+            return rows_of(keys, k)
+
+        found = time_each(queries, k, ask)
+        return Found(
+            ids=found.ids,
+            cpu_ms=found.cpu_ms,
+            wall_ms=found.wall_ms,
+            requests={
+                name: (count - before.get(name, 0)) / max(asked, 1)
+                for name, count in self.node.requests().items()
+            },
+        )
+
+    def close(self) -> None:
+        """Closes the engine and the folder."""
+        self.run(self._stack.aclose())
+        self._loop.close()
+
+
+class Opened:
+    """An engine and an indexer over a folder; use as `async with`."""
+
+    def __init__(self, folder: Path, **options: Any) -> None:
+        """Names the folder and engine options that differ from the defaults, for upkeep that nobody measures."""
+        self._folder, self._options = folder, options
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        """Opens the folder."""
+        from whimbrel.core.settings import Settings as ProcessSettings
+        from whimbrel.engine.engine import Engine
+        from whimbrel.engine.indexer import Indexer
+        from whimbrel.server.assembly import open_context
+
+        changed = {f"engine_{name}": value for name, value in self._options.items()}
+        wanted = ProcessSettings(
+            store=str(self._folder), compute_threads=1, local_reserve_bytes=0, **changed
+        )
+        opened = await self._stack.enter_async_context(open_context(wanted, os.environ))
+        self._counter = opened.counter
+        self.options = opened.context.options
+        self.engine = Engine(opened.context)
+        await self.engine.start()
+        self._stack.push_async_callback(self.engine.close)
+        self.indexer = Indexer(opened.context)
+        return self
+
+    async def __aexit__(self, *details: object) -> None:
+        """Closes the folder."""
+        await self._stack.aclose()
+
+    async def query(
+        self, vector: Float32Array, k: int, document: dict[str, Any] | None = None
+    ) -> list[bytes]:
+        """Returns the keys of the nearest, all pages of them."""
+        from whimbrel.engine.model import QueryRequest
+
+        keys: list[bytes] = []
+        token: str | None = None
+        while True:
+            request = QueryRequest(vector=vector, top_k=k, filter=document, page_token=token)
+            page = await self.engine.query(BUCKET, INDEX, request)
+            keys += page.keys
+            token = page.next_token
+            if token is None:
+                return keys
+
+    async def create_index(self, data: DataSet) -> None:
+        """Creates the bucket and the index."""
+        from whimbrel.engine.model import IndexConfig, Metric
+
+        await self.engine.create_bucket(BUCKET, tags={})
+        config = IndexConfig(data.dimension, Metric(data.metric))
+        await self.engine.create_index(BUCKET, INDEX, config, tags={})
+
+    async def put(
+        self, rows: NDArray[np.int64], vectors: Float32Array, metadata: Sequence[bytes]
+    ) -> None:
+        """Puts vectors under the keys of `rows`, in batches, waiting when the engine says that it has enough."""
+        from whimbrel.core.errors import ThrottledError
+        from whimbrel.engine.model import Blobs, PutBatch
+
+        for start in range(0, len(rows), BATCH_ROWS):
+            part = np.array(vectors[start : start + BATCH_ROWS], dtype=np.float32)
+            batch = PutBatch(
+                Blobs.of(key_of(int(row)) for row in rows[start : start + BATCH_ROWS]),
+                part,
+                np.full(len(part), part.shape[1], dtype=np.int64),
+                Blobs.of(metadata[start : start + BATCH_ROWS]),
+            )
+            while True:
+                try:
+                    await self.engine.put_vectors(BUCKET, INDEX, batch)
+                    break
+                except ThrottledError:
+                    await asyncio.sleep(self.options.index_poll_interval_s)
+
+    async def settle(self) -> None:
+        """Waits until the tail is flushed and no segment has changed for a while; the indexer must be running."""
+        quiet, seen = 0, ""
+        while quiet < SETTLED_ROUNDS:
+            await asyncio.sleep(self.options.flush_age_s / 2)
+            is_flushed, state = await self._state()
+            quiet = quiet + 1 if is_flushed and state == seen else 0
+            seen = state
+
+    async def _state(self) -> tuple[bool, str]:
+        async def look(index: Any) -> tuple[bool, str]:
+            await index.prove()
+            await index.refresh()
+            return index.memtable is None, repr(index.manifest)
+
+        found: tuple[bool, str] = await self.engine.directory.with_index(BUCKET, INDEX, look)
+        return found
+
+    def requests(self) -> dict[str, int]:
+        """Returns requests to the store so far, by class."""
+        return {name: count for name, count, _ in self._counter.sum_by_class()}
+
+    def written_bytes(self) -> int:
+        """Returns the bytes sent to the store so far."""
+        return sum(total.bytes_out for total in self._counter.counts.values())
+
+
+async def _build(data: DataSet, folder: Path, options: Settings) -> Built:
+    watch = Stopwatch()
+    async with Opened(folder, **options) as node:
+        await node.create_index(data)
+        await load(node, data)
+        cpu_s, wall_s = watch.cpu_s, watch.wall_s
+        requests, written_bytes = node.requests(), node.written_bytes()
+    await collect(folder)
+    return Built(
+        cpu_s=cpu_s,
+        wall_s=wall_s,
+        disk_bytes=folder_bytes(folder),
+        requests=requests,
+        written_bytes=written_bytes,
+    )
+
+
+async def load(node: Opened, data: DataSet) -> None:
+    """Puts a whole data set beside a running indexer and waits until it has settled."""
+    stop = asyncio.Event()
+    indexer = asyncio.ensure_future(node.indexer.run(stop))
+    step = 20 * BATCH_ROWS
+    for start in range(0, len(data.rows), step):
+        limit = min(start + step, len(data.rows))
+        metadata = metadata_of(data.columns, start, limit)
+        await node.put(np.arange(start, limit), data.rows[start:limit], metadata)
+    await node.settle()
+    stop.set()
+    await indexer
+
+
+async def collect(folder: Path) -> None:
+    """Deletes what nothing names any more, without the wait that protects readers: there are none."""
+    waits = {"manifest_grace_s": COLLECT_WAIT_S, "collection_wait_s": COLLECT_WAIT_S}
+    async with Opened(folder, **waits) as node:
+        await node.indexer.start()
+        await node.indexer.sweep()
+        for _ in range(COLLECT_TURNS):
+            await asyncio.sleep(2 * COLLECT_WAIT_S)
+            await node.indexer.turn()

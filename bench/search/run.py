@@ -1,0 +1,92 @@
+"""Measures search beside its peers, at equal recall, and judges the targets; bench/search/README.md explains all of it.
+
+python -m bench.search.run [--smoke] [--only KIND]... [--size SIZE]... [--peer NAME]... [--thorough] [--check]
+"""
+
+import argparse
+import sys
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import msgspec
+
+from bench.report import environment
+from bench.search import plots, tables
+from bench.search.campaign import FULL, SMOKE, Campaign, Step
+from bench.search.dataset import KINDS, parse_count
+from bench.search.peers.catalog import PEERS
+from bench.search.peers.interface import Effort
+from bench.search.results import Results
+from bench.search.targets import describe, judge
+
+FOLDER = Path("build/bench-search")
+PACKAGES = ("faiss-cpu", "lancedb")
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Returns what was asked for."""
+    parser = argparse.ArgumentParser(description="Measures search beside its peers.")
+    parser.add_argument("--smoke", action="store_true", help="small sizes: shows that it works")
+    parser.add_argument("--check", action="store_true", help="exit 1 when a target is missed")
+    parser.add_argument("--thorough", action="store_true", help="every way to build, not a choice")
+    parser.add_argument("--only", action="append", choices=KINDS, help="just this kind of data")
+    parser.add_argument("--size", action="append", type=parse_count, help="60k, 100k, 250k or 1m")
+    parser.add_argument("--peer", action="append", choices=PEERS, help="just this engine")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="data, indexes and results")
+    return parser.parse_args()
+
+
+def chosen(arguments: argparse.Namespace) -> list[Step]:
+    """Returns the data sets that were asked for."""
+    return [
+        step
+        for step in (SMOKE if arguments.smoke else FULL)
+        if (not arguments.only or step.kind in arguments.only)
+        and (not arguments.size or step.count in arguments.size)
+    ]
+
+
+def main() -> int:
+    """Measures, writes results, tables and plots, and returns the exit code."""
+    arguments = parse_arguments()
+    effort: Effort = "smoke" if arguments.smoke else "usual"
+    if arguments.thorough:
+        effort = "thorough"
+    steps = chosen(arguments)
+    results = Results(
+        environment=_environment(),
+        settings={"effort": effort, "steps": msgspec.to_builtins(steps), "peers": arguments.peer},
+    )
+    campaign = Campaign(arguments.folder, effort, results, arguments.peer or ())
+    for step in steps:
+        campaign.run(step)
+        write(results, arguments.folder)  # what is measured is kept, whatever comes next
+    for verdict in judge(results.rows):
+        print(describe(verdict))
+    missed = [verdict for verdict in judge(results.rows) if not verdict.is_met]
+    return 1 if arguments.check and missed else 0
+
+
+def write(results: Results, folder: Path) -> None:
+    """Writes results as JSON, as tables and as plots."""
+    results.verdicts = [
+        {**msgspec.to_builtins(verdict), "is_met": verdict.is_met}
+        for verdict in judge(results.rows)
+    ]
+    results.save(folder / "results.json")
+    (folder / "tables.md").write_text(tables.page(results))
+    if results.rows:
+        plots.draw(results, folder / "plots")
+
+
+def _environment() -> dict[str, object]:
+    found = environment()
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):  # the results say what was left out without it
+            found["packages"][name] = version(name)
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,35 @@
+"""The benchmark of search runs small, with every engine that is installed, and everything it writes is whole."""
+
+import subprocess
+import sys
+
+import pytest
+
+from bench.search.campaign import SMOKE
+from bench.search.peers.catalog import OURS, PEERS
+from bench.search.results import load, select
+from tests.tidy.source_tree import ROOT
+
+SMOKE_SECONDS_MAX = 600  # two minutes on a machine that does nothing else
+
+
+@pytest.mark.long
+def test_benchmark_of_search_runs_small(tmp_path):
+    command = [sys.executable, "-m", "bench.search.run", "--smoke", "--folder", str(tmp_path)]
+    run = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=SMOKE_SECONDS_MAX
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    results = load(tmp_path / "results.json")
+    engines = {row.engine for row in results.rows}
+    left_out = {name for name in PEERS if any(name in each for each in results.skipped)}
+    assert OURS in engines
+    assert engines | left_out == set(PEERS)
+    assert {row.data for row in results.rows} == {step.name for step in SMOKE}
+    assert all(row.wrong_count == 0 for row in results.rows)
+    assert all(0 <= row.recall <= 1 and row.cpu_ms > 0 for row in results.rows)
+    assert min(row.recall for row in select(results.rows, engines=[OURS])) > 0.9
+    assert results.verdicts
+    assert "## Targets" in (tmp_path / "tables.md").read_text()
+    assert list((tmp_path / "plots").glob("recall-selectivity-*.png"))
+    assert list((tmp_path / "work").glob("*-*")) == []
