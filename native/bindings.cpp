@@ -138,5 +138,6 @@ NB_MODULE(_native, module) {
   module.def("nearest", nearest_of, "isa"_a, "query"_a, "rows"_a.noconvert(), "norms"_a, "cosine"_a,
              "k"_a, "keep"_a = nb::none());
   bind_codes(module);
+  bind_probe(module);
   module.def("scan_put_vectors", scan_put_vectors_of, "body"_a, "record_max"_a);
 }

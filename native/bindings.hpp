@@ -62,5 +62,6 @@ NewArray<T> array_of(std::vector<T>&& values) {
 
 // Adds the functions of 1-bit codes to the module.
 void bind_codes(nb::module_& module);
+void bind_probe(nb::module_& module);
 
 }  // namespace whimbrel

@@ -108,8 +108,8 @@ nb::tuple table_of(const char* isa, const Vector<const float>& query, float norm
 // the second is turned away.
 class Pool {
  public:
-  Pool(const char* isa, std::size_t depth, std::size_t rows_max)
-      : candidates_(kernels_of(isa).scan, depth, rows_max) {
+  Pool(const char* isa, std::size_t depth, std::size_t rows_max, float slack)
+      : candidates_(kernels_of(isa).scan, depth, rows_max, slack) {
     require(depth >= 1 && rows_max >= depth, "depth or rows_max is out of range");
   }
 
@@ -170,6 +170,11 @@ class Pool {
     }
     return nb::make_tuple(array_of(std::move(source)), array_of(std::move(row)),
                           array_of(std::move(estimate)), array_of(std::move(lower)));
+  }
+
+  float limit() {
+    const Use use(busy_);
+    return candidates_.limit();
   }
 
   std::uint64_t rows_scanned() const { return candidates_.rows_scanned(); }
@@ -237,11 +242,13 @@ void bind_codes(nb::module_& module) {
   module.def("rerank", rerank_of, "isa"_a, "query"_a, "sources"_a, "source"_a, "row"_a, "cosine"_a,
              "out"_a.noconvert());
   nb::class_<Pool>(module, "Pool")
-      .def(nb::init<const char*, std::size_t, std::size_t>(), "isa"_a, "depth"_a, "rows_max"_a)
+      .def(nb::init<const char*, std::size_t, std::size_t, float>(), "isa"_a, "depth"_a,
+           "rows_max"_a, "slack"_a)
       .def("scan", &Pool::scan, "blocks"_a.noconvert(), "add"_a.noconvert(), "scale"_a.noconvert(),
            "entries"_a.noconvert(), "step"_a, "bias"_a, "ranges"_a.noconvert(), "g"_a.noconvert(),
            "g_error"_a.noconvert(), "keep"_a.none().noconvert(), "source"_a)
       .def("take", &Pool::take)
+      .def_prop_ro("limit", &Pool::limit)
       .def_prop_ro("rows_scanned", &Pool::rows_scanned)
       .def_prop_ro("blocks_scanned", &Pool::blocks_scanned);
 }

@@ -14,10 +14,18 @@ constexpr std::size_t kBlockRows = 32;
 constexpr std::size_t kCapacityMin = 256;
 // Rows without a code have an infinite lower bound, which never meets this.
 constexpr float kNoLimit = std::numeric_limits<float>::max();
+// Float32 sums of a few terms are off by less than this much of their largest term.
+constexpr float kRounding = 0x1p-20F;
 // Tables of smaller queries than this would need steps that float32 cannot divide by.
 constexpr float kSumMin = 0x1p-100F;
 
 bool nearer(const Candidate& a, const Candidate& b) { return a.estimate < b.estimate; }
+
+float upper(const Candidate& candidate) {
+  return candidate.estimate + (candidate.estimate - candidate.lower);
+}
+
+bool surer(const Candidate& a, const Candidate& b) { return upper(a) < upper(b); }
 
 bool before(const Candidate& a, const Candidate& b) {
   return std::tie(a.estimate, a.source, a.row) < std::tie(b.estimate, b.source, b.row);
@@ -61,8 +69,9 @@ TableNumbers build_table(const ScanKernels& kernels, std::span<const float> quer
   return {true, step, static_cast<float>(-length), error};
 }
 
-Candidates::Candidates(const ScanKernels& kernels, std::size_t depth, std::size_t rows_max)
-    : kernels_(kernels), depth_(depth), rows_max_(rows_max) {
+Candidates::Candidates(const ScanKernels& kernels, std::size_t depth, std::size_t rows_max,
+                       float slack)
+    : kernels_(kernels), depth_(depth), rows_max_(rows_max), slack_(slack) {
   clear();
 }
 
@@ -85,11 +94,11 @@ void Candidates::scan(ScanInput input, const Posting& posting, std::uint32_t sou
   ScanState state;
   state.block = start / kBlockRows;
   state.mask = 0xFFFFFFFFU << (start % kBlockRows);
-  state.limit = limit_;
+  state.limit = widened_limit();
   state.rows_scanned = state.blocks_scanned = 0;
   while (kernels_.scan(input, state)) {
     add_found(state, source);
-    state.limit = limit_;
+    state.limit = widened_limit();
   }
   rows_scanned_ += state.rows_scanned;
   blocks_scanned_ += state.blocks_scanned;
@@ -113,13 +122,27 @@ void Candidates::sift() {
   const auto at = [this](std::size_t index) {
     return kept_.begin() + static_cast<std::ptrdiff_t>(index);
   };
-  std::nth_element(kept_.begin(), at(depth_ - 1), kept_.end(), nearer);
-  limit_ = at(depth_ - 1)->estimate;
-  std::erase_if(kept_, [this](const Candidate& candidate) { return candidate.lower > limit_; });
+  std::nth_element(kept_.begin(), at(depth_ - 1), kept_.end(), surer);
+  limit_ = upper(*at(depth_ - 1));
+  std::erase_if(kept_, [limit = widened_limit()](const Candidate& candidate) {
+    return candidate.lower > limit;
+  });
   if (kept_.size() > rows_max_) {
     std::nth_element(kept_.begin(), at(rows_max_ - 1), kept_.end(), before);
     kept_.resize(rows_max_);
   }
+}
+
+float Candidates::widened_limit() const {
+  if (limit_ == kNoLimit) return kNoLimit;
+  return std::min(limit_ + (slack_ + std::fabs(limit_) * kRounding), kNoLimit);
+}
+
+float Candidates::limit() {
+  if (kept_.size() < depth_) return std::numeric_limits<float>::infinity();
+  const auto last = kept_.begin() + static_cast<std::ptrdiff_t>(depth_ - 1);
+  std::nth_element(kept_.begin(), last, kept_.end(), nearer);
+  return last->estimate;
 }
 
 std::vector<Candidate> Candidates::take() {

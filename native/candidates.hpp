@@ -37,17 +37,21 @@ struct Posting {
   float error;
 };
 
-// Keeps every row whose lower bound is not above the depth-th smallest estimate so far, but not
+// Keeps every row whose lower bound is not above the depth-th smallest upper bound so far, but not
 // many more than rows_max of them. One thread at a time.
 class Candidates {
  public:
-  Candidates(const ScanKernels& kernels, std::size_t depth, std::size_t rows_max);
+  // `slack` is what rounding may do to an estimate, beside a millionth of the limit.
+  Candidates(const ScanKernels& kernels, std::size_t depth, std::size_t rows_max, float slack);
 
   // Scans one posting. `input` describes its segment; the posting's part of it is filled in here.
   void scan(ScanInput input, const Posting& posting, std::uint32_t source);
 
   // Returns the candidates in order of estimate, source and row, and starts anew.
   std::vector<Candidate> take();
+
+  // Returns the depth-th smallest estimate so far, infinite while there are fewer.
+  float limit();
 
   std::uint64_t rows_scanned() const { return rows_scanned_; }
   std::uint64_t blocks_scanned() const { return blocks_scanned_; }
@@ -56,10 +60,12 @@ class Candidates {
   void add_found(const ScanState& state, std::uint32_t source);
   void sift();
   void clear();
+  float widened_limit() const;
 
   const ScanKernels& kernels_;
   std::size_t depth_;
   std::size_t rows_max_;
+  float slack_;
   std::size_t capacity_;
   float limit_;
   std::uint64_t rows_scanned_;

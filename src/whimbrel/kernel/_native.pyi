@@ -71,9 +71,10 @@ def rerank(
 ) -> None: ...
 
 class Pool:
+    limit: float
     rows_scanned: int
     blocks_scanned: int
-    def __init__(self, isa: str, depth: int, rows_max: int) -> None: ...
+    def __init__(self, isa: str, depth: int, rows_max: int, slack: float) -> None: ...
     def scan(
         self,
         blocks: NDArray[np.uint8],
@@ -95,3 +96,17 @@ class Pool:
     ]: ...
 
 def scan_put_vectors(body: bytes | bytearray | memoryview, record_max: int) -> tuple[Any, ...]: ...
+def probe(
+    isa: str,
+    sources: list[tuple[Any, ...]],
+    *,
+    cosine: bool,
+    depth: int,
+    rows_max: int,
+    slack: float,
+    row_budget: int,
+    first_list_count: int,
+    first_share: float,
+) -> tuple[
+    NDArray[np.uint32], NDArray[np.uint32], NDArray[np.float32], NDArray[np.float32], int, int
+]: ...

@@ -1,9 +1,10 @@
 """Scans of 1-bit codes: one table per query, and a pool of candidates that several scans fill.
 
-A scan reads blocks of 32 codes, adds up 8-bit entries of the query's table, and keeps every row whose lower bound is
-not above the `depth`-th smallest estimate so far. So with error terms of zero the `depth` rows of the smallest
-estimates are left (and what ties with the last), and with the error terms that `codes.posting_terms` prepares, all
-rows that may belong to the nearest `depth`. `docs/concepts/kernels.md` derives the bounds.
+A scan reads blocks of 32 codes, adds up 8-bit entries of the query's table, and drops a row only when `depth` others
+are nearer for sure: when its lower bound is above the `depth`-th smallest upper bound so far. So with error terms of
+zero the `depth` rows of the smallest estimates are left (and what ties with the last), and with the error terms that
+`codes.posting_terms` prepares, all rows that may belong to the nearest `depth`. `docs/concepts/kernels.md` derives the
+bounds.
 
 Invariants, the same for every variant:
 
@@ -34,6 +35,9 @@ UInt8Array = NDArray[np.uint8]
 UInt32Array = NDArray[np.uint32]
 
 DEPTH_MAX = 1 << 20
+ROUNDING = (
+    2.0**-20
+)  # float32 sums of a few terms are off by less than this much of their largest term
 SOURCE_MAX = 2**32 - 1
 ROWS_MAX_DEFAULT = 1 << 16
 
@@ -107,14 +111,23 @@ class CandidateRows:
 class Candidates:
     """A pool of the rows nearest by estimate, with one limit shared by all scans that fill it."""
 
-    def __init__(self, depth: int, *, rows_max: int | None = None, isa: str | None = None) -> None:
+    def __init__(
+        self,
+        depth: int,
+        *,
+        rows_max: int | None = None,
+        slack: float = 0.0,
+        isa: str | None = None,
+    ) -> None:
         """Makes an empty pool.
 
         Args:
-            depth: a row stays when its lower bound is not above the `depth`-th smallest estimate, 1 to 2^20.
+            depth: a row stays when its lower bound is not above the `depth`-th smallest upper bound, 1 to 2^20.
             rows_max: the bound of memory: when more rows stay than this, only those with the smallest estimates do,
                 and which of them may depend on the order of scans. None takes the larger of 65,536 and 4 depth; at
                 least depth.
+            slack: what rounding may do to an estimate, beside a millionth of the limit: `ROUNDING` under cosine, where
+                estimates are differences of terms about 1; 0 under euclidean.
             isa: forces a variant; None takes `active_isa()`.
 
         Raises:
@@ -128,10 +141,15 @@ class Candidates:
             raise ValueError(f"rows_max is below depth. rows_max=`{rows_max}` depth=`{depth}`")
         chosen_isa = active_isa() if isa is None else resolve(isa)
         self._pool: Any = (
-            NumpyPool(depth, rows_max)
+            NumpyPool(depth, rows_max, slack)
             if chosen_isa == NUMPY or native is None
-            else native.Pool(chosen_isa, depth, rows_max)
+            else native.Pool(chosen_isa, depth, rows_max, slack)
         )
+
+    @property
+    def limit(self) -> float:
+        """The `depth`-th smallest estimate so far; infinite while there are fewer."""
+        return float(self._pool.limit)
 
     @property
     def rows_scanned(self) -> int:

@@ -105,6 +105,12 @@ def unpack(blocks: UInt8Array, count: int) -> UInt8Array:
     return np.ascontiguousarray(codes.reshape(block_count * BLOCK_ROWS, width)[:count])
 
 
+def squared_distances(query: Float32Array, rows: Float32Array) -> Float64Array:
+    """Returns the squared distance of each row (float32 [n, D]) from the query (float32 [D]), float64 [n]."""
+    differences = query.astype(np.float64) - rows.astype(np.float64)
+    return _sum(differences * differences)
+
+
 def posting_terms(
     query: Float32Array, centres: Float32Array, *, cosine: bool
 ) -> tuple[Float32Array, Float32Array]:

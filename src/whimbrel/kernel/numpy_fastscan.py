@@ -14,18 +14,23 @@ UInt8Array = NDArray[np.uint8]
 UInt32Array = NDArray[np.uint32]
 BoolArray = NDArray[np.bool_]
 
+Table = tuple[UInt8Array, float, float]  # entries, step, bias
+
 Found = tuple[UInt32Array, UInt32Array, Float32Array, Float32Array]
 
 # A limit that rows with an infinite lower bound, which are those without a code, do not meet.
+# Float32 sums of a few terms are off by less than this much of their largest term.
+ROUNDING = np.float32(2.0**-20)
 NO_LIMIT = np.finfo(np.float32).max
 
 
 class NumpyPool:
     """Holds the best candidates of several scans; the methods are those of the native pool."""
 
-    def __init__(self, depth: int, rows_max: int) -> None:
+    def __init__(self, depth: int, rows_max: int, slack: float) -> None:
         self._depth = depth
         self._rows_max = rows_max
+        self._slack = np.float32(slack)
         self._clear()
 
     def _clear(self) -> None:
@@ -69,6 +74,13 @@ class NumpyPool:
             self.blocks_scanned += len(np.unique(rows // BLOCK_ROWS))
             self._append(rows, estimate, lower, source)
 
+    @property
+    def limit(self) -> float:
+        """The `depth`-th smallest estimate so far; infinite while there are fewer."""
+        if len(self._estimate) < self._depth:
+            return np.inf
+        return float(np.partition(self._estimate, self._depth - 1)[self._depth - 1])
+
     def take(self) -> Found:
         """Returns what is left and clears the pool, see `whimbrel.kernel.fastscan.Candidates.take`."""
         self._sift()
@@ -97,8 +109,10 @@ class NumpyPool:
     def _sift(self) -> None:
         if len(self._estimate) <= self._depth:
             return
-        limit = np.partition(self._estimate, self._depth - 1)[self._depth - 1]
-        self._select(self._lower <= limit)
+        upper = self._estimate + (self._estimate - self._lower)
+        limit = np.partition(upper, self._depth - 1)[self._depth - 1]
+        widened = limit + (self._slack + np.abs(limit) * ROUNDING)
+        self._select(self._lower <= min(widened, NO_LIMIT))
         if len(self._estimate) > self._rows_max:
             order = np.lexsort((self._row, self._source, self._estimate))
             self._select(np.sort(order[: self._rows_max]))
@@ -106,6 +120,15 @@ class NumpyPool:
     def _select(self, chosen: BoolArray | NDArray[np.intp]) -> None:
         self._source, self._row = self._source[chosen], self._row[chosen]
         self._estimate, self._lower = self._estimate[chosen], self._lower[chosen]
+
+
+def estimate_all(
+    blocks: UInt8Array, add: Float32Array, scale: Float32Array, table: Table, *, term: float
+) -> Float32Array:
+    """Returns the estimates of all rows of a posting, those that fill the last block included; float32 [32 b]."""
+    dots = _dots(unpack(blocks, len(add)), *table)
+    estimates: Float32Array = (add + np.float32(term)) + scale * dots
+    return estimates
 
 
 def _dots(codes: UInt8Array, entries: UInt8Array, step: float, bias: float) -> Float32Array:
