@@ -10,10 +10,12 @@ is named by the versions it was written in; a new version gets a new folder besi
 import argparse
 import asyncio
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from unittest.mock import patch
 
 from whimbrel.engine import manifest
+from whimbrel.engine.ivf import codes, partition
 from whimbrel.engine.model import Metric
 from whimbrel.engine.options import EngineOptions
 from whimbrel.engine.segment.format import SEGMENT_VERSION
@@ -25,6 +27,10 @@ from whimbrel.testing.oracle import OracleRecord
 FOLDER = Path("tests/compat/golden") / f"object-{FORMAT_VERSION}-segment-{SEGMENT_VERSION}"
 BUCKET = "books"
 INDEX = "titles"
+# Whose segments have codes: one posting list each as flushed, several once compacted. Since segment version 2.
+CODED_INDEXES = {"angles": Metric.COSINE, "places": Metric.EUCLIDEAN}
+CODED_DIMENSION = 32
+GROUP_COUNT = 6
 SEED = 20_231_114
 
 
@@ -39,11 +45,26 @@ def records(start: int, limit: int, *, layer: int) -> dict[bytes, OracleRecord]:
     }
 
 
+def coded_records(start: int, limit: int, *, layer: int) -> dict[bytes, OracleRecord]:
+    """Returns records of an index with codes: vectors in a few groups, whole numbers that depend on theirs alone."""
+    return {
+        b"place-%03d" % number: OracleRecord.of(
+            [
+                (number % GROUP_COUNT * 37 + i * 60) % 97 + (number * 7919 + i * 613) % 41 - 70
+                for i in range(CODED_DIMENSION)
+            ],
+            {"layer": layer, "even": number % 2 == 0, "group": number % GROUP_COUNT},
+        )
+        for number in range(start, limit)
+    }
+
+
 async def write_store() -> dict[str, bytes]:
     """Returns every object of the golden store, by name.
 
     It holds two segments (one with a deletion bitmap), a manifest page, a tail of puts and deletes, a deleted
-    index, catalogs with snapshots, a marker, a heartbeat and the page-token secret.
+    index, catalogs with snapshots, a marker, a heartbeat and the page-token secret; and for each metric an index
+    whose segments have codes, in rows by posting list and in rows by hash.
     """
     clock = ManualClock()
     store = MemoryStore(clock)
@@ -67,13 +88,40 @@ async def write_store() -> dict[str, bytes]:
     await node.flush(BUCKET, INDEX)
     await node.put(BUCKET, INDEX, records(58, 64, layer=3))
     await node.delete(BUCKET, INDEX, [b"book-001", b"book-063"])
+    for name, metric in CODED_INDEXES.items():
+        await write_coded_index(node, name, metric)
     await node.indexer.collector.store_time_s()
     await node.close()
     return {name: bytes((await store.get(name)).data) for name in store._names}  # noqa: SLF001
 
 
+async def write_coded_index(node: Node, name: str, metric: Metric) -> None:
+    """Fills an index of which every segment has codes."""
+    await node.create_index(BUCKET, name, dimension=CODED_DIMENSION, metric=metric)
+    for start, limit in ((0, 64), (64, 120)):
+        await node.put(BUCKET, name, coded_records(start, limit, layer=1))
+        await node.flush(BUCKET, name)
+    await node.compact(BUCKET, name)
+    await node.put(BUCKET, name, coded_records(110, 150, layer=2))
+    await node.delete(BUCKET, name, [b"place-003", b"place-149"])
+    await node.flush(BUCKET, name)
+    await node.put(BUCKET, name, coded_records(148, 152, layer=3))
+    await node.delete(BUCKET, name, [b"place-004", b"place-148"])
+
+
+def coded_expected() -> dict[bytes, OracleRecord]:
+    """Returns what each index with codes holds."""
+    found = coded_records(0, 120, layer=1) | coded_records(110, 150, layer=2)
+    for key in (b"place-003", b"place-149"):
+        del found[key]
+    found |= coded_records(148, 152, layer=3)
+    for key in (b"place-004", b"place-148"):
+        del found[key]
+    return found
+
+
 def expected() -> dict[bytes, OracleRecord]:
-    """Returns what the index holds."""
+    """Returns what `INDEX` holds."""
     found = records(0, 40, layer=1) | records(30, 60, layer=2)
     for key in (b"book-000", b"book-055"):
         del found[key]
@@ -104,7 +152,13 @@ def main() -> int:
         missing = set(ObjectKind) - kinds(found)
         print("\n".join(f"no object of kind {kind.name} in {FOLDER}" for kind in sorted(missing)))
         return 1 if missing else 0
-    with patch.multiple(manifest, INLINE_ENTRY_COUNT_MAX=1, PAGE_ENTRY_COUNT=1):
+    with ExitStack() as stack:  # limits so low that a small store has everything
+        for limits in (
+            patch.multiple(manifest, INLINE_ENTRY_COUNT_MAX=1, PAGE_ENTRY_COUNT=1),
+            patch.multiple(codes, CODED_ROWS_MIN=32),
+            patch.multiple(partition, FLAT_ROWS_MAX=64, POSTING_ROWS=8),
+        ):
+            stack.enter_context(limits)
         objects = asyncio.run(write_store())
     for name, data in objects.items():
         path = FOLDER / name

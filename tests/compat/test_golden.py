@@ -4,18 +4,40 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.tidy.source_tree import ROOT
-from tools.gen_golden import BUCKET, INDEX, expected, kept, kinds, records
+from tools.gen_golden import (
+    BUCKET,
+    CODED_DIMENSION,
+    CODED_INDEXES,
+    INDEX,
+    coded_expected,
+    coded_records,
+    expected,
+    kept,
+    kinds,
+    records,
+)
 from whimbrel.core.errors import CorruptObjectError, IndexNotFoundError
+from whimbrel.engine import approximate, search
+from whimbrel.engine.ivf.partition import ArrayRows, PreparedRows
 from whimbrel.engine.model import Metric
+from whimbrel.engine.segment import SegmentReader
+from whimbrel.kernel.codes import BLOCK_ROWS, CodeBlocks, encode_rows
+from whimbrel.kernel.rotation import rotate
 from whimbrel.storage.frame import ObjectKind, ObjectReader
 from whimbrel.storage.memory import MemoryStore
 from whimbrel.testing.node import ManualClock, Node
 from whimbrel.testing.oracle import VectorOracle
+from whimbrel.testing.small_lists import small_lists
 
 STORES = sorted((ROOT / "tests/compat/golden").iterdir())
+# Segments have had codes since version 2.
+UNCODED_STORES = {"object-1-segment-1"}
+CODED_STORES = [folder for folder in STORES if folder.name not in UNCODED_STORES]
+STORE_BYTES_MAX = 300_000
 WRITTEN_AT_S = 1_700_000_000.0
 
 
@@ -68,6 +90,113 @@ def test_a_golden_store_answers_takes_writes_and_compacts(folder):
     run(folder, body)
 
 
+@pytest.fixture
+def uses_of_codes(monkeypatch) -> list[int]:
+    """Makes queries go through codes however few rows there are; gets the number of segments at each."""
+    uses: list[int] = []
+    find_near = approximate.find_near
+
+    def counted(query, sources, **arguments):
+        found = find_near(query, sources, **arguments)
+        assert found is not None, "the query was in range"
+        uses.append(len(sources))
+        return found
+
+    monkeypatch.setattr(search, "EXACT_ROWS_MAX", 0)
+    monkeypatch.setattr(search, "find_near", counted)
+    return uses
+
+
+def query_of(number: int) -> list[float]:
+    """Returns a vector near one of the records with codes, and at none."""
+    (record,) = coded_records(number, number + 1, layer=1).values()
+    return [value + number % 3 - 0.5 for value in record.vector]
+
+
+async def check_codes(node: Node, index: str, oracle: VectorOracle) -> None:
+    """Checks the content of an index with codes, and queries that scan all of them."""
+    assert await node.list_all(BUCKET, index, page_size=17) == oracle.records
+    for number in range(0, 150, 16):
+        vector = query_of(number)
+        for condition in (None, {"even": True}, {"$and": [{"group": 1}, {"layer": {"$gte": 2}}]}):
+            for top_k in (5, 50):
+                keys, distances = await node.query_all(
+                    BUCKET, index, vector, top_k=top_k, filter=condition
+                )
+                oracle.check_hits(keys, distances, vector=vector, top_k=top_k, condition=condition)
+
+
+@pytest.mark.parametrize("index", CODED_INDEXES)
+@pytest.mark.parametrize("folder", CODED_STORES, ids=lambda path: path.name)
+def test_golden_codes_answer_take_writes_and_compact(folder, index, uses_of_codes):
+    async def body(node: Node) -> None:
+        oracle = VectorOracle(CODED_INDEXES[index], coded_expected())
+        await check_codes(node, index, oracle)
+        assert max(uses_of_codes) == 2, "one segment by posting list, one of a single list"
+        added = coded_records(140, 170, layer=9)
+        await node.put(BUCKET, index, added)
+        await node.delete(BUCKET, index, [b"place-005"])
+        oracle.records.update(added)
+        oracle.delete(b"place-005")
+        await check_codes(node, index, oracle)
+        with small_lists(flat_rows_max=64, posting_rows=8):
+            assert await node.flush(BUCKET, index)
+            assert await node.compact(BUCKET, index)
+        await check_codes(node, index, oracle)
+        await node.clock.run(node.sweep())
+        assert (await node.fsck()).findings == []
+
+    run(folder, body)
+
+
+@pytest.mark.parametrize("index", CODED_INDEXES)
+@pytest.mark.parametrize("folder", CODED_STORES, ids=lambda path: path.name)
+def test_golden_codes_are_probed_within_a_budget(folder, index, uses_of_codes, monkeypatch):
+    monkeypatch.setattr(approximate, "EXHAUSTIVE_ROWS_MAX", 0)
+
+    async def body(node: Node) -> None:
+        oracle = VectorOracle(CODED_INDEXES[index], coded_expected())
+        met, wanted = 0, 0
+        for number in range(0, 150, 8):
+            vector = query_of(number)
+            keys, distances = await node.query_all(BUCKET, index, vector, top_k=5)
+            true = sorted(oracle.records, key=lambda key: oracle.distance(key, vector))[:5]
+            met, wanted = met + len(set(true) & set(keys)), wanted + 5
+            exact = [oracle.distance(key, vector) for key in keys]
+            assert distances == pytest.approx(exact, rel=1e-5, abs=1e-5)
+        assert met >= 0.9 * wanted
+        assert uses_of_codes
+
+    run(folder, body)
+
+
+@pytest.mark.parametrize("folder", CODED_STORES, ids=lambda path: path.name)
+def test_golden_codes_are_what_rows_get_today(folder):
+    list_counts = []
+    for name, data in kept(folder).items():
+        if "/segment/" not in name:
+            continue
+        reader = SegmentReader(name, memoryview(data))
+        codes = reader.codes
+        if codes is None:
+            assert reader.dimension < CODED_DIMENSION
+            continue
+        list_counts.append(codes.list_count)
+        rows = PreparedRows(ArrayRows(reader.vectors), reader.norms, codes.origin)
+        rotated = rotate(rows.take(np.arange(reader.row_count)), seed=codes.seed)
+        list_of_row = np.repeat(
+            np.arange(codes.list_count, dtype=np.uint32), np.diff(codes.lists.starts)
+        )
+        encoded = encode_rows(rotated, list_of_row, codes.lists.centres, metric=reader.metric.value)
+        blocks = CodeBlocks.of(encoded)
+        assert len(blocks.blocks) == -(-reader.row_count // BLOCK_ROWS)
+        for part in ("blocks", "add", "scale"):
+            assert np.array_equal(getattr(blocks, part), getattr(codes.lists.blocks, part))
+        assert encoded.spread == codes.lists.spread
+    assert 1 in list_counts
+    assert max(list_counts) > 10
+
+
 @pytest.mark.parametrize("folder", STORES, ids=lambda path: path.name)
 def test_a_golden_catalog_is_as_it_was(folder):
     async def body(node: Node) -> None:
@@ -78,7 +207,8 @@ def test_a_golden_catalog_is_as_it_was(folder):
         indexes = await engine.list_indexes(
             BUCKET, prefix="", page_size=None, page_token=None, principal=""
         )
-        assert [name for name, _ in indexes.entries] == ["empty", INDEX]
+        coded = [] if folder.name in UNCODED_STORES else list(CODED_INDEXES)
+        assert [name for name, _ in indexes.entries] == sorted(["empty", INDEX, *coded])
         info = await engine.get_index(BUCKET, INDEX)
         assert (info.config.dimension, info.config.metric) == (3, Metric.COSINE)
         assert info.config.non_filterable_keys == ("text",)
@@ -101,11 +231,12 @@ def test_a_golden_store_has_every_kind_of_object(folder):
     for name, data in objects.items():
         (kind,) = kinds({name: data})
         ObjectReader(name, kind, memoryview(data)).verify_all()
-    assert sum(map(len, objects.values())) < 100_000
+    assert sum(map(len, objects.values())) < STORE_BYTES_MAX
 
 
+@pytest.mark.parametrize("folder", STORES, ids=lambda path: path.name)
 @pytest.mark.parametrize("part", ["/segment/", "/manifest/", "/wal/", "/deletions/", "/page/"])
-def test_damage_to_a_golden_store_is_noticed(part):
+def test_damage_to_a_golden_store_is_noticed(folder, part):
     async def body(node: Node) -> None:
         report = await node.fsck()
         assert any(part in finding.key for finding in report.findings)
@@ -113,5 +244,11 @@ def test_damage_to_a_golden_store_is_noticed(part):
             await node.list_all(BUCKET, INDEX)
 
     # Only the index's own objects: without a catalog nothing is found at all.
-    index = next(name for name in kept(STORES[0]) if "/segment/" in name).split("/segment/")[0]
-    run(STORES[0], body, damaged=index + part)
+    run(folder, body, damaged=folder_of_index(folder) + part)
+
+
+def folder_of_index(folder: Path) -> str:
+    """Returns what names of objects of `INDEX` begin with: the one whose vectors are the shortest."""
+    segments = {name: data for name, data in kept(folder).items() if "/segment/" in name}
+    readers = [SegmentReader(name, memoryview(data)) for name, data in segments.items()]
+    return min(readers, key=lambda reader: reader.dimension).key.split("/segment/")[0]

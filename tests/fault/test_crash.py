@@ -21,6 +21,7 @@ from whimbrel.engine.rules import ProtocolRules
 from whimbrel.testing.crash import BUCKET, INDEX, Scenario, crash_everywhere
 from whimbrel.testing.node import Node
 from whimbrel.testing.oracle import OracleRecord, writing
+from whimbrel.testing.small_lists import small_lists
 
 
 def records(first, limit, *, version=0):
@@ -288,6 +289,12 @@ def run(scenario, *, after):
 @pytest.mark.parametrize("scenario", MUTATION_COUNTS, ids=lambda one: one.__name__)
 def test_crash_at_every_mutation(scenario, after):
     assert run(scenario(), after=after) == MUTATION_COUNTS[scenario]
+
+
+@pytest.mark.parametrize("scenario", [Flush, Compaction], ids=lambda one: one.__name__)
+def test_crash_while_segments_with_codes_are_made(scenario):
+    with small_lists():
+        assert run(scenario(), after=True) == MUTATION_COUNTS[scenario]
 
 
 def test_every_scenario_is_run():

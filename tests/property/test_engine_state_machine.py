@@ -18,6 +18,7 @@ from whimbrel.engine.options import EngineOptions
 from whimbrel.storage.memory import MemoryStore
 from whimbrel.testing.node import ManualClock, Node
 from whimbrel.testing.oracle import OracleRecord, VectorOracle
+from whimbrel.testing.small_lists import small_lists
 
 BUCKET, INDEX = "bucket", "index"
 OPTIONS = EngineOptions(
@@ -208,5 +209,20 @@ class EngineMachine(RuleBasedStateMachine):
                 raise AssertionError("a deleted index answers")
 
 
+class CodedEngineMachine(EngineMachine):
+    """The same over segments that have codes and posting lists from the first row on."""
+
+    def __init__(self):
+        self.thresholds = small_lists()
+        self.thresholds.__enter__()
+        super().__init__()
+
+    def teardown(self):
+        super().teardown()
+        self.thresholds.__exit__(None, None, None)
+
+
 EngineMachine.TestCase.settings = settings(stateful_step_count=40)
+CodedEngineMachine.TestCase.settings = settings(stateful_step_count=40)
 TestEngine = EngineMachine.TestCase
+TestCodedEngine = CodedEngineMachine.TestCase

@@ -66,7 +66,8 @@ def test_merging(
             [
                 (reader, np.array(chosen, dtype=np.int64))
                 for reader, chosen in zip(readers, kept, strict=True)
-            ]
+            ],
+            CONFIG.metric,
         )
         assert len(merged.rows) == len(expected)
         for reader, chosen, moved in zip(readers, kept, merged.new_rows, strict=True):

@@ -9,6 +9,7 @@ import pytest
 from whimbrel.testing.sim import simulate, skirmish
 from whimbrel.testing.sim.rules_table import REMOVALS, SWITCHES, try_scenarios, try_seeds
 from whimbrel.testing.sim.simulation import Result
+from whimbrel.testing.small_lists import small_lists
 
 PAGE = Path(__file__).parents[2] / "docs" / "concepts" / "simulation.md"
 QUICK_SEEDS = (3, 12)
@@ -51,6 +52,22 @@ def test_default_seeds():
 def test_default_skirmishes():
     for seed in QUICK_SKIRMISHES:
         check(skirmish(seed))
+
+
+def test_seeds_over_segments_with_codes():
+    with small_lists():
+        check(simulate(QUICK_SEEDS[0]))
+        for seed in QUICK_SKIRMISHES:
+            check(skirmish(seed))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("start", BLOCKS[:4])
+def test_many_seeds_over_segments_with_codes(start):
+    with small_lists():
+        for seed in range(start, start + BLOCK):
+            check(simulate(seed))
+            check(skirmish(seed))
 
 
 def test_a_problem_says_how_to_repeat_it():

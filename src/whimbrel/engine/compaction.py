@@ -123,7 +123,7 @@ class _Compaction:
         if not any(len(rows) for _, rows in parts):
             new_rows = tuple(np.full(s.entry.row_count, -1, dtype=np.int64) for s in self._inputs)
             return _Merged(None, new_rows)
-        merged = merge_rows(parts)
+        merged = merge_rows(parts, config.metric)
         encoded = encode_segment(key, self._job.context.new_put_id(), merged.rows, config)
         return _Merged(encoded, merged.new_rows)
 

@@ -209,14 +209,14 @@ class Fsck:
 
     def _check_unique(self, segments: list[OpenSegment]) -> None:
         """Finds keys that are live in more than one row."""
-        hashes = [segment.reader.hashes[segment.live_rows()] for segment in segments]
+        hashes = [segment.reader.row_hashes[segment.live_rows()] for segment in segments]
         everything = np.concatenate([np.zeros(0, dtype=np.uint64), *hashes])
         values, counts = np.unique(everything, return_counts=True)
         repeated = values[counts > 1]
         seen: dict[bytes, str] = {}
         for segment in segments if len(repeated) else []:
             rows = segment.live_rows()
-            rows = rows[np.isin(segment.reader.hashes[rows], repeated)]
+            rows = rows[np.isin(segment.reader.row_hashes[rows], repeated)]
             for key in segment.reader.take_keys(rows):
                 other = seen.setdefault(key, segment.entry.key)
                 if other != segment.entry.key:

@@ -1,8 +1,8 @@
 """The order of records, and finding them in it.
 
-Records are in the order of (hash of key, key) in every segment, in the memtable's flushes and in listings. The
-hash spreads keys evenly, so that a range of hashes is a fair share of an index; it is 64-bit XXH3 (seed 0) of the
-key's UTF-8 bytes and can never change, because the order of stored records depends on it.
+Records are in the order of (hash of key, key) in the key index of every segment, in the memtable's flushes and in
+listings. The hash spreads keys evenly, so that a range of hashes is a fair share of an index; it is 64-bit XXH3 (seed
+0) of the key's UTF-8 bytes and can never change, because the order of stored records depends on it.
 
 Nothing here relies on different keys having different hashes: keys are compared byte by byte wherever hashes meet,
 so keys that somebody made to collide cost time, never a wrong answer.
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import xxhash
 
-from whimbrel.engine.model import Blobs, BoolArray, Int64Array, UInt64Array
+from whimbrel.engine.model import Blobs, BoolArray, Int64Array, UInt32Array, UInt64Array
 from whimbrel.engine.strings import equal_strings, order_strings
 
 
@@ -69,11 +69,13 @@ class KeyIndex:
 
     Attributes:
         hashes: uint64 [n], ascending.
-        keys: n different keys; where hashes are equal, in order of their bytes.
+        keys: n different keys, by row.
+        rows: uint32 [n], the row of each record in this order; where hashes are equal, in order of the keys' bytes.
     """
 
     hashes: UInt64Array
     keys: Blobs
+    rows: UInt32Array
 
     def __len__(self) -> int:
         """Returns how many keys there are."""
@@ -95,8 +97,9 @@ class KeyIndex:
         starts = np.searchsorted(self.hashes, hashes)
         met = self.hashes[np.minimum(starts, len(self.hashes) - 1)] == hashes
         asked = np.flatnonzero(met & (starts < len(self.hashes)))
-        same = equal_rows(self.keys, starts[asked], keys, asked)
-        rows[asked[same]] = starts[asked[same]]
+        first = self.rows[starts[asked]].astype(np.int64)
+        same = equal_rows(self.keys, first, keys, asked)
+        rows[asked[same]] = first[same]
         self._find_collided(rows, hashes, keys, asked[~same])
         return rows
 
@@ -113,20 +116,23 @@ class KeyIndex:
             low, high = start, limit
             while low < high:
                 middle = (low + high) // 2
-                if self.keys[middle] < key:
+                if self._key(middle) < key:
                     low = middle + 1
                 else:
                     high = middle
-            if low < limit and self.keys[low] == key:
-                rows[number] = low
+            if low < limit and self._key(low) == key:
+                rows[number] = self.rows[low]
+
+    def _key(self, place: int) -> bytes:
+        return self.keys[int(self.rows[place])]
 
     def first_disorder(self) -> int | None:
-        """Returns the first row that is not after the row before it; None when all are in order."""
+        """Returns the first place whose record is not after the one before it; None when all are in order."""
         if len(self.hashes) < 2:
             return None
         early, late = self.hashes[:-1], self.hashes[1:]
         wrong = late < early
-        for row in np.flatnonzero(late == early).tolist():
-            wrong[row] = self.keys[row + 1] <= self.keys[row]
+        for place in np.flatnonzero(late == early).tolist():
+            wrong[place] = self._key(place + 1) <= self._key(place)
         disordered = np.flatnonzero(wrong)
         return int(disordered[0]) + 1 if len(disordered) else None

@@ -258,16 +258,16 @@ def _bound(
     first = int(np.searchsorted(tail_hashes, np.uint64(start), side="left"))
     candidates = [tail_hashes[first : first + count]]
     for segment in segments:
-        row = _first_row(segment, start)
-        candidates.append(segment.reader.hashes[row : row + count])
+        place = _first_place(segment, start)
+        candidates.append(segment.reader.hashes[place : place + count])
     hashes = np.concatenate(candidates)
     if len(hashes) < count:
         return HASH_LIMIT
     return int(np.partition(hashes, count - 1)[count - 1]) + 1
 
 
-def _first_row(segment: OpenSegment, key_hash: int) -> int:
-    """Returns the first row whose hash is not below `key_hash`."""
+def _first_place(segment: OpenSegment, key_hash: int) -> int:
+    """Returns the first place in the order of records whose hash is not below `key_hash`."""
     if key_hash >= HASH_LIMIT:
         return segment.entry.row_count
     return int(np.searchsorted(segment.reader.hashes, np.uint64(key_hash), side="left"))
@@ -288,10 +288,12 @@ def _segment_places(
     source: int, segment: OpenSegment, tail: MemtableSnapshot, start: int, bound: int
 ) -> list[_Place]:
     """Returns a segment's live records with start <= hash < bound."""
-    rows = np.arange(_first_row(segment, start), _first_row(segment, bound), dtype=np.int64)
+    places = slice(_first_place(segment, start), _first_place(segment, bound))
+    rows, hashes = segment.reader.hash_rows[places].astype(np.int64), segment.reader.hashes[places]
     if segment.deleted is not None:
-        rows = rows[~segment.deleted[rows]]
-    hashes, keys = segment.reader.hashes[rows], segment.reader.take_keys(rows)
+        live = ~segment.deleted[rows]
+        rows, hashes = rows[live], hashes[live]
+    keys = segment.reader.take_keys(rows)
     current = np.flatnonzero(tail.find(hashes, keys) < 0)
     return [_Place(int(hashes[at]), keys[at], source, int(rows[at])) for at in current.tolist()]
 

@@ -19,6 +19,8 @@ from whimbrel.engine.strings import copy_strings
 Float32Array = NDArray[np.float32]
 Float64Array = NDArray[np.float64]
 Int64Array = NDArray[np.int64]
+UInt8Array = NDArray[np.uint8]
+UInt32Array = NDArray[np.uint32]
 UInt64Array = NDArray[np.uint64]
 BoolArray = NDArray[np.bool_]
 

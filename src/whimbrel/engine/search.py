@@ -1,4 +1,6 @@
-"""Exact search over one snapshot: filter first, then distances, then the tail's say, then the nearest.
+"""Search over one snapshot: filter first, then distances, then the tail's say, then the nearest.
+
+`docs/concepts/search.md` says which rows are compared exactly and which are estimated first.
 
 Pure: arrays in, arrays out. Results hold where each hit lies, so that a page fetches only its own metadata.
 
@@ -7,24 +9,29 @@ Invariants:
 2. Hits are in the order of (distance rounded to float32, key); the same on every machine.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 
 import numpy as np
 
+from whimbrel.engine.approximate import CodedRows, NearRows, find_near, round_distances
 from whimbrel.engine.filter.build import build_columns
 from whimbrel.engine.filter.evaluate import evaluate
 from whimbrel.engine.filter.tree import Filter
+from whimbrel.engine.keys import hash_keys
 from whimbrel.engine.memtable import MemtableSnapshot
 from whimbrel.engine.model import (
+    Blobs,
     BoolArray,
     Float32Array,
     Float64Array,
     IndexConfig,
     Int64Array,
     Metric,
+    UInt8Array,
 )
+from whimbrel.engine.segment.reader import SegmentReader
 from whimbrel.engine.segments import OpenSegment
 from whimbrel.kernel.distance import Metric as KernelMetric
 from whimbrel.kernel.distance import distances, nearest
@@ -33,6 +40,7 @@ TAIL = -1  # source of hits in the tail
 COLUMN_CHUNK_ROWS = 512  # what a query after a write builds anew, at most
 GATHER_RATIO = 8  # below one matching row in so many, gathering them beats scanning past the others
 SLACK = 64
+EXACT_ROWS_MAX = 512  # so few rows are compared exactly in less time than their codes take to scan
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +83,15 @@ class Hits:
 
 
 def search(request: Search, tail: MemtableSnapshot, segments: Sequence[OpenSegment]) -> Hits:
-    """Finds the exact nearest neighbours.
+    """Finds the nearest neighbours; their distances are exact.
 
     Returns:
         min(top_k, matching live records) hits.
     """
     found = [(TAIL, *_search_tail(request, tail))] if tail.entry_count else []
-    for index, segment in enumerate(segments):
-        found.append((index, *_search_segment(request, segment, tail)))
+    parts = list(_parts(request, segments))
+    if parts:
+        found.extend(_search_segments(request, parts, tail))
     return _rank(request.top_k, found, tail, segments)
 
 
@@ -93,7 +102,7 @@ def _rank(
     segments: Sequence[OpenSegment],
 ) -> Hits:
     """Cuts candidates, per source rows and distances, to the nearest `top_k`; ties in order of key."""
-    rounded = [exact.astype(np.float32) for _, _, exact in found]
+    rounded = [round_distances(exact) for _, _, exact in found]
     bound = np.float32(np.inf)
     if sum(map(len, rounded)) > top_k:
         bound = np.partition(np.concatenate(rounded), top_k - 1)[top_k - 1]
@@ -121,7 +130,7 @@ def _nearest_of(exact: Float64Array, k: int) -> Int64Array:
     """Returns the places of the `k` smallest distances and of all that round to the same float32 as the last."""
     if len(exact) <= k:
         return np.arange(len(exact), dtype=np.int64)
-    rounded = exact.astype(np.float32)
+    rounded = round_distances(exact)
     return np.flatnonzero(rounded <= np.partition(rounded, k - 1)[k - 1])
 
 
@@ -168,24 +177,89 @@ def _match_tail(condition: Filter, tail: MemtableSnapshot, config: IndexConfig) 
     return np.concatenate(matches)
 
 
-def _search_segment(
-    request: Search, segment: OpenSegment, tail: MemtableSnapshot
-) -> tuple[Int64Array, Float64Array]:
-    reader = segment.reader
-    keep = None if segment.deleted is None else ~segment.deleted
-    if request.filter is not None:
-        matching = evaluate(request.filter, reader.columns)
-        keep = matching if keep is None else keep & matching
-    live_count = reader.row_count if keep is None else int(keep.sum())
-    if live_count == 0:
-        return np.zeros(0, dtype=np.int64), np.zeros(0)
+def _find_in(tail: MemtableSnapshot, keys: Blobs) -> Int64Array:
+    """Returns the tail's entry about each key, -1 where it says nothing."""
+    return tail.find(hash_keys(keys), keys)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A segment as one query sees it.
+
+    Attributes:
+        index: its position in the manifest.
+        reader: its content.
+        keep: bool [n], live rows that match; None when all are.
+        kept_count: how many those are.
+        keep_bits: `keep` with one bit to a row, when it is at hand.
+    """
+
+    index: int
+    reader: SegmentReader
+    keep: BoolArray | None
+    kept_count: int
+    keep_bits: UInt8Array | None
+
+
+def _parts(request: Search, segments: Sequence[OpenSegment]) -> Iterator[_Part]:
+    """Yields the segments that hold anything the query may find."""
+    for index, segment in enumerate(segments):
+        keep = None if segment.deleted is None else ~segment.deleted
+        if request.filter is not None:
+            matching = evaluate(request.filter, segment.reader.columns)
+            keep = matching if keep is None else keep & matching
+            count, bits = int(np.count_nonzero(keep)), None
+        else:
+            count, bits = segment.entry.live_count, segment.live_bits
+        if count:
+            yield _Part(index, segment.reader, keep, count, bits)
+
+
+def _search_segments(
+    request: Search, parts: Sequence[_Part], tail: MemtableSnapshot
+) -> list[tuple[int, Int64Array, Float64Array]]:
+    """Returns each segment's nearest rows, those left out that the tail replaced or deleted."""
+    live_count = sum(part.kept_count for part in parts)
     depth = request.top_k + min(tail.entry_count, SLACK)
     while True:
-        rows, exact = _nearest(request, reader.vectors, reader.norms, keep, depth)
+        # Once every row is wanted, codes are of no use.
+        by_codes = depth < live_count
+        found = _nearest_of_parts(request, parts, depth, by_codes=by_codes)
         if tail.entry_count == 0:
-            return rows, exact
-        # Rows that the tail replaced or deleted are dropped; if that leaves too few, nearer ones hid others.
-        current = tail.find(reader.hashes[rows], reader.take_keys(rows)) < 0
-        if int(current.sum()) >= request.top_k or len(rows) >= live_count:
-            return rows[current], exact[current]
+            return found
+        current = []
+        for (index, rows, exact), part in zip(found, parts, strict=True):
+            is_current = _find_in(tail, part.reader.take_keys(rows)) < 0
+            current.append((index, rows[is_current], exact[is_current]))
+        # If that leaves too few, rows that are not current hid others.
+        count = sum(len(rows) for _, rows, _ in current)
+        if count >= request.top_k or sum(len(rows) for _, rows, _ in found) >= live_count:
+            return current
         depth = min(depth * 4, live_count)
+
+
+def _nearest_of_parts(
+    request: Search, parts: Sequence[_Part], depth: int, *, by_codes: bool
+) -> list[tuple[int, Int64Array, Float64Array]]:
+    """Returns each segment's rows among the nearest `depth`: by codes where there are any and it pays, else exactly."""
+    coded: list[tuple[int, CodedRows]] = []
+    for part in parts:
+        codes = part.reader.codes
+        if by_codes and codes is not None and part.kept_count > EXACT_ROWS_MAX:
+            rows = CodedRows(part.reader, codes, part.keep, part.kept_count, part.keep_bits)
+            coded.append((part.index, rows))
+    near: dict[int, NearRows] = {}
+    if coded:
+        sources = [source for _, source in coded]
+        found = find_near(request.vector, sources, metric=request.config.metric, k=depth)
+        if found is not None:
+            near = {index: rows for (index, _), rows in zip(coded, found, strict=True)}
+    return [
+        (part.index, near[part.index].rows, near[part.index].distances)
+        if part.index in near
+        else (
+            part.index,
+            *_nearest(request, part.reader.vectors, part.reader.norms, part.keep, depth),
+        )
+        for part in parts
+    ]

@@ -15,7 +15,7 @@ from whimbrel.core.errors import CorruptObjectError
 from whimbrel.engine.context import Context
 from whimbrel.engine.lru import LruCache
 from whimbrel.engine.manifest import DeletionsEntry, SegmentEntry, decode_deletions
-from whimbrel.engine.model import BoolArray, Int64Array
+from whimbrel.engine.model import BoolArray, Int64Array, UInt8Array
 from whimbrel.engine.segment.reader import SegmentReader
 
 T = TypeVar("T")
@@ -29,17 +29,27 @@ class OpenSegment:
         entry: how the manifest names it.
         reader: its content.
         deleted: bool [n], rows that are not live; None when all are.
+        live_bits: uint8 [ceil(n / 8)], one bit to a row, set where it is live; None where it is not at hand.
     """
 
     entry: SegmentEntry
     reader: SegmentReader
     deleted: BoolArray | None
+    live_bits: UInt8Array | None = None
 
     def live_rows(self) -> Int64Array:
         """Returns int64 [m], the live rows, ascending."""
         if self.deleted is None:
             return np.arange(self.entry.row_count, dtype=np.int64)
         return np.flatnonzero(~self.deleted)
+
+
+@dataclass(frozen=True, slots=True)
+class _Deletions:
+    """A deletion bitmap: bool [n], and its complement with one bit to a row."""
+
+    rows: BoolArray
+    live_bits: UInt8Array
 
 
 class SegmentCache:
@@ -51,7 +61,7 @@ class SegmentCache:
         self._readers: LruCache[str, SegmentReader] = LruCache(
             count_max=options.segment_reader_count_max, bytes_max=options.segment_memory_bytes_max
         )
-        self._deletions: LruCache[str, BoolArray] = LruCache(
+        self._deletions: LruCache[str, _Deletions] = LruCache(
             count_max=options.segment_reader_count_max, bytes_max=options.segment_memory_bytes_max
         )
         self._opening: dict[str, asyncio.Future[Any]] = {}
@@ -80,7 +90,7 @@ class SegmentCache:
             deleted = await self._once(
                 named.key, lambda: self._read_deletions(named, entry.row_count)
             )
-        return OpenSegment(entry, reader, deleted)
+        return OpenSegment(entry, reader, deleted.rows, deleted.live_bits)
 
     async def _once(self, key: str, read: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Runs one read for all who ask for the same object at the same time."""
@@ -108,8 +118,9 @@ class SegmentCache:
         self._readers.put(entry.key, reader, held_bytes)
         return reader
 
-    async def _read_deletions(self, named: DeletionsEntry, row_count: int) -> BoolArray:
+    async def _read_deletions(self, named: DeletionsEntry, row_count: int) -> _Deletions:
         stored = await self._context.store.get(named.key)
-        deleted = decode_deletions(named, stored.data, row_count)
-        self._deletions.put(named.key, deleted, deleted.nbytes)
+        rows = decode_deletions(named, stored.data, row_count)
+        deleted = _Deletions(rows, np.packbits(~rows, bitorder="little"))
+        self._deletions.put(named.key, deleted, rows.nbytes + deleted.live_bits.nbytes)
         return deleted

@@ -18,7 +18,9 @@ from dataclasses import dataclass
 from enum import IntEnum
 from itertools import pairwise
 
+import numpy as np
 import xxhash
+from numpy.typing import NDArray
 
 from whimbrel.core.errors import CorruptObjectError
 
@@ -224,6 +226,42 @@ class ObjectReader:
             position = frame_start + length
             index += 1
         return self._data[start:limit]
+
+    def view_verified(
+        self, section: Section, offsets: NDArray[np.int64], length: int
+    ) -> memoryview:
+        """Returns a whole section, of which only some pieces are verified, and may be looked at.
+
+        Args:
+            section: as `add_section` returned it.
+            offsets: int64 [m], where in the section the pieces start.
+            length: of each piece, at least 1 byte.
+
+        Raises:
+            CorruptObjectError: a frame is damaged, or a piece is not inside the section.
+        """
+        if not len(offsets):
+            return self._data[section.start : section.limit]
+        size = section.limit - section.start
+        first = bisect_right(self._starts, section.start) - 1
+        last = first + (size - 1) // FRAME_BYTES_MAX
+        fits = int(offsets.min()) >= 0 and int(offsets.max()) + length <= size
+        if (
+            not fits
+            or first < 0
+            or last >= len(self._frames)
+            or self._starts[first] != section.start
+        ):
+            raise CorruptObjectError(self.key, section.start, "range lies outside the frames.")
+        # A section is cut into frames of the greatest length from its start.
+        touched = np.zeros(last - first + 1, dtype=np.bool_)
+        lows, highs = offsets // FRAME_BYTES_MAX, (offsets + (length - 1)) // FRAME_BYTES_MAX
+        for step in range(int((highs - lows).max()) + 1):
+            touched[np.minimum(lows + step, highs)] = True
+        known = np.frombuffer(self._verified, dtype=np.bool_)[first : last + 1]
+        for index in np.flatnonzero(touched & ~known).tolist():
+            self._verify(first + index)
+        return self._data[section.start : section.limit]
 
     def read_each(self, starts: Sequence[int], limits: Sequence[int]) -> list[bytes]:
         """Returns copies of many short ranges, verified; range i is `starts[i]` <= offset < `limits[i]`.

@@ -16,10 +16,9 @@ from whimbrel.engine.filter.columns import (
     ColumnArrays,
     Columns,
     Part,
-    UInt32Array,
 )
 from whimbrel.engine.keys import sort_blobs
-from whimbrel.engine.model import Blobs, Int64Array
+from whimbrel.engine.model import Blobs, Int64Array, UInt32Array
 
 CHUNK_ROW_COUNT = 8192
 CHUNK_BYTES = 8 * 1024 * 1024

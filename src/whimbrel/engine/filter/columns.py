@@ -20,10 +20,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from whimbrel.engine.model import Blobs, Float64Array
-
-UInt8Array = NDArray[np.uint8]
-UInt32Array = NDArray[np.uint32]
+from whimbrel.engine.model import Blobs, Float64Array, UInt8Array, UInt32Array
 
 VALUES_MAX = 2**32 - 1  # in each list of one segment; starts and codes are 32 bits
 

@@ -18,11 +18,10 @@ from numpy.typing import NDArray
 from whimbrel.engine.filter.columns import (
     Columns,
     FieldColumn,
-    UInt32Array,
     bisect_blobs,
 )
 from whimbrel.engine.filter.tree import And, Bound, Exists, Filter, Membership, Or, Prefix, Range
-from whimbrel.engine.model import BoolArray
+from whimbrel.engine.model import BoolArray, UInt32Array
 
 SEARCH_COUNT_MIN = (
     32  # below this many wanted values, comparing with each is quicker than searching

@@ -10,8 +10,8 @@ import msgspec
 
 from whimbrel.engine.model import Metric
 
-SEGMENT_VERSION = 1
-ROWS_MAX = 2**32 - 1  # row numbers in the columns and in `key_order` are 32 bits
+SEGMENT_VERSION = 2
+ROWS_MAX = 2**32 - 1  # row numbers in columns and orders are 32 bits
 
 UINT8 = "<u1"
 UINT32 = "<u4"
@@ -24,10 +24,15 @@ FLOAT64 = "<f8"
 class SectionName(StrEnum):
     """The sections, in the order they are written: what a cold open needs lies nearest to the footer.
 
-    n is the number of rows, d the dimension, f the number of filterable fields.
+    n is the number of rows, d the dimension and D the padded one, f the number of filterable fields, m the number of
+    posting lists.
     """
 
     VECTORS = "vectors"  # float32 [n, d]
+    CODE_BLOCKS = "code_blocks"  # uint8 [b, 4 D], b = ceil(n / 32); these eight: see ivf.codes
+    CODE_ADD = "code_add"  # float32 [32 b]
+    CODE_SCALE = "code_scale"  # float32 [32 b]
+    UNCODED_ROWS = "uncoded_rows"  # uint32
     METADATA = "metadata"  # JSON objects as they came in, end to end
     METADATA_OFFSETS = "metadata_offsets"  # int64 [n + 1]
     NUMBER_ROWS = "number_rows"  # uint32; these lists and the dictionary: see filter.columns
@@ -41,11 +46,34 @@ class SectionName(StrEnum):
     FIELD_NAMES = "field_names"  # UTF-8 strings, end to end
     FIELD_NAME_OFFSETS = "field_name_offsets"  # int64 [f + 1]
     FIELD_STARTS = "field_starts"  # uint32 [f + 1, 7]
+    POSTING_STARTS = "posting_starts"  # uint32 [m + 1]
+    POSTING_CENTRES = "posting_centres"  # float32 [m, D]
+    POSTING_SPREADS = "posting_spreads"  # float32 [m]
+    ORIGIN = "origin"  # float32 [d] under euclidean
     NORMS = "norms"  # float64 [n]
     KEY_ORDER = "key_order"  # uint32 [n], rows in order of key bytes
     KEYS = "keys"  # UTF-8 strings, end to end
     KEY_OFFSETS = "key_offsets"  # int64 [n + 1]
     HASHES = "hashes"  # uint64 [n], ascending
+    HASH_ROWS = "hash_rows"  # uint32 [n], the row of each hash
+
+
+CODE_SECTIONS = (
+    SectionName.CODE_BLOCKS,
+    SectionName.CODE_ADD,
+    SectionName.CODE_SCALE,
+    SectionName.UNCODED_ROWS,
+)
+POSTING_SECTIONS = (
+    SectionName.POSTING_STARTS,
+    SectionName.POSTING_CENTRES,
+    SectionName.POSTING_SPREADS,
+    SectionName.ORIGIN,
+)
+SECTIONS_OF_VERSION = {
+    1: set(SectionName) - {*CODE_SECTIONS, *POSTING_SECTIONS, SectionName.HASH_ROWS},
+    SEGMENT_VERSION: set(SectionName),
+}
 
 
 class SegmentFooter(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,6 +87,10 @@ class SegmentFooter(msgspec.Struct, frozen=True, kw_only=True):
         non_filterable_keys: metadata keys that have no column.
         field_count: f.
         sections: (start, limit) of every section, in bytes from the object's start.
+        posting_count: m; 0 in a segment without codes.
+        code_spread: of the codes' error bound, see `ivf.codes`.
+        rotation_seed: of the rotation before encoding.
+        probe_shares: how many rows a query must scan, see `ivf.calibrate`.
     """
 
     version: int
@@ -68,3 +100,7 @@ class SegmentFooter(msgspec.Struct, frozen=True, kw_only=True):
     non_filterable_keys: tuple[str, ...]
     field_count: int
     sections: dict[str, tuple[int, int]]
+    posting_count: int = 0
+    code_spread: float = 0.0
+    rotation_seed: int = 0
+    probe_shares: tuple[tuple[int, float], ...] = ()

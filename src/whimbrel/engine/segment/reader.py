@@ -18,10 +18,11 @@ from whimbrel.engine.filter.build import build_columns
 from whimbrel.engine.filter.columns import (
     Columns,
     Part,
-    UInt32Array,
     equal_columns,
     first_disorder,
 )
+from whimbrel.engine.ivf.codes import RowCodes, find_wrong_code
+from whimbrel.engine.ivf.partition import ArrayRows, PreparedRows
 from whimbrel.engine.keys import KeyIndex, hash_keys
 from whimbrel.engine.model import (
     Blobs,
@@ -29,6 +30,7 @@ from whimbrel.engine.model import (
     Float64Array,
     Int64Array,
     Metric,
+    UInt32Array,
     UInt64Array,
 )
 from whimbrel.engine.segment.format import (
@@ -36,17 +38,21 @@ from whimbrel.engine.segment.format import (
     FLOAT64,
     INT64,
     ROWS_MAX,
-    SEGMENT_VERSION,
+    SECTIONS_OF_VERSION,
     UINT8,
     UINT32,
     UINT64,
     SectionName,
     SegmentFooter,
 )
+from whimbrel.kernel.codes import BLOCK_ROWS, CodeBlocks
 from whimbrel.kernel.distance import row_norms
+from whimbrel.kernel.probe import PostingLists
+from whimbrel.kernel.rotation import padded_dimension
 from whimbrel.storage.frame import ObjectKind, ObjectReader, Section
 
 CHECK_ROWS = 4096
+
 
 PART_SECTIONS = {
     Part.NUMBER_ROWS: (SectionName.NUMBER_ROWS, UINT32),
@@ -80,10 +86,11 @@ class _Sections:
             footer = msgspec.json.decode(self._object.read_footer(), type=SegmentFooter)
         except msgspec.MsgspecError as error:
             raise self.corrupt(f"footer cannot be decoded: {error}.") from error
-        if footer.version != SEGMENT_VERSION:
+        if footer.version not in SECTIONS_OF_VERSION:
             raise self.corrupt(f"segment version `{footer.version}` is not known here.")
-        missing = [name for name in SectionName if name not in footer.sections]
+        missing = SECTIONS_OF_VERSION[footer.version] - footer.sections.keys()
         counts_fit = 0 < footer.row_count <= ROWS_MAX and footer.field_count >= 0
+        counts_fit = counts_fit and 0 <= footer.posting_count <= footer.row_count
         if missing or not counts_fit or footer.dimension < 1:
             raise self.corrupt("footer makes no sense.")
         return footer
@@ -108,6 +115,17 @@ class _Sections:
         if not place.start <= part.start <= part.limit <= place.limit:
             raise self.corrupt(f"section `{name}` is too short.", at=name)
         return np.frombuffer(self._object.read(part), dtype=dtype)
+
+    def verified_rows(
+        self, name: SectionName, dtype: str, shape: tuple[int, int], rows: Int64Array
+    ) -> NDArray[Any]:
+        """Returns a section of rows of which only those asked for are verified, and may be read."""
+        place = self.place(name)
+        row_bytes = shape[1] * np.dtype(dtype).itemsize
+        if place.limit - place.start != shape[0] * row_bytes:
+            raise self.corrupt(f"section `{name}` has the wrong size.", at=name)
+        view = self._object.view_verified(place, rows * row_bytes, row_bytes)
+        return np.frombuffer(view, dtype=dtype).reshape(shape)
 
     def offsets(self, name: SectionName, count: int) -> Int64Array:
         """Returns the offsets of `count` byte strings, checked once."""
@@ -179,7 +197,7 @@ class _SegmentColumns:
 
 
 class SegmentReader:
-    """One segment: n rows in the order of (hash, key).
+    """One segment of n rows.
 
     Attributes:
         key: the object's name.
@@ -210,6 +228,7 @@ class SegmentReader:
         self.footer_start = self._sections.footer_start
         self.size_bytes = self._sections.size_bytes
         self._arrays: dict[SectionName, NDArray[Any]] = {}
+        self._codes: RowCodes | None = None
 
     def _array(self, name: SectionName, dtype: str, *shape: int) -> NDArray[Any]:
         found = self._arrays.get(name)
@@ -219,8 +238,23 @@ class SegmentReader:
 
     @property
     def hashes(self) -> UInt64Array:
-        """Hashes of the keys, uint64 [n], ascending."""
+        """Hashes of the keys in the order of records, uint64 [n], ascending; `hash_rows` has their rows."""
         return self._array(SectionName.HASHES, UINT64, self.row_count)
+
+    @property
+    def hash_rows(self) -> UInt32Array:
+        """The rows in the order of records, uint32 [n]."""
+        if self.footer.version == 1:  # whose rows are in the order of records
+            rows = np.arange(self.row_count, dtype=np.uint32)
+            return self._arrays.setdefault(SectionName.HASH_ROWS, rows)
+        return self._array(SectionName.HASH_ROWS, UINT32, self.row_count)
+
+    @property
+    def row_hashes(self) -> UInt64Array:
+        """The hash of each row's key, uint64 [n]."""
+        hashes = np.empty(self.row_count, dtype=np.uint64)
+        hashes[self.hash_rows] = self.hashes
+        return hashes
 
     @property
     def keys(self) -> Blobs:
@@ -230,7 +264,7 @@ class SegmentReader:
     @property
     def key_index(self) -> KeyIndex:
         """Hashes and keys, for looking keys up."""
-        return KeyIndex(self.hashes, self.keys)
+        return KeyIndex(self.hashes, self.keys, self.hash_rows)
 
     @property
     def key_order(self) -> UInt32Array:
@@ -241,6 +275,50 @@ class SegmentReader:
     def vectors(self) -> Float32Array:
         """The vectors, float32 [n, d]."""
         return self._array(SectionName.VECTORS, FLOAT32, self.row_count, self.dimension)
+
+    def vectors_at(self, rows: Int64Array) -> Float32Array:
+        """Returns all vectors, float32 [n, d]; only those of `rows` (int64 [m]) are verified, and may be read."""
+        return self._sections.verified_rows(
+            SectionName.VECTORS, FLOAT32, (self.row_count, self.dimension), rows
+        )
+
+    @property
+    def codes(self) -> RowCodes | None:
+        """Posting lists and codes; None in a segment without."""
+        if self.footer.posting_count and self._codes is None:
+            self._codes = self._read_codes()
+        return self._codes
+
+    def _read_codes(self) -> RowCodes:
+        sections, footer = self._sections, self.footer
+        padded, posting_count = padded_dimension(self.dimension), footer.posting_count
+        block_count = -(-self.row_count // BLOCK_ROWS)
+        factor_count = block_count * BLOCK_ROWS
+        starts = sections.array(SectionName.POSTING_STARTS, UINT32, posting_count + 1)
+        origin = None
+        if self.metric is Metric.EUCLIDEAN:
+            origin = sections.array(SectionName.ORIGIN, FLOAT32, self.dimension)
+        place = sections.place(SectionName.UNCODED_ROWS)
+        outside_count = (place.limit - place.start) // np.dtype(UINT32).itemsize
+        outside = sections.array(SectionName.UNCODED_ROWS, UINT32, outside_count)
+        if starts[0] != 0 or starts[-1] != self.row_count or np.any(starts[1:] <= starts[:-1]):
+            at = SectionName.POSTING_STARTS
+            raise sections.corrupt("posting lists do not cover the rows.", at=at)
+        if len(outside) and int(outside.max()) >= self.row_count:
+            raise sections.corrupt("an uncoded row does not exist.", at=SectionName.UNCODED_ROWS)
+        blocks = CodeBlocks(
+            sections.array(SectionName.CODE_BLOCKS, UINT8, block_count, 4 * padded),
+            sections.array(SectionName.CODE_ADD, FLOAT32, factor_count),
+            sections.array(SectionName.CODE_SCALE, FLOAT32, factor_count),
+        )
+        lists = PostingLists.of(
+            blocks,
+            starts.astype(np.int64),
+            centres=sections.array(SectionName.POSTING_CENTRES, FLOAT32, posting_count, padded),
+            spreads=sections.array(SectionName.POSTING_SPREADS, FLOAT32, posting_count),
+            spread=footer.code_spread,
+        )
+        return RowCodes(lists, outside, origin, footer.probe_shares, footer.rotation_seed)
 
     @property
     def norms(self) -> Float64Array:
@@ -308,22 +386,36 @@ class SegmentReader:
         self._sections.verify_all()
         self._check_keys()
         self._check_vectors()
+        self._check_codes()
         self._check_columns()
 
     def _check_keys(self) -> None:
         corrupt, keys = self._sections.corrupt, self.keys
-        row = self.key_index.first_disorder()
-        if row is not None:
-            raise corrupt(f"rows are out of order at row `{row}`.", at=SectionName.HASHES)
-        if not np.array_equal(hash_keys(keys), self.hashes):
+        self._check_permutation(self.hash_rows, "order of records", SectionName.HASHES)
+        place = self.key_index.first_disorder()
+        if place is not None:
+            raise corrupt(f"records are out of order at place `{place}`.", at=SectionName.HASHES)
+        if not np.array_equal(hash_keys(keys), self.row_hashes):
             raise corrupt("a hash is not that of its key.", at=SectionName.HASHES)
-        ordered = self.key_order.astype(np.int64)
-        if not np.array_equal(np.sort(ordered), np.arange(self.row_count)):
-            raise corrupt("order of keys is no permutation.", at=SectionName.KEY_ORDER)
-        arranged = keys.take(ordered)
+        self._check_permutation(self.key_order, "order of keys", SectionName.KEY_ORDER)
         flat = np.zeros(self.row_count, dtype=np.uint64)
-        if KeyIndex(flat, arranged).first_disorder() is not None:
+        if KeyIndex(flat, keys, self.key_order).first_disorder() is not None:
             raise corrupt("order of keys is wrong.", at=SectionName.KEY_ORDER)
+
+    def _check_permutation(self, rows: UInt32Array, what: str, at: SectionName) -> None:
+        seen = np.zeros(self.row_count, dtype=np.bool_)
+        seen[rows[rows < self.row_count]] = True
+        if not np.all(seen):
+            raise self._sections.corrupt(f"{what} is no permutation.", at=at)
+
+    def _check_codes(self) -> None:
+        codes = self.codes
+        if codes is None:
+            return
+        rows = PreparedRows(ArrayRows(self.vectors), self.norms, codes.origin)
+        detail = find_wrong_code(rows, codes, self.metric)
+        if detail is not None:
+            raise self._sections.corrupt(detail, at=SectionName.CODE_BLOCKS)
 
     def _check_columns(self) -> None:
         corrupt = self._sections.corrupt

@@ -8,8 +8,17 @@ import numpy as np
 
 from whimbrel.engine.filter.build import merge_columns
 from whimbrel.engine.filter.columns import Columns
+from whimbrel.engine.ivf.codes import RowCodes, encode_codes
+from whimbrel.engine.ivf.partition import ArrayRows, Partition, PreparedRows, partition, whole
 from whimbrel.engine.keys import hash_keys, order
-from whimbrel.engine.model import Blobs, Float32Array, Float64Array, Int64Array, UInt64Array
+from whimbrel.engine.model import (
+    Blobs,
+    Float32Array,
+    Float64Array,
+    Int64Array,
+    Metric,
+    UInt64Array,
+)
 from whimbrel.engine.strings import copy_strings
 from whimbrel.kernel.distance import row_norms
 
@@ -18,15 +27,16 @@ COPY_ROWS = 4096  # vectors copied at a time, so that no second copy of all of t
 
 @dataclass(frozen=True, slots=True)
 class SegmentRows:
-    """Records with different keys, in the order of (hash, key).
+    """Records with different keys.
 
     Attributes:
-        hashes: uint64 [n], ascending.
+        hashes: uint64 [n], of the keys.
         keys: n keys.
         vectors: float32 [n, d], contiguous.
         norms: float64 [n], lengths of the vectors.
         metadata: n JSON objects.
         columns: their filterable fields when at hand; otherwise built when the segment is encoded.
+        lists: their posting lists, in the order of which they lie; found when the segment is encoded unless at hand.
     """
 
     hashes: UInt64Array
@@ -35,10 +45,20 @@ class SegmentRows:
     norms: Float64Array
     metadata: Blobs
     columns: Columns | None = None
+    lists: Partition | None = None
 
     def __len__(self) -> int:
         """Returns how many rows there are."""
         return len(self.hashes)
+
+    def encode_codes(self, metric: Metric) -> RowCodes | None:
+        """Returns the rows' codes; None where they get none."""
+        vectors = ArrayRows(self.vectors)
+        if self.lists is not None:
+            prepared = PreparedRows(vectors, self.norms, self.lists.origin)
+            return encode_codes(prepared, self.lists, metric)
+        prepared = PreparedRows.of(vectors, self.norms, metric)
+        return encode_codes(prepared, whole(prepared), metric)
 
     @classmethod
     def sort(
@@ -72,8 +92,8 @@ class RowSource(Protocol):
     """What rows are merged from: a `SegmentReader`, or anything that looks like one."""
 
     @property
-    def hashes(self) -> UInt64Array:
-        """uint64 [n], ascending."""
+    def row_hashes(self) -> UInt64Array:
+        """uint64 [n], of the keys."""
 
     @property
     def keys(self) -> Blobs:
@@ -109,23 +129,69 @@ class MergedRows:
     new_rows: tuple[Int64Array, ...]
 
 
-def merge_rows(parts: Sequence[tuple[RowSource, Int64Array]]) -> MergedRows:
-    """Merges rows of several segments of one index into one run.
+@dataclass(frozen=True, slots=True)
+class _JoinedVectors:
+    """The vectors of several parts, numbered through, where they are.
+
+    Attributes:
+        parts: float32 [n_i, d] arrays.
+        part_of: int64 [n], which part each vector lies in.
+        row_of: int64 [n], its row there.
+    """
+
+    parts: list[Float32Array]
+    part_of: Int64Array
+    row_of: Int64Array
+
+    @property
+    def dimension(self) -> int:
+        return int(self.parts[0].shape[1])
+
+    def take(self, rows: Int64Array) -> Float32Array:
+        taken = np.empty((len(rows), self.dimension), dtype=np.float32)
+        part_of, row_of = self.part_of[rows], self.row_of[rows]
+        for number, vectors in enumerate(self.parts):
+            places = np.flatnonzero(part_of == number)
+            taken[places] = vectors[row_of[places]]
+        return taken
+
+
+def _partition(
+    parts: Sequence[tuple[RowSource, Int64Array]], metric: Metric
+) -> tuple[Partition, Int64Array | None]:
+    """Partitions all kept rows, numbered through; returns the lists and the order that they ask for."""
+    vectors = _JoinedVectors(
+        [source.vectors for source, _ in parts],
+        np.repeat(np.arange(len(parts)), [len(kept) for _, kept in parts]),
+        np.concatenate([kept for _, kept in parts]),
+    )
+    norms = np.concatenate([source.norms[kept] for source, kept in parts])
+    lists = partition(PreparedRows.of(vectors, norms, metric))
+    return lists, lists.order
+
+
+def merge_rows(parts: Sequence[tuple[RowSource, Int64Array]], metric: Metric) -> MergedRows:
+    """Merges rows of several segments of one index into one run, by posting list.
 
     Args:
-        parts: segments, and the rows to keep of each: int64 [m], ascending. No key may be kept twice.
+        parts: segments, and the rows to keep of each: int64 [m], ascending. No key may be kept twice; one row at
+            least is kept.
+        metric: the index's.
 
     Returns:
         The merged rows and where every row went. Beside its result this takes memory for the hashes and keys of all
-        kept rows, for their filterable values, and for `COPY_ROWS` vectors.
+        kept rows, for their filterable values, for a sample of vectors to find posting lists with, and for
+        `COPY_ROWS` vectors.
 
     Raises:
         CorruptObjectError: a segment is damaged.
     """
     counts = [len(kept) for _, kept in parts]
-    hashes = _concatenate([source.hashes[kept] for source, kept in parts], np.dtype(np.uint64))
+    hashes = _concatenate([source.row_hashes[kept] for source, kept in parts], np.dtype(np.uint64))
     keys = Blobs.join([source.keys.take(kept) for source, kept in parts])
-    arranged = order(hashes, keys)
+    lists, arranged = _partition(parts, metric)
+    if arranged is None:
+        arranged = order(hashes, keys)
     places = np.empty(len(arranged), dtype=np.int64)
     places[arranged] = np.arange(len(arranged))
     targets = np.split(places, np.cumsum(counts)[:-1]) if parts else []
@@ -139,11 +205,12 @@ def merge_rows(parts: Sequence[tuple[RowSource, Int64Array]]) -> MergedRows:
     )
     new_rows = tuple(_new_rows(*part, target) for part, target in zip(parts, targets, strict=True))
     sources = [(source.columns, moved) for (source, _), moved in zip(parts, new_rows, strict=True)]
-    return MergedRows(replace(rows, columns=merge_columns(sources, len(rows))), new_rows)
+    columns = merge_columns(sources, len(rows))
+    return MergedRows(replace(rows, columns=columns, lists=lists), new_rows)
 
 
 def _new_rows(source: RowSource, kept: Int64Array, target: Int64Array) -> Int64Array:
-    moved = np.full(len(source.hashes), -1, dtype=np.int64)
+    moved = np.full(len(source.keys), -1, dtype=np.int64)
     moved[kept] = target
     return moved
 

@@ -1,4 +1,4 @@
-"""Encodes sorted rows as a segment object. The format: `docs/format/segment.md`."""
+"""Encodes rows as a segment object. The format: `docs/format/segment.md`."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,12 +10,15 @@ from numpy.typing import NDArray
 
 from whimbrel.engine.filter.build import build_columns
 from whimbrel.engine.filter.columns import ColumnArrays
-from whimbrel.engine.keys import KeyIndex, order_by_key
+from whimbrel.engine.ivf.codes import RowCodes
+from whimbrel.engine.keys import order, order_by_key
 from whimbrel.engine.model import IndexConfig
 from whimbrel.engine.segment.format import (
+    CODE_SECTIONS,
     FLOAT32,
     FLOAT64,
     INT64,
+    POSTING_SECTIONS,
     ROWS_MAX,
     SEGMENT_VERSION,
     UINT8,
@@ -53,7 +56,7 @@ def encode_segment(
     Args:
         key: name of the object.
         put_id: 16 bytes, unique to this put.
-        rows: n rows, 1 to 2^32 - 1, in the order of (hash, key).
+        rows: n rows, 1 to 2^32 - 1, in any order.
         config: the index's; `dimension` must be that of the vectors.
 
     Returns:
@@ -63,7 +66,6 @@ def encode_segment(
     assert 0 < count <= ROWS_MAX
     assert rows.vectors.shape == (count, config.dimension)
     assert len(rows.keys) == len(rows.norms) == len(rows.metadata) == count
-    assert KeyIndex(rows.hashes, rows.keys).first_disorder() is None
     columns = rows.columns
     if columns is None:
         columns = build_columns(rows.metadata, config.non_filterable_keys)
@@ -71,7 +73,8 @@ def encode_segment(
 
     writer = ObjectWriter(key, ObjectKind.SEGMENT, put_id)
     sections: dict[str, tuple[int, int]] = {}
-    for name, data in _sections(rows, columns.arrays()):
+    codes = rows.encode_codes(config.metric)
+    for name, data in _sections(rows, columns.arrays(), codes):
         section = writer.add_section(data)
         sections[name] = (section.start, section.limit)
     footer = SegmentFooter(
@@ -82,16 +85,23 @@ def encode_segment(
         non_filterable_keys=config.non_filterable_keys,
         field_count=len(columns.names),
         sections=sections,
+        posting_count=0 if codes is None else codes.list_count,
+        code_spread=0.0 if codes is None else codes.lists.spread,
+        rotation_seed=0 if codes is None else codes.seed,
+        probe_shares=() if codes is None else codes.shares,
     )
     place = writer.add_section(msgspec.json.encode(footer))
     return EncodedSegment(writer.finish(), place.start, count, footer)
 
 
 def _sections(
-    rows: SegmentRows, columns: ColumnArrays
+    rows: SegmentRows, columns: ColumnArrays, codes: RowCodes | None
 ) -> Iterator[tuple[SectionName, bytes | memoryview]]:
     """Yields the content of every section, in order."""
     yield SectionName.VECTORS, _view(rows.vectors, FLOAT32)
+    found = {} if codes is None else _code_sections(codes)
+    for name in CODE_SECTIONS:
+        yield name, found.get(name, b"")
     yield SectionName.METADATA, rows.metadata.data
     yield SectionName.METADATA_OFFSETS, _view(rows.metadata.offsets, INT64)
     yield SectionName.NUMBER_ROWS, _view(columns.number_rows, UINT32)
@@ -105,11 +115,31 @@ def _sections(
     yield SectionName.FIELD_NAMES, columns.names.data
     yield SectionName.FIELD_NAME_OFFSETS, _view(columns.names.offsets, INT64)
     yield SectionName.FIELD_STARTS, _view(columns.starts, UINT32)
+    for name in POSTING_SECTIONS:
+        yield name, found.get(name, b"")
     yield SectionName.NORMS, _view(rows.norms, FLOAT64)
     yield SectionName.KEY_ORDER, _view(order_by_key(rows.keys), UINT32)
     yield SectionName.KEYS, rows.keys.data
     yield SectionName.KEY_OFFSETS, _view(rows.keys.offsets, INT64)
-    yield SectionName.HASHES, _view(rows.hashes, UINT64)
+    placed = order(rows.hashes, rows.keys)
+    yield SectionName.HASHES, _view(rows.hashes[placed], UINT64)
+    yield SectionName.HASH_ROWS, _view(placed, UINT32)
+
+
+def _code_sections(codes: RowCodes) -> dict[SectionName, bytes | memoryview]:
+    """Returns what a segment with codes has more than one without."""
+    sections: dict[SectionName, bytes | memoryview] = {
+        SectionName.CODE_BLOCKS: _view(codes.lists.blocks.blocks, UINT8),
+        SectionName.CODE_ADD: _view(codes.lists.blocks.add, FLOAT32),
+        SectionName.CODE_SCALE: _view(codes.lists.blocks.scale, FLOAT32),
+        SectionName.UNCODED_ROWS: _view(codes.outside, UINT32),
+        SectionName.POSTING_STARTS: _view(codes.lists.starts, UINT32),
+        SectionName.POSTING_CENTRES: _view(codes.lists.centres, FLOAT32),
+        SectionName.POSTING_SPREADS: _view(codes.lists.spreads, FLOAT32),
+    }
+    if codes.origin is not None:
+        sections[SectionName.ORIGIN] = _view(codes.origin, FLOAT32)
+    return sections
 
 
 def _view(array: NDArray[Any], dtype: str) -> bytes | memoryview:

@@ -1,0 +1,41 @@
+"""Makes segments of a handful of rows look like those of many: with codes, several posting lists, probes.
+
+    with small_lists():
+        ...  # flushes, compactions and queries
+
+Bounds are made so wide that every estimate counts as possible, since a few short vectors can have any error. So what
+is found must be exact, unless `row_budget_share` says otherwise.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest.mock import patch
+
+from whimbrel.engine import approximate, search
+from whimbrel.engine.ivf import codes, partition
+
+EPSILON = 1e6
+
+
+@contextmanager
+def small_lists(
+    *, flat_rows_max: int = 3, posting_rows: int = 2, exhaustive_rows_max: int = 1_000_000
+) -> Iterator[None]:
+    """Lowers every threshold while the context lasts.
+
+    Args:
+        flat_rows_max: rows of a segment that make one list.
+        posting_rows: rows to a list otherwise, about.
+        exhaustive_rows_max: matching rows up to which all lists are scanned.
+    """
+    with (
+        patch.object(codes, "CODED_ROWS_MIN", 1),
+        patch.object(codes, "CODED_DIMENSION_MIN", 1),
+        patch.object(partition, "FLAT_ROWS_MAX", flat_rows_max),
+        patch.object(partition, "POSTING_ROWS", posting_rows),
+        patch.object(search, "EXACT_ROWS_MAX", 0),
+        patch.object(approximate, "EXHAUSTIVE_ROWS_MAX", exhaustive_rows_max),
+        patch.object(approximate, "EPSILON_EXHAUSTIVE", EPSILON),
+        patch.object(approximate, "EPSILON_PROBING", EPSILON),
+    ):
+        yield

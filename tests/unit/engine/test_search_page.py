@@ -1,0 +1,58 @@
+"""The numbers that docs/concepts/search.md and docs/format/segment.md name are those of the code."""
+
+from pathlib import Path
+
+import pytest
+
+from whimbrel.engine import approximate, search
+from whimbrel.engine.ivf import calibrate, codes, partition, train
+from whimbrel.kernel import probe
+
+SEARCH = Path("docs/concepts/search.md")
+SEGMENT = Path("docs/format/segment.md")
+SENTENCES = {
+    SEARCH: [
+        f"at most {search.EXACT_ROWS_MAX} in a segment with codes",
+        f"at most {approximate.EXHAUSTIVE_ROWS_MAX:,} in all other segments together",
+        f"where more than {approximate.EXHAUSTIVE_ROWS_MAX:,} rows match",
+        f"the best {approximate.FIRST_RATIO} k rows (at least k + {approximate.FIRST_COUNT})",
+        f"at least {codes.CODED_ROWS_MIN} rows and {codes.CODED_DIMENSION_MIN} dimensions",
+        f"fewer than {codes.CODED_DIMENSION_MIN} dimensions: always exact",
+        f"it is {approximate.EPSILON_EXHAUSTIVE} standard deviations wide",
+        f"it is {approximate.EPSILON_PROBING}, which is quicker",
+        f"more than {partition.FLAT_ROWS_MAX:,} rows, it partitions",
+        f"about {partition.POSTING_ROWS} by k-means",
+        f"up to {train.FAN_OUT} parts",
+        f"or one in {1 / probe.FIRST_SHARE:.0f} if that is more",
+        f"among {probe.CODED_CENTRES_MIN} centroids or more",
+        f"it takes {calibrate.QUERY_COUNT} of its rows",
+        f"until {calibrate.RECALL:.1%}".replace("%", " %"),
+        "true {:,}, {:,}, {:,} and {:,} nearest".format(*calibrate.COUNTS),
+    ],
+    SEGMENT: [
+        f"at least {codes.CODED_ROWS_MIN} rows and {codes.CODED_DIMENSION_MIN} dimensions get codes",
+        f"more than one row in {1 / codes.OUTSIDE_SHARE_MAX:.0f} is out of their range",
+        f"up to {partition.FLAT_ROWS_MAX:,} rows are one list",
+        f"about n / {partition.POSTING_ROWS}",
+        f"more than {partition.POSTING_RATIO_MAX * partition.POSTING_ROWS:,} rows is cut",
+        "those of {:,}, {:,}, {:,} and {:,}".format(*calibrate.COUNTS),
+        f"at most n / {calibrate.ROWS_PER_NEIGHBOUR},",
+    ],
+}
+CASES = [(page, sentence) for page, sentences in SENTENCES.items() for sentence in sentences]
+
+
+@pytest.mark.parametrize(("page", "sentence"), CASES)
+def test_the_page_names_the_number(page, sentence):
+    text = " ".join(page.read_text().lower().split())
+    assert sentence.lower() in text
+
+
+def test_the_page_says_two_refinements_and_a_quarter_and_eight_lists():
+    text = " ".join(SEARCH.read_text().split())
+    assert train.REFINEMENT_COUNT == 2
+    assert "centroids move to the means of their rows, twice" in text
+    assert calibrate.MARGIN == 1.25
+    assert "a quarter larger for safety" in text
+    assert probe.FIRST_LIST_COUNT == 8
+    assert "nearest centroids: eight" in text
