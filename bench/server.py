@@ -22,7 +22,9 @@ REGION = "us-east-1"
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 60.0
 LOG_TIMEOUT_S = 5.0
-METRIC = re.compile(r'^(\w+)\{class="(\w+)"\} (\S+)$', re.MULTILINE)
+STORE_REQUESTS = re.compile(
+    r'^whimbrel_storage_requests_total\{class="(\w+)",operation="\w+"\} (\S+)$', re.MULTILINE
+)
 
 
 def free_port() -> int:
@@ -67,11 +69,10 @@ class Server:
     def store_requests(self) -> dict[str, int]:
         """Returns how many requests the server has sent to its object store, by class."""
         _, body = self.get("/metrics")
-        return {
-            name: int(float(value))
-            for metric, name, value in METRIC.findall(body.decode())
-            if metric == "whimbrel_storage_requests_total"
-        }
+        counts: dict[str, int] = {}
+        for name, value in STORE_REQUESTS.findall(body.decode()):
+            counts[name] = counts.get(name, 0) + int(float(value))
+        return counts
 
     def forget_log(self) -> None:
         """Makes `durations_ms` start from here."""

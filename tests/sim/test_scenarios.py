@@ -107,8 +107,9 @@ def test_clients_hold_an_answer_to_what_it_says(error, outcome, what):
 
 
 @pytest.mark.long
-def test_compaction_publishes_after_a_thousand_flushes():
+def test_compaction_publishes_after_hundreds_of_flushes():
     async def scenario(stage: Stage) -> None:
-        await compaction_against_flushes(stage, flush_count=1_000)
+        # Each flush looks at all segments before it, so the time grows with the square.
+        await compaction_against_flushes(stage, flush_count=300)
 
     assert play(Scenario(play=scenario)) == []
