@@ -16,12 +16,15 @@ import msgspec
 
 from bench.search.arrays import ArrayCache
 from bench.search.dataset import DataSet, open_dataset, short_count
+from bench.search.lifecycle import Figure
 from bench.search.peers.catalog import OURS, PEERS
 from bench.search.peers.interface import Built, Effort, Settings
+from bench.search.peers.whimbrel_peer import SHORT_WAITS
 from bench.search.real import DataMissingError, Source, find_source
 from bench.search.results import Results, Row, cheapest, row_of
 from bench.search.stages import Question, Searched, Task, run_stage
 
+SHAPE_ROWS: dict[Effort, int] = {"smoke": 1_000, "usual": 50_000, "thorough": 50_000}
 FILTER_K = 10
 FILTER_RECALL = 0.98
 REAL_KINDS = {"real", "grown"}
@@ -37,6 +40,7 @@ class Step:
         filter_query_count: queries asked with each filter; 0 leaves filters out.
         spread_queries: distinct queries asked before memory is read.
         peers: engines; None for all.
+        has_life: whether our index is led through overwrites and churn as well.
     """
 
     kind: str
@@ -45,6 +49,7 @@ class Step:
     filter_query_count: int = 0
     spread_queries: int = 0
     peers: Sequence[str] | None = None
+    has_life: bool = False
 
     @property
     def name(self) -> str:
@@ -54,7 +59,7 @@ class Step:
 
 FULL = (
     Step("real", 60_000, ((10, 1_000), (100, 200)), filter_query_count=200),
-    Step("topics", 250_000, ((10, 500), (100, 200))),
+    Step("topics", 250_000, ((10, 500), (100, 200)), has_life=True),
     Step("lengths", 250_000, ((10, 500),)),
     Step("grown", 100_000, ((10, 500),), peers=[OURS, "faiss-rabitq-ivf"]),
     Step("grown", 250_000, ((10, 500), (100, 200)), filter_query_count=200),
@@ -66,7 +71,14 @@ FULL = (
 SMOKE = (
     Step("real", 4_000, ((10, 20), (100, 5)), filter_query_count=10),
     Step("grown", 6_000, ((10, 20), (1_000, 3)), peers=[OURS, "faiss-rabitq-ivf"]),
-    Step("topics", 3_000, ((10, 20),), spread_queries=50, peers=[OURS, "faiss-hnsw32"]),
+    Step(
+        "topics",
+        3_000,
+        ((10, 20),),
+        spread_queries=50,
+        peers=[OURS, "faiss-hnsw32"],
+        has_life=True,
+    ),
     Step("lengths", 3_000, ((10, 20),), peers=[OURS, "faiss-rabitq-flat"]),
 )
 
@@ -110,6 +122,46 @@ class Campaign:
             else:
                 self._measure(name, data, step)
 
+        if step.has_life and OURS in (self.chosen_peers or PEERS):
+            folder = self._empty_folder(f"{data.name}-life")
+            self._keep_figures(self._task("life", OURS, data, folder, self._our_settings(data)))
+            shutil.rmtree(folder)
+
+    def run_shapes(self) -> None:
+        """Measures the shapes that nobody's embeddings have."""
+        folder = self._empty_folder("shapes")
+        count = SHAPE_ROWS[self.effort]
+        settings = SHORT_WAITS if self.effort == "smoke" else {}
+        self._keep_figures(
+            Task(
+                stage="shapes",
+                peer=OURS,
+                kind="shapes",
+                count=count,
+                is_sample=self.is_sample,
+                cache="",
+                folder=str(folder.resolve()),
+                output=str((self.folder / "work" / "answer.json").resolve()),
+                settings=settings,
+            )
+        )
+        shutil.rmtree(folder)
+
+    def _empty_folder(self, name: str) -> Path:
+        folder = self.folder / "work" / name
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        return folder
+
+    def _our_settings(self, data: DataSet) -> Settings:
+        return PEERS[OURS].build_settings(data, self.effort)[0]
+
+    def _keep_figures(self, task: Task) -> None:
+        figures = msgspec.convert(run_stage(task), list[Figure])
+        self.results.figures += figures
+        for figure in figures:
+            print(f"{figure.data:<16} {figure.name:<56} {figure.value:.4g}", flush=True)
+
     def _skip(self, what: str) -> None:
         self.results.skipped.append(what)
         print(f"skipped: {what}", flush=True)
@@ -131,9 +183,7 @@ class Campaign:
         """Measures one engine on one data set."""
         best: tuple[float, Settings, Settings, Built, Path] | None = None
         for number, settings in enumerate(PEERS[name].build_settings(data, self.effort)):
-            folder = self.folder / "work" / f"{data.name}-{name}-{number}"
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
+            folder = self._empty_folder(f"{data.name}-{name}-{number}")
             built, rows = self._build_and_search(name, data, step, settings, folder)
             point = cheapest(
                 (row for row in rows if row.k == FILTER_K), recall_min=FILTER_RECALL

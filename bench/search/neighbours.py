@@ -17,8 +17,10 @@ Int32Array = NDArray[np.int32]
 
 BLOCK_ROWS = 16_384
 QUERIES_AT_ONCE = 256
-# Of a distance of order one, what single precision and the order of additions leave open.
+# What single precision and the order of additions leave open, of the size of what is added.
 TIE_SLACK = 2e-6
+# The farthest true neighbour is among the last ones, whatever the products' rounding did to their order.
+LAST_TRUE = 100
 MISSING = -1
 
 
@@ -104,17 +106,6 @@ def distances(rows: Float32Array, queries: Float32Array, *, metric: Metric) -> F
     return np.maximum(products, 0, out=products)
 
 
-def paired_distances(rows: Float32Array, queries: Float32Array, *, metric: Metric) -> Float32Array:
-    """Returns the distance of query i from row i, float32 [n]; both are float32 [n, d]."""
-    exact, others = rows.astype(np.float64), queries.astype(np.float64)
-    if metric == "euclidean":
-        squares: Float32Array = ((exact - others) ** 2).sum(axis=1).astype(np.float32)
-        return squares
-    lengths = np.linalg.norm(exact, axis=1) * np.linalg.norm(others, axis=1)
-    cosine: Float32Array = (1 - (exact * others).sum(axis=1) / lengths).astype(np.float32)
-    return cosine
-
-
 def recall_at_k(
     found: Int32Array,
     truth: tuple[Int32Array, Float32Array],
@@ -136,7 +127,7 @@ def recall_at_k(
         metric: what ranks.
     """
     hits, wanted = 0, 0
-    for number, (mine, true, far) in enumerate(zip(found, *truth, strict=True)):
+    for number, (mine, true) in enumerate(zip(found, truth[0], strict=True)):
         exists = true != MISSING
         count = int(exists.sum())
         wanted += count
@@ -145,11 +136,33 @@ def recall_at_k(
         given = np.unique(mine[mine != MISSING])
         others = np.setdiff1d(given, true[exists])
         correct = len(given) - len(others)
-        limit = far[count - 1]
-        slack = TIE_SLACK * max(1.0, float(limit))
         if len(others) and count == len(true):
-            query = np.broadcast_to(queries[number], (len(others), queries.shape[1]))
-            near = paired_distances(rows[np.sort(others)], query, metric=metric)
-            correct += int((near <= limit + slack).sum())
+            correct += _count_ties(rows, queries[number], others, true, metric)
         hits += min(correct, count)
     return hits / wanted if wanted else 1.0
+
+
+def _count_ties(
+    rows: Float32Array,
+    query: Float32Array,
+    others: Int32Array,
+    true: Int32Array,
+    metric: Metric,
+) -> int:
+    """Counts the rows in `others` that are no farther than the farthest true one, by exact distances."""
+    last = np.sort(true[-LAST_TRUE:])
+    limit = float(_exact(rows[last], query, metric).max())
+    scale = 1.0 if metric == "cosine" else limit + float(query @ query)
+    near = _exact(rows[np.sort(others)], query, metric)
+    return int((near <= limit + TIE_SLACK * scale).sum())
+
+
+def _exact(rows: Float32Array, query: Float32Array, metric: Metric) -> NDArray[np.float64]:
+    """Returns distances in double precision, without the rounding of squares that nearly cancel."""
+    wide, other = rows.astype(np.float64), query.astype(np.float64)
+    distance: NDArray[np.float64]
+    if metric == "euclidean":
+        distance = ((wide - other) ** 2).sum(axis=1)
+    else:
+        distance = 1 - wide @ other / (np.linalg.norm(wide, axis=1) * np.linalg.norm(other))
+    return distance

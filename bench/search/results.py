@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from bench.search.lifecycle import Figure
 from bench.search.peers.interface import Settings
 from bench.search.stages import Point, Searched
 
@@ -74,6 +75,7 @@ class Results(msgspec.Struct, kw_only=True):
         environment: machine, commit, versions.
         settings: sizes and choices of the run.
         rows: every point.
+        figures: what became of our indexes in the long run, and of odd shapes.
         verdicts: every target, as `bench.search.targets` judged it.
         skipped: what was left out, and why.
     """
@@ -81,6 +83,7 @@ class Results(msgspec.Struct, kw_only=True):
     environment: dict[str, Any]
     settings: dict[str, Any]
     rows: list[Row] = []
+    figures: list[Figure] = []
     verdicts: list[Any] = []
     skipped: list[str] = []
 

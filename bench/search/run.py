@@ -21,6 +21,7 @@ from bench.search.results import Results
 from bench.search.targets import describe, judge
 
 FOLDER = Path("build/bench-search")
+SHAPES = "shapes"
 PACKAGES = ("faiss-cpu", "lancedb")
 
 
@@ -30,7 +31,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--smoke", action="store_true", help="small sizes: shows that it works")
     parser.add_argument("--check", action="store_true", help="exit 1 when a target is missed")
     parser.add_argument("--thorough", action="store_true", help="every way to build, not a choice")
-    parser.add_argument("--only", action="append", choices=KINDS, help="just this kind of data")
+    parser.add_argument("--only", action="append", choices=(*KINDS, SHAPES), help="just this")
     parser.add_argument("--size", action="append", type=parse_count, help="60k, 100k, 250k or 1m")
     parser.add_argument("--peer", action="append", choices=PEERS, help="just this engine")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="data, indexes and results")
@@ -42,9 +43,13 @@ def chosen(arguments: argparse.Namespace) -> list[Step]:
     return [
         step
         for step in (SMOKE if arguments.smoke else FULL)
-        if (not arguments.only or step.kind in arguments.only)
-        and (not arguments.size or step.count in arguments.size)
+        if is_chosen(arguments, step.kind) and (not arguments.size or step.count in arguments.size)
     ]
+
+
+def is_chosen(arguments: argparse.Namespace, kind: str) -> bool:
+    """Tells whether a kind of data was asked for."""
+    return not arguments.only or kind in arguments.only
 
 
 def main() -> int:
@@ -62,9 +67,12 @@ def main() -> int:
     for step in steps:
         campaign.run(step)
         write(results, arguments.folder)  # what is measured is kept, whatever comes next
-    for verdict in judge(results.rows):
+    if is_chosen(arguments, SHAPES) and not arguments.size:
+        campaign.run_shapes()
+        write(results, arguments.folder)
+    for verdict in judge(results.rows, results.figures):
         print(describe(verdict))
-    missed = [verdict for verdict in judge(results.rows) if not verdict.is_met]
+    missed = [verdict for verdict in judge(results.rows, results.figures) if not verdict.is_met]
     return 1 if arguments.check and missed else 0
 
 
@@ -72,7 +80,7 @@ def write(results: Results, folder: Path) -> None:
     """Writes results as JSON, as tables and as plots."""
     results.verdicts = [
         {**msgspec.to_builtins(verdict), "is_met": verdict.is_met}
-        for verdict in judge(results.rows)
+        for verdict in judge(results.rows, results.figures)
     ]
     results.save(folder / "results.json")
     (folder / "tables.md").write_text(tables.page(results))

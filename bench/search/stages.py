@@ -1,4 +1,4 @@
-"""One stage of a measurement in a process of its own: build, or search.
+"""One stage of a measurement in a process of its own: build, search, an index's life, odd shapes.
 
 python -m bench.search.stages TASK.json
 
@@ -21,6 +21,7 @@ import numpy as np
 
 from bench.process_tree import pss_bytes
 from bench.report import ROOT
+from bench.search import lifecycle, shapes
 from bench.search.arrays import ArrayCache
 from bench.search.dataset import DataSet, open_dataset
 from bench.search.neighbours import MISSING, recall_at_k
@@ -54,7 +55,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     """What a child process does.
 
     Attributes:
-        stage: `build` or `search`.
+        stage: `build`, `search`, `life` or `shapes`.
         peer: name of the engine.
         kind, count, is_sample: the data set.
         cache: folder of its arrays.
@@ -246,16 +247,23 @@ def _ask_spread(searcher: Searcher, data: DataSet, count: int, settings: Setting
         searcher.search(queries + scale.astype(np.float32) * noise, 10, settings)
 
 
-def main() -> int:
-    """Does what the task says."""
-    task = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Task)
+def _answer(task: Task) -> Any:
+    if task.stage == "shapes":
+        return shapes.measure(Path(task.folder), task.count, task.settings)
     source = find_source(is_sample=task.is_sample) if task.kind in {"real", "grown"} else None
     cache = ArrayCache(Path(task.cache), is_checked=False)
     data = open_dataset(task.kind, task.count, cache=cache, source=source)
     if task.stage == "build":
-        answer: Any = PEERS[task.peer].build(data, Path(task.folder), task.settings)
-    else:
-        answer = search(data, task)
+        return PEERS[task.peer].build(data, Path(task.folder), task.settings)
+    if task.stage == "life":
+        return lifecycle.measure(data, Path(task.folder), task.settings)
+    return search(data, task)
+
+
+def main() -> int:
+    """Does what the task says."""
+    task = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Task)
+    answer = _answer(task)
     Path(task.output).write_bytes(msgspec.json.encode(answer))
     return 0
 

@@ -48,7 +48,7 @@ def filters(results: Results) -> str:
 def targets(results: Results) -> str:
     """Returns every target with its value and verdict."""
     lines = []
-    for each in judge(results.rows):
+    for each in judge(results.rows, results.figures):
         limit = f"{'>=' if each.is_floor else '<='} {each.limit:.3g}"
         verdict = "met" if each.is_met else "**missed**"
         lines.append([each.name, f"{each.value:.3g}", limit, verdict, each.note])

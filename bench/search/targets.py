@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from bench.search.lifecycle import Figure
 from bench.search.peers.catalog import OURS
 from bench.search.results import Row, cheapest, select
 
@@ -65,10 +66,20 @@ def describe(verdict: Verdict) -> str:
     )
 
 
-def judge(rows: Sequence[Row]) -> list[Verdict]:
-    """Returns a verdict for every target that the rows speak of."""
+def judge(rows: Sequence[Row], figures: Sequence[Figure] = ()) -> list[Verdict]:
+    """Returns a verdict for every target that the rows and figures speak of."""
     judges = (_topics, _real, _deep, _filters, _sections, _builds, _stores, _growth)
-    return [verdict for one in judges for verdict in one(rows)]
+    by_rows = [verdict for one in judges for verdict in one(rows)]
+    by_figures = [
+        Verdict(
+            name=f"{figure.data}: {figure.name}",
+            value=figure.value,
+            limit=figure.limit,
+            is_floor=figure.is_floor,
+        )
+        for figure in figures
+    ]
+    return by_rows + by_figures
 
 
 def _ratio(

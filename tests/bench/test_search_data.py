@@ -62,6 +62,15 @@ def test_recall_counts_any_of_equal_rows_and_no_row_twice():
     assert recall(3, MISSING) == 0
 
 
+@pytest.mark.parametrize("metric", METRICS)
+def test_recall_among_identical_rows_is_complete_whatever_is_found(metric):
+    rows = np.repeat(some_rows(1, 32), 1_000, axis=0)
+    queries = rows[:20] + np.float32(0.01) * some_rows(20, 32, seed=1)
+    truth = nearest(rows, queries, k=10, metric=metric)
+    found = np.tile(np.arange(990, 1_000, dtype=np.int32), (20, 1))
+    assert recall_at_k(found, truth, rows=rows, queries=queries, metric=metric) == 1
+
+
 def test_recall_is_of_the_rows_that_exist():
     rows = some_rows(4)
     truth = nearest(rows, rows[:1], k=3, metric="cosine", chosen=np.array([2], dtype=np.int32))

@@ -29,6 +29,8 @@ def test_benchmark_of_search_runs_small(tmp_path):
     assert all(row.wrong_count == 0 for row in results.rows)
     assert all(0 <= row.recall <= 1 and row.cpu_ms > 0 for row in results.rows)
     assert min(row.recall for row in select(results.rows, engines=[OURS])) > 0.9
+    assert {figure.data for figure in results.figures} == {"topics-3k", "shapes of 1,000"}
+    assert all(figure.value >= 0.98 for figure in results.figures if figure.is_floor)
     assert results.verdicts
     assert "## Targets" in (tmp_path / "tables.md").read_text()
     assert list((tmp_path / "plots").glob("recall-selectivity-*.png"))

@@ -5,6 +5,7 @@ import math
 import pytest
 
 from bench.search import plots, tables
+from bench.search.lifecycle import Figure
 from bench.search.results import Results, Row, cheapest, frontier, load
 from bench.search.targets import judge
 
@@ -86,6 +87,12 @@ def test_growth_compares_sizes_of_one_kind():
     ]
     assert not verdict(rows, "recall >= 0.95").is_met
     assert verdict(rows, "recall >= 0.98").is_met
+
+
+def test_figures_bring_their_own_limits():
+    slow = Figure(data="d", name="CPU after churn", value=1.3, limit=1.2)
+    good = Figure(data="d", name="recall", value=0.99, limit=0.98, is_floor=True)
+    assert [each.is_met for each in judge([], [slow, good])] == [False, True]
 
 
 def test_nothing_is_judged_without_rows():

@@ -7,7 +7,7 @@ search, keys. Only the number of threads is set, as for everybody.
 
 import asyncio
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Self
@@ -105,7 +105,7 @@ class WhimbrelSearcher:
 
 
 class Opened:
-    """An engine and an indexer over a folder; use as `async with`."""
+    """An engine over a folder, and an indexer when there is work; use as `async with`."""
 
     def __init__(self, folder: Path, **options: Any) -> None:
         """Names the folder and engine options that differ from the defaults, for upkeep that nobody measures."""
@@ -116,7 +116,6 @@ class Opened:
         """Opens the folder."""
         from whimbrel.core.settings import Settings as ProcessSettings
         from whimbrel.engine.engine import Engine
-        from whimbrel.engine.indexer import Indexer
         from whimbrel.server.assembly import open_context
 
         changed = {f"engine_{name}": value for name, value in self._options.items()}
@@ -125,11 +124,11 @@ class Opened:
         )
         opened = await self._stack.enter_async_context(open_context(wanted, os.environ))
         self._counter = opened.counter
+        self._context = opened.context
         self.options = opened.context.options
         self.engine = Engine(opened.context)
         await self.engine.start()
         self._stack.push_async_callback(self.engine.close)
-        self.indexer = Indexer(opened.context)
         return self
 
     async def __aexit__(self, *details: object) -> None:
@@ -182,8 +181,28 @@ class Opened:
                 except ThrottledError:
                     await asyncio.sleep(self.options.index_poll_interval_s)
 
-    async def settle(self) -> None:
-        """Waits until the tail is flushed and no segment has changed for a while; the indexer must be running."""
+    async def delete(self, rows: NDArray[np.int64]) -> None:
+        """Deletes the keys of `rows`, in batches."""
+        from whimbrel.engine.model import Blobs
+
+        for start in range(0, len(rows), BATCH_ROWS):
+            keys = Blobs.of(key_of(int(row)) for row in rows[start : start + BATCH_ROWS])
+            await self.engine.delete_vectors(BUCKET, INDEX, keys)
+
+    async def tended(self, work: Awaitable[None]) -> None:
+        """Does some work beside a running indexer, and waits until the indexer has nothing left to do."""
+        from whimbrel.engine.indexer import Indexer
+
+        stop = asyncio.Event()
+        indexer = asyncio.ensure_future(Indexer(self._context).run(stop))
+        try:
+            await work
+            await self._settle()
+        finally:
+            stop.set()
+            await indexer
+
+    async def _settle(self) -> None:
         quiet, seen = 0, ""
         while quiet < SETTLED_ROUNDS:
             await asyncio.sleep(self.options.flush_age_s / 2)
@@ -199,6 +218,17 @@ class Opened:
 
         found: tuple[bool, str] = await self.engine.directory.with_index(BUCKET, INDEX, look)
         return found
+
+    async def collect(self) -> None:
+        """Runs the indexer until what nothing names is deleted; the options must have short waits."""
+        from whimbrel.engine.indexer import Indexer
+
+        indexer = Indexer(self._context)
+        await indexer.start()
+        await indexer.sweep()
+        for _ in range(COLLECT_TURNS):
+            await asyncio.sleep(2 * COLLECT_WAIT_S)
+            await indexer.turn()
 
     def requests(self) -> dict[str, int]:
         """Returns requests to the store so far, by class."""
@@ -228,24 +258,19 @@ async def _build(data: DataSet, folder: Path, options: Settings) -> Built:
 
 async def load(node: Opened, data: DataSet) -> None:
     """Puts a whole data set beside a running indexer and waits until it has settled."""
-    stop = asyncio.Event()
-    indexer = asyncio.ensure_future(node.indexer.run(stop))
-    step = 20 * BATCH_ROWS
-    for start in range(0, len(data.rows), step):
-        limit = min(start + step, len(data.rows))
-        metadata = metadata_of(data.columns, start, limit)
-        await node.put(np.arange(start, limit), data.rows[start:limit], metadata)
-    await node.settle()
-    stop.set()
-    await indexer
+
+    async def put_all() -> None:
+        step = 20 * BATCH_ROWS
+        for start in range(0, len(data.rows), step):
+            limit = min(start + step, len(data.rows))
+            metadata = metadata_of(data.columns, start, limit)
+            await node.put(np.arange(start, limit), data.rows[start:limit], metadata)
+
+    await node.tended(put_all())
 
 
 async def collect(folder: Path) -> None:
     """Deletes what nothing names any more, without the wait that protects readers: there are none."""
     waits = {"manifest_grace_s": COLLECT_WAIT_S, "collection_wait_s": COLLECT_WAIT_S}
     async with Opened(folder, **waits) as node:
-        await node.indexer.start()
-        await node.indexer.sweep()
-        for _ in range(COLLECT_TURNS):
-            await asyncio.sleep(2 * COLLECT_WAIT_S)
-            await node.indexer.turn()
+        await node.collect()
