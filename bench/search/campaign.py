@@ -7,6 +7,7 @@ without a filter: so curves over selectivity show what filters do to settings th
 
 import importlib.util
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -282,8 +283,8 @@ class Campaign:
             matches = {"match_count": count, "selectivity": count / len(data.rows)}
             rows.append(row_of(point, searched, {**known, **matches}))
             print(_line(rows[-1]), flush=True)
-        for question, reason in searched.unsupported.items():
-            self._skip(f"{data.name}, {name}, {question}: {reason}")
+        for reason, count in Counter(searched.unsupported.values()).items():
+            self._skip(f"{data.name}, {name}, {count} questions: {reason}")
         self.results.rows += rows
         return rows
 

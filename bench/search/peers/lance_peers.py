@@ -1,11 +1,12 @@
 """LanceDB: lists of 1-bit codes and lists of graphs over 8-bit codes, each with exact ranking of the best.
 
 Rows lie in a table on disk with their metadata; filters use LanceDB's own scalar indexes and are applied before the
-search. Numbers of lists are LanceDB's defaults. Its pools take their size from the environment, which
+search. Its pools take their size from the environment, which
 `bench.search.stages` sets before this module is imported.
 """
 
 import importlib
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,8 +49,8 @@ class LanceLists:
     modules = ("lancedb", "pyarrow")
 
     def build_settings(self, data: DataSet, effort: Effort) -> Sequence[Settings]:
-        """Returns the defaults."""
-        return [{}]
+        """Returns the defaults, and more lists than those: their number decides how few rows can be read."""
+        return [{}] if effort == "smoke" else [{}, {"lists": round(math.sqrt(len(data.rows)))}]
 
     def search_settings(self, k: int, built: Settings) -> Iterator[Sequence[Settings]]:
         """Yields, for each depth of exact ranking, growing numbers of lists."""
@@ -60,7 +61,8 @@ class LanceLists:
         """Adds all rows and indexes them."""
         from lancedb.index import IvfRq
 
-        return _build(data, folder, IvfRq(distance_type=_metric(data)))
+        config = IvfRq(distance_type=_metric(data), num_partitions=settings.get("lists"))
+        return _build(data, folder, config)
 
     def open(self, data: DataSet, folder: Path, settings: Settings) -> "_Table":
         """Opens the table."""
