@@ -12,13 +12,13 @@ from bench.search.neighbours import Float32Array
 
 LATENT_DIMENSION = 48
 TOPIC_COUNT = 3_000
-TOPIC_SPREAD = 0.55
+TOPIC_SPREAD = 0.8
 AMBIENT_NOISE = 0.02
 # Zipf-like: the most frequent topic of 3,000 has about one row in a hundred.
 TOPIC_SKEW = 0.5
 NORM_SIGMA = 0.6
 BLOCK_ROWS = 16_384
-VERSION = 1
+VERSION = 2
 
 PARAMETERS = {
     "latent_dimension": LATENT_DIMENSION,
