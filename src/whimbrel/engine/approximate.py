@@ -34,6 +34,9 @@ FIRST_COUNT = 16
 BUDGET_RATIO_MIN = 4  # rows estimated at least, per row wanted
 EPSILON_PROBING = 1.0  # a bound that is wrong at times costs less recall than the lists left out
 EPSILON_EXHAUSTIVE = 1.75
+# The largest topK is 10,000: up to so many matches, none shall be missed.
+SURE_ROWS_MAX = 10_000
+EPSILON_SURE = 2.75
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +91,17 @@ def find_near(
         metric=metric.value,
         depth=k,
         row_budget=kept_count if is_exhaustive else sum(_budget(source, k) for source in sources),
-        epsilon=EPSILON_EXHAUSTIVE if is_exhaustive else EPSILON_PROBING,
+        epsilon=_epsilon(kept_count),
     )
     ranking = _Ranking(query, sources, metric, k)
     return ranking.rank(probed.candidates)
+
+
+def _epsilon(kept_count: int) -> float:
+    """Returns the width of bounds, in standard deviations, for so many rows that may be found."""
+    if kept_count <= SURE_ROWS_MAX:
+        return EPSILON_SURE
+    return EPSILON_EXHAUSTIVE if kept_count <= EXHAUSTIVE_ROWS_MAX else EPSILON_PROBING
 
 
 def round_distances(exact: Float64Array) -> Float32Array:

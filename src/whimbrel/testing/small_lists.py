@@ -37,5 +37,6 @@ def small_lists(
         patch.object(approximate, "EXHAUSTIVE_ROWS_MAX", exhaustive_rows_max),
         patch.object(approximate, "EPSILON_EXHAUSTIVE", EPSILON),
         patch.object(approximate, "EPSILON_PROBING", EPSILON),
+        patch.object(approximate, "EPSILON_SURE", EPSILON),
     ):
         yield

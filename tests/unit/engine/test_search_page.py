@@ -20,6 +20,7 @@ SENTENCES = {
         f"fewer than {codes.CODED_DIMENSION_MIN} dimensions: always exact",
         f"it is {approximate.EPSILON_EXHAUSTIVE} standard deviations wide",
         f"it is {approximate.EPSILON_PROBING}, which is quicker",
+        f"up to {approximate.SURE_ROWS_MAX:,} matches, the largest `topk`, it is {approximate.EPSILON_SURE}",
         f"more than {partition.FLAT_ROWS_MAX:,} rows, it partitions",
         f"about {partition.POSTING_ROWS} by k-means",
         f"up to {train.FAN_OUT} parts",
