@@ -7,6 +7,7 @@ bounds are chosen so wide that they do not. Beyond, the row budget decides what 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -21,7 +22,6 @@ from whimbrel.engine.model import (
     UInt8Array,
     UInt32Array,
 )
-from whimbrel.engine.segment.reader import SegmentReader
 from whimbrel.kernel.distance import row_norms
 from whimbrel.kernel.fastscan import DEPTH_MAX, ROUNDING, CandidateRows, QueryTable
 from whimbrel.kernel.probe import ProbeSource, probe
@@ -39,19 +39,34 @@ SURE_ROWS_MAX = 10_000
 EPSILON_SURE = 2.75
 
 
+class StoredRows(Protocol):
+    """Vectors that lie in one array: of a segment, or of a chunk of the tail."""
+
+    @property
+    def row_count(self) -> int:
+        """How many there are, n."""
+
+    @property
+    def norms(self) -> Float64Array:
+        """Their lengths, float64 [n]."""
+
+    def vectors_at(self, rows: Int64Array) -> Float32Array:
+        """Returns all vectors, float32 [n, d], of which only those of `rows` may be looked at."""
+
+
 @dataclass(frozen=True, slots=True)
 class CodedRows:
-    """Rows of a segment that has codes.
+    """Rows that have codes.
 
     Attributes:
-        reader: the segment.
-        codes: its codes.
+        rows: their vectors.
+        codes: their codes.
         keep: bool [n], rows that may be found; None when all may.
         kept_count: how many that are.
         keep_bits: `keep` with one bit to a row, least significant first, when it is at hand.
     """
 
-    reader: SegmentReader
+    rows: StoredRows
     codes: RowCodes
     keep: BoolArray | None
     kept_count: int
@@ -117,7 +132,7 @@ def _budget(source: CodedRows, k: int) -> int:
     """
     if source.codes.list_count == 1:
         return 0
-    row_count = source.reader.row_count
+    row_count = source.rows.row_count
     depth = k * row_count / source.kept_count
     share = share_of(source.codes.shares, depth, row_count)
     return max(math.ceil(share * source.kept_count), BUDGET_RATIO_MIN * k)
@@ -190,7 +205,7 @@ class _Ranking:
         arrays = []
         for number, coded in enumerate(self._sources):
             own = row[source == number].astype(np.int64)
-            arrays.append((coded.reader.vectors_at(own), coded.reader.norms))
+            arrays.append((coded.rows.vectors_at(own), coded.rows.norms))
         return rerank(self._query, arrays, source, row, metric=self._metric.value)
 
     def _limit(self, exact: Float64Array) -> float:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whimbrel.engine.filter.columns import Columns
+from whimbrel.engine.ivf.chunks import ChunkCodes, code_bytes
 from whimbrel.engine.keys import hash_keys
 from whimbrel.engine.model import (
     Blobs,
@@ -32,6 +33,7 @@ from whimbrel.kernel.distance import row_norms
 
 NEVER = np.iinfo(np.int64).max
 NO_ROW = -1
+FLOAT_BYTES = 4
 SMALL_BYTES = 1024 * 1024
 LARGE_CAPACITIES_BYTES = (64 * SMALL_BYTES, 512 * SMALL_BYTES)
 Scalar = TypeVar("Scalar", bound=np.generic)
@@ -109,6 +111,7 @@ class MemtableSnapshot:
         entry_of_row: int64 [p], the entry of each row.
         runs: sorted runs that together hold every entry.
         columns: filterable fields of chunks of rows, by first row; filled by queries, shared by snapshots.
+        codes: codes of chunks of rows; likewise.
     """
 
     position: int
@@ -123,6 +126,7 @@ class MemtableSnapshot:
     entry_of_row: Int64Array
     runs: tuple[HashRun, ...]
     columns: dict[int, Columns]
+    codes: ChunkCodes
 
     @property
     def entry_count(self) -> int:
@@ -209,7 +213,13 @@ def _settle_equal_hashes(snapshot: MemtableSnapshot, entries: Int64Array) -> Int
 
 
 class Memtable:
-    """Collects the fragments of a tail."""
+    """Collects the fragments of a tail.
+
+    Attributes:
+        dimension: of vectors.
+        position: sequence of the last log object that was added.
+        size_bytes: about how much memory this takes, once queries have encoded all rows.
+    """
 
     def __init__(self, dimension: int, position: int) -> None:
         """Starts empty, right after the log object `position`."""
@@ -227,7 +237,12 @@ class Memtable:
         self._entry_of_row = _Column.empty(np.int64)
         self._runs: tuple[HashRun, ...] = ()
         self._columns: dict[int, Columns] = {}
+        self._codes = ChunkCodes()
         self._snapshot: MemtableSnapshot | None = None
+
+    @property
+    def _row_bytes(self) -> int:
+        return self.dimension * FLOAT_BYTES + code_bytes(self.dimension)
 
     @property
     def is_empty(self) -> bool:
@@ -273,7 +288,7 @@ class Memtable:
         self._norms.append(row_norms(fragment.vectors))
         self._entry_of_row.append(entries[fragment.is_put])
         self.position = fragment.sequence
-        self.size_bytes += fragment.vectors.nbytes + _size_bytes(fragment)
+        self.size_bytes += self._row_bytes * put_count + _size_bytes(fragment)
         self._supersede(before, fragment, hashes, entry_start)
         order = np.argsort(hashes, kind="stable")
         self._add_run(HashRun(hashes[order], entries[order]))
@@ -322,6 +337,7 @@ class Memtable:
                 entry_of_row=self._entry_of_row.values,
                 runs=self._runs,
                 columns=self._columns,
+                codes=self._codes,
             )
         return self._snapshot
 
@@ -346,7 +362,7 @@ class Memtable:
         if len(order):
             kept._runs = (HashRun(kept._hashes.values[order], order),)
         sizes = (_size_bytes(fragment) for fragment in kept._fragments)
-        kept.size_bytes = kept._vectors.values.nbytes + sum(sizes)
+        kept.size_bytes = kept._row_bytes * len(kept._norms.values) + sum(sizes)
         return kept
 
 

@@ -9,20 +9,28 @@ Invariants:
 2. Hits are in the order of (distance rounded to float32, key); the same on every machine.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import repeat
+from typing import Protocol
 
 import numpy as np
 
-from whimbrel.engine.approximate import CodedRows, NearRows, find_near, round_distances
+from whimbrel.engine.approximate import (
+    CodedRows,
+    NearRows,
+    StoredRows,
+    find_near,
+    round_distances,
+)
 from whimbrel.engine.filter.build import build_columns
 from whimbrel.engine.filter.evaluate import evaluate
 from whimbrel.engine.filter.tree import Filter
+from whimbrel.engine.ivf import chunks
+from whimbrel.engine.ivf.codes import RowCodes
 from whimbrel.engine.keys import hash_keys
 from whimbrel.engine.memtable import MemtableSnapshot
 from whimbrel.engine.model import (
-    Blobs,
     BoolArray,
     Float32Array,
     Float64Array,
@@ -31,7 +39,6 @@ from whimbrel.engine.model import (
     Metric,
     UInt8Array,
 )
-from whimbrel.engine.segment.reader import SegmentReader
 from whimbrel.engine.segments import OpenSegment
 from whimbrel.kernel.distance import Metric as KernelMetric
 from whimbrel.kernel.distance import distances, nearest
@@ -39,7 +46,7 @@ from whimbrel.kernel.distance import distances, nearest
 TAIL = -1  # source of hits in the tail
 COLUMN_CHUNK_ROWS = 512  # what a query after a write builds anew, at most
 GATHER_RATIO = 8  # below one matching row in so many, gathering them beats scanning past the others
-SLACK = 64
+SLACK = 8  # rows of segments, beyond those wanted, that may turn out to be replaced
 EXACT_ROWS_MAX = 512  # so few rows are compared exactly in less time than their codes take to scan
 
 
@@ -88,42 +95,61 @@ def search(request: Search, tail: MemtableSnapshot, segments: Sequence[OpenSegme
     Returns:
         min(top_k, matching live records) hits.
     """
-    found = [(TAIL, *_search_tail(request, tail))] if tail.entry_count else []
-    parts = list(_parts(request, segments))
-    if parts:
-        found.extend(_search_segments(request, parts, tail))
-    return _rank(request.top_k, found, tail, segments)
+    parts = [*_tail_parts(request, tail), *_segment_parts(request, segments)]
+    return _rank(request.top_k, _find_current(request, parts, tail, segments), tail, segments)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Rows with their exact distances, in no order.
+
+    Attributes:
+        sources: int64 [m], as `Hits` has them.
+        rows: int64 [m].
+        exact: float64 [m].
+    """
+
+    sources: Int64Array
+    rows: Int64Array
+    exact: Float64Array
+
+    @classmethod
+    def join(cls, found: Sequence[tuple["_Part", Int64Array, Float64Array]]) -> "_Found":
+        """Joins what was found in each part."""
+        if not found:
+            return cls(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros(0))
+        sources = [np.full(len(rows), part.source, dtype=np.int64) for part, rows, _ in found]
+        rows = [rows + part.first_row for part, rows, _ in found]
+        return cls(
+            np.concatenate(sources),
+            np.concatenate(rows),
+            np.concatenate([exact for _, _, exact in found]),
+        )
+
+    def take(self, places: Int64Array) -> "_Found":
+        """Returns some of them."""
+        return _Found(self.sources[places], self.rows[places], self.exact[places])
 
 
 def _rank(
-    top_k: int,
-    found: Sequence[tuple[int, Int64Array, Float64Array]],
-    tail: MemtableSnapshot,
-    segments: Sequence[OpenSegment],
+    top_k: int, found: _Found, tail: MemtableSnapshot, segments: Sequence[OpenSegment]
 ) -> Hits:
-    """Cuts candidates, per source rows and distances, to the nearest `top_k`; ties in order of key."""
-    rounded = [round_distances(exact) for _, _, exact in found]
-    bound = np.float32(np.inf)
-    if sum(map(len, rounded)) > top_k:
-        bound = np.partition(np.concatenate(rounded), top_k - 1)[top_k - 1]
-    ranked: list[tuple[float, bytes, int, int]] = []
-    for (source, rows, _), values in zip(found, rounded, strict=True):
-        near = np.flatnonzero(values <= bound)
-        chosen = rows[near]
+    """Cuts candidates to the nearest `top_k`; ties in order of key."""
+    near = found.take(_nearest_of(found.exact, top_k))
+    values = round_distances(near.exact).astype(np.float64)
+    keys = [b""] * len(values)
+    for source in np.unique(near.sources).tolist():
+        places = np.flatnonzero(near.sources == source)
+        rows = near.rows[places]
         if source == TAIL:
-            keys = list(tail.keys(tail.entry_of_row[chosen]))
+            own = list(tail.keys(tail.entry_of_row[rows]))
         else:
-            keys = segments[source].reader.list_keys(chosen)
-        sources = repeat(source, len(chosen))
-        ranked.extend(zip(values[near].tolist(), keys, sources, chosen.tolist(), strict=True))
-    ranked.sort()
-    del ranked[top_k:]
-    return Hits(
-        np.array([source for _, _, source, _ in ranked], dtype=np.int64),
-        np.array([row for _, _, _, row in ranked], dtype=np.int64),
-        np.array([value for value, _, _, _ in ranked], dtype=np.float64),
-        [key for _, key, _, _ in ranked],
-    )
+            own = segments[source].reader.list_keys(rows)
+        for place, key in zip(places.tolist(), own, strict=True):
+            keys[place] = key
+    ranked = sorted(zip(values.tolist(), keys, range(len(keys)), strict=True))[:top_k]
+    order = np.array([place for _, _, place in ranked], dtype=np.int64)
+    return Hits(near.sources[order], near.rows[order], values[order], [key for _, key, _ in ranked])
 
 
 def _nearest_of(exact: Float64Array, k: int) -> Int64Array:
@@ -135,13 +161,10 @@ def _nearest_of(exact: Float64Array, k: int) -> Int64Array:
 
 
 def _nearest(
-    request: Search,
-    vectors: Float32Array,
-    norms: Float64Array,
-    keep: BoolArray | None,
-    k: int,
+    request: Search, rows: "_Rows", keep: BoolArray | None, k: int
 ) -> tuple[Int64Array, Float64Array]:
     """Returns rows and exact distances of the `k` nearest kept rows and of all that tie with the last."""
+    vectors, norms = rows.vectors, rows.norms
     metric: KernelMetric = "cosine" if request.config.metric is Metric.COSINE else "euclidean"
     if keep is not None:
         kept = np.flatnonzero(keep)
@@ -151,15 +174,6 @@ def _nearest(
             return kept[near], exact[near]
     found = nearest(request.vector, vectors, norms, metric=metric, k=k, keep=keep)
     return found.rows, found.distances
-
-
-def _search_tail(request: Search, tail: MemtableSnapshot) -> tuple[Int64Array, Float64Array]:
-    keep = tail.live_rows()
-    if request.filter is not None:
-        keep &= _match_tail(request.filter, tail, request.config)
-    if not keep.any():
-        return np.zeros(0, dtype=np.int64), np.zeros(0)
-    return _nearest(request, tail.vectors, tail.norms, keep, request.top_k)
 
 
 def _match_tail(condition: Filter, tail: MemtableSnapshot, config: IndexConfig) -> BoolArray:
@@ -177,31 +191,54 @@ def _match_tail(condition: Filter, tail: MemtableSnapshot, config: IndexConfig) 
     return np.concatenate(matches)
 
 
-def _find_in(tail: MemtableSnapshot, keys: Blobs) -> Int64Array:
-    """Returns the tail's entry about each key, -1 where it says nothing."""
-    return tail.find(hash_keys(keys), keys)
+class _Rows(StoredRows, Protocol):
+    """Vectors of a segment or of a stretch of the tail."""
+
+    @property
+    def vectors(self) -> Float32Array:
+        """All of them, float32 [n, d]."""
+
+
+@dataclass(frozen=True, slots=True)
+class _TailRows:
+    """Some rows of the tail that lie side by side."""
+
+    vectors: Float32Array
+    norms: Float64Array
+
+    @property
+    def row_count(self) -> int:
+        return len(self.norms)
+
+    def vectors_at(self, rows: Int64Array) -> Float32Array:
+        del rows
+        return self.vectors
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A segment as one query sees it.
+    """A segment or a stretch of the tail as one query sees it.
 
     Attributes:
-        index: its position in the manifest.
-        reader: its content.
+        source: its position in the manifest, or `TAIL`.
+        first_row: the number that its first row has there.
+        rows: its vectors.
+        codes: their codes, where those pay.
         keep: bool [n], live rows that match; None when all are.
         kept_count: how many those are.
         keep_bits: `keep` with one bit to a row, when it is at hand.
     """
 
-    index: int
-    reader: SegmentReader
+    source: int
+    first_row: int
+    rows: _Rows
+    codes: RowCodes | None
     keep: BoolArray | None
     kept_count: int
     keep_bits: UInt8Array | None
 
 
-def _parts(request: Search, segments: Sequence[OpenSegment]) -> Iterator[_Part]:
+def _segment_parts(request: Search, segments: Sequence[OpenSegment]) -> Iterator[_Part]:
     """Yields the segments that hold anything the query may find."""
     for index, segment in enumerate(segments):
         keep = None if segment.deleted is None else ~segment.deleted
@@ -212,54 +249,97 @@ def _parts(request: Search, segments: Sequence[OpenSegment]) -> Iterator[_Part]:
         else:
             count, bits = segment.entry.live_count, segment.live_bits
         if count:
-            yield _Part(index, segment.reader, keep, count, bits)
+            codes = segment.reader.codes if count > EXACT_ROWS_MAX else None
+            yield _Part(index, 0, segment.reader, codes, keep, count, bits)
 
 
-def _search_segments(
-    request: Search, parts: Sequence[_Part], tail: MemtableSnapshot
-) -> list[tuple[int, Int64Array, Float64Array]]:
-    """Returns each segment's nearest rows, those left out that the tail replaced or deleted."""
+def _tail_parts(request: Search, tail: MemtableSnapshot) -> Iterator[_Part]:
+    """Yields the chunks of the tail that have codes and what lies between and behind them, if it may be found."""
+    keep = tail.live_rows()
+    if request.filter is not None:
+        keep &= _match_tail(request.filter, tail, request.config)
+    codes: list[RowCodes | None] = []
+    if np.count_nonzero(keep) > EXACT_ROWS_MAX:
+        codes = tail.codes.of(tail.vectors, tail.norms, request.config.metric)
+    start = 0
+    for number, own in enumerate([*codes, None]):
+        first = number * chunks.CHUNK_ROWS
+        if own is not None:
+            yield from _stretch(tail, keep, start, first, None)
+            start = first + chunks.CHUNK_ROWS
+            yield from _stretch(tail, keep, first, start, own)
+    yield from _stretch(tail, keep, start, len(keep), None)
+
+
+def _stretch(
+    tail: MemtableSnapshot, keep: BoolArray, start: int, limit: int, codes: RowCodes | None
+) -> Iterator[_Part]:
+    kept_count = int(np.count_nonzero(keep[start:limit]))
+    if kept_count:
+        rows = _TailRows(tail.vectors[start:limit], tail.norms[start:limit])
+        own = None if kept_count == limit - start else keep[start:limit]
+        yield _Part(TAIL, start, rows, codes, own, kept_count, None)
+
+
+def _find_current(
+    request: Search,
+    parts: Sequence[_Part],
+    tail: MemtableSnapshot,
+    segments: Sequence[OpenSegment],
+) -> _Found:
+    """Returns the nearest rows of all, those left out that the tail replaced or deleted."""
     live_count = sum(part.kept_count for part in parts)
-    depth = request.top_k + min(tail.entry_count, SLACK)
+    depth = request.top_k + _slack(request.top_k, tail, segments)
     while True:
         # Once every row is wanted, codes are of no use.
-        by_codes = depth < live_count
-        found = _nearest_of_parts(request, parts, depth, by_codes=by_codes)
-        if tail.entry_count == 0:
+        found = _nearest_of_parts(request, parts, depth, by_codes=depth < live_count)
+        # What is farther than the nearest `depth` does not count: nearer rows may be missing where others hid them.
+        found = found.take(_nearest_of(found.exact, depth))
+        if tail.entry_count:
+            found = found.take(_current_places(found, tail, segments))
+        if len(found.rows) >= request.top_k or depth >= live_count:
             return found
-        current = []
-        for (index, rows, exact), part in zip(found, parts, strict=True):
-            is_current = _find_in(tail, part.reader.take_keys(rows)) < 0
-            current.append((index, rows[is_current], exact[is_current]))
-        # If that leaves too few, rows that are not current hid others.
-        count = sum(len(rows) for _, rows, _ in current)
-        if count >= request.top_k or sum(len(rows) for _, rows, _ in found) >= live_count:
-            return current
         depth = min(depth * 4, live_count)
+
+
+def _slack(top_k: int, tail: MemtableSnapshot, segments: Sequence[OpenSegment]) -> int:
+    """Returns how many more rows to look for: about twice as many as the tail hides if it hides any as often."""
+    live_count = max(1, sum(segment.entry.live_count for segment in segments))
+    hidden_share = min(1.0, tail.entry_count / live_count)
+    return min(tail.entry_count, SLACK + math.ceil(2 * top_k * hidden_share))
+
+
+def _current_places(
+    found: _Found, tail: MemtableSnapshot, segments: Sequence[OpenSegment]
+) -> Int64Array:
+    """Returns which of the rows count: the tail's, and those of segments whose keys the tail does not mention."""
+    is_current = found.sources == TAIL
+    for source in np.unique(found.sources[~is_current]).tolist():
+        places = np.flatnonzero(found.sources == source)
+        keys = segments[source].reader.take_keys(found.rows[places])
+        is_current[places] = tail.find(hash_keys(keys), keys) < 0
+    return np.flatnonzero(is_current)
 
 
 def _nearest_of_parts(
     request: Search, parts: Sequence[_Part], depth: int, *, by_codes: bool
-) -> list[tuple[int, Int64Array, Float64Array]]:
-    """Returns each segment's rows among the nearest `depth`: by codes where there are any and it pays, else exactly."""
-    coded: list[tuple[int, CodedRows]] = []
-    for part in parts:
-        codes = part.reader.codes
-        if by_codes and codes is not None and part.kept_count > EXACT_ROWS_MAX:
-            rows = CodedRows(part.reader, codes, part.keep, part.kept_count, part.keep_bits)
-            coded.append((part.index, rows))
-    near: dict[int, NearRows] = {}
-    if coded:
-        sources = [source for _, source in coded]
-        found = find_near(request.vector, sources, metric=request.config.metric, k=depth)
-        if found is not None:
-            near = {index: rows for (index, _), rows in zip(coded, found, strict=True)}
-    return [
-        (part.index, near[part.index].rows, near[part.index].distances)
-        if part.index in near
-        else (
-            part.index,
-            *_nearest(request, part.reader.vectors, part.reader.norms, part.keep, depth),
-        )
+) -> _Found:
+    """Returns each part's rows among the nearest `depth`: by codes where there are any and it pays, else exactly."""
+    coded = [
+        (part, CodedRows(part.rows, part.codes, part.keep, part.kept_count, part.keep_bits))
         for part in parts
+        if by_codes and part.codes is not None
     ]
+    near: list[NearRows] | None = None
+    if coded:
+        sources = [rows for _, rows in coded]
+        near = find_near(request.vector, sources, metric=request.config.metric, k=depth)
+    if near is None:
+        exact, found = parts, []
+    else:
+        exact = [part for part in parts if part.codes is None]
+        found = [
+            (part, own.rows, own.distances) for (part, _), own in zip(coded, near, strict=True)
+        ]
+    found += [(part, *_nearest(request, part.rows, part.keep, depth)) for part in exact]
+    return _Found.join(found)

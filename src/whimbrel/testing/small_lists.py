@@ -1,4 +1,4 @@
-"""Makes segments of a handful of rows look like those of many: with codes, several posting lists, probes.
+"""Makes segments and tails of a handful of rows look like those of many: with codes, posting lists, probes.
 
     with small_lists():
         ...  # flushes, compactions and queries
@@ -12,14 +12,18 @@ from contextlib import contextmanager
 from unittest.mock import patch
 
 from whimbrel.engine import approximate, search
-from whimbrel.engine.ivf import codes, partition
+from whimbrel.engine.ivf import chunks, codes, partition
 
 EPSILON = 1e6
 
 
 @contextmanager
 def small_lists(
-    *, flat_rows_max: int = 3, posting_rows: int = 2, exhaustive_rows_max: int = 1_000_000
+    *,
+    flat_rows_max: int = 3,
+    posting_rows: int = 2,
+    exhaustive_rows_max: int = 1_000_000,
+    chunk_rows: int = 3,
 ) -> Iterator[None]:
     """Lowers every threshold while the context lasts.
 
@@ -27,10 +31,13 @@ def small_lists(
         flat_rows_max: rows of a segment that make one list.
         posting_rows: rows to a list otherwise, about.
         exhaustive_rows_max: matching rows up to which all lists are scanned.
+        chunk_rows: rows of the tail that get codes together.
     """
     with (
         patch.object(codes, "CODED_ROWS_MIN", 1),
         patch.object(codes, "CODED_DIMENSION_MIN", 1),
+        patch.object(chunks, "CODED_DIMENSION_MIN", 1),
+        patch.object(chunks, "CHUNK_ROWS", chunk_rows),
         patch.object(partition, "FLAT_ROWS_MAX", flat_rows_max),
         patch.object(partition, "POSTING_ROWS", posting_rows),
         patch.object(search, "EXACT_ROWS_MAX", 0),
