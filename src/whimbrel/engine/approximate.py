@@ -40,11 +40,7 @@ EPSILON_SURE = 2.75
 
 
 class StoredRows(Protocol):
-    """Vectors that lie in one array: of a segment, or of a chunk of the tail."""
-
-    @property
-    def row_count(self) -> int:
-        """How many there are, n."""
+    """Vectors that lie in one array: of a segment, or of the tail."""
 
     @property
     def norms(self) -> Float64Array:
@@ -56,18 +52,24 @@ class StoredRows(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CodedRows:
-    """Rows that have codes.
+    """Rows that have codes, n of them.
 
     Attributes:
-        rows: their vectors.
+        owner: the number of the array they lie in; several sources may share one.
+        stored: that array.
+        first_row: where they start there.
         codes: their codes.
+        row_count: n.
         keep: bool [n], rows that may be found; None when all may.
         kept_count: how many that are.
         keep_bits: `keep` with one bit to a row, least significant first, when it is at hand.
     """
 
-    rows: StoredRows
+    owner: int
+    stored: StoredRows
+    first_row: int
     codes: RowCodes
+    row_count: int
     keep: BoolArray | None
     kept_count: int
     keep_bits: UInt8Array | None = None
@@ -75,15 +77,26 @@ class CodedRows:
 
 @dataclass(frozen=True, slots=True)
 class NearRows:
-    """Rows found in one of the sources, with their exact distances."""
+    """Rows with their exact distances, in no order.
 
+    Attributes:
+        owners: int64 [m], in which array each lies.
+        rows: int64 [m], its row there.
+        distances: float64 [m], not rounded.
+    """
+
+    owners: Int64Array
     rows: Int64Array
     distances: Float64Array
+
+    def take(self, places: Int64Array) -> "NearRows":
+        """Returns some of them."""
+        return NearRows(self.owners[places], self.rows[places], self.distances[places])
 
 
 def find_near(
     query: Float32Array, sources: Sequence[CodedRows], *, metric: Metric, k: int
-) -> list[NearRows] | None:
+) -> NearRows | None:
     """Finds the rows nearest to a query, to the recall that the budget buys.
 
     Args:
@@ -93,8 +106,8 @@ def find_near(
         k: how many rows are wanted, at least 1.
 
     Returns:
-        For each source the rows that are among the `k` nearest of all or tie with the last; None when the query or `k`
-        is out of the codes' range, so that only exact search can answer.
+        The rows that are among the `k` nearest of all or tie with the last; None when the query or `k` is out of the
+        codes' range, so that only exact search can answer.
     """
     prepared = _prepare(query, sources, metric)
     if prepared is None or k > DEPTH_MAX:
@@ -125,6 +138,14 @@ def round_distances(exact: Float64Array) -> Float32Array:
         return exact.astype(np.float32)
 
 
+def nearest_places(exact: Float64Array, k: int) -> Int64Array:
+    """Returns the places of the `k` smallest distances and of all that round to the same float32 as the last."""
+    if len(exact) <= k:
+        return np.arange(len(exact), dtype=np.int64)
+    rounded = round_distances(exact)
+    return np.flatnonzero(rounded <= np.partition(rounded, k - 1)[k - 1])
+
+
 def _budget(source: CodedRows, k: int) -> int:
     """Returns how many of a source's rows that may be found are worth scanning; its only list is scanned anyway.
 
@@ -132,7 +153,7 @@ def _budget(source: CodedRows, k: int) -> int:
     """
     if source.codes.list_count == 1:
         return 0
-    row_count = source.rows.row_count
+    row_count = source.row_count
     depth = k * row_count / source.kept_count
     share = share_of(source.codes.shares, depth, row_count)
     return max(math.ceil(share * source.kept_count), BUDGET_RATIO_MIN * k)
@@ -165,7 +186,7 @@ def _prepare(
 
 
 class _Ranking:
-    """Compares candidates exactly, as few as their bounds allow."""
+    """Compares candidates exactly, as few as their bounds allow. Sources of one array count as one."""
 
     def __init__(
         self, query: Float32Array, sources: Sequence[CodedRows], metric: Metric, k: int
@@ -174,39 +195,55 @@ class _Ranking:
         self._sources = sources
         self._metric = metric
         self._k = k
+        arrays = {source.owner: source.stored for source in sources}
+        numbers = {owner: number for number, owner in enumerate(arrays)}
+        self._arrays = list(arrays.values())
+        self._owners = np.array(list(arrays), dtype=np.int64)
+        self._array_of_source = np.array([numbers[own.owner] for own in sources], dtype=np.uint32)
+        self._first_rows = np.array([source.first_row for source in sources], dtype=np.uint32)
 
-    def rank(self, candidates: CandidateRows) -> list[NearRows]:
-        """Returns the nearest of the candidates and of the rows without a code, by source."""
+    def rank(self, candidates: CandidateRows) -> NearRows:
+        """Returns the nearest of the candidates and of the rows without a code."""
         first = max(FIRST_RATIO * self._k, self._k + FIRST_COUNT)
         source, row = candidates.source[:first], candidates.row[:first]
-        outside = [self._outside(number) for number in range(len(self._sources))]
+        outside = [
+            (number, self._outside(own))
+            for number, own in enumerate(self._sources)
+            if len(own.codes.outside)
+        ]
         source = np.concatenate(
-            [source, *(np.full(len(rows), i, np.uint32) for i, rows in enumerate(outside))]
+            [source, *(np.full(len(rows), number, np.uint32) for number, rows in outside)]
         )
-        row = np.concatenate([row, *outside])
-        exact = self._measure(source, row)
+        row = np.concatenate([row, *(rows for _, rows in outside)])
+        array, row = self._place(source, row)
+        exact = self._measure(array, row)
         limit = self._limit(exact)
         # The limit is exact now, so a row may be off by what two of them together were allowed before.
         lowest = 2 * candidates.lower - candidates.estimate
         later = first + np.flatnonzero(lowest[first:] <= limit)
         if len(later):
-            source = np.concatenate([source, candidates.source[later]])
-            row = np.concatenate([row, candidates.row[later]])
-            exact = np.concatenate(
-                [exact, self._measure(candidates.source[later], candidates.row[later])]
-            )
-        return self._nearest(source, row, exact)
+            others = self._place(candidates.source[later], candidates.row[later])
+            array = np.concatenate([array, others[0]])
+            row = np.concatenate([row, others[1]])
+            exact = np.concatenate([exact, self._measure(*others)])
+        near = nearest_places(exact, self._k)
+        return NearRows(self._owners[array[near]], row[near].astype(np.int64), exact[near])
 
-    def _outside(self, number: int) -> UInt32Array:
-        rows, keep = self._sources[number].codes.outside, self._sources[number].keep
-        return rows if keep is None else rows[keep[rows]]
+    @staticmethod
+    def _outside(source: CodedRows) -> UInt32Array:
+        rows = source.codes.outside
+        return rows if source.keep is None else rows[source.keep[rows]]
 
-    def _measure(self, source: UInt32Array, row: UInt32Array) -> Float64Array:
-        arrays = []
-        for number, coded in enumerate(self._sources):
-            own = row[source == number].astype(np.int64)
-            arrays.append((coded.rows.vectors_at(own), coded.rows.norms))
-        return rerank(self._query, arrays, source, row, metric=self._metric.value)
+    def _place(self, source: UInt32Array, row: UInt32Array) -> tuple[UInt32Array, UInt32Array]:
+        """Returns in which of the arrays rows of sources lie, and where."""
+        return self._array_of_source[source], row + self._first_rows[source]
+
+    def _measure(self, array: UInt32Array, row: UInt32Array) -> Float64Array:
+        read = []
+        for number, stored in enumerate(self._arrays):
+            own = row[array == number].astype(np.int64)
+            read.append((stored.vectors_at(own), stored.norms))
+        return rerank(self._query, read, array, row, metric=self._metric.value)
 
     def _limit(self, exact: Float64Array) -> float:
         """Returns the `k`-th smallest distance in the unit of estimates; infinite when there are fewer."""
@@ -217,17 +254,3 @@ class _Ranking:
         if self._metric is Metric.COSINE:
             return limit + ROUNDING
         return limit**2 * (1 + ROUNDING)
-
-    def _nearest(
-        self, source: UInt32Array, row: UInt32Array, exact: Float64Array
-    ) -> list[NearRows]:
-        rounded = round_distances(exact)
-        near = np.ones(len(exact), dtype=np.bool_)
-        if len(exact) > self._k:
-            near = rounded <= np.partition(rounded, self._k - 1)[self._k - 1]
-        found = []
-        for number in range(len(self._sources)):
-            chosen = np.flatnonzero(near & (source == number))
-            chosen = chosen[np.argsort(row[chosen], kind="stable")]
-            found.append(NearRows(row[chosen].astype(np.int64), exact[chosen]))
-        return found

@@ -21,6 +21,7 @@ from whimbrel.engine.approximate import (
     NearRows,
     StoredRows,
     find_near,
+    nearest_places,
     round_distances,
 )
 from whimbrel.engine.filter.build import build_columns
@@ -46,8 +47,11 @@ from whimbrel.kernel.distance import distances, nearest
 TAIL = -1  # source of hits in the tail
 COLUMN_CHUNK_ROWS = 512  # what a query after a write builds anew, at most
 GATHER_RATIO = 8  # below one matching row in so many, gathering them beats scanning past the others
-SLACK = 8  # rows of segments, beyond those wanted, that may turn out to be replaced
+SLACK = 4  # rows of segments, beyond those wanted, that may turn out to be replaced
 EXACT_ROWS_MAX = 512  # so few rows are compared exactly in less time than their codes take to scan
+
+_NO_ROWS = np.zeros(0, dtype=np.int64)
+_NO_DISTANCES = np.zeros(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,47 +103,15 @@ def search(request: Search, tail: MemtableSnapshot, segments: Sequence[OpenSegme
     return _rank(request.top_k, _find_current(request, parts, tail, segments), tail, segments)
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """Rows with their exact distances, in no order.
-
-    Attributes:
-        sources: int64 [m], as `Hits` has them.
-        rows: int64 [m].
-        exact: float64 [m].
-    """
-
-    sources: Int64Array
-    rows: Int64Array
-    exact: Float64Array
-
-    @classmethod
-    def join(cls, found: Sequence[tuple["_Part", Int64Array, Float64Array]]) -> "_Found":
-        """Joins what was found in each part."""
-        if not found:
-            return cls(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros(0))
-        sources = [np.full(len(rows), part.source, dtype=np.int64) for part, rows, _ in found]
-        rows = [rows + part.first_row for part, rows, _ in found]
-        return cls(
-            np.concatenate(sources),
-            np.concatenate(rows),
-            np.concatenate([exact for _, _, exact in found]),
-        )
-
-    def take(self, places: Int64Array) -> "_Found":
-        """Returns some of them."""
-        return _Found(self.sources[places], self.rows[places], self.exact[places])
-
-
 def _rank(
-    top_k: int, found: _Found, tail: MemtableSnapshot, segments: Sequence[OpenSegment]
+    top_k: int, found: NearRows, tail: MemtableSnapshot, segments: Sequence[OpenSegment]
 ) -> Hits:
     """Cuts candidates to the nearest `top_k`; ties in order of key."""
-    near = found.take(_nearest_of(found.exact, top_k))
-    values = round_distances(near.exact).astype(np.float64)
+    near = found.take(nearest_places(found.distances, top_k))
+    values = round_distances(near.distances).astype(np.float64)
     keys = [b""] * len(values)
-    for source in np.unique(near.sources).tolist():
-        places = np.flatnonzero(near.sources == source)
+    for source in np.unique(near.owners).tolist():
+        places = np.flatnonzero(near.owners == source)
         rows = near.rows[places]
         if source == TAIL:
             own = list(tail.keys(tail.entry_of_row[rows]))
@@ -149,31 +121,23 @@ def _rank(
             keys[place] = key
     ranked = sorted(zip(values.tolist(), keys, range(len(keys)), strict=True))[:top_k]
     order = np.array([place for _, _, place in ranked], dtype=np.int64)
-    return Hits(near.sources[order], near.rows[order], values[order], [key for _, key, _ in ranked])
+    return Hits(near.owners[order], near.rows[order], values[order], [key for _, key, _ in ranked])
 
 
-def _nearest_of(exact: Float64Array, k: int) -> Int64Array:
-    """Returns the places of the `k` smallest distances and of all that round to the same float32 as the last."""
-    if len(exact) <= k:
-        return np.arange(len(exact), dtype=np.int64)
-    rounded = round_distances(exact)
-    return np.flatnonzero(rounded <= np.partition(rounded, k - 1)[k - 1])
-
-
-def _nearest(
-    request: Search, rows: "_Rows", keep: BoolArray | None, k: int
-) -> tuple[Int64Array, Float64Array]:
-    """Returns rows and exact distances of the `k` nearest kept rows and of all that tie with the last."""
-    vectors, norms = rows.vectors, rows.norms
+def _nearest(request: Search, part: "_Part", k: int) -> NearRows:
+    """Returns the `k` nearest kept rows of a part and all that tie with the last, compared exactly."""
     metric: KernelMetric = "cosine" if request.config.metric is Metric.COSINE else "euclidean"
-    if keep is not None:
-        kept = np.flatnonzero(keep)
-        if len(kept) * GATHER_RATIO <= len(vectors):
-            exact = distances(request.vector, vectors, norms, kept, metric=metric)
-            near = _nearest_of(exact, k)
-            return kept[near], exact[near]
-    found = nearest(request.vector, vectors, norms, metric=metric, k=k, keep=keep)
-    return found.rows, found.distances
+    own = slice(part.start, part.limit)
+    vectors, norms = part.stored.vectors[own], part.stored.norms[own]
+    if part.keep is not None and part.kept_count * GATHER_RATIO <= len(vectors):
+        kept = np.flatnonzero(part.keep)
+        exact = distances(request.vector, vectors, norms, kept, metric=metric)
+        near = nearest_places(exact, k)
+        rows, exact = kept[near], exact[near]
+    else:
+        found = nearest(request.vector, vectors, norms, metric=metric, k=k, keep=part.keep)
+        rows, exact = found.rows, found.distances
+    return NearRows(np.full(len(rows), part.source, dtype=np.int64), rows + part.start, exact)
 
 
 def _match_tail(condition: Filter, tail: MemtableSnapshot, config: IndexConfig) -> BoolArray:
@@ -192,7 +156,7 @@ def _match_tail(condition: Filter, tail: MemtableSnapshot, config: IndexConfig) 
 
 
 class _Rows(StoredRows, Protocol):
-    """Vectors of a segment or of a stretch of the tail."""
+    """Vectors of a segment or of the tail."""
 
     @property
     def vectors(self) -> Float32Array:
@@ -201,14 +165,8 @@ class _Rows(StoredRows, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _TailRows:
-    """Some rows of the tail that lie side by side."""
-
     vectors: Float32Array
     norms: Float64Array
-
-    @property
-    def row_count(self) -> int:
-        return len(self.norms)
 
     def vectors_at(self, rows: Int64Array) -> Float32Array:
         del rows
@@ -217,68 +175,86 @@ class _TailRows:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A segment or a stretch of the tail as one query sees it.
+    """Rows of a segment or of the tail that one query treats alike.
 
     Attributes:
-        source: its position in the manifest, or `TAIL`.
-        first_row: the number that its first row has there.
-        rows: its vectors.
+        source: the segment's position in the manifest, or `TAIL`.
+        stored: all vectors of the segment or tail.
+        start, limit: which of them belong to the part.
         codes: their codes, where those pay.
         keep: bool [n], live rows that match; None when all are.
-        kept_count: how many those are.
+        kept_count: how many those are, at least 1.
         keep_bits: `keep` with one bit to a row, when it is at hand.
     """
 
     source: int
-    first_row: int
-    rows: _Rows
+    stored: _Rows
+    start: int
+    limit: int
     codes: RowCodes | None
     keep: BoolArray | None
     kept_count: int
-    keep_bits: UInt8Array | None
+    keep_bits: UInt8Array | None = None
+
+    def with_codes(self, codes: RowCodes) -> CodedRows:
+        """Returns the part as a source of candidates."""
+        return CodedRows(
+            owner=self.source,
+            stored=self.stored,
+            first_row=self.start,
+            codes=codes,
+            row_count=self.limit - self.start,
+            keep=self.keep,
+            kept_count=self.kept_count,
+            keep_bits=self.keep_bits,
+        )
 
 
 def _segment_parts(request: Search, segments: Sequence[OpenSegment]) -> Iterator[_Part]:
     """Yields the segments that hold anything the query may find."""
     for index, segment in enumerate(segments):
+        reader = segment.reader
         keep = None if segment.deleted is None else ~segment.deleted
         if request.filter is not None:
-            matching = evaluate(request.filter, segment.reader.columns)
+            matching = evaluate(request.filter, reader.columns)
             keep = matching if keep is None else keep & matching
             count, bits = int(np.count_nonzero(keep)), None
         else:
             count, bits = segment.entry.live_count, segment.live_bits
         if count:
-            codes = segment.reader.codes if count > EXACT_ROWS_MAX else None
-            yield _Part(index, 0, segment.reader, codes, keep, count, bits)
+            codes = reader.codes if count > EXACT_ROWS_MAX else None
+            yield _Part(index, reader, 0, reader.row_count, codes, keep, count, bits)
 
 
 def _tail_parts(request: Search, tail: MemtableSnapshot) -> Iterator[_Part]:
-    """Yields the chunks of the tail that have codes and what lies between and behind them, if it may be found."""
+    """Yields chunks of the tail that have codes, and the rows between and behind them; none without a match."""
     keep = tail.live_rows()
     if request.filter is not None:
         keep &= _match_tail(request.filter, tail, request.config)
     codes: list[RowCodes | None] = []
     if np.count_nonzero(keep) > EXACT_ROWS_MAX:
         codes = tail.codes.of(tail.vectors, tail.norms, request.config.metric)
+    stored = _TailRows(tail.vectors, tail.norms)
+    for start, limit, own in _stretches(codes, len(keep)):
+        kept = keep[start:limit]
+        kept_count = int(np.count_nonzero(kept))
+        if kept_count:
+            some = None if kept_count == len(kept) else kept
+            yield _Part(TAIL, stored, start, limit, own, some, kept_count)
+
+
+def _stretches(
+    codes: Sequence[RowCodes | None], row_count: int
+) -> Iterator[tuple[int, int, RowCodes | None]]:
+    """Yields start, limit and codes of stretches that together are all rows: chunks with codes, and what is left."""
     start = 0
-    for number, own in enumerate([*codes, None]):
+    for number, own in enumerate(codes):
         first = number * chunks.CHUNK_ROWS
         if own is not None:
-            yield from _stretch(tail, keep, start, first, None)
+            yield start, first, None
             start = first + chunks.CHUNK_ROWS
-            yield from _stretch(tail, keep, first, start, own)
-    yield from _stretch(tail, keep, start, len(keep), None)
-
-
-def _stretch(
-    tail: MemtableSnapshot, keep: BoolArray, start: int, limit: int, codes: RowCodes | None
-) -> Iterator[_Part]:
-    kept_count = int(np.count_nonzero(keep[start:limit]))
-    if kept_count:
-        rows = _TailRows(tail.vectors[start:limit], tail.norms[start:limit])
-        own = None if kept_count == limit - start else keep[start:limit]
-        yield _Part(TAIL, start, rows, codes, own, kept_count, None)
+            yield first, start, own
+    yield start, row_count, None
 
 
 def _find_current(
@@ -286,7 +262,7 @@ def _find_current(
     parts: Sequence[_Part],
     tail: MemtableSnapshot,
     segments: Sequence[OpenSegment],
-) -> _Found:
+) -> NearRows:
     """Returns the nearest rows of all, those left out that the tail replaced or deleted."""
     live_count = sum(part.kept_count for part in parts)
     depth = request.top_k + _slack(request.top_k, tail, segments)
@@ -294,7 +270,7 @@ def _find_current(
         # Once every row is wanted, codes are of no use.
         found = _nearest_of_parts(request, parts, depth, by_codes=depth < live_count)
         # What is farther than the nearest `depth` does not count: nearer rows may be missing where others hid them.
-        found = found.take(_nearest_of(found.exact, depth))
+        found = found.take(nearest_places(found.distances, depth))
         if tail.entry_count:
             found = found.take(_current_places(found, tail, segments))
         if len(found.rows) >= request.top_k or depth >= live_count:
@@ -310,12 +286,12 @@ def _slack(top_k: int, tail: MemtableSnapshot, segments: Sequence[OpenSegment]) 
 
 
 def _current_places(
-    found: _Found, tail: MemtableSnapshot, segments: Sequence[OpenSegment]
+    found: NearRows, tail: MemtableSnapshot, segments: Sequence[OpenSegment]
 ) -> Int64Array:
     """Returns which of the rows count: the tail's, and those of segments whose keys the tail does not mention."""
-    is_current = found.sources == TAIL
-    for source in np.unique(found.sources[~is_current]).tolist():
-        places = np.flatnonzero(found.sources == source)
+    is_current = found.owners == TAIL
+    for source in np.unique(found.owners[~is_current]).tolist():
+        places = np.flatnonzero(found.owners == source)
         keys = segments[source].reader.take_keys(found.rows[places])
         is_current[places] = tail.find(hash_keys(keys), keys) < 0
     return np.flatnonzero(is_current)
@@ -323,23 +299,18 @@ def _current_places(
 
 def _nearest_of_parts(
     request: Search, parts: Sequence[_Part], depth: int, *, by_codes: bool
-) -> _Found:
-    """Returns each part's rows among the nearest `depth`: by codes where there are any and it pays, else exactly."""
-    coded = [
-        (part, CodedRows(part.rows, part.codes, part.keep, part.kept_count, part.keep_bits))
-        for part in parts
-        if by_codes and part.codes is not None
-    ]
-    near: list[NearRows] | None = None
-    if coded:
-        sources = [rows for _, rows in coded]
-        near = find_near(request.vector, sources, metric=request.config.metric, k=depth)
-    if near is None:
-        exact, found = parts, []
-    else:
-        exact = [part for part in parts if part.codes is None]
-        found = [
-            (part, own.rows, own.distances) for (part, _), own in zip(coded, near, strict=True)
-        ]
-    found += [(part, *_nearest(request, part.rows, part.keep, depth)) for part in exact]
-    return _Found.join(found)
+) -> NearRows:
+    """Returns the nearest `depth` of all, and more: by codes where there are any and it pays, else exactly."""
+    coded = [part.with_codes(part.codes) for part in parts if part.codes is not None]
+    found: list[NearRows] = []
+    if by_codes and coded:
+        near = find_near(request.vector, coded, metric=request.config.metric, k=depth)
+        if near is not None:
+            found = [near]
+            parts = [part for part in parts if part.codes is None]
+    found.extend(_nearest(request, part, depth) for part in parts)
+    return NearRows(
+        np.concatenate([_NO_ROWS, *(near.owners for near in found)]),
+        np.concatenate([_NO_ROWS, *(near.rows for near in found)]),
+        np.concatenate([_NO_DISTANCES, *(near.distances for near in found)]),
+    )
