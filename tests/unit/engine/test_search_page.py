@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from whimbrel.engine import approximate, search
-from whimbrel.engine.ivf import calibrate, codes, partition, train
+from whimbrel.engine.ivf import calibrate, chunks, codes, partition, train
 from whimbrel.kernel import probe
 
 SEARCH = Path("docs/concepts/search.md")
@@ -13,6 +13,8 @@ SEGMENT = Path("docs/format/segment.md")
 SENTENCES = {
     SEARCH: [
         f"at most {search.EXACT_ROWS_MAX} in a segment with codes",
+        f"at most {search.EXACT_ROWS_MAX} in the tail",
+        f"each {chunks.CHUNK_ROWS:,} rows of the tail",
         f"at most {approximate.EXHAUSTIVE_ROWS_MAX:,} in all other segments together",
         f"where more than {approximate.EXHAUSTIVE_ROWS_MAX:,} rows match",
         f"the best {approximate.FIRST_RATIO} k rows (at least k + {approximate.FIRST_COUNT})",
@@ -55,5 +57,7 @@ def test_the_page_says_two_refinements_and_a_quarter_and_eight_lists():
     assert "centroids move to the means of their rows, twice" in text
     assert calibrate.MARGIN == 1.25
     assert "a quarter larger for safety" in text
+    assert search.SLACK == 4
+    assert "twice as often as others, and four" in text
     assert probe.FIRST_LIST_COUNT == 8
     assert "nearest centroids: eight" in text
