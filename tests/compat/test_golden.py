@@ -102,6 +102,7 @@ def uses_of_codes(monkeypatch) -> list[int]:
         uses.append(len(sources))
         return found
 
+    monkeypatch.setattr(search, "EXACT_BYTES_MAX", 0)
     monkeypatch.setattr(search, "EXACT_ROWS_MAX", 0)
     monkeypatch.setattr(search, "find_near", counted)
     return uses

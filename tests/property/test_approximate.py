@@ -20,6 +20,14 @@ from whimbrel.kernel.distance import distances, row_norms
 from whimbrel.testing.small_lists import small_lists
 
 
+@pytest.fixture(autouse=True, scope="module")
+def codes_for_few_rows():
+    """Otherwise so little data would be compared exactly."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("whimbrel.engine.search.EXACT_BYTES_MAX", 0)
+        yield
+
+
 def make_segment(
     vectors: np.ndarray, config: IndexConfig, *, first: int = 0, deleted: np.ndarray | None = None
 ) -> OpenSegment:

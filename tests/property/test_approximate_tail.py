@@ -24,6 +24,14 @@ from whimbrel.testing.small_lists import small_lists
 Content = dict[int, np.ndarray]  # vectors by key
 
 
+@pytest.fixture(autouse=True, scope="module")
+def codes_for_few_rows():
+    """Otherwise so little data would be compared exactly."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("whimbrel.engine.search.EXACT_BYTES_MAX", 0)
+        yield
+
+
 def blobs_of(keys) -> Blobs:
     return Blobs.of(b"%06d" % key for key in keys)
 

@@ -48,6 +48,9 @@ TAIL = -1  # source of hits in the tail
 COLUMN_CHUNK_ROWS = 512  # what a query after a write builds anew, at most
 GATHER_RATIO = 8  # below one matching row in so many, gathering them beats scanning past the others
 SLACK = 4  # rows of segments, beyond those wanted, that may turn out to be replaced
+EXACT_BYTES_MAX = (
+    4 * 1024 * 1024
+)  # of vectors that match in all: comparing them takes less time than codes do
 EXACT_ROWS_MAX = 512  # so few rows are compared exactly in less time than their codes take to scan
 
 _NO_ROWS = np.zeros(0, dtype=np.int64)
@@ -265,10 +268,12 @@ def _find_current(
 ) -> NearRows:
     """Returns the nearest rows of all, those left out that the tail replaced or deleted."""
     live_count = sum(part.kept_count for part in parts)
+    is_large = live_count * request.config.dimension * 4 > EXACT_BYTES_MAX
     depth = request.top_k + _slack(request.top_k, tail, segments)
     while True:
         # Once every row is wanted, codes are of no use.
-        found = _nearest_of_parts(request, parts, depth, by_codes=depth < live_count)
+        by_codes = is_large and depth < live_count
+        found = _nearest_of_parts(request, parts, depth, by_codes=by_codes)
         # What is farther than the nearest `depth` does not count: nearer rows may be missing where others hid them.
         found = found.take(nearest_places(found.distances, depth))
         if tail.entry_count:

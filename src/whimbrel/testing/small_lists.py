@@ -40,6 +40,7 @@ def small_lists(
         patch.object(chunks, "CHUNK_ROWS", chunk_rows),
         patch.object(partition, "FLAT_ROWS_MAX", flat_rows_max),
         patch.object(partition, "POSTING_ROWS", posting_rows),
+        patch.object(search, "EXACT_BYTES_MAX", 0),
         patch.object(search, "EXACT_ROWS_MAX", 0),
         patch.object(approximate, "EXHAUSTIVE_ROWS_MAX", exhaustive_rows_max),
         patch.object(approximate, "EPSILON_EXHAUSTIVE", EPSILON),

@@ -13,6 +13,7 @@ SEGMENT = Path("docs/format/segment.md")
 SENTENCES = {
     SEARCH: [
         f"at most {search.EXACT_ROWS_MAX} in a segment with codes",
+        f"at most {search.EXACT_BYTES_MAX >> 20} MiB of vectors in all",
         f"at most {search.EXACT_ROWS_MAX} in the tail",
         f"each {chunks.CHUNK_ROWS:,} rows of the tail",
         f"at most {approximate.EXHAUSTIVE_ROWS_MAX:,} in all other segments together",
