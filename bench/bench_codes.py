@@ -58,7 +58,8 @@ def measure_parts(
     table = kernel.QueryTable.build(query)
     zero, whole = np.zeros(1, dtype=np.float32), np.array([[0, row_count]])
     probed = rotated[:PROBED_POSTINGS].copy()
-    chosen = rng.integers(0, row_count, RERANKED_ROWS).astype(np.uint32)
+    chosen = rng.integers(0, row_count, RERANKED_ROWS)
+    stored = kernel.StoredRows(rows, norms)
     source = np.zeros(RERANKED_ROWS, dtype=np.uint32)
     for isa in kernel.isas()[:-1]:
         pool = kernel.Candidates(RERANKED_ROWS, isa=isa)
@@ -77,7 +78,7 @@ def measure_parts(
                 query, probed, metric="cosine", isa=isa
             ),
             "rerank": lambda isa=isa: kernel.rerank(
-                rows[0], [(rows, norms)], source, chosen, metric="cosine", isa=isa
+                rows[0], [stored], source, chosen, metric="cosine", isa=isa
             ),
         }
         counts = {"rotate": len(rows[first]), "encode_rows": len(rows[first]), "scan": row_count}
@@ -176,8 +177,9 @@ class _Ours:
 
     def __init__(self, data: Flat) -> None:
         self.data = data
-        self.norms = kernel.row_norms(data.rows)
-        rotated = kernel.rotate(data.rows, seed=SEED, norms=self.norms)
+        norms = kernel.row_norms(data.rows)
+        self.stored = kernel.StoredRows(data.rows, norms)
+        rotated = kernel.rotate(data.rows, seed=SEED, norms=norms)
         self.centres = rotated.mean(axis=0, keepdims=True)
         posting = np.zeros(len(rotated), dtype=np.uint32)
         codes = kernel.encode_rows(rotated, posting, self.centres, metric="cosine")
@@ -201,8 +203,8 @@ class _Ours:
             g_error=distances * np.float32(epsilon * self.spread),
         )
         found = pool.take()
-        sources = [(self.data.rows, self.norms)]
-        exact = kernel.rerank(query, sources, found.source, found.row, metric="cosine")
+        row = found.row.astype(np.int64)
+        exact = kernel.rerank(query, [self.stored], found.source, row, metric="cosine")
         nearest: Int64Array = found.row[np.argsort(exact)[:TOP_K]].astype(np.int64)
         return nearest
 

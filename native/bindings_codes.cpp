@@ -198,34 +198,6 @@ class Pool {
   std::atomic<bool> busy_{false};
 };
 
-void rerank_of(const char* isa, const Vector<const float>& query, const nb::list& sources,
-               const Vector<const std::uint32_t>& source, const Vector<const std::uint32_t>& row,
-               bool cosine, const Vector<double>& out) {
-  const Kernels& kernels = kernels_of(isa);
-  require(source.shape(0) == row.shape(0) && out.shape(0) == row.shape(0),
-          "arrays differ in length");
-  std::vector<Matrix> held_rows;
-  std::vector<Vector<const double>> held_norms;
-  std::vector<Source> parts;
-  for (const nb::handle part : sources) {
-    const auto pair = nb::cast<nb::tuple>(part);
-    held_rows.push_back(nb::cast<Matrix>(pair[0], false));
-    held_norms.push_back(nb::cast<Vector<const double>>(pair[1], false));
-    require(held_rows.back().shape(1) == query.shape(0), "query and rows differ in dimension");
-    require(held_norms.back().shape(0) == held_rows.back().shape(0),
-            "norms and rows differ in length");
-    parts.push_back(
-        {rows_of(held_rows.back()), bytes_of(held_norms.back()), held_norms.back().shape(0)});
-  }
-  bool in_range = true;
-  {
-    nb::gil_scoped_release unlocked;
-    in_range = rerank(kernels.distance, {bytes_of(query), query.shape(0), metric_of(cosine)}, parts,
-                      span_of(source), span_of(row), out.data());
-  }
-  if (!in_range) throw nb::index_error("candidate is out of range");
-}
-
 }  // namespace
 
 void bind_codes(nb::module_& module) {
@@ -239,8 +211,6 @@ void bind_codes(nb::module_& module) {
   module.def("posting_terms", posting_terms_of, "isa"_a, "query"_a, "centres"_a.noconvert(),
              "chosen"_a, "cosine"_a, "terms"_a.noconvert(), "distances"_a.noconvert());
   module.def("query_table", table_of, "isa"_a, "query"_a, "norm_max"_a, "entries"_a.noconvert());
-  module.def("rerank", rerank_of, "isa"_a, "query"_a, "sources"_a, "source"_a, "row"_a, "cosine"_a,
-             "out"_a.noconvert());
   nb::class_<Pool>(module, "Pool")
       .def(nb::init<const char*, std::size_t, std::size_t, float>(), "isa"_a, "depth"_a,
            "rows_max"_a, "slack"_a)

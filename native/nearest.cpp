@@ -5,7 +5,6 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <numeric>
 
 namespace whimbrel {
 namespace {
@@ -20,42 +19,8 @@ constexpr double kUnit = 0x1p-24;
 constexpr double kSquareOverflow = 0x1p254;
 
 constexpr std::size_t kBlockRows = 64;
-// Candidates lie anywhere in memory: as many rows as this are summed at once, while the next ones
-// are asked for. From so many candidates on, it pays to read them in the order of memory.
-constexpr std::size_t kRerankBatch = 4;
-constexpr std::size_t kRerankSortMin = 512;
-constexpr std::size_t kCacheLine = 64;
-
-// The query as the kernels want it: widened, and padded with zeros to a multiple of eight.
-struct Query {
-  std::vector<float> narrow;
-  std::vector<double> wide;
-  double norm;
-
-  explicit Query(const Search& search)
-      : Query(search.kernels, search.query, search.rows.dimension) {}
-
-  Query(const DistanceKernels& kernels, const unsigned char* values, std::size_t dimension) {
-    const std::size_t padded = (dimension + kLanes - 1) / kLanes * kLanes;
-    narrow.resize(padded);
-    std::memcpy(narrow.data(), values, dimension * sizeof(float));
-    wide.assign(narrow.begin(), narrow.end());
-    kernels.norm_f64({values, dimension}, 0, 1, &norm);
-    norm = std::sqrt(norm);
-  }
-};
-
-double cosine_distance(double dot, double query_norm, double norm, std::size_t dimension) {
-  const double scale = query_norm * norm;
-  if (scale == 0.0) return 1.0;
-  const double distance = std::clamp(1.0 - dot / scale, 0.0, 2.0);
-  // The sums are off by at most this much, so less than this is no distance at all.
-  const double noise = static_cast<double>(dimension + 64) * 0x1p-55;
-  return distance < noise ? 0.0 : distance;
-}
-
-void exact_distances(const Search& search, const Query& query, std::span<const std::int64_t> chosen,
-                     double* out) {
+void exact_distances(const Search& search, const WideQuery& query,
+                     std::span<const std::int64_t> chosen, double* out) {
   if (search.metric == Metric::kCosine) {
     search.kernels.dot_f64(query.wide.data(), search.rows, chosen.data(), chosen.size(), out);
     for (std::size_t i = 0; i < chosen.size(); ++i) {
@@ -66,14 +31,6 @@ void exact_distances(const Search& search, const Query& query, std::span<const s
     search.kernels.l2_f64(query.wide.data(), search.rows, chosen.data(), chosen.size(), out);
     for (std::size_t i = 0; i < chosen.size(); ++i) out[i] = std::sqrt(out[i]);
   }
-}
-
-// Rounds to float32; what is nearer to 2^128 than to FLT_MAX becomes infinity, as everywhere in
-// IEEE 754, and so does NaN, which no order can place.
-float rounded(double distance) {
-  constexpr double kTooLarge = 0x1.ffffffp127;
-  return !(distance < kTooLarge) ? std::numeric_limits<float>::infinity()
-                                 : static_cast<float>(distance);
 }
 
 struct Candidate {
@@ -151,7 +108,7 @@ class Candidates {
 // elsewhere.
 class Scan {
  public:
-  Scan(const Search& search, const Query& query, std::size_t k)
+  Scan(const Search& search, const WideQuery& query, std::size_t k)
       : search_(search),
         query_(query),
         scaled_(query.narrow),
@@ -226,7 +183,7 @@ class Scan {
   }
 
   const Search& search_;
-  const Query& query_;
+  const WideQuery& query_;
   std::vector<float> scaled_;
   double scaled_norm_ = 1.0;
   Candidates candidates_;
@@ -234,35 +191,16 @@ class Scan {
   Block unsafe_;
 };
 
-void prefetch(Rows rows, std::int64_t index) {
-  const unsigned char* const row = rows.row(index);
-  for (std::size_t i = 0; i < rows.dimension * sizeof(float); i += kCacheLine) {
-    __builtin_prefetch(row + i);
-  }
-}
-
-// Returns the numbers of all candidates, in the order in which to read their rows.
-std::vector<std::uint32_t> reading_order(std::span<const std::uint32_t> source,
-                                         std::span<const std::uint32_t> row) {
-  std::vector<std::uint32_t> order(row.size());
-  std::iota(order.begin(), order.end(), 0U);
-  if (order.size() < kRerankSortMin) return order;
-  std::sort(order.begin(), order.end(), [&](std::uint32_t a, std::uint32_t b) {
-    return source[a] != source[b] ? source[a] < source[b] : row[a] < row[b];
-  });
-  return order;
-}
-
 // Removes the neighbours farther than the k-th in float32.
 void keep_nearest(Neighbours& found, std::size_t k) {
   std::vector<float> sorted;
   sorted.reserve(found.distances.size());
-  for (const double distance : found.distances) sorted.push_back(rounded(distance));
+  for (const double distance : found.distances) sorted.push_back(round_distance(distance));
   const auto kth = sorted.begin() + static_cast<std::ptrdiff_t>(k - 1);
   std::nth_element(sorted.begin(), kth, sorted.end());
   std::size_t kept = 0;
   for (std::size_t i = 0; i < found.rows.size(); ++i) {
-    if (!(rounded(found.distances[i]) <= *kth)) continue;
+    if (!(round_distance(found.distances[i]) <= *kth)) continue;
     found.rows[kept] = found.rows[i];
     found.distances[kept] = found.distances[i];
     ++kept;
@@ -273,65 +211,49 @@ void keep_nearest(Neighbours& found, std::size_t k) {
 
 }  // namespace
 
+WideQuery::WideQuery(const DistanceKernels& kernels, const unsigned char* values,
+                     std::size_t dimension) {
+  const std::size_t padded = (dimension + kLanes - 1) / kLanes * kLanes;
+  narrow.resize(padded);
+  std::memcpy(narrow.data(), values, dimension * sizeof(float));
+  wide.assign(narrow.begin(), narrow.end());
+  kernels.norm_f64({values, dimension}, 0, 1, &norm);
+  norm = std::sqrt(norm);
+}
+
+double cosine_distance(double dot, double query_norm, double norm, std::size_t dimension) {
+  const double scale = query_norm * norm;
+  if (scale == 0.0) return 1.0;
+  const double distance = std::clamp(1.0 - dot / scale, 0.0, 2.0);
+  // The sums are off by at most this much, so less than this is no distance at all.
+  const double noise = static_cast<double>(dimension + 64) * 0x1p-55;
+  return distance < noise ? 0.0 : distance;
+}
+
+float round_distance(double distance) {
+  constexpr double kTooLarge = 0x1.ffffffp127;
+  return !(distance < kTooLarge) ? std::numeric_limits<float>::infinity()
+                                 : static_cast<float>(distance);
+}
+
 void row_norms(const DistanceKernels& kernels, Rows rows, std::span<double> norms) {
   kernels.norm_f64(rows, 0, norms.size(), norms.data());
   for (double& norm : norms) norm = std::sqrt(norm);
 }
 
 void distances(const Search& search, std::span<const std::int64_t> chosen, double* out) {
-  const Query query(search);
+  const WideQuery query(search.kernels, search.query, search.rows.dimension);
   exact_distances(search, query, chosen, out);
 }
 
 Neighbours nearest(const Search& search, std::size_t k, const std::uint8_t* keep) {
-  const Query query(search);
+  const WideQuery query(search.kernels, search.query, search.rows.dimension);
   Neighbours found;
   found.rows = Scan(search, query, k).run(keep);
   found.distances.resize(found.rows.size());
   exact_distances(search, query, found.rows, found.distances.data());
   if (found.rows.size() > k) keep_nearest(found, k);
   return found;
-}
-
-bool rerank(const DistanceKernels& kernels, const RerankQuery& query,
-            std::span<const Source> sources, std::span<const std::uint32_t> source,
-            std::span<const std::uint32_t> row, double* out) {
-  for (std::size_t i = 0; i < row.size(); ++i) {
-    if (source[i] >= sources.size() || row[i] >= sources[source[i]].count) return false;
-  }
-  const Query held(kernels, query.values, query.dimension);
-  const auto sum = query.metric == Metric::kCosine ? kernels.dot_f64 : kernels.l2_f64;
-  const std::vector<std::uint32_t> order = reading_order(source, row);
-  const auto ask_for = [&](std::size_t start) {
-    for (std::size_t i = start; i < std::min(start + kRerankBatch, order.size()); ++i) {
-      prefetch(sources[source[order[i]]].rows, row[order[i]]);
-    }
-  };
-  ask_for(0);
-  for (std::size_t start = 0, count; start < order.size(); start += count) {
-    ask_for(start + kRerankBatch);
-    const std::uint32_t from = source[order[start]];
-    const Source& part = sources[from];
-    std::array<std::int64_t, kRerankBatch> chosen;
-    std::array<double, kRerankBatch> sums;
-    for (count = 0; count < kRerankBatch && start + count < order.size(); ++count) {
-      if (source[order[start + count]] != from) break;
-      chosen[count] = row[order[start + count]];
-    }
-    sum(held.wide.data(), part.rows, chosen.data(), count, sums.data());
-    for (std::size_t i = 0; i < count; ++i) {
-      double& distance = out[order[start + i]];
-      if (query.metric == Metric::kCosine) {
-        double norm;
-        std::memcpy(&norm, part.norms + static_cast<std::size_t>(chosen[i]) * sizeof(norm),
-                    sizeof(norm));
-        distance = cosine_distance(sums[i], held.norm, norm, query.dimension);
-      } else {
-        distance = std::sqrt(sums[i]);
-      }
-    }
-  }
-  return true;
 }
 
 }  // namespace whimbrel

@@ -23,6 +23,22 @@ struct Search {
   Metric metric;
 };
 
+// A query as the kernels want it: widened, and padded with zeros to a multiple of eight.
+struct WideQuery {
+  std::vector<float> narrow;
+  std::vector<double> wide;
+  double norm;
+
+  // `values` has `dimension` floats at any address.
+  WideQuery(const DistanceKernels& kernels, const unsigned char* values, std::size_t dimension);
+};
+
+double cosine_distance(double dot, double query_norm, double norm, std::size_t dimension);
+
+// Rounds to float32; what is nearer to 2^128 than to FLT_MAX becomes infinity, as everywhere in
+// IEEE 754, and so does NaN, which no order can place.
+float round_distance(double distance);
+
 struct Neighbours {
   std::vector<std::int64_t> rows;  // ascending
   std::vector<double> distances;
@@ -36,25 +52,5 @@ void distances(const Search& search, std::span<const std::int64_t> chosen, doubl
 // Returns the kept rows whose distance, rounded to float32, is at most the k-th smallest. `keep` is
 // one byte to a row, or null to keep all; 1 <= k <= number of rows.
 Neighbours nearest(const Search& search, std::size_t k, const std::uint8_t* keep);
-
-// The rows of one segment, and their norms, float64 at any address.
-struct Source {
-  Rows rows;
-  const unsigned char* norms;
-  std::size_t count;
-};
-
-// A query of `dimension` values at any address.
-struct RerankQuery {
-  const unsigned char* values;
-  std::size_t dimension;
-  Metric metric;
-};
-
-// Writes the exact distance of row row[i] of sources[source[i]] to out[i]. Returns false, having
-// written nothing, when a source or a row does not exist.
-bool rerank(const DistanceKernels& kernels, const RerankQuery& query,
-            std::span<const Source> sources, std::span<const std::uint32_t> source,
-            std::span<const std::uint32_t> row, double* out);
 
 }  // namespace whimbrel

@@ -6,50 +6,45 @@
 #include <cstring>
 #include <limits>
 #include <numeric>
-#include <tuple>
+
+#include "codes.hpp"
+#include "rerank.hpp"
 
 namespace whimbrel {
 namespace {
 
-constexpr std::size_t kBlockRows = 32;
-constexpr double kSpreadMin = 1e-6;
+constexpr float kSpreadMin = 1e-6F;
 constexpr std::size_t kSelectMin = 64;
+constexpr std::size_t kCacheLine = 64;
+constexpr std::size_t kPrefetchBytes = 2048;
 
-// A list that may be scanned. `rank` is what lists are put in order by.
-struct List {
-  double rank;
-  double square;  // estimated squared distance of its centroid from the query
-  std::uint32_t source;
-  std::uint32_t number;
-  std::int64_t rows;  // that may be found
-};
-
-bool before(const List& a, const List& b) {
-  return std::tie(a.rank, a.source, a.number) < std::tie(b.rank, b.source, b.number);
-}
-
-float float_at(const unsigned char* floats, std::size_t index) {
-  float value;
-  std::memcpy(&value, floats + index * sizeof(float), sizeof value);
+template <typename T>
+T value_at(const unsigned char* values, std::size_t index) {
+  T value;
+  std::memcpy(&value, values + index * sizeof(T), sizeof value);
   return value;
 }
 
+void prefetch(const unsigned char* bytes, std::size_t size) {
+  for (std::size_t i = 0; i < size; i += kCacheLine) __builtin_prefetch(bytes + i);
+}
+
 // Counts the bits of rows start to limit - 1.
-std::int64_t count_kept(const ScanInput& input, std::int64_t start, std::int64_t limit) {
-  if (input.keep == nullptr) return limit - start;
+std::int64_t count_kept(const ProbeSource& source, std::int64_t start, std::int64_t limit) {
+  if (source.keep == nullptr) return limit - start;
   std::int64_t count = 0;
   const auto last = static_cast<std::size_t>(limit);
   auto at = static_cast<std::size_t>(start);
   const auto byte = [&](std::size_t index) -> unsigned {
-    return index < input.keep_bytes ? input.keep[index] : 0U;
+    return index < source.keep_bytes ? source.keep[index] : 0U;
   };
   while (at < last && at % 8 != 0) {
     count += byte(at / 8) >> (at % 8) & 1U;
     ++at;
   }
-  for (; at + 64 <= last && at / 8 + 8 <= input.keep_bytes; at += 64) {
+  for (; at + 64 <= last && at / 8 + 8 <= source.keep_bytes; at += 64) {
     std::uint64_t word;
-    std::memcpy(&word, input.keep + at / 8, sizeof word);
+    std::memcpy(&word, source.keep + at / 8, sizeof word);
     count += std::popcount(word);
   }
   for (; at + 8 <= last; at += 8) count += std::popcount(byte(at / 8));
@@ -57,153 +52,377 @@ std::int64_t count_kept(const ScanInput& input, std::int64_t start, std::int64_t
   return count;
 }
 
-// One query under way.
+// The query as coded rows with one seed and origin see it.
+struct SeenQuery {
+  std::uint64_t seed;
+  const unsigned char* origin;
+  std::vector<float> rotated;
+  std::vector<double> wide;
+  double square;
+  std::vector<std::uint8_t> entries;
+  TableNumbers numbers;
+};
+
+// A list, or a place in an order of them.
+struct Ranked {
+  float rank;
+  std::uint32_t list;
+};
+
+bool before(const Ranked& a, const Ranked& b) {
+  return a.rank != b.rank ? a.rank < b.rank : a.list < b.list;
+}
+
+// One query under way. The lists of all sources that may hold anything are numbered through.
 class Run {
  public:
-  Run(const Kernels& kernels, std::span<const ProbeSource> sources, Metric metric, Candidates& pool)
-      : kernels_(kernels), sources_(sources), metric_(metric), pool_(pool) {
-    for (const ProbeSource& source : sources_) {
-      std::vector<float> narrow(source.centres.dimension);
-      std::memcpy(narrow.data(), source.query, narrow.size() * sizeof(float));
-      queries_.emplace_back(narrow.begin(), narrow.end());
-    }
-  }
+  Run(const Kernels& kernels, std::span<const ProbeSource> sources,
+      std::span<const StoredRows* const> stored, const unsigned char* query,
+      const ProbeOptions& options)
+      : kernels_(kernels),
+        sources_(sources),
+        stored_(stored),
+        query_(query),
+        options_(options),
+        pool_(kernels.scan, options.k, options.rows_max,
+              cosine() ? static_cast<float>(options.rounding) : 0.0F) {}
 
-  Probed run(const ProbeLimits& limits) {
+  Probed run() {
+    Probed found{};
+    found.in_range = see();
+    if (!found.in_range) return found;
     for (std::size_t i = 0; i < sources_.size(); ++i) collect(i);
-    std::vector<List> singles;
-    std::vector<List> lists;
-    for (const List& list : lists_) {
-      (sources_[list.source].starts.size() == 2 ? singles : lists).push_back(list);
-    }
-    scan(singles);
-    budget_ = limits.row_budget;
-    const auto share =
-        static_cast<std::size_t>(static_cast<double>(lists.size()) * limits.first_share);
-    scan_best(lists, std::max(limits.first_list_count, share));
-    const double unit = metric_ == Metric::kCosine ? 2.0 : 1.0;
-    const float limit = pool_.limit();
-    const double near = unit * std::max(static_cast<double>(limit), 0.0);
-    if (std::isfinite(limit)) {
-      for (List& list : lists) list.rank = rank_of(list, near);
-    }
-    scan_best(lists, lists.size());
-    return {pool_.take(), row_count_, list_count_};
+    scan_singles();
+    scan_lists();
+    rank(found);
+    found.row_count = row_count_;
+    found.list_count = list_count_;
+    return found;
   }
 
  private:
-  // Puts the lists of a source that may be scanned into lists_, by the distance of their centroids.
+  bool cosine() const { return options_.metric == Metric::kCosine; }
+
+  // Rotates the query as the sources need it; returns false when it is out of range for one.
+  bool see() {
+    for (const ProbeSource& source : sources_) {
+      const CodedRows& coded = source.coded;
+      std::size_t number = 0;
+      while (number < seen_.size() &&
+             (seen_[number].seed != coded.seed || seen_[number].origin != coded.origin)) {
+        ++number;
+      }
+      if (number == seen_.size() && !see_as(coded)) return false;
+      seen_of_.push_back(number);
+    }
+    return true;
+  }
+
+  bool see_as(const CodedRows& coded) {
+    const Rows row{query_, coded.dimension};
+    double norm = 0.0;
+    row_norms(kernels_.distance, row, {&norm, 1});
+    if (cosine() && norm == 0.0) return false;
+    SeenQuery seen{coded.seed, coded.origin, {}, {}, 0.0, {}, {}};
+    const std::size_t padded = coded.centres.dimension;
+    seen.rotated.resize(padded);
+    rotate_rows(kernels_, row, 1, coded.seed, coded.origin, cosine() ? &norm : nullptr, padded,
+                seen.rotated.data());
+    const auto* const bytes = reinterpret_cast<const unsigned char*>(seen.rotated.data());
+    kernels_.distance.norm_f64({bytes, padded}, 0, 1, &seen.square);
+    const double length = std::sqrt(seen.square);
+    if (!(options_.norm_min <= length && length <= options_.norm_max)) return false;
+    seen.wide.assign(seen.rotated.begin(), seen.rotated.end());
+    seen.entries.resize(4 * padded);
+    seen.numbers = build_table(kernels_.scan, seen.rotated, static_cast<float>(options_.norm_max),
+                               seen.entries.data());
+    seen_.push_back(std::move(seen));
+    return true;
+  }
+
+  // Notes the lists of a source that may be scanned, with the squared distances of their centroids.
   void collect(std::size_t index) {
     const ProbeSource& source = sources_[index];
-    const std::size_t count = source.starts.size() - 1;
-    squares_.resize(count);
-    if (source.codes.blocks == nullptr) {
-      chosen_.resize(count);
-      std::iota(chosen_.begin(), chosen_.end(), std::int64_t{0});
-      kernels_.distance.l2_f64(queries_[index].data(), source.centres, chosen_.data(), count,
-                               squares_.data());
-    } else {
-      estimate_squares(source, count);
-    }
+    const CodedRows& coded = source.coded;
+    const std::size_t count = coded.list_count();
+    const std::size_t first = squares_.size();
+    first_list_.push_back(static_cast<std::uint32_t>(first));
+    squares_.resize(first + count, 0.0F);
+    rows_.resize(first + count);
+    std::vector<Ranked>& order = count == 1 ? singles_ : lists_;
     for (std::size_t i = 0; i < count; ++i) {
-      const std::int64_t rows = count_kept(source.input, source.starts[i], source.starts[i + 1]);
-      if (rows == 0) continue;
-      lists_.push_back({squares_[i], squares_[i], static_cast<std::uint32_t>(index),
-                        static_cast<std::uint32_t>(i), rows});
+      rows_[first + i] = count_kept(source, coded.starts[i], coded.starts[i + 1]);
+      if (rows_[first + i] > 0) order.push_back({0.0F, static_cast<std::uint32_t>(first + i)});
+    }
+    if (count == 1) return;
+    if (coded.codes.blocks == nullptr) {
+      measure_squares(index, {squares_.data() + first, count});
+    } else {
+      estimate_squares(index, {squares_.data() + first, count});
     }
   }
 
-  void estimate_squares(const ProbeSource& source, std::size_t count) {
-    ScanInput input = source.input;
-    input.blocks = source.codes.blocks;
-    input.add = source.codes.add;
-    input.scale = source.codes.scale;
+  void measure_squares(std::size_t index, std::span<float> squares) {
+    const CodedRows& coded = sources_[index].coded;
+    coded.centre_guard.ensure(0, squares.size() * coded.centres.dimension * sizeof(float));
+    std::vector<std::int64_t> chosen(squares.size());
+    std::iota(chosen.begin(), chosen.end(), std::int64_t{0});
+    std::vector<double> exact(squares.size());
+    kernels_.distance.l2_f64(seen_[seen_of_[index]].wide.data(), coded.centres, chosen.data(),
+                             chosen.size(), exact.data());
+    std::transform(exact.begin(), exact.end(), squares.begin(),
+                   [](double square) { return static_cast<float>(square); });
+  }
+
+  void estimate_squares(std::size_t index, std::span<float> squares) {
+    const CodedRows& coded = sources_[index].coded;
+    const SeenQuery& seen = seen_[seen_of_[index]];
+    ScanInput input = scan_input(index);
+    input.blocks = coded.codes.blocks;
+    input.add = coded.codes.add;
+    input.scale = coded.codes.scale;
     input.keep = nullptr;
     input.keep_bytes = 0;
-    input.term = source.codes.term;
-    input.error = 0.0F;
-    input.last = (count - 1) / kBlockRows;
-    input.last_mask = 0xFFFFFFFFU >> (kBlockRows - 1 - (count - 1) % kBlockRows);
-    ScanState state;
-    state.block = 0;
+    const std::int64_t only = 0;
+    double square;
+    kernels_.distance.l2_f64(seen.wide.data(), {coded.codes.mean, coded.centres.dimension}, &only,
+                             1, &square);
+    input.term = static_cast<float>(square);
+    input.last = (squares.size() - 1) / kBlockRows;
+    input.last_mask = 0xFFFFFFFFU >> (kBlockRows - 1 - (squares.size() - 1) % kBlockRows);
+    ScanState state{};
     state.mask = 0xFFFFFFFFU;
     state.limit = std::numeric_limits<float>::infinity();
-    state.rows_scanned = state.blocks_scanned = 0;
     while (kernels_.scan.scan(input, state)) {
       const std::size_t first = (state.block - 1) * kBlockRows;
-      for (std::size_t i = 0; i < kBlockRows && first + i < count; ++i) {
-        squares_[first + i] = std::max(static_cast<double>(state.estimate[i]), 0.0);
+      const std::size_t limit = std::min(kBlockRows, squares.size() - first);
+      for (std::size_t i = 0; i < limit; ++i) {
+        squares[first + i] = std::max(state.estimate[i], 0.0F);
       }
     }
   }
 
-  double rank_of(const List& list, double near) const {
-    if (list.square <= 0.0) return -std::numeric_limits<double>::infinity();
-    const double distance = std::sqrt(list.square);
-    const double spread =
-        std::max(static_cast<double>(float_at(sources_[list.source].spreads, list.number)),
-                 kSpreadMin * distance);
-    return (list.square + spread * spread - near) / (2.0 * distance * spread);
+  ScanInput scan_input(std::size_t index) const {
+    const ProbeSource& source = sources_[index];
+    const CodedRows& coded = source.coded;
+    const SeenQuery& seen = seen_[seen_of_[index]];
+    return {coded.blocks,
+            coded.add,
+            coded.scale,
+            source.keep,
+            source.keep_bytes,
+            seen.entries.data(),
+            coded.centres.dimension / 8,
+            seen.numbers.step,
+            seen.numbers.bias,
+            0.0F,
+            0.0F,
+            0,
+            0};
+  }
+
+  void scan_singles() {
+    for (const Ranked& single : singles_) scan(single.list);
+  }
+
+  void scan_lists() {
+    budget_ = options_.row_budget;
+    const auto share =
+        static_cast<std::size_t>(static_cast<double>(lists_.size()) * options_.first_share);
+    for (Ranked& list : lists_) list.rank = squares_[list.list];
+    scan_best(std::max(options_.first_list_count, share));
+    const float limit = pool_.limit();
+    if (std::isfinite(limit)) rank_lists((cosine() ? 2.0F : 1.0F) * std::max(limit, 0.0F));
+    scan_best(lists_.size());
+  }
+
+  // Puts z in the place of ranks, for neighbours at the squared distance `near`.
+  void rank_lists(float near) {
+    std::size_t source = 0;
+    for (Ranked& list : lists_) {
+      while (source + 1 < first_list_.size() && first_list_[source + 1] <= list.list) ++source;
+      const float square = squares_[list.list];
+      const float distance = std::sqrt(square);
+      const float spread =
+          std::max(value_at<float>(sources_[source].coded.spreads, list.list - first_list_[source]),
+                   kSpreadMin * distance);
+      list.rank = square > 0.0F ? ((square + spread * spread) - near) / ((2.0F * distance) * spread)
+                                : -std::numeric_limits<float>::infinity();
+    }
   }
 
   // Scans the best lists in order until `count` were scanned or the budget is used up, and takes
-  // them away.
-  void scan_best(std::vector<List>& lists, std::size_t count) {
-    count = std::min(count, lists.size());
+  // them away; the others are left in the order of their numbers.
+  void scan_best(std::size_t count) {
+    count = std::min(count, lists_.size());
     std::size_t sorted = 0;
     std::size_t done = 0;
     std::size_t step = kSelectMin;
     while (done < count && budget_ > 0) {
       if (done == sorted) {
-        const std::size_t limit = std::min(sorted + step, lists.size());
+        const std::size_t limit = std::min(sorted + step, lists_.size());
         const auto at = [&](std::size_t index) {
-          return lists.begin() + static_cast<std::ptrdiff_t>(index);
+          return lists_.begin() + static_cast<std::ptrdiff_t>(index);
         };
-        if (limit < lists.size()) std::nth_element(at(sorted), at(limit), lists.end(), before);
+        if (limit < lists_.size()) std::nth_element(at(sorted), at(limit), lists_.end(), before);
         std::sort(at(sorted), at(limit), before);
         sorted = limit;
         step *= 2;
       }
-      batch_.clear();
-      while (done < sorted && done < count && budget_ > 0) {
-        budget_ -= lists[done].rows;
-        batch_.push_back(lists[done++]);
-      }
-      scan(batch_);
+      if (done + 1 < sorted) ask_for(lists_[done + 1].list);
+      budget_ -= rows_[lists_[done].list];
+      scan(lists_[done++].list);
     }
-    lists.erase(lists.begin(), lists.begin() + static_cast<std::ptrdiff_t>(done));
+    lists_.erase(lists_.begin(), lists_.begin() + static_cast<std::ptrdiff_t>(done));
+    std::sort(lists_.begin(), lists_.end(),
+              [](const Ranked& a, const Ranked& b) { return a.list < b.list; });
   }
 
-  void scan(std::span<const List> lists) {
-    for (const List& list : lists) {
-      const ProbeSource& source = sources_[list.source];
-      const auto chosen = static_cast<std::int64_t>(list.number);
-      const double* const query = queries_[list.source].data();
-      double square, dot;
-      kernels_.distance.l2_f64(query, source.centres, &chosen, 1, &square);
-      float term = static_cast<float>(square);
-      if (metric_ == Metric::kCosine) {
-        kernels_.distance.dot_f64(query, source.centres, &chosen, 1, &dot);
-        term = static_cast<float>(-dot);
-      }
-      const auto distance = static_cast<float>(std::sqrt(square));
-      const Posting posting = {source.starts[list.number], source.starts[list.number + 1], term,
-                               source.error_factor * distance + source.error_offset};
-      pool_.scan(source.input, posting, list.source);
-      row_count_ += static_cast<std::uint64_t>(list.rows);
-      ++list_count_;
+  // Asks for what a scan of the list reads first.
+  void ask_for(std::uint32_t list) const {
+    const std::size_t index = source_of(list);
+    const CodedRows& coded = sources_[index].coded;
+    const std::size_t number = list - first_list_[index];
+    prefetch(coded.centres.row(static_cast<std::int64_t>(number)),
+             coded.centres.dimension * sizeof(float));
+    const auto block = static_cast<std::size_t>(coded.starts[number]) / kBlockRows;
+    prefetch(coded.blocks + block * kBlockRows * (coded.centres.dimension / 8), kPrefetchBytes);
+    prefetch(coded.add + block * kBlockRows * sizeof(float), kBlockRows * sizeof(float));
+    prefetch(coded.scale + block * kBlockRows * sizeof(float), kBlockRows * sizeof(float));
+  }
+
+  std::size_t source_of(std::uint32_t list) const {
+    const auto after = std::upper_bound(first_list_.begin(), first_list_.end(), list);
+    return static_cast<std::size_t>(after - first_list_.begin()) - 1;
+  }
+
+  void scan(std::uint32_t list) {
+    const std::size_t index = source_of(list);
+    const CodedRows& coded = sources_[index].coded;
+    const SeenQuery& seen = seen_[seen_of_[index]];
+    const auto number = static_cast<std::int64_t>(list - first_list_[index]);
+    const std::int64_t start = coded.starts[list - first_list_[index]];
+    const std::int64_t limit = coded.starts[list - first_list_[index] + 1];
+    ensure(coded, static_cast<std::size_t>(number), static_cast<std::size_t>(start),
+           static_cast<std::size_t>(limit));
+    double square, dot;
+    kernels_.distance.l2_f64(seen.wide.data(), coded.centres, &number, 1, &square);
+    auto term = static_cast<float>(square);
+    if (cosine()) {
+      kernels_.distance.dot_f64(seen.wide.data(), coded.centres, &number, 1, &dot);
+      term = static_cast<float>(-dot);
     }
+    const float factor = options_.epsilon * coded.spread;
+    const auto distance = static_cast<float>(std::sqrt(square));
+    const float error = factor * distance + static_cast<float>(seen.numbers.error);
+    pool_.scan(scan_input(index), {start, limit, term, error}, static_cast<std::uint32_t>(index));
+    row_count_ += static_cast<std::uint64_t>(rows_[list]);
+    ++list_count_;
+  }
+
+  static void ensure(const CodedRows& coded, std::size_t list, std::size_t start,
+                     std::size_t limit) {
+    const std::size_t centre_bytes = coded.centres.dimension * sizeof(float);
+    coded.centre_guard.ensure(list * centre_bytes, (list + 1) * centre_bytes);
+    const std::size_t first = start / kBlockRows;
+    const std::size_t last = (limit + kBlockRows - 1) / kBlockRows;
+    const std::size_t block_bytes = kBlockRows * (coded.centres.dimension / 8);
+    coded.block_guard.ensure(first * block_bytes, last * block_bytes);
+    const std::size_t factor_bytes = kBlockRows * sizeof(float);
+    coded.add_guard.ensure(first * factor_bytes, last * factor_bytes);
+    coded.scale_guard.ensure(first * factor_bytes, last * factor_bytes);
+  }
+
+  // Compares candidates exactly, as few as their bounds allow.
+  void rank(Probed& found) {
+    const std::vector<Candidate> candidates = pool_.take();
+    const std::size_t first =
+        std::min(candidates.size(),
+                 std::max(options_.first_ratio * options_.k, options_.k + options_.first_rows));
+    for (std::size_t i = 0; i < first; ++i) add(found, candidates[i].source, candidates[i].row);
+    add_outside(found);
+    measure(found, 0);
+    const float limit = exact_limit(found.distance);
+    const std::size_t measured = found.row.size();
+    for (std::size_t i = first; i < candidates.size(); ++i) {
+      // The limit is exact now, so a row may be off by what two of them together were allowed
+      // before.
+      const float lowest = 2.0F * candidates[i].lower - candidates[i].estimate;
+      if (lowest <= limit) add(found, candidates[i].source, candidates[i].row);
+    }
+    measure(found, measured);
+    found.exact_count = found.row.size();
+    keep_nearest(found);
+  }
+
+  void add(Probed& found, std::uint32_t source, std::uint32_t row) const {
+    found.stored.push_back(sources_[source].stored);
+    found.row.push_back(sources_[source].first_row + static_cast<std::int64_t>(row));
+  }
+
+  void add_outside(Probed& found) const {
+    for (std::size_t i = 0; i < sources_.size(); ++i) {
+      const ProbeSource& source = sources_[i];
+      for (const std::uint32_t row : source.coded.outside) {
+        if (count_kept(source, row, std::int64_t{row} + 1) != 0) {
+          add(found, static_cast<std::uint32_t>(i), row);
+        }
+      }
+    }
+  }
+
+  void measure(Probed& found, std::size_t start) const {
+    found.distance.resize(found.row.size());
+    if (start == found.row.size()) return;
+    const RerankQuery query{query_, sources_[0].coded.dimension, options_.metric};
+    rerank(kernels_.distance, query, stored_, std::span(found.stored).subspan(start),
+           std::span(found.row).subspan(start), found.distance.data() + start);
+  }
+
+  // Returns the k-th smallest distance in the unit of estimates, infinite when there are fewer.
+  float exact_limit(std::vector<double> distances) const {
+    if (distances.size() < options_.k) return std::numeric_limits<float>::infinity();
+    const auto kth = distances.begin() + static_cast<std::ptrdiff_t>(options_.k - 1);
+    std::nth_element(distances.begin(), kth, distances.end());
+    // Estimates are float32, so rows that tie may have one a little larger.
+    if (cosine()) return static_cast<float>(*kth + options_.rounding);
+    return static_cast<float>((*kth * *kth) * (1.0 + options_.rounding));
+  }
+
+  // Keeps the k nearest and all that round to the same float32 as the last of them.
+  void keep_nearest(Probed& found) const {
+    if (found.row.size() <= options_.k) return;
+    std::vector<float> sorted;
+    sorted.reserve(found.row.size());
+    for (const double distance : found.distance) sorted.push_back(round_distance(distance));
+    const auto kth = sorted.begin() + static_cast<std::ptrdiff_t>(options_.k - 1);
+    std::nth_element(sorted.begin(), kth, sorted.end());
+    std::size_t kept = 0;
+    for (std::size_t i = 0; i < found.row.size(); ++i) {
+      if (!(round_distance(found.distance[i]) <= *kth)) continue;
+      found.stored[kept] = found.stored[i];
+      found.row[kept] = found.row[i];
+      found.distance[kept] = found.distance[i];
+      ++kept;
+    }
+    found.stored.resize(kept);
+    found.row.resize(kept);
+    found.distance.resize(kept);
   }
 
   const Kernels& kernels_;
   std::span<const ProbeSource> sources_;
-  Metric metric_;
-  Candidates& pool_;
-  std::vector<std::vector<double>> queries_;
-  std::vector<double> squares_;
-  std::vector<std::int64_t> chosen_;
-  std::vector<List> lists_;
-  std::vector<List> batch_;
+  std::span<const StoredRows* const> stored_;
+  const unsigned char* query_;
+  const ProbeOptions& options_;
+  Candidates pool_;
+  std::vector<SeenQuery> seen_;
+  std::vector<std::size_t> seen_of_;
+  std::vector<std::uint32_t> first_list_;  // of each source
+  std::vector<float> squares_;             // of each list
+  std::vector<std::int64_t> rows_;         // of each list, those that may be found
+  std::vector<Ranked> singles_;            // the only list of its source
+  std::vector<Ranked> lists_;
   std::int64_t budget_ = 0;
   std::uint64_t row_count_ = 0;
   std::uint64_t list_count_ = 0;
@@ -211,9 +430,10 @@ class Run {
 
 }  // namespace
 
-Probed probe(const Kernels& kernels, std::span<const ProbeSource> sources, Metric metric,
-             Candidates& pool, const ProbeLimits& limits) {
-  return Run(kernels, sources, metric, pool).run(limits);
+Probed probe(const Kernels& kernels, std::span<const ProbeSource> sources,
+             std::span<const StoredRows* const> stored, const unsigned char* query,
+             const ProbeOptions& options) {
+  return Run(kernels, sources, stored, query, options).run();
 }
 
 }  // namespace whimbrel

@@ -1,6 +1,7 @@
 """Stores written by every version of the formats open, answer, take writes and compact with the code of today."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from tools.gen_golden import (
     records,
 )
 from whimbrel.core.errors import CorruptObjectError, IndexNotFoundError
-from whimbrel.engine import approximate, search
+from whimbrel.engine import approximate, search_cost
 from whimbrel.engine.ivf.partition import ArrayRows, PreparedRows
 from whimbrel.engine.model import Metric
 from whimbrel.engine.segment import SegmentReader
@@ -94,17 +95,16 @@ def test_a_golden_store_answers_takes_writes_and_compacts(folder):
 def uses_of_codes(monkeypatch) -> list[int]:
     """Makes queries go through codes however few rows there are; gets the number of segments at each."""
     uses: list[int] = []
-    find_near = approximate.find_near
+    find_near = approximate.CodedParts.find_near
 
-    def counted(query, sources, **arguments):
-        found = find_near(query, sources, **arguments)
+    def counted(parts, query, **arguments):
+        found = find_near(parts, query, **arguments)
         assert found is not None, "the query was in range"
-        uses.append(len(sources))
+        uses.append(parts.count)
         return found
 
-    monkeypatch.setattr(search, "EXACT_BYTES_MAX", 0)
-    monkeypatch.setattr(search, "EXACT_ROWS_MAX", 0)
-    monkeypatch.setattr(search, "find_near", counted)
+    monkeypatch.setattr(search_cost, "CODES_NS", -math.inf)
+    monkeypatch.setattr(approximate.CodedParts, "find_near", counted)
     return uses
 
 
@@ -154,6 +154,7 @@ def test_golden_codes_answer_take_writes_and_compact(folder, index, uses_of_code
 @pytest.mark.parametrize("folder", CODED_STORES, ids=lambda path: path.name)
 def test_golden_codes_are_probed_within_a_budget(folder, index, uses_of_codes, monkeypatch):
     monkeypatch.setattr(approximate, "EXHAUSTIVE_ROWS_MAX", 0)
+    monkeypatch.setattr(approximate, "SURE_ROWS_MAX", 0)
 
     async def body(node: Node) -> None:
         oracle = VectorOracle(CODED_INDEXES[index], coded_expected())
@@ -183,8 +184,8 @@ def test_golden_codes_are_what_rows_get_today(folder):
             assert reader.dimension < CODED_DIMENSION
             continue
         list_counts.append(codes.list_count)
-        rows = PreparedRows(ArrayRows(reader.vectors), reader.norms, codes.origin)
-        rotated = rotate(rows.take(np.arange(reader.row_count)), seed=codes.seed)
+        rows = PreparedRows(ArrayRows(reader.vectors), reader.norms, codes.coded.origin)
+        rotated = rotate(rows.take(np.arange(reader.row_count)), seed=codes.coded.seed)
         list_of_row = np.repeat(
             np.arange(codes.list_count, dtype=np.uint32), np.diff(codes.lists.starts)
         )

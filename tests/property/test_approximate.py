@@ -1,6 +1,7 @@
 """Search through codes, against brute force: exact where every list is scanned, never wrong where not."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from whimbrel.engine.filter import parse_filter
 from whimbrel.engine.ivf import calibrate, partition
-from whimbrel.engine.manifest import SegmentEntry
+from whimbrel.engine.manifest import DeletionsEntry, SegmentEntry
 from whimbrel.engine.memtable import Memtable
 from whimbrel.engine.model import Blobs, IndexConfig, Metric
 from whimbrel.engine.search import Search, search
@@ -24,7 +25,7 @@ from whimbrel.testing.small_lists import small_lists
 def codes_for_few_rows():
     """Otherwise so little data would be compared exactly."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("whimbrel.engine.search.EXACT_BYTES_MAX", 0)
+        patch.setattr("whimbrel.engine.search_cost.CODES_NS", -math.inf)
         yield
 
 
@@ -41,10 +42,12 @@ def make_segment(
     encoded = encode_segment("s", bytes(16), merged, config)
     reader = SegmentReader("s", memoryview(encoded.data))
     reader.check()
-    if deleted is not None:
-        numbers = np.array([int(key) - first for key in reader.keys])
-        deleted = deleted[numbers]
-    return OpenSegment(SegmentEntry("s", len(encoded.data), 0, count), reader, deleted)
+    if deleted is None:
+        return OpenSegment(SegmentEntry("s", len(encoded.data), 0, count), reader, None)
+    deleted = deleted[np.array([int(key) - first for key in reader.keys])]
+    deletions = DeletionsEntry("d", int(deleted.sum()))
+    entry = SegmentEntry("s", len(encoded.data), 0, count, deletions)
+    return OpenSegment(entry, reader, deleted)
 
 
 def find(
@@ -150,7 +153,7 @@ def test_a_calibrated_budget_finds_nearly_all(metric, condition, monkeypatch):
     monkeypatch.setattr(partition, "FLAT_ROWS_MAX", 1000)
     monkeypatch.setattr(partition, "POSTING_ROWS", 30)
     monkeypatch.setattr("whimbrel.engine.approximate.EXHAUSTIVE_ROWS_MAX", 0)
-    monkeypatch.setattr("whimbrel.engine.search.EXACT_ROWS_MAX", 0)
+    monkeypatch.setattr("whimbrel.engine.approximate.SURE_ROWS_MAX", 0)
     segment = make_segment(vectors, config)
     codes = segment.reader.codes
     assert codes.list_count > 100
@@ -188,7 +191,7 @@ def test_rows_too_long_for_codes_are_found():
     rows[7] = query * 4
     config = IndexConfig(dimension=64, metric=Metric.EUCLIDEAN)
     segment = make_segment(rows, config)
-    assert len(segment.reader.codes.outside) == 2
+    assert len(segment.reader.codes.coded.outside) == 2
     keep = np.ones(4000, dtype=bool)
     assert find(query, 300, [segment], config) == expect(query, 300, rows, config.metric, keep)
 
@@ -201,7 +204,7 @@ def test_a_tail_that_hides_nearly_all_rows_leaves_the_others(monkeypatch):
     monkeypatch.setattr(partition, "FLAT_ROWS_MAX", 1000)
     monkeypatch.setattr(partition, "POSTING_ROWS", 30)
     monkeypatch.setattr("whimbrel.engine.approximate.EXHAUSTIVE_ROWS_MAX", 0)
-    monkeypatch.setattr("whimbrel.engine.search.EXACT_ROWS_MAX", 0)
+    monkeypatch.setattr("whimbrel.engine.approximate.SURE_ROWS_MAX", 0)
     segment = make_segment(vectors, config)
     query = vectors[0]
     order, _ = expect(query, 6000, vectors, config.metric, np.ones(6000, dtype=bool))

@@ -1,6 +1,7 @@
 """Search through the codes of the tail, beside segments: against a dictionary, at every position, from threads."""
 
 import json
+import math
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 
@@ -28,7 +29,7 @@ Content = dict[int, np.ndarray]  # vectors by key
 def codes_for_few_rows():
     """Otherwise so little data would be compared exactly."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("whimbrel.engine.search.EXACT_BYTES_MAX", 0)
+        patch.setattr("whimbrel.engine.search_cost.CODES_NS", -math.inf)
         yield
 
 

@@ -6,10 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from whimbrel.kernel import isas
+from whimbrel.kernel.coded import CodedRows, PostingLists, ProbeSource, ProbeSources
 from whimbrel.kernel.codes import CodeBlocks, encode_rows
-from whimbrel.kernel.fastscan import QueryTable
-from whimbrel.kernel.probe import PostingLists, Probed, ProbeSource, probe
+from whimbrel.kernel.distance import row_norms
+from whimbrel.kernel.probe import probe
+from whimbrel.kernel.rerank import rerank
 from whimbrel.kernel.rotation import rotate
+from whimbrel.kernel.stored import StoredRows
 
 SEED = 11
 METRICS = ("cosine", "euclidean")
@@ -17,8 +20,8 @@ METRICS = ("cosine", "euclidean")
 
 def make_lists(
     draw: np.random.Generator, *, list_count: int, row_count: int, dimension: int, metric: str
-) -> PostingLists:
-    """Returns lists of random lengths, some empty, around random centroids."""
+) -> tuple[np.ndarray, CodedRows]:
+    """Returns rows in lists of random lengths, some empty, around random centroids, and their codes."""
     centres = draw.standard_normal((list_count, dimension), dtype=np.float32)
     posting = np.sort(draw.integers(0, list_count, row_count)).astype(np.uint32)
     rows = centres[posting] + 0.3 * draw.standard_normal((row_count, dimension), dtype=np.float32)
@@ -28,51 +31,70 @@ def make_lists(
         centres /= np.linalg.norm(centres, axis=1, keepdims=True)
     rotated_centres = rotate(centres, seed=SEED)
     codes = encode_rows(rotated, posting, rotated_centres, metric=metric)
-    return PostingLists.of(
+    lists = PostingLists.of(
         CodeBlocks.of(codes),
         np.searchsorted(posting, np.arange(list_count + 1)).astype(np.int64),
         centres=rotated_centres,
         spreads=draw.uniform(0.1, 1.0, list_count).astype(np.float32),
         spread=codes.spread,
     )
+    outside = np.flatnonzero(codes.outside).astype(np.uint32)
+    return rows, CodedRows(lists, dimension=dimension, seed=SEED, origin=None, outside=outside)
 
 
-def make_source(
-    draw: np.random.Generator, lists: PostingLists, query: np.ndarray, *, kept: float | None
-) -> ProbeSource:
-    rotated = rotate(query[np.newaxis], seed=SEED)[0]
-    keep = None
-    if kept is not None:
-        rows = int(lists.starts[-1])
-        keep = np.packbits(draw.random(rows) < kept, bitorder="little")
-    return ProbeSource(lists, rotated, QueryTable.build(rotated), keep)
+class Case:
+    """Sources of several arrays, their vectors, and a query."""
+
+    def __init__(self, seed, *, counts, metric, kept, is_shared=False):
+        draw = np.random.default_rng(seed)
+        self.metric = metric
+        self.query = draw.standard_normal(40, dtype=np.float32)
+        made = [
+            make_lists(draw, list_count=lists, row_count=rows, dimension=40, metric=metric)
+            for lists, rows in counts
+        ]
+        self.keeps = [keep_some(draw, len(rows), kept) for rows, _ in made]
+        vectors = [rows for rows, _ in made]
+        if is_shared:  # all lie in one array, behind a few rows that belong to nobody
+            vectors = [np.concatenate([np.ones((3, 40), np.float32), *vectors])]
+        self.stored = [StoredRows(rows, row_norms(rows)) for rows in vectors]
+        self.sources, first_row = [], 3
+        for number, ((rows, coded), keep) in enumerate(zip(made, self.keeps, strict=True)):
+            place = (0, first_row) if is_shared else (number, 0)
+            bits = None if keep is None else np.packbits(keep, bitorder="little")
+            self.sources.append(ProbeSource(coded, *place, bits))
+            first_row += len(rows)
+
+    def probe(self, **options):
+        sources = ProbeSources(self.sources, self.stored)
+        found = probe(self.query, sources, metric=self.metric, **options)
+        assert found is not None
+        return found
+
+    def kept_places(self):
+        """Returns (array, row) of every row that may be found."""
+        places = []
+        for source, keep in zip(self.sources, self.keeps, strict=True):
+            rows = np.arange(source.coded.row_count)
+            rows = rows if keep is None else rows[keep]
+            places += [(source.stored, source.first_row + row) for row in rows.tolist()]
+        return places
 
 
-def flatten(found: Probed) -> list[object]:
-    rows = found.candidates
+def keep_some(draw, count, kept):
+    return None if kept is None else draw.random(count) < kept
+
+
+def flatten(found):
+    order = np.lexsort((found.row, found.stored))
     return [
         found.row_count,
         found.list_count,
-        rows.source.tolist(),
-        rows.row.tolist(),
-        rows.estimate.tolist(),
-        rows.lower.tolist(),
+        found.exact_count,
+        found.stored[order].tolist(),
+        found.row[order].tolist(),
+        found.distance[order].tolist(),
     ]
-
-
-def make_sources(
-    seed: int, *, counts: list[tuple[int, int]], metric: str, kept: float | None
-) -> list[ProbeSource]:
-    draw = np.random.default_rng(seed)
-    query = draw.standard_normal(40, dtype=np.float32)
-    query /= np.linalg.norm(query)
-    sources = []
-    for list_count, row_count in counts:
-        lists = make_lists(
-            draw, list_count=list_count, row_count=row_count, dimension=40, metric=metric
-        )
-        sources.append(make_source(draw, lists, query, kept=kept))
-    return sources
 
 
 @given(
@@ -82,60 +104,76 @@ def make_sources(
     ),
     metric=st.sampled_from(METRICS),
     kept=st.sampled_from([None, 0.0, 0.02, 0.5]),
-    depth=st.sampled_from([1, 10, 400]),
+    k=st.sampled_from([1, 10, 400]),
     row_budget=st.sampled_from([0, 1, 100, 10_000]),
+    is_shared=st.booleans(),
 )
-def test_every_variant_finds_the_same(seed, counts, metric, kept, depth, row_budget):
-    sources = make_sources(seed, counts=counts, metric=metric, kept=kept)
+def test_every_variant_finds_the_same(seed, counts, metric, kept, k, row_budget, is_shared):
+    case = Case(seed, counts=counts, metric=metric, kept=kept, is_shared=is_shared)
     found = [
-        flatten(
-            probe(
-                sources,
-                metric=metric,
-                depth=depth,
-                row_budget=row_budget,
-                epsilon=1.9,
-                isa=isa,
-            )
-        )
-        for isa in isas()
+        flatten(case.probe(k=k, row_budget=row_budget, epsilon=1.9, isa=isa)) for isa in isas()
     ]
     assert all(other == found[-1] for other in found)
 
 
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("kept", [None, 0.3])
-def test_a_budget_for_all_rows_scans_all_that_are_kept(metric, kept):
-    sources = make_sources(5, counts=[(300, 2000), (1, 50), (7, 90)], metric=metric, kept=kept)
-    found = probe(sources, metric=metric, depth=5, row_budget=10**6, epsilon=30.0)
-    kept_rows = [
-        int(source.lists.starts[-1])
-        if source.keep is None
-        else int(np.unpackbits(source.keep, bitorder="little").sum())
-        for source in sources
-    ]
-    assert found.row_count == sum(kept_rows)
-    # With bounds this wide every row is a candidate.
-    assert len(found.candidates.row) == sum(kept_rows)
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_a_budget_for_all_rows_finds_the_nearest(metric, kept, is_shared):
+    counts = [(300, 2000), (1, 50), (7, 90)]
+    case = Case(5, counts=counts, metric=metric, kept=kept, is_shared=is_shared)
+    found = case.probe(k=12, row_budget=10**6, epsilon=30.0)
+    places = case.kept_places()
+    numbers = np.array([number for number, _ in places], np.uint32)
+    rows = np.array([row for _, row in places])
+    exact = rerank(case.query, case.stored, numbers, rows, metric=metric)
+    nearest = np.argsort(exact)[:12]
+    assert found.row_count == len(places)
+    assert found.exact_count <= len(places)
+    expected = {(places[i], float(exact[i])) for i in nearest.tolist()}
+    got = zip(found.stored.tolist(), found.row.tolist(), found.distance.tolist(), strict=True)
+    assert {((number, row), distance) for number, row, distance in got} == expected
 
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_a_budget_stops_the_scan(metric):
-    sources = make_sources(6, counts=[(300, 3000)], metric=metric, kept=None)
-    longest = int(np.diff(sources[0].lists.starts).max())
+    case = Case(6, counts=[(300, 3000)], metric=metric, kept=None)
+    longest = int(np.diff(case.sources[0].coded.lists.starts).max())
     for row_budget in (1, 100, 1000):
-        found = probe(sources, metric=metric, depth=5, row_budget=row_budget, epsilon=1.9)
+        found = case.probe(k=5, row_budget=row_budget, epsilon=1.9)
         assert row_budget <= found.row_count < row_budget + longest
 
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_near_lists_come_first(metric):
-    """A query from one list finds that list's rows with a budget for a few lists."""
-    draw = np.random.default_rng(7)
-    lists = make_lists(draw, list_count=400, row_count=6000, dimension=40, metric=metric)
-    for number in range(0, 400, 40):
-        rotated = lists.centres[number]
-        source = ProbeSource(lists, rotated, QueryTable.build(rotated), None)
-        found = probe([source], metric=metric, depth=5, row_budget=60, epsilon=1.9)
-        nearest = found.candidates.row[0]
-        assert lists.starts[number] <= nearest < lists.starts[number + 1]
+    """A query that is a row finds it with a budget for a few lists."""
+    case = Case(7, counts=[(400, 6000)], metric=metric, kept=None)
+    vectors = case.stored[0].rows
+    for row in range(0, 6000, 600):
+        case.query = vectors[row].copy()
+        found = case.probe(k=1, row_budget=60, epsilon=1.9)
+        assert found.row.tolist() == [row]
+
+
+@pytest.mark.parametrize("isa", isas())
+def test_a_query_out_of_range_is_left_to_exact_search(isa):
+    for metric, size in (("cosine", 0.0), ("euclidean", 1e30), ("euclidean", 0.0)):
+        case = Case(8, counts=[(30, 300)], metric=metric, kept=None)
+        query = np.full(40, size, np.float32)
+        sources = ProbeSources(case.sources, case.stored)
+        options = {"metric": metric, "k": 3, "row_budget": 10, "epsilon": 1.9, "isa": isa}
+        assert probe(query, sources, **options) is None
+
+
+def test_sources_that_do_not_fit_are_refused():
+    case = Case(9, counts=[(30, 300)], metric="cosine", kept=None)
+    (source,) = case.sources
+    for wrong in (
+        ([], case.stored),
+        ([ProbeSource(source.coded, 1, 0)], case.stored),
+        ([ProbeSource(source.coded, 0, 1)], case.stored),
+        ([ProbeSource(source.coded, 0, -1)], case.stored),
+    ):
+        if isas()[0] != "numpy":
+            with pytest.raises(ValueError):
+                ProbeSources(*wrong)

@@ -1,4 +1,4 @@
-"""Nearest rows through codes: estimates rule rows out, exact distances rank what is left.
+"""Nearest rows through codes: how many of them a query estimates, and how wide the bounds are.
 
 Every posting list is scanned while the rows that may be found are few; then only wrong bounds could cost recall, and
 bounds are chosen so wide that they do not. Beyond, the row budget decides what a query costs and what it may miss.
@@ -7,72 +7,50 @@ bounds are chosen so wide that they do not. Beyond, the row budget decides what 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
-from whimbrel.engine.ivf.calibrate import share_of
+from whimbrel.engine.ivf.calibrate import Shares, share_of
 from whimbrel.engine.ivf.codes import RowCodes
-from whimbrel.engine.model import (
-    BoolArray,
-    Float32Array,
-    Float64Array,
-    Int64Array,
-    Metric,
-    UInt8Array,
-    UInt32Array,
-)
-from whimbrel.kernel.distance import row_norms
-from whimbrel.kernel.fastscan import DEPTH_MAX, ROUNDING, CandidateRows, QueryTable
-from whimbrel.kernel.probe import ProbeSource, probe
-from whimbrel.kernel.rerank import rerank
-from whimbrel.kernel.rotation import NORM_MAX, NORM_MIN, rotate
+from whimbrel.engine.model import Float32Array, Float64Array, Int64Array, Metric, UInt8Array
+from whimbrel.kernel.coded import ProbeSource, ProbeSources
+from whimbrel.kernel.probe import probe
+from whimbrel.kernel.stored import StoredRows
 
-EXHAUSTIVE_ROWS_MAX = 65_536  # all lists are scanned when at most so many rows may be found
-FIRST_RATIO = 2  # candidates compared exactly before bounds decide about the others, per row wanted
-FIRST_COUNT = 16
+EXHAUSTIVE_ROWS_MAX = 65_536  # all lists are scanned when a filter leaves at most so many rows
 BUDGET_RATIO_MIN = 4  # rows estimated at least, per row wanted
 EPSILON_PROBING = 1.0  # a bound that is wrong at times costs less recall than the lists left out
 EPSILON_EXHAUSTIVE = 1.75
 # The largest topK is 10,000: up to so many matches, none shall be missed.
 SURE_ROWS_MAX = 10_000
 EPSILON_SURE = 2.75
-
-
-class StoredRows(Protocol):
-    """Vectors that lie in one array: of a segment, or of the tail."""
-
-    @property
-    def norms(self) -> Float64Array:
-        """Their lengths, float64 [n]."""
-
-    def vectors_at(self, rows: Int64Array) -> Float32Array:
-        """Returns all vectors, float32 [n, d], of which only those of `rows` may be looked at."""
+WHOLE = 1.0  # the share of rows that leaves nothing out
 
 
 @dataclass(frozen=True, slots=True)
-class CodedRows:
+class CodedPart:
     """Rows that have codes, n of them.
 
     Attributes:
-        owner: the number of the array they lie in; several sources may share one.
+        owner: the number of the array they lie in; several parts may share one.
         stored: that array.
         first_row: where they start there.
         codes: their codes.
-        row_count: n.
-        keep: bool [n], rows that may be found; None when all may.
-        kept_count: how many that are.
-        keep_bits: `keep` with one bit to a row, least significant first, when it is at hand.
+        kept_count: how many of them may be found.
+        keep: uint8 [ceil(n / 8)], one bit to a row that may be found, least significant first; None when all may.
     """
 
     owner: int
     stored: StoredRows
     first_row: int
     codes: RowCodes
-    row_count: int
-    keep: BoolArray | None
     kept_count: int
-    keep_bits: UInt8Array | None = None
+    keep: UInt8Array | None
+
+    @property
+    def row_count(self) -> int:
+        """How many rows there are, n."""
+        return self.codes.coded.row_count
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,42 +72,138 @@ class NearRows:
         return NearRows(self.owners[places], self.rows[places], self.distances[places])
 
 
-def find_near(
-    query: Float32Array, sources: Sequence[CodedRows], *, metric: Metric, k: int
-) -> NearRows | None:
-    """Finds the rows nearest to a query, to the recall that the budget buys.
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How far a query looks.
 
-    Args:
-        query: float32 [d].
-        sources: at least one.
-        metric: the index's.
-        k: how many rows are wanted, at least 1.
-
-    Returns:
-        The rows that are among the `k` nearest of all or tie with the last; None when the query or `k` is out of the
-        codes' range, so that only exact search can answer.
+    Attributes:
+        row_budget: rows to estimate among parts of several lists; parts of one list are estimated whole.
+        epsilon: width of bounds, in standard deviations.
+        is_exhaustive: whether nothing is left out.
     """
-    prepared = _prepare(query, sources, metric)
-    if prepared is None or k > DEPTH_MAX:
-        return None
-    kept_count = sum(source.kept_count for source in sources)
-    is_exhaustive = kept_count <= EXHAUSTIVE_ROWS_MAX
-    probed = probe(
-        prepared,
-        metric=metric.value,
-        depth=k,
-        row_budget=kept_count if is_exhaustive else sum(_budget(source, k) for source in sources),
-        epsilon=_epsilon(kept_count),
+
+    row_budget: int
+    epsilon: float
+    is_exhaustive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Approximation:
+    """What a search through codes found, and what it cost.
+
+    Attributes:
+        near: the rows that are among the nearest or tie with the last.
+        row_count: rows estimated.
+        list_count: posting lists scanned.
+        exact_count: rows compared exactly.
+    """
+
+    near: NearRows
+    row_count: int
+    list_count: int
+    exact_count: int
+
+
+class CodedParts:
+    """Parts that are searched together, ready for any number of queries.
+
+    Attributes:
+        count: how many parts there are.
+        kept_count: rows that may be found.
+        listed_count: rows of parts with several lists.
+        listed_kept_count: those of them that may be found.
+    """
+
+    __slots__ = (
+        "_lists",
+        "_owners",
+        "_sources",
+        "count",
+        "kept_count",
+        "listed_count",
+        "listed_kept_count",
     )
-    ranking = _Ranking(query, sources, metric, k)
-    return ranking.rank(probed.candidates)
+
+    def __init__(self, parts: Sequence[CodedPart]) -> None:
+        """Takes at least one part."""
+        self.count = len(parts)
+        self._lists = [part for part in parts if part.codes.list_count > 1]
+        self.kept_count = sum(part.kept_count for part in parts)
+        self.listed_count = sum(part.row_count for part in self._lists)
+        self.listed_kept_count = sum(part.kept_count for part in self._lists)
+        arrays = {part.owner: part.stored for part in parts}
+        numbers = {owner: number for number, owner in enumerate(arrays)}
+        self._owners = np.array(list(arrays), dtype=np.int64)
+        self._sources = ProbeSources(
+            [
+                ProbeSource(part.codes.coded, numbers[part.owner], part.first_row, part.keep)
+                for part in parts
+            ],
+            list(arrays.values()),
+        )
+
+    def plan_effort(
+        self, k: int, shares: Shares | None, *, share: float | None, is_filtered: bool
+    ) -> Effort:
+        """Decides how far to look for the `k` nearest.
+
+        Args:
+            k: how many rows are wanted.
+            shares: what was measured over the whole index; None adds up what each segment measured on its own rows.
+            share: which share of the rows to scan, whatever was measured; None goes by `shares`.
+            is_filtered: whether a filter rules rows out. The neighbours of such a query are not where those of others
+                are, so all that is affordable is scanned.
+        """
+        if self.kept_count <= SURE_ROWS_MAX or share == WHOLE:
+            return Effort(self.kept_count, EPSILON_SURE, is_exhaustive=True)
+        is_affordable = is_filtered and share is None and self.kept_count <= EXHAUSTIVE_ROWS_MAX
+        if not self._lists or is_affordable:
+            return Effort(self.kept_count, EPSILON_EXHAUSTIVE, is_exhaustive=True)
+        if share is not None:
+            budget = math.ceil(share * self.listed_kept_count)
+        elif shares:
+            budget = _budget(shares, k, self.listed_count, self.listed_kept_count)
+        else:
+            budget = sum(
+                _budget(part.codes.shares, k, part.row_count, part.kept_count)
+                for part in self._lists
+            )
+        return Effort(max(budget, BUDGET_RATIO_MIN * k), EPSILON_PROBING, is_exhaustive=False)
+
+    def find_near(
+        self, query: Float32Array, *, metric: Metric, k: int, effort: Effort
+    ) -> Approximation | None:
+        """Finds the rows nearest to a query, to the recall that the effort buys.
+
+        Args:
+            query: float32 [d], C-contiguous.
+            metric: the index's.
+            k: how many rows are wanted, at least 1.
+            effort: how far to look.
+
+        Returns:
+            The rows; None when the query or `k` is out of the codes' range, so that only exact search can answer.
+        """
+        found = probe(
+            query,
+            self._sources,
+            metric=metric.value,
+            k=k,
+            row_budget=effort.row_budget,
+            epsilon=effort.epsilon,
+        )
+        if found is None:
+            return None
+        near = NearRows(self._owners[found.stored], found.row, found.distance)
+        return Approximation(near, found.row_count, found.list_count, found.exact_count)
 
 
-def _epsilon(kept_count: int) -> float:
-    """Returns the width of bounds, in standard deviations, for so many rows that may be found."""
-    if kept_count <= SURE_ROWS_MAX:
-        return EPSILON_SURE
-    return EPSILON_EXHAUSTIVE if kept_count <= EXHAUSTIVE_ROWS_MAX else EPSILON_PROBING
+def _budget(shares: Shares, k: int, row_count: int, kept_count: int) -> int:
+    """Returns how many of the rows that may be found are worth scanning.
+
+    A filter that keeps one row in ten makes the nearest k of the kept ones lie as far as the nearest 10 k of all.
+    """
+    return math.ceil(share_of(shares, k * row_count / kept_count, row_count) * kept_count)
 
 
 def round_distances(exact: Float64Array) -> Float32Array:
@@ -144,113 +218,3 @@ def nearest_places(exact: Float64Array, k: int) -> Int64Array:
         return np.arange(len(exact), dtype=np.int64)
     rounded = round_distances(exact)
     return np.flatnonzero(rounded <= np.partition(rounded, k - 1)[k - 1])
-
-
-def _budget(source: CodedRows, k: int) -> int:
-    """Returns how many of a source's rows that may be found are worth scanning; its only list is scanned anyway.
-
-    A filter that keeps one row in ten makes the nearest k of the kept ones lie as far as the nearest 10 k of all.
-    """
-    if source.codes.list_count == 1:
-        return 0
-    row_count = source.row_count
-    depth = k * row_count / source.kept_count
-    share = share_of(source.codes.shares, depth, row_count)
-    return max(math.ceil(share * source.kept_count), BUDGET_RATIO_MIN * k)
-
-
-def _prepare(
-    query: Float32Array, sources: Sequence[CodedRows], metric: Metric
-) -> list[ProbeSource] | None:
-    """Rotates the query as each source needs it; None when it is out of range for one."""
-    norms = row_norms(query[np.newaxis]) if metric is Metric.COSINE else None
-    if norms is not None and norms[0] == 0:
-        return None
-    prepared: list[ProbeSource] = []
-    seen: dict[tuple[int, int], tuple[Float32Array, QueryTable]] = {}
-    for source in sources:
-        codes = source.codes
-        name = codes.seed, id(codes.origin)
-        if name not in seen:
-            rotated = rotate(query[np.newaxis], seed=codes.seed, origin=codes.origin, norms=norms)[
-                0
-            ]
-            if not NORM_MIN <= float(row_norms(rotated[np.newaxis])[0]) <= NORM_MAX:
-                return None
-            seen[name] = rotated, QueryTable.build(rotated)
-        keep_bits = source.keep_bits
-        if keep_bits is None and source.keep is not None:
-            keep_bits = np.packbits(source.keep, bitorder="little")
-        prepared.append(ProbeSource(codes.lists, *seen[name], keep_bits))
-    return prepared
-
-
-class _Ranking:
-    """Compares candidates exactly, as few as their bounds allow. Sources of one array count as one."""
-
-    def __init__(
-        self, query: Float32Array, sources: Sequence[CodedRows], metric: Metric, k: int
-    ) -> None:
-        self._query = query
-        self._sources = sources
-        self._metric = metric
-        self._k = k
-        arrays = {source.owner: source.stored for source in sources}
-        numbers = {owner: number for number, owner in enumerate(arrays)}
-        self._arrays = list(arrays.values())
-        self._owners = np.array(list(arrays), dtype=np.int64)
-        self._array_of_source = np.array([numbers[own.owner] for own in sources], dtype=np.uint32)
-        self._first_rows = np.array([source.first_row for source in sources], dtype=np.uint32)
-
-    def rank(self, candidates: CandidateRows) -> NearRows:
-        """Returns the nearest of the candidates and of the rows without a code."""
-        first = max(FIRST_RATIO * self._k, self._k + FIRST_COUNT)
-        source, row = candidates.source[:first], candidates.row[:first]
-        outside = [
-            (number, self._outside(own))
-            for number, own in enumerate(self._sources)
-            if len(own.codes.outside)
-        ]
-        source = np.concatenate(
-            [source, *(np.full(len(rows), number, np.uint32) for number, rows in outside)]
-        )
-        row = np.concatenate([row, *(rows for _, rows in outside)])
-        array, row = self._place(source, row)
-        exact = self._measure(array, row)
-        limit = self._limit(exact)
-        # The limit is exact now, so a row may be off by what two of them together were allowed before.
-        lowest = 2 * candidates.lower - candidates.estimate
-        later = first + np.flatnonzero(lowest[first:] <= limit)
-        if len(later):
-            others = self._place(candidates.source[later], candidates.row[later])
-            array = np.concatenate([array, others[0]])
-            row = np.concatenate([row, others[1]])
-            exact = np.concatenate([exact, self._measure(*others)])
-        near = nearest_places(exact, self._k)
-        return NearRows(self._owners[array[near]], row[near].astype(np.int64), exact[near])
-
-    @staticmethod
-    def _outside(source: CodedRows) -> UInt32Array:
-        rows = source.codes.outside
-        return rows if source.keep is None else rows[source.keep[rows]]
-
-    def _place(self, source: UInt32Array, row: UInt32Array) -> tuple[UInt32Array, UInt32Array]:
-        """Returns in which of the arrays rows of sources lie, and where."""
-        return self._array_of_source[source], row + self._first_rows[source]
-
-    def _measure(self, array: UInt32Array, row: UInt32Array) -> Float64Array:
-        read = []
-        for number, stored in enumerate(self._arrays):
-            own = row[array == number].astype(np.int64)
-            read.append((stored.vectors_at(own), stored.norms))
-        return rerank(self._query, read, array, row, metric=self._metric.value)
-
-    def _limit(self, exact: Float64Array) -> float:
-        """Returns the `k`-th smallest distance in the unit of estimates; infinite when there are fewer."""
-        if len(exact) < self._k:
-            return np.inf
-        limit = float(np.partition(exact, self._k - 1)[self._k - 1])
-        # Estimates are float32, so rows that tie may have one a little larger.
-        if self._metric is Metric.COSINE:
-            return limit + ROUNDING
-        return limit**2 * (1 + ROUNDING)

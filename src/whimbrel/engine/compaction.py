@@ -100,7 +100,7 @@ async def compact(
 class _Compaction:
     """One compaction under way."""
 
-    def __init__(self, job: Job, segments: SegmentCache, inputs: list[OpenSegment]) -> None:
+    def __init__(self, job: Job, segments: SegmentCache, inputs: Sequence[OpenSegment]) -> None:
         self._job = job
         self._segments = segments
         self._inputs = inputs

@@ -24,7 +24,7 @@ from whimbrel.engine.model import (
     VectorPage,
 )
 from whimbrel.engine.page_token import ListPosition, PageTokens, bind
-from whimbrel.engine.search import TAIL
+from whimbrel.engine.part import TAIL
 from whimbrel.engine.segments import OpenSegment, SegmentCache
 from whimbrel.engine.write import UNAVAILABLE
 

@@ -49,15 +49,18 @@ class LruCache(Generic[K, V]):
         self._entries.clear()
         self._bytes = 0
 
-    def put(self, key: K, value: V, size_bytes: int) -> None:
-        """Keeps a value of `size_bytes` in place of any other of this key."""
+    def put(self, key: K, value: V, size_bytes: int) -> bool:
+        """Keeps a value of `size_bytes` in place of any other of this key; says whether any value had to go for it."""
         replaced = self._entries.pop(key, None)
         if replaced is not None:
             self._bytes -= replaced[1]
         if size_bytes > self._bytes_max:
-            return
+            return replaced is not None
         self._entries[key] = value, size_bytes
         self._bytes += size_bytes
+        has_dropped = replaced is not None
         while self._bytes > self._bytes_max or len(self._entries) > self._count_max:
             _, (_, dropped_bytes) = self._entries.popitem(last=False)
             self._bytes -= dropped_bytes
+            has_dropped = True
+        return has_dropped

@@ -36,6 +36,8 @@ class EngineOptions:
         segment_reader_count_max: segment readers kept open over all indexes.
         segment_memory_bytes_max: memory for segments that a store cannot map (a remote one without a local cache), and
             as much again for deletion bitmaps.
+        inline_segment_bytes_max: segments of up to so many bytes in all are taken to stay in memory once they were
+            searched, so that a quick query of them needs no thread.
         result_cache_bytes_max: memory for whole query results kept for later pages.
         list_page_bytes_max: a page of ListVectors stops after this many bytes (AWS: 1 MB processed).
         commit_attempts_max: lost names in a row before a write gives up with 503.
@@ -66,6 +68,7 @@ class EngineOptions:
     open_bucket_count_max: int = 256
     segment_reader_count_max: int = 256
     segment_memory_bytes_max: int = 512 * MIB
+    inline_segment_bytes_max: int = 4096 * MIB
     result_cache_bytes_max: int = 64 * MIB
     list_page_bytes_max: int = 1_000_000
     commit_attempts_max: int = 64

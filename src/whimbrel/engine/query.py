@@ -13,6 +13,7 @@ Invariants:
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from weakref import WeakSet
 
 import msgspec
 import numpy as np
@@ -27,17 +28,18 @@ from whimbrel.engine.manifest import SegmentEntry
 from whimbrel.engine.memtable import Memtable
 from whimbrel.engine.model import Blobs, IndexMode, Int64Array, QueryPage, QueryRequest
 from whimbrel.engine.page_token import INVALID_PAGE_TOKEN, PageTokens, QueryPosition, bind
+from whimbrel.engine.part import TAIL
 from whimbrel.engine.records import check_query_vector
-from whimbrel.engine.search import TAIL, Hits, Search, search
-from whimbrel.engine.segments import OpenSegment, SegmentCache
+from whimbrel.engine.search import Hits, Search, estimate_ns, search
+from whimbrel.engine.segments import SegmentCache, SegmentSet
 from whimbrel.engine.wal import decode_fragment
 from whimbrel.engine.write import UNAVAILABLE
 
 PAGE_SIZE = 100
 TOP_K_MAX = 10_000
-# Scanning less than this takes less than handing it to a thread; so does ranking few results.
-INLINE_BYTES_MAX = 2 * 1024 * 1024
-INLINE_ROWS_MAX = 20_000
+# A search that takes less than this is done at once: handing it to a thread takes nearly as long, and others wait
+# no longer for it than they would for the interpreter.
+INLINE_NS_MAX = 400_000
 ATTEMPT_COUNT_MAX = 4
 RESULT_COUNT_MAX = 100_000
 CLASSIC_ON_ENHANCED = "queryMode cannot be CLASSIC when indexMode is ENHANCED"
@@ -84,6 +86,8 @@ class QueryPlanner:
         self._results: LruCache[bytes, _Result] = LruCache(
             count_max=RESULT_COUNT_MAX, bytes_max=context.options.result_cache_bytes_max
         )
+        # Segments that were searched before, so that their codes are in memory and verified.
+        self._warm: WeakSet[SegmentSet] = WeakSet()
 
     async def query(self, index: Index, request: QueryRequest) -> QueryPage:
         """Answers one page.
@@ -153,9 +157,7 @@ class QueryPlanner:
             self._results.put(key, result, result.size_bytes)
         return result
 
-    async def _reopen(
-        self, index: Index, token: QueryPosition
-    ) -> tuple[Snapshot, Sequence[OpenSegment]]:
+    async def _reopen(self, index: Index, token: QueryPosition) -> tuple[Snapshot, SegmentSet]:
         """Reads an older snapshot from the store.
 
         Raises:
@@ -183,23 +185,28 @@ class QueryPlanner:
         self,
         wanted: Search,
         snapshot: Snapshot,
-        segments: Sequence[OpenSegment],
+        segments: SegmentSet,
         *,
         keep_metadata: bool,
     ) -> _Result:
-        row_count = sum(segment.entry.row_count for segment in segments)
-        row_count += len(snapshot.tail.entry_of_row)
-        is_quick = (
-            row_count * wanted.config.dimension * 4 <= INLINE_BYTES_MAX
-            and row_count <= INLINE_ROWS_MAX
-            and wanted.top_k <= PAGE_SIZE
-            and wanted.filter is None
-        )
-        if is_quick:
+        if self._is_quick(wanted, snapshot, segments):
             return _compute(wanted, snapshot, segments, keep_metadata=keep_metadata)
-        return await self._context.compute.run(
+        result = await self._context.compute.run(
             _compute, wanted, snapshot, segments, keep_metadata=keep_metadata
         )
+        self._warm.add(segments)
+        return result
+
+    def _is_quick(self, wanted: Search, snapshot: Snapshot, segments: SegmentSet) -> bool:
+        """Says whether a search takes less than handing it to a thread; not one that may have to read from a disk."""
+        if wanted.top_k > PAGE_SIZE:
+            return False
+        if segments and segments not in self._warm:
+            return False
+        size_bytes = sum(segment.entry.object_bytes for segment in segments)
+        if size_bytes > self._context.options.inline_segment_bytes_max:
+            return False
+        return estimate_ns(wanted, snapshot.tail, segments, None) <= INLINE_NS_MAX
 
     async def _page(
         self, index: Index, request: QueryRequest, result: _Result, offset: int, binding: bytes
@@ -255,7 +262,7 @@ class QueryPlanner:
 
 
 def _compute(
-    wanted: Search, snapshot: Snapshot, segments: Sequence[OpenSegment], *, keep_metadata: bool
+    wanted: Search, snapshot: Snapshot, segments: SegmentSet, *, keep_metadata: bool
 ) -> _Result:
     hits = search(wanted, snapshot.tail, segments)
     tail_places, tail_metadata = _NO_PLACES, _NO_METADATA

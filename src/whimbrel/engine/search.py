@@ -10,48 +10,39 @@ Invariants:
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
+import msgspec
 import numpy as np
 
+from whimbrel.engine import search_cost
 from whimbrel.engine.approximate import (
-    CodedRows,
+    Approximation,
+    CodedPart,
+    CodedParts,
     NearRows,
-    StoredRows,
-    find_near,
     nearest_places,
     round_distances,
 )
-from whimbrel.engine.filter.build import build_columns
-from whimbrel.engine.filter.evaluate import evaluate
 from whimbrel.engine.filter.tree import Filter
-from whimbrel.engine.ivf import chunks
-from whimbrel.engine.ivf.codes import RowCodes
+from whimbrel.engine.ivf.calibrate import Shares
 from whimbrel.engine.keys import hash_keys
 from whimbrel.engine.memtable import MemtableSnapshot
-from whimbrel.engine.model import (
-    BoolArray,
-    Float32Array,
-    Float64Array,
-    IndexConfig,
-    Int64Array,
-    Metric,
-    UInt8Array,
-)
-from whimbrel.engine.segments import OpenSegment
+from whimbrel.engine.model import Float32Array, Float64Array, IndexConfig, Int64Array, Metric
+from whimbrel.engine.part import TAIL, Part, segment_parts, tail_parts
+from whimbrel.engine.segments import OpenSegment, SegmentSet
 from whimbrel.kernel.distance import Metric as KernelMetric
-from whimbrel.kernel.distance import distances, nearest
+from whimbrel.kernel.distance import nearest
+from whimbrel.kernel.rerank import rerank
 
-TAIL = -1  # source of hits in the tail
-COLUMN_CHUNK_ROWS = 512  # what a query after a write builds anew, at most
-GATHER_RATIO = 8  # below one matching row in so many, gathering them beats scanning past the others
+SCAN_RATIO = (
+    8  # from one matching row in so many on, comparing all rows in order beats picking them
+)
 SLACK = 4  # rows of segments, beyond those wanted, that may turn out to be replaced
-EXACT_BYTES_MAX = (
-    4 * 1024 * 1024
-)  # of vectors that match in all: comparing them takes less time than codes do
-EXACT_ROWS_MAX = 512  # so few rows are compared exactly in less time than their codes take to scan
+KEYS_AT_ONCE_MIN = 256  # so many keys are read as one array
+
+TAIL_ROWS_KNOWN = 1024  # a longer tail may have rows to encode first
 
 _NO_ROWS = np.zeros(0, dtype=np.int64)
 _NO_DISTANCES = np.zeros(0)
@@ -66,12 +57,45 @@ class Search:
         top_k: how many neighbours, at least 1.
         filter: the parsed filter; None matches everything.
         config: the index's.
+        share: which share of the rows in posting lists to estimate, above 0 and at most 1; None goes by what was
+            measured for the index, 1 leaves nothing out.
     """
 
     vector: Float32Array
     top_k: int
     filter: Filter | None
     config: IndexConfig
+    share: float | None = None
+
+
+class SearchStats(msgspec.Struct, kw_only=True):
+    """What a search did.
+
+    Attributes:
+        plan: `exact`, `codes` where all codes of matching rows were read, or `lists` where those of some lists were.
+        segment_count: segments with a matching row.
+        segment_row_count: rows of all segments, deleted ones included.
+        tail_row_count: rows of the tail, replaced ones included.
+        match_count: rows that are live and match.
+        list_count: posting lists scanned.
+        estimated_count: rows whose distance was estimated from their codes.
+        exact_count: rows compared exactly.
+        code_bytes: of codes, their factors and centroids, read.
+        vector_bytes: of vectors compared exactly.
+        rounds: how often it was searched, deeper each time, since the tail had replaced what was found.
+    """
+
+    plan: str = "exact"
+    segment_count: int = 0
+    segment_row_count: int = 0
+    tail_row_count: int = 0
+    match_count: int = 0
+    list_count: int = 0
+    estimated_count: int = 0
+    exact_count: int = 0
+    code_bytes: int = 0
+    vector_bytes: int = 0
+    rounds: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +107,14 @@ class Hits:
         rows: int64 [m], which row of it.
         distances: float64 [m], rounded to float32.
         keys: their keys.
+        stats: what finding them took.
     """
 
     sources: Int64Array
     rows: Int64Array
     distances: Float64Array
     keys: list[bytes]
+    stats: SearchStats
 
     @property
     def size_bytes(self) -> int:
@@ -96,226 +122,259 @@ class Hits:
         return sum(len(key) + 60 for key in self.keys) + 24 * len(self.keys)
 
 
-def search(request: Search, tail: MemtableSnapshot, segments: Sequence[OpenSegment]) -> Hits:
+def search(
+    request: Search,
+    tail: MemtableSnapshot,
+    segments: Sequence[OpenSegment],
+    *,
+    shares: Shares | None = None,
+) -> Hits:
     """Finds the nearest neighbours; their distances are exact.
+
+    Args:
+        request: what to look for.
+        tail: the log above the segments.
+        segments: those of the manifest; a `SegmentSet` saves preparing them for each query.
+        shares: which share of the rows to scan, measured over the whole index; None goes by the segments' own measures.
 
     Returns:
         min(top_k, matching live records) hits.
     """
-    parts = [*_tail_parts(request, tail), *_segment_parts(request, segments)]
-    return _rank(request.top_k, _find_current(request, parts, tail, segments), tail, segments)
+    found = _Finder(request, tail, segments, shares)
+    return _rank(request.top_k, found.find_current(), tail, segments, found.stats)
 
 
 def _rank(
-    top_k: int, found: NearRows, tail: MemtableSnapshot, segments: Sequence[OpenSegment]
-) -> Hits:
-    """Cuts candidates to the nearest `top_k`; ties in order of key."""
-    near = found.take(nearest_places(found.distances, top_k))
-    values = round_distances(near.distances).astype(np.float64)
-    keys = [b""] * len(values)
-    for source in np.unique(near.owners).tolist():
-        places = np.flatnonzero(near.owners == source)
-        rows = near.rows[places]
-        if source == TAIL:
-            own = list(tail.keys(tail.entry_of_row[rows]))
-        else:
-            own = segments[source].reader.list_keys(rows)
-        for place, key in zip(places.tolist(), own, strict=True):
-            keys[place] = key
-    ranked = sorted(zip(values.tolist(), keys, range(len(keys)), strict=True))[:top_k]
-    order = np.array([place for _, _, place in ranked], dtype=np.int64)
-    return Hits(near.owners[order], near.rows[order], values[order], [key for _, key, _ in ranked])
-
-
-def _nearest(request: Search, part: "_Part", k: int) -> NearRows:
-    """Returns the `k` nearest kept rows of a part and all that tie with the last, compared exactly."""
-    metric: KernelMetric = "cosine" if request.config.metric is Metric.COSINE else "euclidean"
-    own = slice(part.start, part.limit)
-    vectors, norms = part.stored.vectors[own], part.stored.norms[own]
-    if part.keep is not None and part.kept_count * GATHER_RATIO <= len(vectors):
-        kept = np.flatnonzero(part.keep)
-        exact = distances(request.vector, vectors, norms, kept, metric=metric)
-        near = nearest_places(exact, k)
-        rows, exact = kept[near], exact[near]
-    else:
-        found = nearest(request.vector, vectors, norms, metric=metric, k=k, keep=part.keep)
-        rows, exact = found.rows, found.distances
-    return NearRows(np.full(len(rows), part.source, dtype=np.int64), rows + part.start, exact)
-
-
-def _match_tail(condition: Filter, tail: MemtableSnapshot, config: IndexConfig) -> BoolArray:
-    """Evaluates a filter on the tail, over columns built in chunks and kept with the memtable."""
-    count = len(tail.entry_of_row)
-    matches = [np.zeros(0, dtype=np.bool_)]
-    for start in range(0, count, COLUMN_CHUNK_ROWS):
-        limit = min(start + COLUMN_CHUNK_ROWS, count)
-        columns = tail.columns.get(start)
-        if columns is None or columns.row_count != limit - start:
-            rows = np.arange(start, limit, dtype=np.int64)
-            columns = build_columns(tail.metadata(rows), config.non_filterable_keys)
-            tail.columns[start] = columns  # the last chunk's are replaced when it has grown
-        matches.append(evaluate(condition, columns))
-    return np.concatenate(matches)
-
-
-class _Rows(StoredRows, Protocol):
-    """Vectors of a segment or of the tail."""
-
-    @property
-    def vectors(self) -> Float32Array:
-        """All of them, float32 [n, d]."""
-
-
-@dataclass(frozen=True, slots=True)
-class _TailRows:
-    vectors: Float32Array
-    norms: Float64Array
-
-    def vectors_at(self, rows: Int64Array) -> Float32Array:
-        del rows
-        return self.vectors
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """Rows of a segment or of the tail that one query treats alike.
-
-    Attributes:
-        source: the segment's position in the manifest, or `TAIL`.
-        stored: all vectors of the segment or tail.
-        start, limit: which of them belong to the part.
-        codes: their codes, where those pay.
-        keep: bool [n], live rows that match; None when all are.
-        kept_count: how many those are, at least 1.
-        keep_bits: `keep` with one bit to a row, when it is at hand.
-    """
-
-    source: int
-    stored: _Rows
-    start: int
-    limit: int
-    codes: RowCodes | None
-    keep: BoolArray | None
-    kept_count: int
-    keep_bits: UInt8Array | None = None
-
-    def with_codes(self, codes: RowCodes) -> CodedRows:
-        """Returns the part as a source of candidates."""
-        return CodedRows(
-            owner=self.source,
-            stored=self.stored,
-            first_row=self.start,
-            codes=codes,
-            row_count=self.limit - self.start,
-            keep=self.keep,
-            kept_count=self.kept_count,
-            keep_bits=self.keep_bits,
-        )
-
-
-def _segment_parts(request: Search, segments: Sequence[OpenSegment]) -> Iterator[_Part]:
-    """Yields the segments that hold anything the query may find."""
-    for index, segment in enumerate(segments):
-        reader = segment.reader
-        keep = None if segment.deleted is None else ~segment.deleted
-        if request.filter is not None:
-            matching = evaluate(request.filter, reader.columns)
-            keep = matching if keep is None else keep & matching
-            count, bits = int(np.count_nonzero(keep)), None
-        else:
-            count, bits = segment.entry.live_count, segment.live_bits
-        if count:
-            codes = reader.codes if count > EXACT_ROWS_MAX else None
-            yield _Part(index, reader, 0, reader.row_count, codes, keep, count, bits)
-
-
-def _tail_parts(request: Search, tail: MemtableSnapshot) -> Iterator[_Part]:
-    """Yields chunks of the tail that have codes, and the rows between and behind them; none without a match."""
-    keep = tail.live_rows()
-    if request.filter is not None:
-        keep &= _match_tail(request.filter, tail, request.config)
-    codes: list[RowCodes | None] = []
-    if np.count_nonzero(keep) > EXACT_ROWS_MAX:
-        codes = tail.codes.of(tail.vectors, tail.norms, request.config.metric)
-    stored = _TailRows(tail.vectors, tail.norms)
-    for start, limit, own in _stretches(codes, len(keep)):
-        kept = keep[start:limit]
-        kept_count = int(np.count_nonzero(kept))
-        if kept_count:
-            some = None if kept_count == len(kept) else kept
-            yield _Part(TAIL, stored, start, limit, own, some, kept_count)
-
-
-def _stretches(
-    codes: Sequence[RowCodes | None], row_count: int
-) -> Iterator[tuple[int, int, RowCodes | None]]:
-    """Yields start, limit and codes of stretches that together are all rows: chunks with codes, and what is left."""
-    start = 0
-    for number, own in enumerate(codes):
-        first = number * chunks.CHUNK_ROWS
-        if own is not None:
-            yield start, first, None
-            start = first + chunks.CHUNK_ROWS
-            yield first, start, own
-    yield start, row_count, None
-
-
-def _find_current(
-    request: Search,
-    parts: Sequence[_Part],
+    top_k: int,
+    found: NearRows,
     tail: MemtableSnapshot,
     segments: Sequence[OpenSegment],
-) -> NearRows:
-    """Returns the nearest rows of all, those left out that the tail replaced or deleted."""
-    live_count = sum(part.kept_count for part in parts)
-    is_large = live_count * request.config.dimension * 4 > EXACT_BYTES_MAX
-    depth = request.top_k + _slack(request.top_k, tail, segments)
-    while True:
-        # Once every row is wanted, codes are of no use.
-        by_codes = is_large and depth < live_count
-        found = _nearest_of_parts(request, parts, depth, by_codes=by_codes)
-        # What is farther than the nearest `depth` does not count: nearer rows may be missing where others hid them.
-        found = found.take(nearest_places(found.distances, depth))
-        if tail.entry_count:
-            found = found.take(_current_places(found, tail, segments))
-        if len(found.rows) >= request.top_k or depth >= live_count:
-            return found
-        depth = min(depth * 4, live_count)
+    stats: SearchStats,
+) -> Hits:
+    """Cuts candidates to the nearest `top_k`; ties in order of key."""
+    values = round_distances(found.distances)
+    order = np.argsort(values, kind="stable")
+    values = values[order]
+    if len(order) > top_k:
+        limit = int(np.searchsorted(values, values[top_k - 1], side="right"))
+        order, values = order[:limit], values[:limit]
+    owners, rows = found.owners[order], found.rows[order]
+    keys = _list_keys(owners, rows, tail, segments)
+    if np.any(values[1:] == values[:-1]):
+        by_key = sorted(zip(values.tolist(), keys, range(len(keys)), strict=True))[:top_k]
+        places = np.array([place for _, _, place in by_key], dtype=np.int64)
+        owners, rows, values = owners[places], rows[places], values[places]
+        keys = [key for _, key, _ in by_key]
+    return Hits(owners, rows, values.astype(np.float64), keys, stats)
 
 
-def _slack(top_k: int, tail: MemtableSnapshot, segments: Sequence[OpenSegment]) -> int:
-    """Returns how many more rows to look for: about twice as many as the tail hides if it hides any as often."""
-    live_count = max(1, sum(segment.entry.live_count for segment in segments))
-    hidden_share = min(1.0, tail.entry_count / live_count)
-    return min(tail.entry_count, SLACK + math.ceil(2 * top_k * hidden_share))
+def _list_keys(
+    owners: Int64Array, rows: Int64Array, tail: MemtableSnapshot, segments: Sequence[OpenSegment]
+) -> list[bytes]:
+    """Returns the keys of rows."""
+    distinct = set(owners.tolist())
+    if len(distinct) == 1:
+        return _list_own_keys(distinct.pop(), rows, tail, segments)
+    keys = [b""] * len(rows)
+    for owner in distinct:
+        places = np.flatnonzero(owners == owner)
+        own = _list_own_keys(owner, rows[places], tail, segments)
+        for place, key in zip(places.tolist(), own, strict=True):
+            keys[place] = key
+    return keys
 
 
-def _current_places(
-    found: NearRows, tail: MemtableSnapshot, segments: Sequence[OpenSegment]
-) -> Int64Array:
-    """Returns which of the rows count: the tail's, and those of segments whose keys the tail does not mention."""
-    is_current = found.owners == TAIL
-    for source in np.unique(found.owners[~is_current]).tolist():
-        places = np.flatnonzero(found.owners == source)
-        keys = segments[source].reader.take_keys(found.rows[places])
-        is_current[places] = tail.find(hash_keys(keys), keys) < 0
-    return np.flatnonzero(is_current)
+def _list_own_keys(
+    owner: int, rows: Int64Array, tail: MemtableSnapshot, segments: Sequence[OpenSegment]
+) -> list[bytes]:
+    if owner == TAIL:
+        return list(tail.keys(tail.entry_of_row[rows]))
+    reader = segments[owner].reader
+    return list(reader.take_keys(rows)) if len(rows) >= KEYS_AT_ONCE_MIN else reader.list_keys(rows)
 
 
-def _nearest_of_parts(
-    request: Search, parts: Sequence[_Part], depth: int, *, by_codes: bool
-) -> NearRows:
-    """Returns the nearest `depth` of all, and more: by codes where there are any and it pays, else exactly."""
-    coded = [part.with_codes(part.codes) for part in parts if part.codes is not None]
-    found: list[NearRows] = []
-    if by_codes and coded:
-        near = find_near(request.vector, coded, metric=request.config.metric, k=depth)
-        if near is not None:
-            found = [near]
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """Parts of an index, and those with codes once more, prepared."""
+
+    parts: Sequence[Part]
+    coded: CodedParts | None
+    cost: search_cost.Costs
+
+    @classmethod
+    def of(cls, parts: Sequence[Part], dimension: int) -> "_Parts":
+        coded = [
+            CodedPart(
+                owner=part.owner,
+                stored=part.stored,
+                first_row=part.start,
+                codes=part.codes,
+                kept_count=part.kept_count,
+                keep=part.keep,
+            )
+            for part in parts
+            if part.codes is not None
+        ]
+        costs = search_cost.Costs.of(
+            dimension,
+            kept_count=sum(part.kept_count for part in parts),
+            coded_counts=[(part.kept_count, part.row_count) for part in coded],
+        )
+        return cls(parts, CodedParts(coded) if coded else None, costs)
+
+    @property
+    def kept_count(self) -> int:
+        return self.cost.kept_count
+
+
+def estimate_ns(
+    request: Search,
+    tail: MemtableSnapshot,
+    segments: SegmentSet,
+    shares: Shares | None,
+) -> float:
+    """Returns about how long a search will take on one core, in nanoseconds; infinite where nobody knows."""
+    tail_count = len(tail.entry_of_row)
+    if request.filter is not None or tail_count > TAIL_ROWS_KNOWN:
+        return math.inf
+    parts = segments.derive(_prepare) if len(segments) else _Parts.of([], request.config.dimension)
+    cost = tail_count * parts.cost.row_ns
+    if parts.coded is None or not parts.cost.is_coded(request.top_k):
+        return cost + parts.cost.exact_ns
+    effort = parts.coded.plan_effort(request.top_k, shares, share=request.share, is_filtered=False)
+    uncoded_count = parts.kept_count - parts.coded.kept_count
+    flat_count = parts.coded.kept_count - parts.coded.listed_kept_count
+    row_count = flat_count + min(effort.row_budget, parts.coded.listed_kept_count)
+    return cost + uncoded_count * parts.cost.row_ns + parts.cost.coded_ns(row_count, request.top_k)
+
+
+def _prepare(segments: Sequence[OpenSegment]) -> _Parts:
+    """Prepares the parts of a query without a filter and without a tail."""
+    return _Parts.of(list(segment_parts(segments, None)), segments[0].reader.dimension)
+
+
+class _Finder:
+    """One search under way."""
+
+    def __init__(
+        self,
+        request: Search,
+        tail: MemtableSnapshot,
+        segments: Sequence[OpenSegment],
+        shares: Shares | None,
+    ) -> None:
+        self._request = request
+        self._query = np.ascontiguousarray(request.vector)
+        self._tail = tail
+        self._segments = segments
+        self._shares = shares
+        self._parts = self._find_parts()
+        self.stats = SearchStats(
+            segment_count=len({part.owner for part in self._parts.parts if part.owner != TAIL}),
+            segment_row_count=sum(segment.entry.row_count for segment in segments),
+            tail_row_count=len(tail.entry_of_row),
+            match_count=self._parts.kept_count,
+        )
+
+    def _find_parts(self) -> _Parts:
+        request, tail, segments = self._request, self._tail, self._segments
+        is_plain = request.filter is None and not len(tail.entry_of_row)
+        if is_plain and isinstance(segments, SegmentSet) and len(segments):
+            return segments.derive(_prepare)
+        parts = [
+            *tail_parts(tail, request.filter, request.config),
+            *segment_parts(segments, request.filter),
+        ]
+        return _Parts.of(parts, request.config.dimension)
+
+    def find_current(self) -> NearRows:
+        """Returns the nearest rows of all, those left out that the tail replaced or deleted."""
+        top_k, live_count = self._request.top_k, self._parts.kept_count
+        depth = top_k + self._slack()
+        while True:
+            self.stats.rounds += 1
+            found = self._find(depth)
+            # What is farther than the nearest `depth` does not count: nearer rows may be missing where others hid them.
+            found = found.take(nearest_places(found.distances, depth))
+            if self._tail.entry_count:
+                found = found.take(self._current_places(found))
+            if len(found.rows) >= top_k or depth >= live_count:
+                return found
+            depth = min(depth * 4, live_count)
+
+    def _slack(self) -> int:
+        """Returns how many more rows to look for: about twice as many as the tail hides if it hides any as often."""
+        hidden = self._tail.entry_count
+        if not hidden:
+            return 0
+        live_count = max(1, sum(segment.entry.live_count for segment in self._segments))
+        hidden_share = min(1.0, hidden / live_count)
+        return min(hidden, SLACK + math.ceil(2 * self._request.top_k * hidden_share))
+
+    def _current_places(self, found: NearRows) -> Int64Array:
+        """Returns which rows count: the tail's, and those of segments whose keys the tail does not mention."""
+        is_current = found.owners == TAIL
+        for owner in np.unique(found.owners[~is_current]).tolist():
+            places = np.flatnonzero(found.owners == owner)
+            keys = self._segments[owner].reader.take_keys(found.rows[places])
+            is_current[places] = self._tail.find(hash_keys(keys), keys) < 0
+        return np.flatnonzero(is_current)
+
+    def _find(self, depth: int) -> NearRows:
+        """Returns the nearest `depth` of all, and maybe more: by codes where that pays, else exactly."""
+        parts = self._parts.parts
+        approximation = self._find_by_codes(depth)
+        found: list[NearRows] = []
+        if approximation is not None:
+            found.append(approximation.near)
             parts = [part for part in parts if part.codes is None]
-    found.extend(_nearest(request, part, depth) for part in parts)
-    return NearRows(
-        np.concatenate([_NO_ROWS, *(near.owners for near in found)]),
-        np.concatenate([_NO_ROWS, *(near.rows for near in found)]),
-        np.concatenate([_NO_DISTANCES, *(near.distances for near in found)]),
-    )
+        found.extend(self._find_exactly(part, depth) for part in parts)
+        if len(found) == 1:
+            return found[0]
+        return NearRows(
+            np.concatenate([_NO_ROWS, *(near.owners for near in found)]),
+            np.concatenate([_NO_ROWS, *(near.rows for near in found)]),
+            np.concatenate([_NO_DISTANCES, *(near.distances for near in found)]),
+        )
+
+    def _find_by_codes(self, depth: int) -> Approximation | None:
+        request, coded = self._request, self._parts.coded
+        # Once every row is wanted, codes are of no use.
+        if coded is None or depth >= self._parts.kept_count or not self._parts.cost.is_coded(depth):
+            return None
+        effort = coded.plan_effort(
+            depth, self._shares, share=request.share, is_filtered=request.filter is not None
+        )
+        found = coded.find_near(self._query, metric=request.config.metric, k=depth, effort=effort)
+        if found is not None:
+            self._note(found, "codes" if effort.is_exhaustive else "lists")
+        return found
+
+    def _note(self, found: Approximation, plan: str) -> None:
+        stats, dimension = self.stats, self._request.config.dimension
+        stats.plan = plan
+        stats.list_count += found.list_count
+        stats.estimated_count += found.row_count
+        stats.exact_count += found.exact_count
+        stats.code_bytes += search_cost.code_bytes(dimension, found.row_count, found.list_count)
+        stats.vector_bytes += found.exact_count * dimension * 4
+
+    def _find_exactly(self, part: Part, k: int) -> NearRows:
+        """Returns the `k` nearest rows of a part that may be found and all that tie with the last."""
+        metric: KernelMetric = (
+            "cosine" if self._request.config.metric is Metric.COSINE else "euclidean"
+        )
+        self.stats.exact_count += part.kept_count
+        self.stats.vector_bytes += part.kept_count * len(self._query) * 4
+        if part.kept_count * SCAN_RATIO < part.row_count:
+            kept = part.kept_rows()
+            numbers = np.zeros(len(kept), dtype=np.uint32)
+            exact = rerank(self._query, [part.stored], numbers, kept + part.start, metric=metric)
+            near = nearest_places(exact, k)
+            rows, exact = kept[near], exact[near]
+        else:
+            found = nearest(
+                self._query, part.vectors, part.norms, metric=metric, k=k, keep=part.kept()
+            )
+            rows, exact = found.rows, found.distances
+        return NearRows(np.full(len(rows), part.owner, dtype=np.int64), rows + part.start, exact)

@@ -7,7 +7,7 @@ mappings cost address space and the pages that queries touch, not a copy.
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from whimbrel.engine.model import BoolArray, Int64Array, UInt8Array
 from whimbrel.engine.segment.reader import SegmentReader
 
 T = TypeVar("T")
+SET_ENTRY_BYTES = 1024  # what a segment of a set takes beside its reader, about
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,36 @@ class OpenSegment:
         return np.flatnonzero(~self.deleted)
 
 
+class SegmentSet(Sequence[OpenSegment]):
+    """The open segments of a manifest, with what was derived from all of them."""
+
+    def __init__(self, segments: Sequence[OpenSegment]) -> None:
+        """Takes them in the manifest's order."""
+        self._segments = segments
+        self._derived: dict[Callable[[Sequence[OpenSegment]], Any], Any] = {}
+
+    @overload
+    def __getitem__(self, index: int) -> OpenSegment: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[OpenSegment]: ...
+
+    def __getitem__(self, index: int | slice) -> OpenSegment | Sequence[OpenSegment]:
+        """Returns one segment, or some."""
+        return self._segments[index]
+
+    def __len__(self) -> int:
+        """Returns how many there are."""
+        return len(self._segments)
+
+    def derive(self, make: Callable[[Sequence[OpenSegment]], T]) -> T:
+        """Returns what `make` makes of the segments; made once, for as long as the set is kept."""
+        found: T | None = self._derived.get(make)
+        if found is None:
+            found = self._derived[make] = make(self._segments)
+        return found
+
+
 @dataclass(frozen=True, slots=True)
 class _Deletions:
     """A deletion bitmap: bool [n], and its complement with one bit to a row."""
@@ -65,17 +96,38 @@ class SegmentCache:
             count_max=options.segment_reader_count_max, bytes_max=options.segment_memory_bytes_max
         )
         self._opening: dict[str, asyncio.Future[Any]] = {}
+        # Sets hold on to readers, so they are dropped when any reader is.
+        self._sets: LruCache[tuple[str, ...], SegmentSet] = LruCache(
+            count_max=options.segment_reader_count_max, bytes_max=options.segment_memory_bytes_max
+        )
 
-    async def open_all(self, entries: Sequence[SegmentEntry]) -> list[OpenSegment]:
+    async def open_all(self, entries: Sequence[SegmentEntry]) -> SegmentSet:
         """Opens the segments of a manifest, in its order; on a remote store at the same time.
 
         Raises:
             ObjectNotFoundError: one was collected: the manifest is not the newest any more.
             CorruptObjectError: one is damaged.
         """
+        name = tuple(entry.deletions.key if entry.deletions else entry.key for entry in entries)
+        known = self._sets.get(name)
+        if known is not None:
+            return known
         if self._context.store.is_remote and len(entries) > 1:
-            return list(await asyncio.gather(*(self.open(entry) for entry in entries)))
-        return [await self.open(entry) for entry in entries]
+            opened = list(await asyncio.gather(*(self.open(entry) for entry in entries)))
+        else:
+            opened = [await self.open(entry) for entry in entries]
+        found = SegmentSet(opened)
+        if self._keeps(entries):
+            self._sets.put(name, found, len(entries) * SET_ENTRY_BYTES)
+        return found
+
+    def _keeps(self, entries: Sequence[SegmentEntry]) -> bool:
+        """Says whether all of these fitted into memory together."""
+        return all(
+            self._readers.get(entry.key) is not None
+            and (entry.deletions is None or self._deletions.get(entry.deletions.key) is not None)
+            for entry in entries
+        )
 
     async def open(self, entry: SegmentEntry) -> OpenSegment:
         """Opens one segment with its deletion bitmap."""
@@ -115,12 +167,14 @@ class SegmentCache:
             )
         # A mapping holds none of our memory to speak of.
         held_bytes = len(view) if isinstance(view.obj, bytes | bytearray) else 0
-        self._readers.put(entry.key, reader, held_bytes)
+        if self._readers.put(entry.key, reader, held_bytes):
+            self._sets.clear()
         return reader
 
     async def _read_deletions(self, named: DeletionsEntry, row_count: int) -> _Deletions:
         stored = await self._context.store.get(named.key)
         rows = decode_deletions(named, stored.data, row_count)
         deleted = _Deletions(rows, np.packbits(~rows, bitorder="little"))
-        self._deletions.put(named.key, deleted, rows.nbytes + deleted.live_bits.nbytes)
+        if self._deletions.put(named.key, deleted, rows.nbytes + deleted.live_bits.nbytes):
+            self._sets.clear()
         return deleted

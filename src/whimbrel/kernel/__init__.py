@@ -21,6 +21,7 @@ from whimbrel.kernel.fastscan import CandidateRows, Candidates, QueryTable
 from whimbrel.kernel.rerank import rerank
 from whimbrel.kernel.rotation import padded_dimension, rotate
 from whimbrel.kernel.scanner import ScannedPut, scan_put_vectors
+from whimbrel.kernel.stored import Guard, StoredRows
 from whimbrel.kernel.strict_json import ScanError, parse_strict
 from whimbrel.kernel.variant import ExtensionBuild, active_isa, extension_build, isas
 
@@ -31,11 +32,13 @@ __all__ = [
     "CodeBlocks",
     "Codes",
     "ExtensionBuild",
+    "Guard",
     "Neighbours",
     "QueryTable",
     "ScanError",
     "ScannedPut",
     "Split",
+    "StoredRows",
     "active_isa",
     "assign",
     "block_bytes",

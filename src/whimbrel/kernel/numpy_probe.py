@@ -1,16 +1,18 @@
 """Probes in NumPy: specification, oracle and fallback of the native ones.
 
-Distances are float64 and ties are broken by number, so every variant scans the same lists.
+Ranks are float32 in one fixed order and ties are broken by number, so every variant scans the same lists.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from whimbrel.kernel import numpy_codes
-from whimbrel.kernel.numpy_fastscan import NumpyPool, estimate_all
+from whimbrel.kernel import numpy_codes, numpy_distance, numpy_rotation
+from whimbrel.kernel.coded import CodedRows, PostingLists, ProbeSource
+from whimbrel.kernel.numpy_fastscan import NumpyPool, Table, estimate_all
+from whimbrel.kernel.stored import Guard, StoredRows
 
 Float32Array = NDArray[np.float32]
 Float64Array = NDArray[np.float64]
@@ -18,80 +20,154 @@ Int64Array = NDArray[np.int64]
 UInt8Array = NDArray[np.uint8]
 UInt32Array = NDArray[np.uint32]
 
-SPREAD_MIN = 1e-6  # of |q - c|: keeps ranks finite for lists of rows that are all alike
+SPREAD_MIN = np.float32(1e-6)  # of |q - c|: keeps ranks finite for lists of rows that are all alike
+BLOCK_ROWS = numpy_codes.BLOCK_ROWS
 
 
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """What `whimbrel.kernel.probe` hands to every variant, in its order."""
-
-    blocks: UInt8Array
-    add: Float32Array
-    scale: Float32Array
-    starts: Int64Array
-    centres: Float32Array
-    spreads: Float32Array
-    query: Float32Array
-    entries: UInt8Array
-    keep: UInt8Array | None
-    centre_blocks: UInt8Array | None
-    centre_add: Float32Array | None
-    centre_scale: Float32Array | None
-    step: float
-    bias: float
-    error_factor: float
-    error_offset: float
-    centre_term: float
-
-    def kept_rows(self) -> Int64Array:
-        """Returns how many rows of each list may be found, int64 [m]."""
-        if self.keep is None:
-            sizes: Int64Array = np.diff(self.starts)
-            return sizes
-        kept = np.zeros(int(self.starts[-1]) + 1, dtype=np.int64)
-        bits = np.unpackbits(self.keep, bitorder="little")[: len(kept) - 1]
-        np.cumsum(bits, out=kept[1 : len(bits) + 1])
-        kept[len(bits) + 1 :] = kept[len(bits)]
-        return kept[self.starts[1:]] - kept[self.starts[:-1]]
-
-    def squares(self) -> Float64Array:
-        """Returns the squared distance of each centroid from the query, through codes where there are any."""
-        if self.centre_blocks is None:
-            return numpy_codes.squared_distances(self.query, self.centres)
-        assert self.centre_add is not None
-        assert self.centre_scale is not None
-        table = self.entries, self.step, self.bias
-        factors = self.centre_add, self.centre_scale
-        found = estimate_all(self.centre_blocks, *factors, table, term=self.centre_term)
-        return np.maximum(found[: len(self.centres)].astype(np.float64), 0.0)
-
-
-def probe(
-    sources: list[tuple[Any, ...]],
+def probe(  # noqa: PLR0913 - the arguments of the native function
+    query: Float32Array,
+    sources: Sequence[ProbeSource],
+    stored: Sequence[StoredRows],
     *,
     cosine: bool,
-    depth: int,
+    k: int,
     rows_max: int,
-    slack: float,
     row_budget: int,
+    epsilon: float,
     first_list_count: int,
     first_share: float,
-) -> tuple[UInt32Array, UInt32Array, Float32Array, Float32Array, int, int]:
-    """Probes, see `whimbrel.kernel.probe.probe`; returns candidates, and how many rows and lists were scanned."""
+    first_ratio: int,
+    first_rows: int,
+    rounding: float,
+    norm_min: float,
+    norm_max: float,
+) -> tuple[UInt32Array, Int64Array, Float64Array, int, int, int] | None:
+    """Probes, see `whimbrel.kernel.probe.probe`; returns the attributes of `Probed` in order."""
+    seen = [_see(query, source.coded, norm_min, norm_max, cosine=cosine) for source in sources]
+    known = [found for found in seen if found is not None]
+    if len(known) < len(seen):
+        return None
+    pool = NumpyPool(k, rows_max, rounding if cosine else 0.0)
     run = _Probe(
-        [_Source(*items) for items in sources], NumpyPool(depth, rows_max, slack), cosine=cosine
+        [_Source(*both, np.float32(epsilon)) for both in zip(sources, known, strict=True)],
+        pool,
+        cosine=cosine,
     )
     run.scan(np.flatnonzero(run.is_single))
     run.budget = row_budget
     lists = np.flatnonzero(~run.is_single)
     first_count = max(first_list_count, int(len(lists) * first_share))
     lists = run.scan_best(lists, run.squares[lists], count=first_count)
-    limit = run.pool.limit
+    limit = np.float32(pool.limit)
     ranks = run.squares[lists]
     if np.isfinite(limit):
-        ranks = run.rank(lists, near=(2.0 if cosine else 1.0) * max(limit, 0.0))
+        near = np.float32(2.0 if cosine else 1.0) * max(limit, np.float32(0.0))
+        ranks = run.rank(lists, near=near)
     run.scan_best(lists, ranks, count=len(lists))
-    return (*run.pool.take(), run.row_count, run.list_count)
+    ranking = _Ranking(query, sources, stored, k, rounding, cosine=cosine)
+    first = max(first_ratio * k, k + first_rows)
+    return (*ranking.rank(pool, first), run.row_count, run.list_count, ranking.exact_count)
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """The query as a source sees it: rotated, and its table."""
+
+    rotated: Float32Array
+    table: Table
+    error: float
+
+
+def _see(
+    query: Float32Array, coded: CodedRows, norm_min: float, norm_max: float, *, cosine: bool
+) -> _Seen | None:
+    """Rotates the query as a source needs it; None when it is out of range."""
+    norms = numpy_distance.row_norms(query[np.newaxis]) if cosine else None
+    if norms is not None and norms[0] == 0:
+        return None
+    padded = coded.lists.centres.shape[1]
+    rotated = numpy_rotation.rotate(
+        query[np.newaxis], padded, seed=coded.seed, origin=coded.origin, norms=norms
+    )
+    if not norm_min <= float(numpy_distance.row_norms(rotated)[0]) <= norm_max:
+        return None
+    entries, step, bias, error = numpy_codes.table(rotated[0])
+    return _Seen(rotated[0], (entries, step, bias), error)
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """One source and the query as it is seen there."""
+
+    given: ProbeSource
+    seen: _Seen
+    epsilon: np.float32
+
+    @property
+    def lists(self) -> PostingLists:
+        return self.given.coded.lists
+
+    def kept_rows(self) -> Int64Array:
+        """Returns how many rows of each list may be found, int64 [m]."""
+        starts, keep = self.lists.starts, self.given.keep
+        if keep is None:
+            sizes: Int64Array = np.diff(starts)
+            return sizes
+        kept = np.zeros(int(starts[-1]) + 1, dtype=np.int64)
+        bits = np.unpackbits(keep, bitorder="little")[: len(kept) - 1]
+        np.cumsum(bits, out=kept[1 : len(bits) + 1])
+        kept[len(bits) + 1 :] = kept[len(bits)]
+        return kept[starts[1:]] - kept[starts[:-1]]
+
+    def squares(self) -> Float32Array:
+        """Returns the squared distance of each centroid from the query, through codes where there are any."""
+        lists, codes = self.lists, self.lists.centre_codes
+        if len(lists.spreads) == 1:
+            return np.zeros(1, dtype=np.float32)
+        if codes is None:
+            self._ensure_centres(np.arange(len(lists.centres)))
+            exact = numpy_codes.squared_distances(self.seen.rotated, lists.centres)
+            return exact.astype(np.float32)
+        square = numpy_codes.squared_distances(self.seen.rotated, codes.mean[np.newaxis])[0]
+        factors = codes.blocks.add, codes.blocks.scale
+        found = estimate_all(codes.blocks.blocks, *factors, self.seen.table, term=float(square))
+        return np.maximum(found[: len(lists.centres)], np.float32(0.0))
+
+    def scan(self, own: Int64Array, pool: NumpyPool, number: int, *, cosine: bool) -> None:
+        """Scans some lists."""
+        lists, seen = self.lists, self.seen
+        ranges = np.stack([lists.starts[own], lists.starts[own + 1]], axis=1)
+        self._ensure_centres(own)
+        self._ensure_codes(ranges)
+        terms, distances = numpy_codes.posting_terms(
+            seen.rotated, lists.centres[own], cosine=cosine
+        )
+        factor = self.epsilon * np.float32(lists.spread)
+        error = factor * distances + np.float32(seen.error)
+        factors = lists.blocks.blocks, lists.blocks.add, lists.blocks.scale
+        pool.scan(*factors, *seen.table, ranges, terms, error, self.given.keep, number)
+
+    def _ensure_centres(self, own: Int64Array) -> None:
+        guards = self.given.coded.guards
+        if guards is not None and guards.centres is not None:
+            size = self.lists.centres.shape[1] * self.lists.centres.itemsize
+            guards.centres.ensure(own * size, size)
+
+    def _ensure_codes(self, ranges: Int64Array) -> None:
+        guards = self.given.coded.guards
+        if guards is None:
+            return
+        blocks = self.lists.blocks
+        for start, limit in ranges.tolist():
+            own = np.arange(start // BLOCK_ROWS, -(-limit // BLOCK_ROWS))
+            sizes = blocks.blocks.shape[1], BLOCK_ROWS * blocks.add.itemsize
+            _ensure(guards.blocks, own, sizes[0])
+            _ensure(guards.add, own, sizes[1])
+            _ensure(guards.scale, own, sizes[1])
+
+
+def _ensure(guard: Guard, pieces: Int64Array, size: int) -> None:
+    guard.ensure(pieces * size, size)
 
 
 class _Probe:
@@ -104,7 +180,7 @@ class _Probe:
         self.list_count = 0
         self._sources = sources
         self._cosine = cosine
-        counts = [len(source.spreads) for source in sources]
+        counts = [len(source.lists.spreads) for source in sources]
         rows = np.concatenate([source.kept_rows() for source in sources])
         held = np.flatnonzero(rows)
         self._rows = rows[held]
@@ -112,19 +188,19 @@ class _Probe:
         self._number = np.concatenate([np.arange(count) for count in counts])[held]
         self.is_single = np.repeat([count == 1 for count in counts], counts)[held]
         self.squares = np.concatenate([source.squares() for source in sources])[held]
-        self._spreads = np.concatenate([source.spreads for source in sources])[held]
+        self._spreads = np.concatenate([source.lists.spreads for source in sources])[held]
 
-    def rank(self, lists: Int64Array, *, near: float) -> Float64Array:
-        """Returns z of some lists, float64 [p], for neighbours at the squared distance `near`."""
+    def rank(self, lists: Int64Array, *, near: np.float32) -> Float32Array:
+        """Returns z of some lists, float32 [p], for neighbours at the squared distance `near`."""
         squares = self.squares[lists]
         distances = np.sqrt(squares)
-        spreads = np.maximum(self._spreads[lists].astype(np.float64), SPREAD_MIN * distances)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            z = (squares + spreads * spreads - near) / (2.0 * distances * spreads)
-        ranks: Float64Array = np.where(squares > 0.0, z, -np.inf)
+        spreads = np.maximum(self._spreads[lists], SPREAD_MIN * distances)
+        with np.errstate(all="ignore"):
+            z = ((squares + spreads * spreads) - near) / ((np.float32(2.0) * distances) * spreads)
+        ranks: Float32Array = np.where(squares > 0.0, z, np.float32(-np.inf))
         return ranks
 
-    def scan_best(self, lists: Int64Array, ranks: Float64Array, *, count: int) -> Int64Array:
+    def scan_best(self, lists: Int64Array, ranks: Float32Array, *, count: int) -> Int64Array:
         """Scans lists in the order of their ranks, at most `count` and none beyond the budget; returns the others."""
         ordered = lists[np.argsort(ranks, kind="stable")]
         before = np.cumsum(self._rows[ordered]) - self._rows[ordered]
@@ -139,11 +215,89 @@ class _Probe:
         self.list_count += len(lists)
         for number, source in enumerate(self._sources):
             own = self._number[lists[self._source_of[lists] == number]]
-            terms, distances = numpy_codes.posting_terms(
-                source.query, source.centres[own], cosine=self._cosine
+            source.scan(own, self.pool, number, cosine=self._cosine)
+
+
+class _Ranking:
+    """Compares candidates exactly, as few as their bounds allow."""
+
+    def __init__(
+        self,
+        query: Float32Array,
+        sources: Sequence[ProbeSource],
+        stored: Sequence[StoredRows],
+        k: int,
+        rounding: float,
+        *,
+        cosine: bool,
+    ) -> None:
+        self.exact_count = 0
+        self._query = query
+        self._sources = sources
+        self._stored = stored
+        self._k = k
+        self._rounding = rounding
+        self._metric = "cosine" if cosine else "euclidean"
+        self._stored_of = np.array([source.stored for source in sources], dtype=np.uint32)
+        self._first_rows = np.array([source.first_row for source in sources], dtype=np.int64)
+
+    def rank(self, pool: NumpyPool, first: int) -> tuple[UInt32Array, Int64Array, Float64Array]:
+        """Returns the nearest of the candidates and of the rows without a code."""
+        sources, rows, estimate, lower = pool.take()
+        outside = [(number, self._outside(own)) for number, own in enumerate(self._sources)]
+        source = np.concatenate(
+            [sources[:first], *(np.full(len(own), i, np.uint32) for i, own in outside)]
+        )
+        row = np.concatenate([rows[:first], *(own for _, own in outside)])
+        exact = self._measure(source, row)
+        # The limit is exact now, so a row may be off by what two of them together were allowed before.
+        lowest = np.float32(2.0) * lower - estimate
+        later = first + np.flatnonzero(lowest[first:] <= self._limit(exact))
+        source = np.concatenate([source, sources[later]])
+        row = np.concatenate([row, rows[later]])
+        exact = np.concatenate([exact, self._measure(sources[later], rows[later])])
+        self.exact_count = len(exact)
+        near = self._nearest(exact)
+        numbers = source[near]
+        places = self._first_rows[numbers] + row[near].astype(np.int64)
+        return self._stored_of[numbers], places, exact[near]
+
+    def _outside(self, source: ProbeSource) -> UInt32Array:
+        rows, keep = source.coded.outside, source.keep
+        if keep is None or not len(rows):
+            return rows
+        bits = np.zeros(source.coded.row_count, dtype=np.bool_)
+        known = np.unpackbits(keep, bitorder="little")[: len(bits)]
+        bits[: len(known)] = known
+        return rows[bits[rows]]
+
+    def _measure(self, source: UInt32Array, row: UInt32Array) -> Float64Array:
+        places = self._first_rows[source] + row.astype(np.int64)
+        numbers = self._stored_of[source]
+        exact = np.empty(len(row))
+        for number, stored in enumerate(self._stored):
+            own = numbers == number
+            stored.ensure(places[own])
+            exact[own] = numpy_distance.distances(
+                self._query, stored.rows, stored.norms, places[own], metric=self._metric
             )
-            ranges = np.stack([source.starts[own], source.starts[own + 1]], axis=1)
-            error = np.float32(source.error_factor) * distances + np.float32(source.error_offset)
-            numbers = source.entries, source.step, source.bias
-            factors = source.blocks, source.add, source.scale
-            self.pool.scan(*factors, *numbers, ranges, terms, error, source.keep, number)
+        return exact
+
+    def _limit(self, exact: Float64Array) -> np.float32:
+        """Returns the `k`-th smallest distance in the unit of estimates; infinite when there are fewer."""
+        if len(exact) < self._k:
+            return np.float32(np.inf)
+        limit = float(np.partition(exact, self._k - 1)[self._k - 1])
+        # Estimates are float32, so rows that tie may have one a little larger.
+        with np.errstate(over="ignore"):
+            if self._metric == "cosine":
+                return np.float32(limit + self._rounding)
+            return np.float32((limit * limit) * (1.0 + self._rounding))
+
+    def _nearest(self, exact: Float64Array) -> Int64Array:
+        """Returns the places of the `k` smallest distances and of all that round to the same as the last."""
+        if len(exact) <= self._k:
+            return np.arange(len(exact), dtype=np.int64)
+        with np.errstate(over="ignore"):
+            rounded = exact.astype(np.float32)
+        return np.flatnonzero(rounded <= np.partition(rounded, self._k - 1)[self._k - 1])

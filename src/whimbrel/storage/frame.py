@@ -8,12 +8,13 @@ Invariants:
    the frame's position: a frame moved, or taken from another object, is noticed.
 2. The header's checksum covers the header and the frame table; the header holds a hash of the object's name, so
    an object served under another name is noticed.
-3. No byte of a section is handed out before the frames that hold it were verified.
+3. No byte of a section is handed out before the frames that hold it were verified, but by `watch`, whose callers read
+   no frame before its flag is set.
 """
 
 import struct
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from itertools import pairwise
@@ -58,6 +59,24 @@ class Section:
 
     start: int
     limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class WatchedSection:
+    """A section, and which of its frames were verified.
+
+    Attributes:
+        data: its bytes; only those of verified frames may be read.
+        verified: uint8 [f], not 0 where a frame of `FRAME_BYTES_MAX` bytes was verified; changes as frames are.
+        verify: verifies a frame, given its number in the section.
+
+    Raises:
+                CorruptObjectError: it is damaged.
+    """
+
+    data: memoryview
+    verified: NDArray[np.uint8]
+    verify: Callable[[int], None]
 
 
 def _hash_name(key: str) -> int:
@@ -227,41 +246,29 @@ class ObjectReader:
             index += 1
         return self._data[start:limit]
 
-    def view_verified(
-        self, section: Section, offsets: NDArray[np.int64], length: int
-    ) -> memoryview:
-        """Returns a whole section, of which only some pieces are verified, and may be looked at.
+    def watch(self, section: Section) -> "WatchedSection":
+        """Returns a whole section of which not everything was verified yet, for whoever reads here and there in it.
 
         Args:
-            section: as `add_section` returned it.
-            offsets: int64 [m], where in the section the pieces start.
-            length: of each piece, at least 1 byte.
+            section: as `add_section` returned it, of at least one byte.
 
         Raises:
-            CorruptObjectError: a frame is damaged, or a piece is not inside the section.
+            CorruptObjectError: there is no such section.
         """
-        if not len(offsets):
-            return self._data[section.start : section.limit]
-        size = section.limit - section.start
         first = bisect_right(self._starts, section.start) - 1
-        last = first + (size - 1) // FRAME_BYTES_MAX
-        fits = int(offsets.min()) >= 0 and int(offsets.max()) + length <= size
-        if (
-            not fits
-            or first < 0
-            or last >= len(self._frames)
-            or self._starts[first] != section.start
-        ):
-            raise CorruptObjectError(self.key, section.start, "range lies outside the frames.")
+        last = first + (section.limit - section.start - 1) // FRAME_BYTES_MAX
         # A section is cut into frames of the greatest length from its start.
-        touched = np.zeros(last - first + 1, dtype=np.bool_)
-        lows, highs = offsets // FRAME_BYTES_MAX, (offsets + (length - 1)) // FRAME_BYTES_MAX
-        for step in range(int((highs - lows).max()) + 1):
-            touched[np.minimum(lows + step, highs)] = True
-        known = np.frombuffer(self._verified, dtype=np.bool_)[first : last + 1]
-        for index in np.flatnonzero(touched & ~known).tolist():
-            self._verify(first + index)
-        return self._data[section.start : section.limit]
+        if first < 0 or last >= len(self._frames) or self._starts[first] != section.start:
+            raise CorruptObjectError(self.key, section.start, "range lies outside the frames.")
+        start, length, _ = self._frames[last]
+        if start + length != section.limit:
+            raise CorruptObjectError(self.key, section.start, "range lies outside the frames.")
+        flags = np.frombuffer(self._verified, dtype=np.uint8)[first : last + 1]
+        return WatchedSection(
+            self._data[section.start : section.limit],
+            flags,
+            lambda number: self._verify(first + number),
+        )
 
     def read_each(self, starts: Sequence[int], limits: Sequence[int]) -> list[bytes]:
         """Returns copies of many short ranges, verified; range i is `starts[i]` <= offset < `limits[i]`.

@@ -7,11 +7,12 @@ Bounds are made so wide that every estimate counts as possible, since a few shor
 is found must be exact, unless `row_budget_share` says otherwise.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest.mock import patch
 
-from whimbrel.engine import approximate, search
+from whimbrel.engine import approximate, part, search_cost
 from whimbrel.engine.ivf import chunks, codes, partition
 
 EPSILON = 1e6
@@ -30,7 +31,7 @@ def small_lists(
     Args:
         flat_rows_max: rows of a segment that make one list.
         posting_rows: rows to a list otherwise, about.
-        exhaustive_rows_max: matching rows up to which all lists are scanned.
+        exhaustive_rows_max: matching rows up to which all lists are scanned, with a filter or without.
         chunk_rows: rows of the tail that get codes together.
     """
     with (
@@ -40,8 +41,9 @@ def small_lists(
         patch.object(chunks, "CHUNK_ROWS", chunk_rows),
         patch.object(partition, "FLAT_ROWS_MAX", flat_rows_max),
         patch.object(partition, "POSTING_ROWS", posting_rows),
-        patch.object(search, "EXACT_BYTES_MAX", 0),
-        patch.object(search, "EXACT_ROWS_MAX", 0),
+        patch.object(search_cost, "CODES_NS", -math.inf),
+        patch.object(part, "CODED_ROWS_MIN", 0),
+        patch.object(approximate, "SURE_ROWS_MAX", exhaustive_rows_max),
         patch.object(approximate, "EXHAUSTIVE_ROWS_MAX", exhaustive_rows_max),
         patch.object(approximate, "EPSILON_EXHAUSTIVE", EPSILON),
         patch.object(approximate, "EPSILON_PROBING", EPSILON),

@@ -4,21 +4,19 @@ from pathlib import Path
 
 import pytest
 
-from whimbrel.engine import approximate, search
+from whimbrel.engine import approximate, part, search
 from whimbrel.engine.ivf import calibrate, chunks, codes, partition, train
-from whimbrel.kernel import probe
+from whimbrel.kernel import coded, probe
 
 SEARCH = Path("docs/concepts/search.md")
 SEGMENT = Path("docs/format/segment.md")
 SENTENCES = {
     SEARCH: [
-        f"at most {search.EXACT_ROWS_MAX} in a segment with codes",
-        f"at most {search.EXACT_BYTES_MAX >> 20} MiB of vectors in all",
-        f"at most {search.EXACT_ROWS_MAX} in the tail",
+        f"at most {part.CODED_ROWS_MIN} in the tail",
+        f"at most {approximate.SURE_ROWS_MAX:,} in all",
         f"each {chunks.CHUNK_ROWS:,} rows of the tail",
-        f"at most {approximate.EXHAUSTIVE_ROWS_MAX:,} in all other segments together",
-        f"where more than {approximate.EXHAUSTIVE_ROWS_MAX:,} rows match",
-        f"the best {approximate.FIRST_RATIO} k rows (at least k + {approximate.FIRST_COUNT})",
+        f"at most {approximate.EXHAUSTIVE_ROWS_MAX:,} that pass a filter",
+        f"the best {probe.FIRST_RATIO} k rows (at least k + {probe.FIRST_ROWS})",
         f"at least {codes.CODED_ROWS_MIN} rows and {codes.CODED_DIMENSION_MIN} dimensions",
         f"fewer than {codes.CODED_DIMENSION_MIN} dimensions: always exact",
         f"it is {approximate.EPSILON_EXHAUSTIVE} standard deviations wide",
@@ -28,7 +26,7 @@ SENTENCES = {
         f"about {partition.POSTING_ROWS} by k-means",
         f"up to {train.FAN_OUT} parts",
         f"or one in {1 / probe.FIRST_SHARE:.0f} if that is more",
-        f"among {probe.CODED_CENTRES_MIN} centroids or more",
+        f"among {coded.CODED_CENTRES_MIN} centroids or more",
         f"it takes {calibrate.QUERY_COUNT} of its rows",
         f"until {calibrate.RECALL:.1%}".replace("%", " %"),
         "true {:,}, {:,}, {:,} and {:,} nearest".format(*calibrate.COUNTS),

@@ -160,10 +160,11 @@ def touch_everything(reader: SegmentReader) -> list[object]:
 def code_contents(codes: RowCodes | None) -> list[object]:
     if codes is None:
         return []
+    codes.coded.ensure_all()
     lists = codes.lists
     arrays = [
         *(lists.blocks.blocks, lists.blocks.add, lists.blocks.scale),
-        *(lists.starts, lists.centres, lists.spreads, codes.outside, codes.origin),
+        *(lists.starts, lists.centres, lists.spreads, codes.coded.outside, codes.coded.origin),
     ]
     return [array.tolist() for array in arrays]
 
@@ -188,7 +189,9 @@ def test_a_segment_with_posting_lists(rows, coded_data):
     asked = Blobs.of(rows.keys)
     found = reader.find(hash_keys(asked), asked)
     assert np.array_equal(reader.vectors[found], rows.vectors)
-    assert np.array_equal(reader.vectors_at(found[:3])[found[:3]], rows.vectors[:3])
+    reader.stored.ensure(found[:3])
+    assert np.array_equal(reader.stored.rows[found[:3]], rows.vectors[:3])
+    assert np.array_equal(reader.stored.norms[found[:3]], rows.norms[:3])
 
 
 @pytest.mark.parametrize(

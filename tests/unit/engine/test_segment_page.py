@@ -161,10 +161,10 @@ def test_codes_are_what_the_page_says(metric, monkeypatch):
     reader = coded_reader(metric, monkeypatch)
     codes, is_cosine = reader.codes, metric is Metric.COSINE
     lists, vectors = codes.lists, reader.vectors.astype(np.float64)
-    seen = vectors - (0 if is_cosine else codes.origin.astype(np.float64))
+    seen = vectors - (0 if is_cosine else codes.coded.origin.astype(np.float64))
     if is_cosine:
         seen = vectors / np.maximum(reader.norms, 1e-30)[:, np.newaxis]
-    outside = codes.outside.tolist()
+    outside = codes.coded.outside.tolist()
     assert [reader.keys[row] for row in outside] == ([b"7"] if is_cosine else [])
     rotated = rotate(seen, reader.footer.rotation_seed)
     list_of_row = np.repeat(np.arange(codes.list_count), np.diff(lists.starts))
@@ -210,7 +210,7 @@ def test_posting_lists_are_what_the_page_says(metric, monkeypatch):
     if metric is Metric.COSINE:
         seen /= np.maximum(reader.norms, 1e-30)[:, np.newaxis]
     else:
-        seen -= codes.origin.astype(np.float64)
+        seen -= codes.coded.origin.astype(np.float64)
     for number, (start, limit) in enumerate(zip(lists.starts, lists.starts[1:], strict=False)):
         mean = seen[start:limit].mean(axis=0)
         centre = rotate(mean[np.newaxis], reader.footer.rotation_seed)[0]

@@ -78,9 +78,9 @@ class Index:
         rows = self.order[found.row]
         exact = kernel.rerank(
             query,
-            [(self.rows, self.norms)],
+            [kernel.StoredRows(self.rows, self.norms)],
             found.source,
-            rows,
+            rows.astype(np.int64),
             metric=self.metric,
             isa=self.isa,
         )

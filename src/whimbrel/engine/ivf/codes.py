@@ -9,9 +9,9 @@ import numpy as np
 
 from whimbrel.engine.ivf.calibrate import Shares, calibrate, find_spreads
 from whimbrel.engine.ivf.partition import NORM_MAX, Partition, PreparedRows
-from whimbrel.engine.model import BoolArray, Float32Array, Int64Array, Metric, UInt32Array
+from whimbrel.engine.model import BoolArray, Float32Array, Int64Array, Metric
+from whimbrel.kernel.coded import CodedRows, PostingLists
 from whimbrel.kernel.codes import BLOCK_ROWS, CodeBlocks, encode_rows, pack_blocks, pad_factors
-from whimbrel.kernel.probe import PostingLists
 from whimbrel.kernel.rotation import rotate
 
 ROTATION_SEED = (
@@ -31,23 +31,22 @@ class RowCodes:
     """Posting lists and codes of n rows.
 
     Attributes:
-        lists: the codes, by posting list.
-        outside: uint32 [o], rows without a code, which a query compares exactly.
-        origin: float32 [d], subtracted before rotating; None under cosine.
+        coded: the codes, by posting list, as queries read them.
         shares: what `calibrate` measured; nothing where there is but one list.
-        seed: of the rotation.
     """
 
-    lists: PostingLists
-    outside: UInt32Array
-    origin: Float32Array | None
+    coded: CodedRows
     shares: Shares
-    seed: int = ROTATION_SEED
+
+    @property
+    def lists(self) -> PostingLists:
+        """The codes, by posting list."""
+        return self.coded.lists
 
     @property
     def list_count(self) -> int:
         """How many posting lists there are."""
-        return len(self.lists.centres)
+        return len(self.coded.lists.centres)
 
 
 def encode_codes(rows: PreparedRows, lists: Partition, metric: Metric) -> RowCodes | None:
@@ -68,30 +67,32 @@ def encode_codes(rows: PreparedRows, lists: Partition, metric: Metric) -> RowCod
     encoded = _encode(rows, lists.starts, centres, metric)
     if np.count_nonzero(encoded.outside) > OUTSIDE_SHARE_MAX * count:
         return None
-    return RowCodes(
-        lists=PostingLists.of(
+    coded = CodedRows(
+        PostingLists.of(
             encoded.blocks,
             lists.starts,
             centres=centres,
             spreads=find_spreads(rows, lists).astype(np.float32),
             spread=encoded.spread,
         ),
-        outside=np.flatnonzero(encoded.outside).astype(np.uint32),
+        dimension=dimension,
+        seed=ROTATION_SEED,
         origin=rows.origin,
-        shares=calibrate(rows, lists),
+        outside=np.flatnonzero(encoded.outside).astype(np.uint32),
     )
+    return RowCodes(coded, calibrate(rows, lists))
 
 
 def find_wrong_code(rows: PreparedRows, codes: RowCodes, metric: Metric) -> str | None:
     """Encodes rows again and says what is not as it should be, in words; None when all is. For `fsck`."""
     lists = codes.lists
-    encoded = _encode(rows, lists.starts, lists.centres, metric, seed=codes.seed)
+    encoded = _encode(rows, lists.starts, lists.centres, metric, seed=codes.coded.seed)
     found, expected = lists.blocks, encoded.blocks
     wrong = np.any(found.blocks != expected.blocks, axis=1).repeat(BLOCK_ROWS)
     wrong |= (found.add != expected.add) | (found.scale != expected.scale)
     if np.any(wrong):
         return f"code of row `{int(np.flatnonzero(wrong)[0])}` is wrong."
-    if not np.array_equal(codes.outside, np.flatnonzero(encoded.outside)):
+    if not np.array_equal(codes.coded.outside, np.flatnonzero(encoded.outside)):
         return "uncoded rows are not those without a code."
     if not encoded.spread <= lists.spread <= SPREAD_MAX:
         return "error bound is too small or not a number."

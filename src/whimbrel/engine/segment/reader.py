@@ -1,6 +1,7 @@
 """Reads a segment object. The format: `docs/format/segment.md`.
 
-Nothing is copied: arrays are views of the bytes handed in, each verified once, when it is first asked for. Safe for
+Nothing is copied: arrays are views of the bytes handed in, verified once, when they are first asked for; codes and
+vectors for queries frame by frame, when a query first touches one. Safe for
 use by several threads: two that ask for the same section at once do the same work twice.
 
 Damage is reported as `CorruptObjectError` with the object's name and an offset, and nothing of a damaged section is
@@ -45,11 +46,12 @@ from whimbrel.engine.segment.format import (
     SectionName,
     SegmentFooter,
 )
+from whimbrel.kernel.coded import CodedRows, CodeGuards, PostingLists
 from whimbrel.kernel.codes import BLOCK_ROWS, CodeBlocks
 from whimbrel.kernel.distance import row_norms
-from whimbrel.kernel.probe import PostingLists
 from whimbrel.kernel.rotation import padded_dimension
-from whimbrel.storage.frame import ObjectKind, ObjectReader, Section
+from whimbrel.kernel.stored import Guard, StoredRows
+from whimbrel.storage.frame import FRAME_BYTES_MAX, ObjectKind, ObjectReader, Section
 
 CHECK_ROWS = 4096
 
@@ -116,16 +118,19 @@ class _Sections:
             raise self.corrupt(f"section `{name}` is too short.", at=name)
         return np.frombuffer(self._object.read(part), dtype=dtype)
 
-    def verified_rows(
-        self, name: SectionName, dtype: str, shape: tuple[int, int], rows: Int64Array
-    ) -> NDArray[Any]:
-        """Returns a section of rows of which only those asked for are verified, and may be read."""
+    def guarded(
+        self, name: SectionName, dtype: str, *shape: int
+    ) -> tuple[NDArray[Any], Guard | None]:
+        """Returns a section as an array, and the guard that verifies what is read of it."""
         place = self.place(name)
-        row_bytes = shape[1] * np.dtype(dtype).itemsize
-        if place.limit - place.start != shape[0] * row_bytes:
+        count = int(np.prod(shape, dtype=np.int64))
+        if place.limit - place.start != count * np.dtype(dtype).itemsize:
             raise self.corrupt(f"section `{name}` has the wrong size.", at=name)
-        view = self._object.view_verified(place, rows * row_bytes, row_bytes)
-        return np.frombuffer(view, dtype=dtype).reshape(shape)
+        if not count:
+            return np.zeros(shape, dtype=dtype), None
+        watched = self._object.watch(place)
+        guard = Guard(watched.verified, FRAME_BYTES_MAX, watched.verify)
+        return np.frombuffer(watched.data, dtype=dtype).reshape(shape), guard
 
     def offsets(self, name: SectionName, count: int) -> Int64Array:
         """Returns the offsets of `count` byte strings, checked once."""
@@ -229,6 +234,7 @@ class SegmentReader:
         self.size_bytes = self._sections.size_bytes
         self._arrays: dict[SectionName, NDArray[Any]] = {}
         self._codes: RowCodes | None = None
+        self._stored: StoredRows | None = None
 
     def _array(self, name: SectionName, dtype: str, *shape: int) -> NDArray[Any]:
         found = self._arrays.get(name)
@@ -276,11 +282,16 @@ class SegmentReader:
         """The vectors, float32 [n, d]."""
         return self._array(SectionName.VECTORS, FLOAT32, self.row_count, self.dimension)
 
-    def vectors_at(self, rows: Int64Array) -> Float32Array:
-        """Returns all vectors, float32 [n, d]; only those of `rows` (int64 [m]) are verified, and may be read."""
-        return self._sections.verified_rows(
-            SectionName.VECTORS, FLOAT32, (self.row_count, self.dimension), rows
-        )
+    @property
+    def stored(self) -> StoredRows:
+        """Vectors and norms for queries, which verify what they read."""
+        if self._stored is None:
+            vectors, guard = self._sections.guarded(
+                SectionName.VECTORS, FLOAT32, self.row_count, self.dimension
+            )
+            norms, norm_guard = self._sections.guarded(SectionName.NORMS, FLOAT64, self.row_count)
+            self._stored = StoredRows(vectors, norms, row_guard=guard, norm_guard=norm_guard)
+        return self._stored
 
     @property
     def codes(self) -> RowCodes | None:
@@ -306,19 +317,30 @@ class SegmentReader:
             raise sections.corrupt("posting lists do not cover the rows.", at=at)
         if len(outside) and int(outside.max()) >= self.row_count:
             raise sections.corrupt("an uncoded row does not exist.", at=SectionName.UNCODED_ROWS)
-        blocks = CodeBlocks(
-            sections.array(SectionName.CODE_BLOCKS, UINT8, block_count, 4 * padded),
-            sections.array(SectionName.CODE_ADD, FLOAT32, factor_count),
-            sections.array(SectionName.CODE_SCALE, FLOAT32, factor_count),
+        blocks, block_guard = sections.guarded(
+            SectionName.CODE_BLOCKS, UINT8, block_count, 4 * padded
         )
+        add, add_guard = sections.guarded(SectionName.CODE_ADD, FLOAT32, factor_count)
+        scale, scale_guard = sections.guarded(SectionName.CODE_SCALE, FLOAT32, factor_count)
         lists = PostingLists.of(
-            blocks,
+            CodeBlocks(blocks, add, scale),
             starts.astype(np.int64),
             centres=sections.array(SectionName.POSTING_CENTRES, FLOAT32, posting_count, padded),
             spreads=sections.array(SectionName.POSTING_SPREADS, FLOAT32, posting_count),
             spread=footer.code_spread,
         )
-        return RowCodes(lists, outside, origin, footer.probe_shares, footer.rotation_seed)
+        assert block_guard is not None
+        assert add_guard is not None
+        assert scale_guard is not None
+        coded = CodedRows(
+            lists,
+            dimension=self.dimension,
+            seed=footer.rotation_seed,
+            origin=origin,
+            outside=outside,
+            guards=CodeGuards(block_guard, add_guard, scale_guard, None),
+        )
+        return RowCodes(coded, footer.probe_shares)
 
     @property
     def norms(self) -> Float64Array:
@@ -412,7 +434,7 @@ class SegmentReader:
         codes = self.codes
         if codes is None:
             return
-        rows = PreparedRows(ArrayRows(self.vectors), self.norms, codes.origin)
+        rows = PreparedRows(ArrayRows(self.vectors), self.norms, codes.coded.origin)
         detail = find_wrong_code(rows, codes, self.metric)
         if detail is not None:
             raise self._sections.corrupt(detail, at=SectionName.CODE_BLOCKS)

@@ -87,7 +87,7 @@ def encode_segment(
         sections=sections,
         posting_count=0 if codes is None else codes.list_count,
         code_spread=0.0 if codes is None else codes.lists.spread,
-        rotation_seed=0 if codes is None else codes.seed,
+        rotation_seed=0 if codes is None else codes.coded.seed,
         probe_shares=() if codes is None else codes.shares,
     )
     place = writer.add_section(msgspec.json.encode(footer))
@@ -132,13 +132,13 @@ def _code_sections(codes: RowCodes) -> dict[SectionName, bytes | memoryview]:
         SectionName.CODE_BLOCKS: _view(codes.lists.blocks.blocks, UINT8),
         SectionName.CODE_ADD: _view(codes.lists.blocks.add, FLOAT32),
         SectionName.CODE_SCALE: _view(codes.lists.blocks.scale, FLOAT32),
-        SectionName.UNCODED_ROWS: _view(codes.outside, UINT32),
+        SectionName.UNCODED_ROWS: _view(codes.coded.outside, UINT32),
         SectionName.POSTING_STARTS: _view(codes.lists.starts, UINT32),
         SectionName.POSTING_CENTRES: _view(codes.lists.centres, FLOAT32),
         SectionName.POSTING_SPREADS: _view(codes.lists.spreads, FLOAT32),
     }
-    if codes.origin is not None:
-        sections[SectionName.ORIGIN] = _view(codes.origin, FLOAT32)
+    if codes.coded.origin is not None:
+        sections[SectionName.ORIGIN] = _view(codes.coded.origin, FLOAT32)
     return sections
 
 
