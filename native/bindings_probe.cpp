@@ -102,6 +102,7 @@ class HeldCoded {
              spread,
              span_of(outside_),
              codes_of(centre_codes),
+             CentreSquares(rows_of(centres_), centres_.shape(0)),
              {},
              {},
              {},

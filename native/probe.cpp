@@ -149,6 +149,7 @@ class Run {
     first_list_.push_back(static_cast<std::uint32_t>(first));
     squares_.resize(first + count, 0.0F);
     rows_.resize(first + count);
+    source_of_.resize(first + count, static_cast<std::uint32_t>(index));
     std::vector<Ranked>& order = count == 1 ? singles_ : lists_;
     for (std::size_t i = 0; i < count; ++i) {
       rows_[first + i] = count_kept(source, coded.starts[i], coded.starts[i + 1]);
@@ -238,9 +239,8 @@ class Run {
 
   // Puts z in the place of ranks, for neighbours at the squared distance `near`.
   void rank_lists(float near) {
-    std::size_t source = 0;
     for (Ranked& list : lists_) {
-      while (source + 1 < first_list_.size() && first_list_[source + 1] <= list.list) ++source;
+      const std::size_t source = source_of_[list.list];
       const float square = squares_[list.list];
       const float distance = std::sqrt(square);
       const float spread =
@@ -252,7 +252,7 @@ class Run {
   }
 
   // Scans the best lists in order until `count` were scanned or the budget is used up, and takes
-  // them away; the others are left in the order of their numbers.
+  // them away; the others are left in no order.
   void scan_best(std::size_t count) {
     count = std::min(count, lists_.size());
     std::size_t sorted = 0;
@@ -274,13 +274,11 @@ class Run {
       scan(lists_[done++].list);
     }
     lists_.erase(lists_.begin(), lists_.begin() + static_cast<std::ptrdiff_t>(done));
-    std::sort(lists_.begin(), lists_.end(),
-              [](const Ranked& a, const Ranked& b) { return a.list < b.list; });
   }
 
   // Asks for what a scan of the list reads first.
   void ask_for(std::uint32_t list) const {
-    const std::size_t index = source_of(list);
+    const std::size_t index = source_of_[list];
     const CodedRows& coded = sources_[index].coded;
     const std::size_t number = list - first_list_[index];
     prefetch(coded.centres.row(static_cast<std::int64_t>(number)),
@@ -291,13 +289,8 @@ class Run {
     prefetch(coded.scale + block * kBlockRows * sizeof(float), kBlockRows * sizeof(float));
   }
 
-  std::size_t source_of(std::uint32_t list) const {
-    const auto after = std::upper_bound(first_list_.begin(), first_list_.end(), list);
-    return static_cast<std::size_t>(after - first_list_.begin()) - 1;
-  }
-
   void scan(std::uint32_t list) {
-    const std::size_t index = source_of(list);
+    const std::size_t index = source_of_[list];
     const CodedRows& coded = sources_[index].coded;
     const SeenQuery& seen = seen_[seen_of_[index]];
     const auto number = static_cast<std::int64_t>(list - first_list_[index]);
@@ -305,12 +298,17 @@ class Run {
     const std::int64_t limit = coded.starts[list - first_list_[index] + 1];
     ensure(coded, static_cast<std::size_t>(number), static_cast<std::size_t>(start),
            static_cast<std::size_t>(limit));
-    double square, dot;
-    kernels_.distance.l2_f64(seen.wide.data(), coded.centres, &number, 1, &square);
-    auto term = static_cast<float>(square);
+    double square;
+    float term;
     if (cosine()) {
+      double dot;
       kernels_.distance.dot_f64(seen.wide.data(), coded.centres, &number, 1, &dot);
+      square = std::max(
+          (seen.square + coded.centre_squares.of(kernels_.distance, number)) - (dot + dot), 0.0);
       term = static_cast<float>(-dot);
+    } else {
+      kernels_.distance.l2_f64(seen.wide.data(), coded.centres, &number, 1, &square);
+      term = static_cast<float>(square);
     }
     const float factor = options_.epsilon * coded.spread;
     const auto distance = static_cast<float>(std::sqrt(square));
@@ -420,6 +418,7 @@ class Run {
   std::vector<std::size_t> seen_of_;
   std::vector<std::uint32_t> first_list_;  // of each source
   std::vector<float> squares_;             // of each list
+  std::vector<std::uint32_t> source_of_;   // of each list
   std::vector<std::int64_t> rows_;         // of each list, those that may be found
   std::vector<Ranked> singles_;            // the only list of its source
   std::vector<Ranked> lists_;

@@ -2,8 +2,10 @@
 // src/whimbrel/kernel/numpy_probe.py is the specification.
 #pragma once
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <vector>
 
@@ -38,6 +40,29 @@ struct CentreCodes {
   const unsigned char* mean;  // float32
 };
 
+// Squared norms of centroids, computed when first asked for. Threads that meet compute the same.
+class CentreSquares {
+ public:
+  CentreSquares() = default;
+  CentreSquares(Rows centres, std::size_t count)
+      : centres_(centres), squares_(count, std::numeric_limits<double>::quiet_NaN()) {}
+
+  double of(const DistanceKernels& kernels, std::int64_t number) const {
+    double& place = squares_[static_cast<std::size_t>(number)];
+    double square;
+    __atomic_load(&place, &square, __ATOMIC_RELAXED);
+    if (std::isnan(square)) {
+      kernels.norm_f64(centres_, number, 1, &square);
+      __atomic_store(&place, &square, __ATOMIC_RELAXED);
+    }
+    return square;
+  }
+
+ private:
+  Rows centres_{};
+  mutable std::vector<double> squares_;
+};
+
 // Codes of rows by posting list, m lists. Arrays may lie at any address except `starts`.
 struct CodedRows {
   std::size_t dimension;  // of the vectors; that of codes is the centres'
@@ -52,6 +77,7 @@ struct CodedRows {
   float spread;                          // of the error bound
   std::span<const std::uint32_t> outside;
   CentreCodes codes;
+  CentreSquares centre_squares;
   Guard block_guard;
   Guard add_guard;
   Guard scale_guard;

@@ -126,6 +126,20 @@ def posting_terms(
         return terms.astype(np.float32), np.sqrt(squares).astype(np.float32)
 
 
+def list_terms(
+    query: Float32Array, centres: Float32Array, *, cosine: bool
+) -> tuple[Float32Array, Float32Array]:
+    """Computes terms and distances as probes do: under cosine from dot products and norms, which are kept."""
+    wide_query, wide = query.astype(np.float64), centres.astype(np.float64)
+    if cosine:
+        dots = _sum(wide_query * wide)
+        squares = _sum(wide * wide) + _sum((wide_query * wide_query)[np.newaxis])
+        squares = np.maximum(squares - (dots + dots), 0.0)
+        return (-dots).astype(np.float32), np.sqrt(squares).astype(np.float32)
+    squares = squared_distances(query, centres)
+    return squares.astype(np.float32), np.sqrt(squares).astype(np.float32)
+
+
 def _sum(terms: Float64Array) -> Float64Array:
     """Adds float64 [n, D] along its rows: eight lanes, then pairs of lanes, as `numpy_distance` does."""
     count, padded = terms.shape

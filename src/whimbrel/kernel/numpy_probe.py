@@ -139,7 +139,7 @@ class _Source:
         ranges = np.stack([lists.starts[own], lists.starts[own + 1]], axis=1)
         self._ensure_centres(own)
         self._ensure_codes(ranges)
-        terms, distances = numpy_codes.posting_terms(
+        terms, distances = numpy_codes.list_terms(
             seen.rotated, lists.centres[own], cosine=cosine
         )
         factor = self.epsilon * np.float32(lists.spread)
