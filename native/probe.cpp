@@ -6,6 +6,8 @@
 #include <cstring>
 #include <limits>
 #include <numeric>
+#include <tuple>
+#include <utility>
 
 #include "codes.hpp"
 #include "rerank.hpp"
@@ -387,25 +389,33 @@ class Run {
     return static_cast<float>((*kth * *kth) * (1.0 + options_.rounding));
   }
 
-  // Keeps the k nearest and all that round to the same float32 as the last of them.
+  // Keeps the k nearest and all that round to the same float32 as the last of them, in order of
+  // that, then of array and row.
   void keep_nearest(Probed& found) const {
-    if (found.row.size() <= options_.k) return;
-    std::vector<float> sorted;
-    sorted.reserve(found.row.size());
-    for (const double distance : found.distance) sorted.push_back(round_distance(distance));
-    const auto kth = sorted.begin() + static_cast<std::ptrdiff_t>(options_.k - 1);
-    std::nth_element(sorted.begin(), kth, sorted.end());
-    std::size_t kept = 0;
+    std::vector<std::pair<float, std::size_t>> ranked;
+    ranked.reserve(found.row.size());
     for (std::size_t i = 0; i < found.row.size(); ++i) {
-      if (!(round_distance(found.distance[i]) <= *kth)) continue;
-      found.stored[kept] = found.stored[i];
-      found.row[kept] = found.row[i];
-      found.distance[kept] = found.distance[i];
-      ++kept;
+      ranked.emplace_back(round_distance(found.distance[i]), i);
     }
-    found.stored.resize(kept);
-    found.row.resize(kept);
-    found.distance.resize(kept);
+    if (ranked.size() > options_.k) {
+      const auto kth = ranked.begin() + static_cast<std::ptrdiff_t>(options_.k - 1);
+      std::nth_element(ranked.begin(), kth, ranked.end());
+      const float limit = kth->first;
+      std::erase_if(ranked, [limit](const auto& place) { return !(place.first <= limit); });
+    }
+    std::sort(ranked.begin(), ranked.end(), [&found](const auto& a, const auto& b) {
+      return std::tie(a.first, found.stored[a.second], found.row[a.second]) <
+             std::tie(b.first, found.stored[b.second], found.row[b.second]);
+    });
+    Probed kept{};
+    for (const auto& [distance, i] : ranked) {
+      kept.stored.push_back(found.stored[i]);
+      kept.row.push_back(found.row[i]);
+      kept.distance.push_back(found.distance[i]);
+    }
+    found.stored = std::move(kept.stored);
+    found.row = std::move(kept.row);
+    found.distance = std::move(kept.distance);
   }
 
   const Kernels& kernels_;

@@ -55,7 +55,7 @@ class CodedPart:
 
 @dataclass(frozen=True, slots=True)
 class NearRows:
-    """Rows with their exact distances, in no order.
+    """Rows with their exact distances, in no order but where something else is said.
 
     Attributes:
         owners: int64 [m], in which array each lies.
@@ -92,7 +92,7 @@ class Approximation:
     """What a search through codes found, and what it cost.
 
     Attributes:
-        near: the rows that are among the nearest or tie with the last.
+        near: the rows that are among the nearest or tie with the last, in order of their rounded distances.
         row_count: rows estimated.
         list_count: posting lists scanned.
         exact_count: rows compared exactly.

@@ -74,6 +74,7 @@ class Index:
     __slots__ = (
         "_base",
         "_context",
+        "_empty",
         "_epoch",
         "_forming",
         "_is_live",
@@ -112,6 +113,7 @@ class Index:
         self._base: Base | None = None
         self._manifest: Manifest | None = None
         self._memtable: Memtable | None = None
+        self._empty: Snapshot | None = None  # the view without a tail
         self._epoch = 0
         self._forming: asyncio.Future[Snapshot] | None = None
         self._reopening: asyncio.Future[None] | None = None
@@ -169,8 +171,12 @@ class Index:
 
     def snapshot(self) -> Snapshot:
         """Returns the present view; unproven until `prove` returns."""
-        memtable = self._memtable or Memtable(self.manifest.config.dimension, self.base.position)
-        return Snapshot(self.base, self.manifest, memtable.snapshot())
+        if self._memtable is not None:
+            return Snapshot(self.base, self.manifest, self._memtable.snapshot())
+        if self._empty is None or self._empty.base is not self.base:
+            nothing = Memtable(self.manifest.config.dimension, self.base.position)
+            self._empty = Snapshot(self.base, self.manifest, nothing.snapshot())
+        return self._empty
 
     # --- opening -----------------------------------------------------------------------------------
 

@@ -151,16 +151,14 @@ def _rank(
     segments: Sequence[OpenSegment],
     stats: SearchStats,
 ) -> Hits:
-    """Cuts candidates to the nearest `top_k`; ties in order of key."""
+    """Cuts candidates, in order of rounded distance, to the nearest `top_k`; ties in order of key."""
     values = round_distances(found.distances)
-    order = np.argsort(values, kind="stable")
-    values = values[order]
-    if len(order) > top_k:
+    owners, rows = found.owners, found.rows
+    if len(values) > top_k:
         limit = int(np.searchsorted(values, values[top_k - 1], side="right"))
-        order, values = order[:limit], values[:limit]
-    owners, rows = found.owners[order], found.rows[order]
+        owners, rows, values = owners[:limit], rows[:limit], values[:limit]
     keys = _list_keys(owners, rows, tail, segments)
-    if np.any(values[1:] == values[:-1]):
+    if (values[1:] == values[:-1]).any():
         by_key = sorted(zip(values.tolist(), keys, range(len(keys)), strict=True))[:top_k]
         places = np.array([place for _, _, place in by_key], dtype=np.int64)
         owners, rows, values = owners[places], rows[places], values[places]
@@ -173,8 +171,8 @@ def _list_keys(
 ) -> list[bytes]:
     """Returns the keys of rows."""
     distinct = set(owners.tolist())
-    if len(distinct) == 1:
-        return _list_own_keys(distinct.pop(), rows, tail, segments)
+    if len(distinct) <= 1:
+        return _list_own_keys(distinct.pop(), rows, tail, segments) if distinct else []
     keys = [b""] * len(rows)
     for owner in distinct:
         places = np.flatnonzero(owners == owner)
@@ -198,11 +196,14 @@ class _Parts:
     """Parts of an index, and those with codes once more, prepared."""
 
     parts: Sequence[Part]
+    uncoded: Sequence[Part]
     coded: CodedParts | None
     cost: search_cost.Costs
+    segment_count: int
+    segment_row_count: int
 
     @classmethod
-    def of(cls, parts: Sequence[Part], dimension: int) -> "_Parts":
+    def of(cls, parts: Sequence[Part], segments: Sequence[OpenSegment], dimension: int) -> "_Parts":
         coded = [
             CodedPart(
                 owner=part.owner,
@@ -220,7 +221,14 @@ class _Parts:
             kept_count=sum(part.kept_count for part in parts),
             coded_counts=[(part.kept_count, part.row_count) for part in coded],
         )
-        return cls(parts, CodedParts(coded) if coded else None, costs)
+        return cls(
+            parts=parts,
+            uncoded=[part for part in parts if part.codes is None],
+            coded=CodedParts(coded) if coded else None,
+            cost=costs,
+            segment_count=sum(part.owner != TAIL for part in parts),
+            segment_row_count=sum(segment.entry.row_count for segment in segments),
+        )
 
     @property
     def kept_count(self) -> int:
@@ -237,7 +245,9 @@ def estimate_ns(
     tail_count = len(tail.entry_of_row)
     if request.filter is not None or tail_count > TAIL_ROWS_KNOWN:
         return math.inf
-    parts = segments.derive(_prepare) if len(segments) else _Parts.of([], request.config.dimension)
+    parts = (
+        segments.derive(_prepare) if len(segments) else _Parts.of([], [], request.config.dimension)
+    )
     cost = tail_count * parts.cost.row_ns
     if parts.coded is None or not parts.cost.is_coded(request.top_k):
         return cost + parts.cost.exact_ns
@@ -250,7 +260,7 @@ def estimate_ns(
 
 def _prepare(segments: Sequence[OpenSegment]) -> _Parts:
     """Prepares the parts of a query without a filter and without a tail."""
-    return _Parts.of(list(segment_parts(segments, None)), segments[0].reader.dimension)
+    return _Parts.of(list(segment_parts(segments, None)), segments, segments[0].reader.dimension)
 
 
 class _Finder:
@@ -270,8 +280,8 @@ class _Finder:
         self._shares = shares
         self._parts = self._find_parts()
         self.stats = SearchStats(
-            segment_count=len({part.owner for part in self._parts.parts if part.owner != TAIL}),
-            segment_row_count=sum(segment.entry.row_count for segment in segments),
+            segment_count=self._parts.segment_count,
+            segment_row_count=self._parts.segment_row_count,
             tail_row_count=len(tail.entry_of_row),
             match_count=self._parts.kept_count,
         )
@@ -285,7 +295,7 @@ class _Finder:
             *tail_parts(tail, request.filter, request.config),
             *segment_parts(segments, request.filter),
         ]
-        return _Parts.of(parts, request.config.dimension)
+        return _Parts.of(parts, segments, request.config.dimension)
 
     def find_current(self) -> NearRows:
         """Returns the nearest rows of all, those left out that the tail replaced or deleted."""
@@ -294,8 +304,6 @@ class _Finder:
         while True:
             self.stats.rounds += 1
             found = self._find(depth)
-            # What is farther than the nearest `depth` does not count: nearer rows may be missing where others hid them.
-            found = found.take(nearest_places(found.distances, depth))
             if self._tail.entry_count:
                 found = found.take(self._current_places(found))
             if len(found.rows) >= top_k or depth >= live_count:
@@ -321,21 +329,27 @@ class _Finder:
         return np.flatnonzero(is_current)
 
     def _find(self, depth: int) -> NearRows:
-        """Returns the nearest `depth` of all, and maybe more: by codes where that pays, else exactly."""
+        """Returns the nearest `depth` of all and what ties with the last: by codes where that pays, else exactly.
+
+        They are in order of rounded distance. What is farther does not count: nearer rows may be missing where others
+        hid them.
+        """
         parts = self._parts.parts
         approximation = self._find_by_codes(depth)
         found: list[NearRows] = []
         if approximation is not None:
             found.append(approximation.near)
-            parts = [part for part in parts if part.codes is None]
+            parts = self._parts.uncoded
+            if not parts:
+                return approximation.near
         found.extend(self._find_exactly(part, depth) for part in parts)
-        if len(found) == 1:
-            return found[0]
-        return NearRows(
+        joined = NearRows(
             np.concatenate([_NO_ROWS, *(near.owners for near in found)]),
             np.concatenate([_NO_ROWS, *(near.rows for near in found)]),
             np.concatenate([_NO_DISTANCES, *(near.distances for near in found)]),
         )
+        nearest_rows = joined.take(nearest_places(joined.distances, depth))
+        return nearest_rows.take(np.argsort(round_distances(nearest_rows.distances), kind="stable"))
 
     def _find_by_codes(self, depth: int) -> Approximation | None:
         request, coded = self._request, self._parts.coded

@@ -139,9 +139,7 @@ class _Source:
         ranges = np.stack([lists.starts[own], lists.starts[own + 1]], axis=1)
         self._ensure_centres(own)
         self._ensure_codes(ranges)
-        terms, distances = numpy_codes.list_terms(
-            seen.rotated, lists.centres[own], cosine=cosine
-        )
+        terms, distances = numpy_codes.list_terms(seen.rotated, lists.centres[own], cosine=cosine)
         factor = self.epsilon * np.float32(lists.spread)
         error = factor * distances + np.float32(seen.error)
         factors = lists.blocks.blocks, lists.blocks.add, lists.blocks.scale
@@ -257,10 +255,10 @@ class _Ranking:
         row = np.concatenate([row, rows[later]])
         exact = np.concatenate([exact, self._measure(sources[later], rows[later])])
         self.exact_count = len(exact)
-        near = self._nearest(exact)
-        numbers = source[near]
-        places = self._first_rows[numbers] + row[near].astype(np.int64)
-        return self._stored_of[numbers], places, exact[near]
+        stored = self._stored_of[source]
+        places = self._first_rows[source] + row.astype(np.int64)
+        near = self._nearest(exact, stored, places)
+        return stored[near], places[near], exact[near]
 
     def _outside(self, source: ProbeSource) -> UInt32Array:
         rows, keep = source.coded.outside, source.keep
@@ -294,10 +292,11 @@ class _Ranking:
                 return np.float32(limit + self._rounding)
             return np.float32((limit * limit) * (1.0 + self._rounding))
 
-    def _nearest(self, exact: Float64Array) -> Int64Array:
-        """Returns the places of the `k` smallest distances and of all that round to the same as the last."""
-        if len(exact) <= self._k:
-            return np.arange(len(exact), dtype=np.int64)
+    def _nearest(self, exact: Float64Array, stored: UInt32Array, places: Int64Array) -> Int64Array:
+        """Returns which are the `k` nearest and all that round to the same as the last, in order."""
         with np.errstate(over="ignore"):
             rounded = exact.astype(np.float32)
-        return np.flatnonzero(rounded <= np.partition(rounded, self._k - 1)[self._k - 1])
+        order = np.lexsort((places, stored, rounded)).astype(np.int64)
+        if len(order) <= self._k:
+            return order
+        return order[: np.count_nonzero(rounded <= rounded[order[self._k - 1]])]

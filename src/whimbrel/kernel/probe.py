@@ -90,7 +90,8 @@ def probe(
 
     Returns:
         The `k` nearest of the rows that were compared exactly and all that tie with the last of them in float32, in
-        no order; None when the query or `k` is out of the codes' range, so that only exact search can answer.
+        order of that, then of array and row. None when the query or `k` is out of the codes' range, so that only exact
+        search can answer.
 
     Raises:
         ValueError: shapes do not fit together.

@@ -270,21 +270,35 @@ class ObjectReader:
             lambda number: self._verify(first + number),
         )
 
-    def read_each(self, starts: Sequence[int], limits: Sequence[int]) -> list[bytes]:
-        """Returns copies of many short ranges, verified; range i is `starts[i]` <= offset < `limits[i]`.
+    def read_each(
+        self, section: Section, starts: Sequence[int], limits: Sequence[int]
+    ) -> list[bytes]:
+        """Returns copies of many short ranges of a section, verified; range i is `starts[i]` <= offset < `limits[i]`.
+
+        Args:
+            section: as `add_section` returned it.
+            starts, limits: offsets in the object.
 
         Raises:
-            CorruptObjectError: a frame is damaged, or a range is not inside the frames.
+            CorruptObjectError: a frame is damaged, or a range is not inside the section.
         """
-        if not starts:
-            return []
-        low, high = min(starts), max(limits)
-        if high - low <= FRAME_BYTES_MAX * len(starts):
-            # Close together, so verify what lies between as well and slice.
-            view = self.read(Section(low, high))
-            spans = zip(starts, limits, strict=True)
-            return [bytes(view[start - low : limit - low]) for start, limit in spans]
-        return [bytes(self.read(Section(*span))) for span in zip(starts, limits, strict=True)]
+        data, verified = self._data, self._verified
+        base, end = section.start, section.limit
+        # A section is cut into frames of the greatest length from its start.
+        first = bisect_right(self._starts, base) - 1
+        if base < end and (first < 0 or self._starts[first] != base):
+            raise CorruptObjectError(self.key, base, "range lies outside the frames.")
+        found: list[bytes] = []
+        for start, limit in zip(starts, limits, strict=True):
+            if not base <= start <= limit <= end:
+                raise CorruptObjectError(self.key, start, "range lies outside its section.")
+            if start < limit:
+                low = first + (start - base) // FRAME_BYTES_MAX
+                high = first + (limit - 1 - base) // FRAME_BYTES_MAX
+                if low != high or not verified[low]:
+                    self.read(Section(start, limit))
+            found.append(bytes(data[start:limit]))
+        return found
 
     def read_footer(self) -> memoryview:
         """Returns the bytes of the last section added, verified."""

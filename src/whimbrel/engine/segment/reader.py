@@ -163,7 +163,7 @@ class _Sections:
             raise self.corrupt(f"section `{data}` and its offsets do not match.", at=data)
         starts = (offsets[rows] + place.start).tolist()
         limits = (offsets[rows + 1] + place.start).tolist()
-        return self._object.read_each(starts, limits)
+        return self._object.read_each(place, starts, limits)
 
     def verify_all(self) -> None:
         """Verifies every frame of the object."""
