@@ -1,6 +1,7 @@
 #include "probe.hpp"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -17,6 +18,7 @@ namespace {
 
 constexpr float kSpreadMin = 1e-6F;
 constexpr std::size_t kSelectMin = 64;
+constexpr std::size_t kBatch = 4;  // lists whose terms are summed at once
 constexpr std::size_t kCacheLine = 64;
 constexpr std::size_t kPrefetchBytes = 2048;
 
@@ -224,9 +226,7 @@ class Run {
             0};
   }
 
-  void scan_singles() {
-    for (const Ranked& single : singles_) scan(single.list);
-  }
+  void scan_singles() { scan_in_order(singles_); }
 
   void scan_lists() {
     budget_ = options_.row_budget;
@@ -234,9 +234,32 @@ class Run {
         static_cast<std::size_t>(static_cast<double>(lists_.size()) * options_.first_share);
     for (Ranked& list : lists_) list.rank = squares_[list.list];
     scan_best(std::max(options_.first_list_count, share));
+    if (is_enough_for_all()) return scan_all();
     const float limit = pool_.limit();
     if (std::isfinite(limit)) rank_lists((cosine() ? 2.0F : 1.0F) * std::max(limit, 0.0F));
     scan_best(lists_.size());
+  }
+
+  bool is_enough_for_all() const {
+    std::int64_t left = budget_;
+    for (const Ranked& list : lists_) left -= rows_[list.list];
+    return left >= 0;
+  }
+
+  // Scans what is left in the order of memory.
+  void scan_all() {
+    std::sort(lists_.begin(), lists_.end(),
+              [](const Ranked& a, const Ranked& b) { return a.list < b.list; });
+    scan_in_order(lists_);
+    lists_.clear();
+  }
+
+  void scan_in_order(std::span<const Ranked> lists) {
+    while (!lists.empty()) {
+      const std::size_t count = std::min(kBatch, lists.size());
+      scan(lists.first(count), {});
+      lists = lists.subspan(count);
+    }
   }
 
   // Puts z in the place of ranks, for neighbours at the squared distance `near`.
@@ -271,53 +294,74 @@ class Run {
         sorted = limit;
         step *= 2;
       }
-      if (done + 1 < sorted) ask_for(lists_[done + 1].list);
-      budget_ -= rows_[lists_[done].list];
-      scan(lists_[done++].list);
+      const std::size_t first = done;
+      while (done < std::min({sorted, count, first + kBatch}) && budget_ > 0) {
+        budget_ -= rows_[lists_[done++].list];
+      }
+      scan({lists_.data() + first, done - first}, {lists_.data() + done, sorted - done});
     }
     lists_.erase(lists_.begin(), lists_.begin() + static_cast<std::ptrdiff_t>(done));
   }
 
-  // Asks for what a scan of the list reads first.
-  void ask_for(std::uint32_t list) const {
-    const std::size_t index = source_of_[list];
+  // Scans a batch of lists, and asks for the codes of those that follow.
+  void scan(std::span<const Ranked> batch, std::span<const Ranked> following) {
+    std::array<Posting, kBatch> postings;
+    for (std::size_t i = 0, count; i < batch.size(); i += count) {
+      const std::uint32_t source = source_of_[batch[i].list];
+      count = 1;
+      while (i + count < batch.size() && source_of_[batch[i + count].list] == source) ++count;
+      describe(source, batch.subspan(i, count), {postings.data() + i, count});
+    }
+    for (const Ranked& list : following.first(std::min(following.size(), kBatch))) ask_for(list);
+    for (std::size_t i = 0; i < batch.size(); ++i) {
+      const std::uint32_t source = source_of_[batch[i].list];
+      pool_.scan(scan_input(source), postings[i], source);
+      row_count_ += static_cast<std::uint64_t>(rows_[batch[i].list]);
+    }
+    list_count_ += batch.size();
+  }
+
+  // Computes where lists of one source lie, and their terms.
+  void describe(std::uint32_t index, std::span<const Ranked> lists,
+                std::span<Posting> postings) const {
     const CodedRows& coded = sources_[index].coded;
-    const std::size_t number = list - first_list_[index];
+    const SeenQuery& seen = seen_[seen_of_[index]];
+    std::array<std::int64_t, kBatch> numbers;
+    std::array<double, kBatch> sums;
+    for (std::size_t i = 0; i < lists.size(); ++i) {
+      const std::size_t number = lists[i].list - first_list_[index];
+      numbers[i] = static_cast<std::int64_t>(number);
+      ensure(coded, number, static_cast<std::size_t>(coded.starts[number]),
+             static_cast<std::size_t>(coded.starts[number + 1]));
+    }
+    const auto sum = cosine() ? kernels_.distance.dot_f64 : kernels_.distance.l2_f64;
+    sum(seen.wide.data(), coded.centres, numbers.data(), lists.size(), sums.data());
+    const float factor = options_.epsilon * coded.spread;
+    for (std::size_t i = 0; i < lists.size(); ++i) {
+      double square = sums[i];
+      if (cosine()) {
+        const double own = coded.centre_squares.of(kernels_.distance, numbers[i]);
+        square = std::max((seen.square + own) - (sums[i] + sums[i]), 0.0);
+      }
+      const auto term = static_cast<float>(cosine() ? -sums[i] : square);
+      const auto distance = static_cast<float>(std::sqrt(square));
+      const auto number = static_cast<std::size_t>(numbers[i]);
+      postings[i] = {coded.starts[number], coded.starts[number + 1], term,
+                     factor * distance + static_cast<float>(seen.numbers.error)};
+    }
+  }
+
+  // Asks for what a scan of the list reads first.
+  void ask_for(const Ranked& list) const {
+    const std::size_t index = source_of_[list.list];
+    const CodedRows& coded = sources_[index].coded;
+    const std::size_t number = list.list - first_list_[index];
     prefetch(coded.centres.row(static_cast<std::int64_t>(number)),
              coded.centres.dimension * sizeof(float));
     const auto block = static_cast<std::size_t>(coded.starts[number]) / kBlockRows;
     prefetch(coded.blocks + block * kBlockRows * (coded.centres.dimension / 8), kPrefetchBytes);
     prefetch(coded.add + block * kBlockRows * sizeof(float), kBlockRows * sizeof(float));
     prefetch(coded.scale + block * kBlockRows * sizeof(float), kBlockRows * sizeof(float));
-  }
-
-  void scan(std::uint32_t list) {
-    const std::size_t index = source_of_[list];
-    const CodedRows& coded = sources_[index].coded;
-    const SeenQuery& seen = seen_[seen_of_[index]];
-    const auto number = static_cast<std::int64_t>(list - first_list_[index]);
-    const std::int64_t start = coded.starts[list - first_list_[index]];
-    const std::int64_t limit = coded.starts[list - first_list_[index] + 1];
-    ensure(coded, static_cast<std::size_t>(number), static_cast<std::size_t>(start),
-           static_cast<std::size_t>(limit));
-    double square;
-    float term;
-    if (cosine()) {
-      double dot;
-      kernels_.distance.dot_f64(seen.wide.data(), coded.centres, &number, 1, &dot);
-      square = std::max(
-          (seen.square + coded.centre_squares.of(kernels_.distance, number)) - (dot + dot), 0.0);
-      term = static_cast<float>(-dot);
-    } else {
-      kernels_.distance.l2_f64(seen.wide.data(), coded.centres, &number, 1, &square);
-      term = static_cast<float>(square);
-    }
-    const float factor = options_.epsilon * coded.spread;
-    const auto distance = static_cast<float>(std::sqrt(square));
-    const float error = factor * distance + static_cast<float>(seen.numbers.error);
-    pool_.scan(scan_input(index), {start, limit, term, error}, static_cast<std::uint32_t>(index));
-    row_count_ += static_cast<std::uint64_t>(rows_[list]);
-    ++list_count_;
   }
 
   static void ensure(const CodedRows& coded, std::size_t list, std::size_t start,

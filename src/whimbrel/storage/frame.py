@@ -277,7 +277,8 @@ class ObjectReader:
 
         Args:
             section: as `add_section` returned it.
-            starts, limits: offsets in the object.
+            starts: offsets in the object.
+            limits: likewise.
 
         Raises:
             CorruptObjectError: a frame is damaged, or a range is not inside the section.
