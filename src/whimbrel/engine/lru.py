@@ -44,6 +44,11 @@ class LruCache(Generic[K, V]):
         self._entries.move_to_end(key)
         return entry[0]
 
+    def peek(self, key: K) -> V | None:
+        """Returns a value without using it; None when it is not kept."""
+        entry = self._entries.get(key)
+        return None if entry is None else entry[0]
+
     def clear(self) -> None:
         """Drops everything."""
         self._entries.clear()

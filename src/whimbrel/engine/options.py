@@ -38,6 +38,7 @@ class EngineOptions:
             as much again for deletion bitmaps.
         inline_segment_bytes_max: segments of up to so many bytes in all are taken to stay in memory once they were
             searched, so that a quick query of them needs no thread.
+        mapped_vector_bytes_max: vectors of mapped segments that queries may leave in this process's memory.
         result_cache_bytes_max: memory for whole query results kept for later pages.
         list_page_bytes_max: a page of ListVectors stops after this many bytes (AWS: 1 MB processed).
         commit_attempts_max: lost names in a row before a write gives up with 503.
@@ -69,6 +70,7 @@ class EngineOptions:
     segment_reader_count_max: int = 256
     segment_memory_bytes_max: int = 512 * MIB
     inline_segment_bytes_max: int = 4096 * MIB
+    mapped_vector_bytes_max: int = 256 * MIB
     result_cache_bytes_max: int = 64 * MIB
     list_page_bytes_max: int = 1_000_000
     commit_attempts_max: int = 64

@@ -190,11 +190,13 @@ class QueryPlanner:
         keep_metadata: bool,
     ) -> _Result:
         if self._is_quick(wanted, snapshot, segments):
-            return _compute(wanted, snapshot, segments, keep_metadata=keep_metadata)
-        result = await self._context.compute.run(
-            _compute, wanted, snapshot, segments, keep_metadata=keep_metadata
-        )
-        self._warm.add(segments)
+            result = _compute(wanted, snapshot, segments, keep_metadata=keep_metadata)
+        else:
+            result = await self._context.compute.run(
+                _compute, wanted, snapshot, segments, keep_metadata=keep_metadata
+            )
+            self._warm.add(segments)
+        self._segments.note_reads(result.hits.stats.exact_count)
         return result
 
     def _is_quick(self, wanted: Search, snapshot: Snapshot, segments: SegmentSet) -> bool:

@@ -19,6 +19,7 @@ from whimbrel.engine.model import BoolArray, Int64Array, UInt8Array
 from whimbrel.engine.segment.reader import SegmentReader
 
 T = TypeVar("T")
+FAULT_BYTES = 64 * 1024  # mapped by the system around a page that is read
 SET_ENTRY_BYTES = 1024  # what a segment of a set takes beside its reader, about
 
 
@@ -96,6 +97,7 @@ class SegmentCache:
             count_max=options.segment_reader_count_max, bytes_max=options.segment_memory_bytes_max
         )
         self._opening: dict[str, asyncio.Future[Any]] = {}
+        self._scattered_bytes = 0
         # Sets hold on to readers, so they are dropped when any reader is.
         self._sets: LruCache[tuple[str, ...], SegmentSet] = LruCache(
             count_max=options.segment_reader_count_max, bytes_max=options.segment_memory_bytes_max
@@ -143,6 +145,20 @@ class SegmentCache:
                 named.key, lambda: self._read_deletions(named, entry.row_count)
             )
         return OpenSegment(entry, reader, deleted.rows, deleted.live_bits)
+
+    def note_reads(self, row_count: int) -> None:
+        """Takes note that queries read so many vectors here and there, and lets go of mapped ones when they are many.
+
+        The system maps some pages around each one that is read, so scattered reads would fill this process with as
+        much memory as all vectors take. They stay in the system's cache.
+        """
+        self._scattered_bytes += row_count * FAULT_BYTES
+        if self._scattered_bytes > self._context.options.mapped_vector_bytes_max:
+            self._scattered_bytes = 0
+            for key in self._readers:
+                reader = self._readers.peek(key)
+                if reader is not None:
+                    reader.release_vectors()
 
     async def _once(self, key: str, read: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Runs one read for all who ask for the same object at the same time."""

@@ -24,6 +24,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from whimbrel.core.errors import CorruptObjectError
+from whimbrel.storage.mapping import release_pages
 
 MAGIC = b"WHIMBREL"
 FORMAT_VERSION = 1
@@ -300,6 +301,13 @@ class ObjectReader:
                     self.read(Section(start, limit))
             found.append(bytes(data[start:limit]))
         return found
+
+    def release(self, section: Section) -> None:
+        """Takes a section's pages off this process where the object is a mapped file; reading brings them back.
+
+        What was verified stays so.
+        """
+        release_pages(self._data, section.start, section.limit)
 
     def read_footer(self) -> memoryview:
         """Returns the bytes of the last section added, verified."""

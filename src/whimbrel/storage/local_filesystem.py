@@ -4,14 +4,13 @@
 Every method raises `OSError` as the call itself does. Descriptors are plain numbers of the operating system.
 """
 
-import ctypes
 import errno
-import mmap
 import os
 import sys
-import weakref
 from dataclasses import dataclass
 from typing import Protocol
+
+from whimbrel.storage.mapping import map_file
 
 if sys.platform != "win32":
     import fcntl
@@ -157,11 +156,7 @@ class PosixFilesystem:
 
     def map(self, descriptor: int, *, length: int) -> memoryview:
         """See `Filesystem`."""
-        if sys.version_info >= (3, 13):
-            return memoryview(
-                mmap.mmap(descriptor, length, prot=mmap.PROT_READ, trackfd=False)  # type: ignore[call-arg,unused-ignore]
-            )
-        return _map_without_descriptor(descriptor, length)
+        return map_file(descriptor, length)
 
     def stat(self, path: str, *, parent: int | None = None) -> os.stat_result:
         """See `Filesystem`."""
@@ -216,40 +211,3 @@ def _is_utf8(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-class _Library:
-    """The C library's mmap: `mmap.mmap` before Python 3.13 keeps a descriptor open for every mapping."""
-
-    def __init__(self) -> None:
-        library = ctypes.CDLL(None, use_errno=True)
-        self.mmap = library.mmap
-        self.mmap.restype = ctypes.c_void_p
-        self.mmap.argtypes = [
-            ctypes.c_void_p,
-            ctypes.c_size_t,
-            ctypes.c_int,
-            ctypes.c_int,
-            ctypes.c_int,
-            ctypes.c_longlong,
-        ]
-        self.munmap = library.munmap
-        self.munmap.restype = ctypes.c_int
-        self.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
-
-
-_library: _Library | None = None
-
-
-def _map_without_descriptor(descriptor: int, length: int) -> memoryview:
-    global _library  # noqa: PLW0603 - loaded once, when the first file is mapped
-    if _library is None:
-        _library = _Library()
-    address = _library.mmap(None, length, mmap.PROT_READ, mmap.MAP_SHARED, descriptor, 0)
-    if address in (None, ctypes.c_void_p(-1).value):
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
-    mapped = (ctypes.c_ubyte * length).from_address(address)
-    # Every memoryview made of the array, and every slice of one, keeps the array alive.
-    weakref.finalize(mapped, _library.munmap, address, length).atexit = False
-    return memoryview(mapped).cast("B").toreadonly()

@@ -45,8 +45,7 @@ def small_lists(
         patch.object(part, "CODED_ROWS_MIN", 0),
         patch.object(approximate, "SURE_ROWS_MAX", exhaustive_rows_max),
         patch.object(approximate, "EXHAUSTIVE_ROWS_MAX", exhaustive_rows_max),
-        patch.object(approximate, "EPSILON_EXHAUSTIVE", EPSILON),
-        patch.object(approximate, "EPSILON_PROBING", EPSILON),
+        patch.object(approximate, "EPSILON", EPSILON),
         patch.object(approximate, "EPSILON_SURE", EPSILON),
     ):
         yield

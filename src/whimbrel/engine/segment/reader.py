@@ -165,6 +165,10 @@ class _Sections:
         limits = (offsets[rows + 1] + place.start).tolist()
         return self._object.read_each(place, starts, limits)
 
+    def release(self, name: SectionName) -> None:
+        """Takes a section's pages off this process where it is mapped."""
+        self._object.release(self.place(name))
+
     def verify_all(self) -> None:
         """Verifies every frame of the object."""
         self._object.verify_all()
@@ -292,6 +296,10 @@ class SegmentReader:
             norms, norm_guard = self._sections.guarded(SectionName.NORMS, FLOAT64, self.row_count)
             self._stored = StoredRows(vectors, norms, row_guard=guard, norm_guard=norm_guard)
         return self._stored
+
+    def release_vectors(self) -> None:
+        """Takes vectors that queries have read off this process's memory, where they are mapped."""
+        self._sections.release(SectionName.VECTORS)
 
     @property
     def codes(self) -> RowCodes | None:

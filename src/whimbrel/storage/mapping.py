@@ -1,0 +1,78 @@
+"""Files mapped into memory, without a descriptor for each, and without holding on to pages that nobody reads."""
+
+import ctypes
+import mmap
+import os
+import weakref
+
+_MAPPED = "is_mapped_file"  # attribute of the arrays that mappings are seen through
+
+
+class _Library:
+    """The C library's calls: `mmap.mmap` before Python 3.13 keeps a descriptor open for every mapping."""
+
+    def __init__(self) -> None:
+        library = ctypes.CDLL(None, use_errno=True)
+        self.mmap = library.mmap
+        self.mmap.restype = ctypes.c_void_p
+        self.mmap.argtypes = [
+            ctypes.c_void_p,
+            ctypes.c_size_t,
+            ctypes.c_int,
+            ctypes.c_int,
+            ctypes.c_int,
+            ctypes.c_longlong,
+        ]
+        self.munmap = library.munmap
+        self.munmap.restype = ctypes.c_int
+        self.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+        self.madvise = library.madvise
+        self.madvise.restype = ctypes.c_int
+        self.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+
+
+_library: _Library | None = None
+
+
+def _load_library() -> _Library:
+    global _library  # noqa: PLW0603 - loaded once, when the first file is mapped
+    if _library is None:
+        _library = _Library()
+    return _library
+
+
+def map_file(descriptor: int, length: int) -> memoryview:
+    """Maps a file for reading; the mapping lives as long as any view of it, the descriptor may be closed.
+
+    Raises:
+        OSError: it cannot be mapped.
+    """
+    library = _load_library()
+    address = library.mmap(None, length, mmap.PROT_READ, mmap.MAP_SHARED, descriptor, 0)
+    if address in (None, ctypes.c_void_p(-1).value):
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    mapped = (ctypes.c_ubyte * length).from_address(address)
+    setattr(mapped, _MAPPED, True)
+    # Every memoryview made of the array, and every slice of one, keeps the array alive.
+    weakref.finalize(mapped, library.munmap, address, length).atexit = False
+    return memoryview(mapped).cast("B").toreadonly()
+
+
+def release_pages(view: memoryview, start: int, limit: int) -> None:
+    """Takes the pages within bytes `start` to `limit` of a mapped file off this process; reading brings them back.
+
+    Nothing happens to views of other memory.
+
+    Args:
+        view: the whole of what `map_file` returned.
+        start: first byte.
+        limit: behind the last one.
+    """
+    mapped = view.obj
+    if not getattr(mapped, _MAPPED, False):
+        return
+    start = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE
+    if start < limit:
+        address = ctypes.addressof(mapped)  # type: ignore[arg-type]
+        _load_library().madvise(address + start, limit - start, mmap.MADV_DONTNEED)
