@@ -19,6 +19,7 @@ from whimbrel.engine.model import BoolArray, Int64Array, UInt8Array
 from whimbrel.engine.segment.reader import SegmentReader
 
 T = TypeVar("T")
+DERIVED_COUNT_MAX = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,11 @@ class SegmentCache:
     """Opens segments, and keeps the readers used last."""
 
     def __init__(self, context: Context) -> None:
+        """Starts empty.
+
+        Attributes:
+            derived: what was computed from the segments named, for whoever needs it again.
+        """
         self._context = context
         options = context.options
         self._readers: LruCache[str, SegmentReader] = LruCache(
@@ -63,6 +69,9 @@ class SegmentCache:
         )
         self._deletions: LruCache[str, _Deletions] = LruCache(
             count_max=options.segment_reader_count_max, bytes_max=options.segment_memory_bytes_max
+        )
+        self.derived: LruCache[tuple[str, ...], Any] = LruCache(
+            count_max=DERIVED_COUNT_MAX, bytes_max=options.segment_memory_bytes_max
         )
         self._opening: dict[str, asyncio.Future[Any]] = {}
 

@@ -21,7 +21,7 @@ from whimbrel.engine.filter.columns import (
     equal_columns,
     first_disorder,
 )
-from whimbrel.engine.ivf.codes import RowCodes, find_wrong_code
+from whimbrel.engine.ivf.codes import RowCodes, find_wrong_code, unrotate
 from whimbrel.engine.ivf.partition import ArrayRows, PreparedRows
 from whimbrel.engine.keys import KeyIndex, hash_keys
 from whimbrel.engine.model import (
@@ -229,6 +229,7 @@ class SegmentReader:
         self.size_bytes = self._sections.size_bytes
         self._arrays: dict[SectionName, NDArray[Any]] = {}
         self._codes: RowCodes | None = None
+        self._centroids: Float32Array | None = None
 
     def _array(self, name: SectionName, dtype: str, *shape: int) -> NDArray[Any]:
         found = self._arrays.get(name)
@@ -288,6 +289,18 @@ class SegmentReader:
         if self.footer.posting_count and self._codes is None:
             self._codes = self._read_codes()
         return self._codes
+
+    @property
+    def centroids(self) -> Float32Array | None:
+        """The posting lists' centroids in the coordinates of the vectors, float32 [m, d]; None in a segment without.
+
+        They are those of `PreparedRows` with the origin of `codes`; computed once, and kept.
+        """
+        codes = self.codes
+        if codes is not None and self._centroids is None:
+            centres = codes.lists.centres
+            self._centroids = unrotate(centres, seed=codes.seed, dimension=self.dimension)
+        return self._centroids
 
     def _read_codes(self) -> RowCodes:
         sections, footer = self._sections, self.footer
