@@ -23,10 +23,13 @@ from whimbrel.engine.index import Index
 from whimbrel.engine.job import Job
 from whimbrel.engine.manifest import Manifest, SegmentEntry, SegmentRole
 from whimbrel.engine.model import BoolArray, Float32Array, Int64Array
-from whimbrel.engine.plan import Kind, Plan, job_bytes_max, may_join
+from whimbrel.engine.plan import Kind, Plan, count_fitting, job_bytes_max, may_join
 from whimbrel.engine.rebuild import Layout, Taking, encode_part, lay_out
 from whimbrel.engine.regions import Regions, centroids_of, open_regions, origin_of
 from whimbrel.engine.segments import OpenSegment, SegmentCache
+
+# What a round brings to a base is worth rewriting it from this part of its size on; less waits for the next round.
+BROUGHT_RATIO_MIN = 1 / 16
 
 
 async def compact(context: Context, index: Index, segments: SegmentCache, plan: Plan) -> bool:
@@ -58,6 +61,7 @@ class _Compaction:
         self._job = job
         self._segments = segments
         self._plan = plan
+        self._kind = plan.kind
         self._takings: list[Taking] = []
 
     async def run(self) -> bool:
@@ -97,22 +101,29 @@ class _Compaction:
     async def _drain(
         self, regions: Regions, runs: Sequence[OpenSegment], homes: Sequence[Int64Array]
     ) -> list[Taking]:
-        """Takes the base that has most to get from the runs, and that from them."""
-        live = [segment.live_rows() for segment in runs]
-        counts = sum(
-            np.bincount(own[rows], minlength=len(regions.keys))
-            for own, rows in zip(homes, live, strict=True)
-        )
-        chosen = int(np.argmax(counts))
-        takings = []
+        """Takes the base to which the runs bring most, for its size, and what they bring.
+
+        Where that is too little, all that is left of the runs becomes one run again, as far as it fits into one.
+        """
         options = self._job.context.options
-        room = job_bytes_max(options)
+        entries = {entry.key: entry for entry in self._job.manifest.segments}
+        bases = [entries[key] for key in regions.keys]
+        live = [segment.live_rows() for segment in runs]
+        brought = np.zeros(len(bases))
+        for segment, own, rows in zip(runs, homes, live, strict=True):
+            counts = np.bincount(own[rows], minlength=len(bases))
+            brought += counts * (segment.entry.object_bytes / segment.entry.row_count)
+        ratios = brought / np.array([max(base.live_bytes, 1) for base in bases])
+        chosen = int(np.argmax(ratios))
+        if ratios[chosen] < BROUGHT_RATIO_MIN:
+            self._kind = Kind.MERGE
+            return [
+                Taking(segment, rows, is_whole=True)
+                for segment, rows in zip(runs, live, strict=True)
+            ][: count_fitting([segment.entry for segment in runs], options.segment_bytes_max)]
+        takings = [Taking.all_of(await self._segments.open(bases[chosen]))]
+        room = job_bytes_max(options) - bases[chosen].live_bytes
         count = 0
-        if np.any(counts):
-            entries = {entry.key: entry for entry in self._job.manifest.segments}
-            base = await self._segments.open(entries[regions.keys[chosen]])
-            takings.append(Taking.all_of(base))
-            room -= base.entry.live_bytes
         for segment, own, rows in zip(runs, homes, live, strict=True):
             taken = rows[own[rows] == chosen]
             row_bytes = max(1, segment.entry.object_bytes // segment.entry.row_count)
@@ -133,13 +144,13 @@ class _Compaction:
         layout: Layout = await job.context.compute.run(
             lambda: lay_out(
                 takings,
-                self._plan.kind,
+                self._kind,
                 config,
                 regions=regions,
                 part_bytes_max=options.segment_bytes_max,
             )
         )
-        role = SegmentRole.RUN if self._plan.kind is Kind.MERGE else SegmentRole.BASE
+        role = SegmentRole.RUN if self._kind is Kind.MERGE else SegmentRole.BASE
         outputs = []
         for number in range(layout.part_count):
             key = job.new_segment_key()

@@ -263,6 +263,8 @@ class Indexer:
             StoreFullError: there was no room.
         """
         context, changed = self._context, False
+        # As it is now: a flush takes time in which nobody looks at the log.
+        is_quiet = self._now_s() - work.written_at_s >= context.options.settle_age_s
         before = index.manifest
         if self._flush_is_due(index, work) and await flush(context, index, self.segments):
             self.stats.flush_count += 1
@@ -271,10 +273,7 @@ class Indexer:
         for _ in range(COMPACTIONS_PER_TURN):
             if len(index.manifest.segments) <= 1:
                 work.flushed_bytes = 0
-            now = Circumstances(
-                is_quiet=self._now_s() - work.written_at_s >= context.options.settle_age_s,
-                flushed_bytes=work.flushed_bytes,
-            )
+            now = Circumstances(is_quiet=is_quiet, flushed_bytes=work.flushed_bytes)
             plan = plan_compaction(index.manifest.segments, context.options, now)
             if plan is None or not await self._compact(index, plan):
                 break

@@ -26,7 +26,8 @@ JOB_RATIO = 4  # a job reads at most so many times the largest segment
 MIDDLE_RATIO = 1 / 16
 RUN_COUNT_MAX = 32
 MIDDLE_FAN_IN = 8
-# A round starts when it would move so much, as a part of what all bases hold.
+# A round starts when the runs and the dead rows of bases are so large together, as a part of what all bases hold, and
+# the runs alone as large as for a quiet index: less would not be worth a job for any base.
 ROUND_RATIO, ROUND_RATIO_QUIET = 1.0, 0.125
 DEAD_RATIO_MAX, DEAD_RATIO_MAX_QUIET = 0.3, 0.15  # a segment with more dead rows is rewritten
 FOLD_RATIO = 0.25  # runs are folded when the smaller ones together are so large beside the next
@@ -43,7 +44,7 @@ class Kind(StrEnum):
     Attributes:
         MERGE: one run.
         FOUND: as many bases as it takes, from runs.
-        DRAIN: a base again, with what lies nearest to it in the draining runs.
+        DRAIN: a base again, with what lies nearest to it in the draining runs; of their last remains, a run again.
         RENEW: a base again, without its dead rows.
         JOIN: one base, of a small one and its neighbour.
     """
@@ -147,9 +148,10 @@ class _Planner:
 
     def _begin_round(self) -> Plan | None:
         held = _sum_live(self.bases)
-        moved = _sum_live(self._runs) + sum(entry.dead_bytes for entry in self.bases)
-        ratio = ROUND_RATIO_QUIET if self._now.is_quiet else ROUND_RATIO
-        if self._runs and moved >= ratio * held:
+        waiting = _sum_live(self._runs)
+        dead = sum(entry.dead_bytes for entry in self.bases)
+        is_worth_it = self._now.is_quiet or waiting + dead >= ROUND_RATIO * held
+        if self._runs and is_worth_it and waiting >= ROUND_RATIO_QUIET * held:
             return Plan(Kind.DRAIN, tuple(self._runs))
         return None
 
@@ -222,13 +224,17 @@ class _Planner:
 
     @staticmethod
     def _fit(entries: Sequence[SegmentEntry], limit: int) -> tuple[SegmentEntry, ...]:
-        """Takes the first ones whose live bytes together stay within the limit; at least two, if there are."""
-        chosen: list[SegmentEntry] = []
-        for entry in entries:
-            if len(chosen) >= 2 and _sum_live(chosen) + entry.live_bytes > limit:
-                break
-            chosen.append(entry)
-        return tuple(chosen)
+        return tuple(entries[: count_fitting(entries, limit)])
+
+
+def count_fitting(entries: Sequence[SegmentEntry], limit: int) -> int:
+    """Returns how many of the first entries stay within a limit of live bytes together; at least two, if there are."""
+    total = 0
+    for count, entry in enumerate(entries):
+        total += entry.live_bytes
+        if count >= 2 and total > limit:
+            return count
+    return len(entries)
 
 
 def may_join(small: SegmentEntry, other: SegmentEntry, options: EngineOptions) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from whimbrel.engine.filter.columns import Columns
+from whimbrel.engine.ivf import codes
 from whimbrel.engine.ivf import partition as lists_of
 from whimbrel.engine.ivf.lloyd import spread_sample
 from whimbrel.engine.ivf.partition import ORIGIN_ROWS_MAX, Partition, PreparedRows, partition
@@ -27,6 +28,7 @@ from whimbrel.engine.segment.rows import merge_rows, prepare_rows
 from whimbrel.engine.segment.writer import EncodedSegment, encode_segment
 from whimbrel.engine.segments import OpenSegment
 
+COARSE_COUNT = 256  # lists of rows that are too short for codes
 ROW_BYTES = 64  # of a row beside its vector, key and metadata: hash, norm, offsets, factors
 
 
@@ -185,7 +187,9 @@ def _lists_of_base(
 ) -> Partition:
     """Keeps the lists of the guide and of all bases; other rows go to the nearest."""
     if guide is None:
-        return partition(rows, is_listed=True)
+        # Without codes, lists serve to divide the rows and nothing else.
+        coarse = COARSE_COUNT if rows.vectors.dimension < codes.CODED_DIMENSION_MIN else None
+        return partition(rows, is_listed=True, list_count_max=coarse)
     centroids: list[Float32Array] = []
     numbers: list[Int64Array] = []
     count = 0

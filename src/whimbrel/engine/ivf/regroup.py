@@ -17,7 +17,7 @@ from whimbrel.engine.ivf.train import train
 from whimbrel.engine.model import Float32Array, Int64Array
 from whimbrel.kernel.clustering import split
 
-LONG_RATIO = 2.0  # lists longer than this are split, in units of `POSTING_ROWS`
+LONG_RATIO = 1.5  # lists longer than this are split, in units of `POSTING_ROWS`
 SHORT_RATIO = 0.25
 TRAINED_RATIO = 4.0  # longer ones are clustered afresh, since halving them again and again is blind
 KEPT_RATIO = 3.0  # with so many times too few or too many lists, all is clustered afresh
