@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from whimbrel.core.rand import SeededRandom
-from whimbrel.engine import compaction
+from whimbrel.engine import rebuild
 from whimbrel.engine.options import EngineOptions
 from whimbrel.storage.memory import MemoryStore
 from whimbrel.testing.faulty_store import FaultyStore, Operation
@@ -39,14 +39,14 @@ def is_put_of(what):
 def test_compaction_across_many_flushes_publishes_without_redoing_work(monkeypatch, flush_count):
     """It is held before its manifest while so many flushes publish, then between each of its tries."""
     merge_count = 0
-    merge_rows = compaction.merge_rows
+    merge_rows = rebuild.merge_rows
 
-    def count_merges(*arguments):
+    def count_merges(*arguments, **options):
         nonlocal merge_count
         merge_count += 1
-        return merge_rows(*arguments)
+        return merge_rows(*arguments, **options)
 
-    monkeypatch.setattr(compaction, "merge_rows", count_merges)
+    monkeypatch.setattr(rebuild, "merge_rows", count_merges)
 
     async def main():
         clock = ManualClock()

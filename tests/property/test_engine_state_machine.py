@@ -22,7 +22,10 @@ from whimbrel.testing.small_lists import small_lists
 
 BUCKET, INDEX = "bucket", "index"
 OPTIONS = EngineOptions(
-    compaction_fan_in=3, catalog_snapshot_record_count=3, list_page_bytes_max=60
+    compaction_fan_in=3,
+    catalog_snapshot_record_count=3,
+    list_page_bytes_max=60,
+    segment_bytes_max=3500,  # of which headers are most: a few rows make several regions
 )
 KEYS = st.sampled_from([f"key-{number}".encode() for number in range(8)] + ["k\N{BIRD}".encode()])
 NODES = st.integers(0, 1)
@@ -169,6 +172,11 @@ class EngineMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.oracle)
     def compact(self, at):
         self.run(self.nodes[at].compact(BUCKET, INDEX))
+
+    @rule(at=NODES, is_quiet=st.booleans())
+    @precondition(lambda self: self.oracle)
+    def step(self, at, is_quiet):
+        self.run(self.nodes[at].step(BUCKET, INDEX, is_quiet=is_quiet))
 
     @rule(at=NODES, turns=st.integers(1, 10), step_s=st.sampled_from([1.0, 30.0, 400.0]))
     def tend(self, at, turns, step_s):

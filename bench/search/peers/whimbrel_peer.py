@@ -33,7 +33,11 @@ from bench.search.records import key_of, metadata_of, rows_of
 BUCKET, INDEX = "bench", "index"
 BATCH_ROWS = 500
 SETTLED_ROUNDS = 3
-SHORT_WAITS: Settings = {"flush_age_s": 0.2, "index_poll_interval_s": 0.05}
+SHORT_WAITS: Settings = {
+    "flush_age_s": 0.2,
+    "index_poll_interval_s": 0.05,
+    "settle_age_s": 0.2,
+}
 COLLECT_WAIT_S = 0.01
 COLLECT_TURNS = 8
 
@@ -193,21 +197,23 @@ class Opened:
         """Does some work beside a running indexer, and waits until the indexer has nothing left to do."""
         from whimbrel.engine.indexer import Indexer
 
-        stop = asyncio.Event()
-        indexer = asyncio.ensure_future(Indexer(self._context).run(stop))
+        stop, indexer = asyncio.Event(), Indexer(self._context)
+        running = asyncio.ensure_future(indexer.run(stop))
         try:
             await work
-            await self._settle()
+            await self._settle(indexer)
         finally:
             stop.set()
-            await indexer
+            await running
 
-    async def _settle(self) -> None:
+    async def _settle(self, indexer: Any) -> None:
+        """Waits until the index has been left alone for longer than it takes the indexer to go on by itself."""
         quiet, seen = 0, ""
         while quiet < SETTLED_ROUNDS:
-            await asyncio.sleep(self.options.flush_age_s / 2)
+            await asyncio.sleep((self.options.flush_age_s + self.options.settle_age_s) / 2)
             is_flushed, state = await self._state()
-            quiet = quiet + 1 if is_flushed and state == seen else 0
+            is_at_rest = is_flushed and not indexer.is_compacting and state == seen
+            quiet = quiet + 1 if is_at_rest else 0
             seen = state
 
     async def _state(self) -> tuple[bool, str]:

@@ -354,10 +354,16 @@ class Settings:
         6, "Segments of similar size merged at a time.", unit="segments", bounds=(2, 64)
     )
     engine_segment_bytes_max: int = _inner(
-        512 * MIB,
-        "Compaction makes no segment larger than about this.",
+        256 * MIB,
+        "Compaction makes no segment larger than about this; larger indexes are cut into regions.",
         unit="bytes",
-        bounds=(MIB, TIB),
+        bounds=(MIB, 384 * MIB),
+    )
+    engine_settle_age_s: float = _inner(
+        3.0,
+        "An index not written to for so long is compacted further than one under load.",
+        unit="s",
+        bounds=(0, 86400),
     )
     engine_index_poll_interval_s: float = _inner(
         0.5, "How often the indexer looks for indexes that changed.", unit="s", bounds=(0.01, 3600)

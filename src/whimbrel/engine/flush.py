@@ -1,5 +1,7 @@
 """Flush: the tail becomes a segment, and the older segments' rows that it replaces are marked deleted.
 
+A very large tail becomes several segments. Where the index has bases, rows are arranged by them.
+
 Invariants:
 1. Segment and bitmaps are durable before the manifest names them.
 2. In the manifest published every key is live in at most one row: the tail's keys are looked up in every older
@@ -8,17 +10,21 @@ Invariants:
    gives up only when another flush covered its position or a barrier forbids it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
 import numpy as np
 
+from whimbrel.core.errors import CorruptObjectError
 from whimbrel.engine.context import Context
 from whimbrel.engine.index import Index, Snapshot
+from whimbrel.engine.ivf.partition import ArrayRows, PreparedRows
 from whimbrel.engine.job import Job
 from whimbrel.engine.manifest import Manifest, SegmentEntry
 from whimbrel.engine.memtable import NO_ROW
 from whimbrel.engine.model import Blobs, BoolArray, Int64Array, UInt64Array
+from whimbrel.engine.regions import Regions, open_regions
 from whimbrel.engine.segment.rows import SegmentRows
 from whimbrel.engine.segment.writer import EncodedSegment, encode_segment
 from whimbrel.engine.segments import OpenSegment, SegmentCache
@@ -71,40 +77,69 @@ class _Flush:
     async def run(self) -> bool:
         """Runs to the end; says whether a manifest was published."""
         published: Manifest | None = None
+        job = self._job
+        late: list[tuple[str, bytes]] = []
         try:
-            added, data = await self._encode_segment()
-            if added is not None and self._job.context.rules.upload_before_naming:
-                await self._job.upload(added.key, data)
+            added = []
+            regions = await self._regions()
+            for content in await job.context.compute.run(self._contents):
+                key = job.new_segment_key()
+                encoded = await job.context.compute.run(self._encode, key, content, regions)
+                added.append(
+                    SegmentEntry(key, len(encoded.data), encoded.footer_start, encoded.row_count)
+                )
+                if job.context.rules.upload_before_naming:
+                    await job.upload(key, encoded.data)
+                else:
+                    late.append((key, encoded.data))
             published = await self._publish(added)
-            if added is not None and published and not self._job.context.rules.upload_before_naming:
-                await self._job.upload(added.key, data)
+            for key, data in late if published else []:
+                await job.upload(key, data)
         finally:
-            await self._job.clean_up(published)
+            await job.clean_up(published)
         return published is not None
 
-    async def _encode_segment(self) -> tuple[SegmentEntry | None, bytes]:
-        if not np.any(self._tail.rows != NO_ROW):
-            return None, b""
-        key = self._job.new_segment_key()
-        encoded = await self._job.context.compute.run(self._encode, key)
-        entry = SegmentEntry(key, len(encoded.data), encoded.footer_start, encoded.row_count)
-        return entry, encoded.data
+    async def _regions(self) -> Regions | None:
+        """Returns the regions by which the rows are arranged."""
+        try:
+            return await open_regions(self._job.context, self._segments, self._snapshot.manifest)
+        except CorruptObjectError:
+            # They are advice. Who reads the damaged part for an answer reports it; writes go on meanwhile.
+            return None
 
-    def _encode(self, key: str) -> EncodedSegment:
+    def _contents(self) -> list[SegmentRows]:
+        """Returns the rows put, cut into segments that are not too large."""
         tail, puts = self._snapshot.tail, np.flatnonzero(self._tail.rows != NO_ROW)
-        rows = self._tail.rows[puts]
-        content = SegmentRows(
-            self._tail.hashes[puts],
-            self._tail.keys.take(puts),
-            np.ascontiguousarray(tail.vectors[rows]),
-            tail.norms[rows],
-            tail.metadata(rows),
-        )
-        return encode_segment(
-            key, self._job.context.new_put_id(), content, self._snapshot.manifest.config
-        )
+        if not len(puts):
+            return []
+        metadata = tail.metadata(self._tail.rows[puts])
+        sizes = np.diff(metadata.offsets) + 4 * tail.vectors.shape[1]
+        number = np.cumsum(sizes) // self._job.context.options.segment_bytes_max
+        contents = []
+        for places in np.split(np.arange(len(puts)), np.flatnonzero(np.diff(number)) + 1):
+            own, rows = puts[places], self._tail.rows[puts[places]]
+            contents.append(
+                SegmentRows(
+                    self._tail.hashes[own],
+                    self._tail.keys.take(own),
+                    np.ascontiguousarray(tail.vectors[rows]),
+                    tail.norms[rows],
+                    metadata.take(places),
+                )
+            )
+        return contents
 
-    async def _publish(self, added: SegmentEntry | None) -> Manifest | None:
+    def _encode(self, key: str, content: SegmentRows, regions: Regions | None) -> EncodedSegment:
+        config = self._snapshot.manifest.config
+        if regions is not None:
+            content = content.arrange(
+                regions.arrange(
+                    PreparedRows.of(ArrayRows(content.vectors), content.norms, config.metric)
+                )
+            )
+        return encode_segment(key, self._job.context.new_put_id(), content, config)
+
+    async def _publish(self, added: Sequence[SegmentEntry]) -> Manifest | None:
         base, manifest = self._snapshot.base, self._snapshot.manifest
         # Only flushes move the position; one that moved it has covered part of this tail.
         while manifest.position == self._snapshot.base.position and not self._job.is_barred(
@@ -116,7 +151,7 @@ class _Flush:
                 manifest,
                 generation=manifest.generation + 1,
                 position=self._snapshot.position,
-                segments=(*kept, added) if added else tuple(kept),
+                segments=(*kept, *added),
             )
             published = await self._job.publish(base, manifest, following)
             if published is not None:

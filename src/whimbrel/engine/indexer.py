@@ -22,13 +22,15 @@ from whimbrel.core.errors import (
     WhimbrelError,
 )
 from whimbrel.engine import paths
-from whimbrel.engine.compaction import compact, plan_compaction
+from whimbrel.engine.compaction import compact
 from whimbrel.engine.context import Context
 from whimbrel.engine.directory import BucketCatalog, Directory
 from whimbrel.engine.flush import flush
 from whimbrel.engine.gc import Collectable, Collector, list_all
 from whimbrel.engine.index import Index, IndexId, mark_dirty
 from whimbrel.engine.log import BaseLostError, LogGoneError
+from whimbrel.engine.manifest import Manifest
+from whimbrel.engine.plan import Circumstances, Plan, plan_compaction
 from whimbrel.engine.segments import SegmentCache
 from whimbrel.engine.write import Writer
 
@@ -39,17 +41,32 @@ HEARTBEAT_AGE_MAX_S = 60.0
 RETRY_S = 1.0
 CORRUPT_RETRY_S = 60.0
 COMPACTIONS_PER_TURN = 4
+# A compaction of so much is the last of its turn: tails grow meanwhile, and other indexes wait.
+LONG_COMPACTION_BYTES = 64 * 1024 * 1024
 NAME_BYTES = 8
 
 
 @dataclass(slots=True)
 class _Work:
-    """What this indexer knows of one marked index."""
+    """What this indexer knows of one marked index.
+
+    Attributes:
+        index: the index, once it is open.
+        etag: of the marker that was seen last.
+        due_at_s: when to look again.
+        tail_since_s: since when there has been a tail; None when there is none.
+        written_at_s: when it was last seen with a tail.
+        flushed_bytes: how much was flushed since all of it was one segment.
+        collect_at_s: when to collect.
+        deleted_since_s: since when it is known to be deleted.
+    """
 
     index: Index | None = None
     etag: str = ""
     due_at_s: float = 0.0
     tail_since_s: float | None = None
+    written_at_s: float = float("-inf")
+    flushed_bytes: int = 0
     collect_at_s: float = 0.0
     deleted_since_s: float | None = None
 
@@ -66,7 +83,16 @@ class IndexerStats:
 
 
 class Indexer:
-    """One indexer."""
+    """One indexer.
+
+    Attributes:
+        name: of this process, unique.
+        segments: what it has open.
+        directory: buckets and indexes.
+        collector: collects garbage.
+        stats: what was done.
+        is_compacting: whether a compaction is under way.
+    """
 
     def __init__(self, context: Context) -> None:
         """Prepares an indexer; `run` works until it is told to stop."""
@@ -76,6 +102,7 @@ class Indexer:
         self.directory = Directory(context, Writer(context))
         self.collector = Collector(context, self.name)
         self.stats = IndexerStats()
+        self.is_compacting = False
         self._work: dict[IndexId, _Work] = {}
         self._waiting: list[tuple[Collectable, Callable[[], Awaitable[None]] | None]] = []
         self._peers: list[str] = []
@@ -211,6 +238,8 @@ class Indexer:
             work.tail_since_s = None
         elif work.tail_since_s is None:
             work.tail_since_s = self._now_s()
+        if index.memtable is not None or work.written_at_s == float("-inf"):
+            work.written_at_s = self._now_s()
         try:
             changed = await self._flush_and_compact(index, work)
         except StoreFullError as error:
@@ -223,6 +252,9 @@ class Indexer:
             await self._collect(index, work)
         if index.memtable is None and not changed:
             work.due_at_s = max(work.collect_at_s, self._now_s() + RETRY_S)
+            settled_at_s = work.written_at_s + options.settle_age_s
+            if settled_at_s > self._now_s():
+                work.due_at_s = min(work.due_at_s, settled_at_s)
 
     async def _flush_and_compact(self, index: Index, work: _Work) -> bool:
         """Says whether a manifest was published.
@@ -231,16 +263,32 @@ class Indexer:
             StoreFullError: there was no room.
         """
         context, changed = self._context, False
+        # As it is now: a flush takes time in which nobody looks at the log.
+        is_quiet = self._now_s() - work.written_at_s >= context.options.settle_age_s
+        before = index.manifest
         if self._flush_is_due(index, work) and await flush(context, index, self.segments):
             self.stats.flush_count += 1
+            work.flushed_bytes += _added_bytes(before, index.manifest)
             work.tail_since_s, changed = None, True
         for _ in range(COMPACTIONS_PER_TURN):
-            chosen = plan_compaction(index.manifest.segments, context.options)
-            if not chosen or not await compact(context, index, self.segments, chosen):
+            if len(index.manifest.segments) <= 1:
+                work.flushed_bytes = 0
+            now = Circumstances(is_quiet=is_quiet, flushed_bytes=work.flushed_bytes)
+            plan = plan_compaction(index.manifest.segments, context.options, now)
+            if plan is None or not await self._compact(index, plan):
                 break
             self.stats.compaction_count += 1
             changed = True
+            if sum(entry.live_bytes for entry in plan.inputs) > LONG_COMPACTION_BYTES:
+                break
         return changed
+
+    async def _compact(self, index: Index, plan: Plan) -> bool:
+        self.is_compacting = True
+        try:
+            return await compact(self._context, index, self.segments, plan)
+        finally:
+            self.is_compacting = False
 
     def _note_failure(self, error: StoreError) -> None:
         self.stats.error_count += 1
@@ -404,3 +452,9 @@ class Indexer:
         found = await self.collector.begin_index(index_id.space, find_orphans=True)
         if found is not None:
             self._waiting.append((found, None))
+
+
+def _added_bytes(before: Manifest, after: Manifest) -> int:
+    """Returns the bytes of the segments that a manifest names and an earlier one did not."""
+    known = {entry.key for entry in before.segments}
+    return sum(entry.object_bytes for entry in after.segments if entry.key not in known)

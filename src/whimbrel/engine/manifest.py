@@ -10,6 +10,8 @@ Invariants, checked before every publish (`check_manifest`):
 3. No segment is named twice; deletion counts fit row counts.
 """
 
+from enum import IntEnum
+
 import msgspec
 import numpy as np
 
@@ -32,6 +34,20 @@ class DeletionsEntry(msgspec.Struct, frozen=True, array_like=True):
     count: int
 
 
+class SegmentRole(IntEnum):
+    """What a segment is among those of its index; `docs/concepts/compaction.md` explains it. No answer depends on it.
+
+    Attributes:
+        RUN: rows from anywhere in space, as flush and merges of runs leave them.
+        BASE: the rows of one region, which is the surroundings of its posting lists' centroids.
+        DRAINING: a run whose rows are being moved into bases, region by region.
+    """
+
+    RUN = 0
+    BASE = 1
+    DRAINING = 2
+
+
 class SegmentEntry(msgspec.Struct, frozen=True, array_like=True):
     """A segment as a manifest names it.
 
@@ -41,6 +57,7 @@ class SegmentEntry(msgspec.Struct, frozen=True, array_like=True):
         footer_start: byte offset of its footer, so that a cold open needs one read.
         row_count: rows in it, deleted ones included.
         deletions: rows that are no longer live; None when all are.
+        role: what it is among the segments of its index.
     """
 
     key: str
@@ -48,11 +65,27 @@ class SegmentEntry(msgspec.Struct, frozen=True, array_like=True):
     footer_start: int
     row_count: int
     deletions: DeletionsEntry | None = None
+    role: SegmentRole = SegmentRole.RUN
 
     @property
     def live_count(self) -> int:
         """How many rows are live."""
         return self.row_count - (self.deletions.count if self.deletions else 0)
+
+    @property
+    def live_bytes(self) -> int:
+        """About how large it would be without its deleted rows."""
+        return self.object_bytes * self.live_count // self.row_count
+
+    @property
+    def dead_bytes(self) -> int:
+        """About how much of it belongs to deleted rows."""
+        return self.object_bytes - self.live_bytes
+
+    @property
+    def is_base(self) -> bool:
+        """Whether it holds the rows of one region."""
+        return self.role is SegmentRole.BASE
 
 
 class PageEntry(msgspec.Struct, frozen=True, array_like=True):

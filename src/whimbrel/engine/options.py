@@ -18,7 +18,8 @@ class EngineOptions:
         flush_bytes_min, flush_row_count_min, flush_object_count_min: a tail this large is flushed at once.
         flush_age_s: a smaller tail is flushed when it has waited this long.
         compaction_fan_in: segments of similar size that are merged at a time.
-        segment_bytes_max: compaction makes no segment larger than about this.
+        segment_bytes_max: compaction makes no segment larger than about this; a larger index is cut into regions.
+        settle_age_s: an index that was not written to for so long is brought into its final form.
         index_poll_interval_s: how often an indexer lists the dirty markers.
         deleted_interval_s: how often an indexer looks for deleted buckets to collect (two requests).
         sweep_interval_s: how often an indexer looks at every catalog and index, as a backstop for lost markers and
@@ -53,7 +54,8 @@ class EngineOptions:
     flush_object_count_min: int = 128
     flush_age_s: float = 5.0
     compaction_fan_in: int = 6
-    segment_bytes_max: int = 512 * MIB
+    segment_bytes_max: int = 256 * MIB
+    settle_age_s: float = 3.0
     index_poll_interval_s: float = 0.5
     deleted_interval_s: float = 60.0
     sweep_interval_s: float = 6 * 3600.0

@@ -21,6 +21,7 @@ from whimbrel.engine.segment.reader import SegmentReader
 T = TypeVar("T")
 FAULT_BYTES = 64 * 1024  # mapped by the system around a page that is read
 SET_ENTRY_BYTES = 1024  # what a segment of a set takes beside its reader, about
+DERIVED_COUNT_MAX = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,11 @@ class SegmentCache:
     """Opens segments, and keeps the readers used last."""
 
     def __init__(self, context: Context) -> None:
+        """Starts empty.
+
+        Attributes:
+            derived: what was computed from the segments named, for whoever needs it again.
+        """
         self._context = context
         options = context.options
         self._readers: LruCache[str, SegmentReader] = LruCache(
@@ -95,6 +101,9 @@ class SegmentCache:
         )
         self._deletions: LruCache[str, _Deletions] = LruCache(
             count_max=options.segment_reader_count_max, bytes_max=options.segment_memory_bytes_max
+        )
+        self.derived: LruCache[tuple[str, ...], Any] = LruCache(
+            count_max=DERIVED_COUNT_MAX, bytes_max=options.segment_memory_bytes_max
         )
         self._opening: dict[str, asyncio.Future[Any]] = {}
         self._scattered_bytes = 0

@@ -36,6 +36,7 @@ from whimbrel.engine.model import (
     QueryRequest,
 )
 from whimbrel.engine.options import EngineOptions
+from whimbrel.engine.plan import Circumstances, Kind, Plan, plan_compaction
 from whimbrel.engine.rules import ALL_RULES, ProtocolRules
 from whimbrel.storage.base import ObjectStore
 from whimbrel.testing.oracle import OracleRecord, content
@@ -249,7 +250,22 @@ class Node:
             chosen = index.manifest.segments
             if not chosen or (len(chosen) == 1 and chosen[0].deletions is None):
                 return False
-            return await compact(self.context, index, self.engine.segments, chosen)
+            plan = Plan(Kind.MERGE, chosen)
+            return await compact(self.context, index, self.engine.segments, plan)
+
+        return await self.engine.directory.with_index(bucket, name, run)
+
+    async def step(self, bucket: str, name: str, *, is_quiet: bool = True) -> Plan | None:
+        """Does the next thing that compaction would do; returns what was planned, None when there was nothing."""
+
+        async def run(index: Index) -> Plan | None:
+            await index.prove()
+            await index.refresh()
+            now = Circumstances(is_quiet=is_quiet)
+            plan = plan_compaction(index.manifest.segments, self.context.options, now)
+            if plan is not None:
+                await compact(self.context, index, self.engine.segments, plan)
+            return plan
 
         return await self.engine.directory.with_index(bucket, name, run)
 

@@ -8,6 +8,7 @@ from whimbrel.engine.manifest import (
     Manifest,
     PageEntry,
     SegmentEntry,
+    SegmentRole,
     encode_deletions,
     encode_manifest,
     encode_page,
@@ -35,7 +36,7 @@ DELETE = Write(Blobs.of([b"emma"]))
 
 DELETED = np.array([False, True, False, False, False, False, False, False, True])
 DELETIONS = DeletionsEntry(SPACE.deletions(1, UNIQUE), 2)
-PAGED = SegmentEntry(SPACE.segment(0, UNIQUE), 1936, 1152, 9, DELETIONS)
+PAGED = SegmentEntry(SPACE.segment(0, UNIQUE), 1936, 1152, 9, DELETIONS, SegmentRole.BASE)
 INLINE = SegmentEntry(SPACE.segment(1, UNIQUE), 1936, 1152, 2)
 MANIFEST = Manifest(
     generation=2,

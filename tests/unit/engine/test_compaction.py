@@ -1,76 +1,12 @@
-"""Compaction: plans that end, a merge that survives flushes and deletions beside it, and one that gives up."""
+"""Compaction: a merge that survives flushes and deletions beside it, and one that gives up."""
 
 import asyncio
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tests.unit.engine.processes import Process, World
-from whimbrel.engine.compaction import TIER_BASE_BYTES, compact, plan_compaction
-from whimbrel.engine.manifest import DeletionsEntry, SegmentEntry
-from whimbrel.engine.options import EngineOptions
-
-MIB = 1024 * 1024
-SMALL = EngineOptions(compaction_fan_in=4, segment_bytes_max=64 * MIB)
-SEGMENTS_PER_TIER_MAX = SMALL.compaction_fan_in - 1
-
-
-def segment(number: int, size_bytes: int, *, rows: int = 100, dead: int = 0) -> SegmentEntry:
-    deletions = DeletionsEntry(f"d{number}", dead) if dead else None
-    return SegmentEntry(f"s{number}", size_bytes, size_bytes - 1, rows, deletions)
-
-
-def live_bytes(entry: SegmentEntry) -> int:
-    return entry.object_bytes * entry.live_count // entry.row_count
-
-
-sizes = st.one_of(st.integers(1, 4 * MIB), st.integers(1, 90 * MIB))
-dead_rows = st.one_of(st.just(0), st.integers(0, 100))
-
-
-@given(st.lists(st.tuples(sizes, dead_rows), max_size=60))
-def test_plans_end_with_few_segments_none_too_large(given_segments):
-    segments = [segment(n, size, dead=dead) for n, (size, dead) in enumerate(given_segments)]
-    total = sum(map(live_bytes, segments))
-    for step in range(10 * len(segments) + 10):
-        chosen = plan_compaction(segments, SMALL)
-        if not chosen:
-            break
-        assert len({entry.key for entry in chosen}) == len(chosen)
-        assert {entry.key for entry in chosen} <= {entry.key for entry in segments}
-        merged = sum(map(live_bytes, chosen))
-        assert len(chosen) <= 2 or merged <= SMALL.segment_bytes_max
-        assert len(chosen) > 1 or chosen[0].deletions is not None
-        segments = [entry for entry in segments if entry not in chosen]
-        rows = sum(entry.live_count for entry in chosen)
-        if rows:
-            segments.append(SegmentEntry(f"m{step}", max(merged, 1), 0, rows))
-    else:
-        pytest.fail("a plan follows for ever")
-    tiers = 5  # up to 1, 4, 16, 64 MiB
-    large = sum(live_bytes(entry) >= SMALL.segment_bytes_max // 2 for entry in segments)
-    assert len(segments) - large <= SEGMENTS_PER_TIER_MAX * tiers
-    assert large <= 60
-    assert sum(map(live_bytes, segments)) <= total
-
-
-def test_what_is_chosen():
-    options = EngineOptions(compaction_fan_in=3, segment_bytes_max=100 * MIB)
-    tiny = [segment(n, 1000 + n) for n in range(3)]
-    mid = [segment(10 + n, 3 * TIER_BASE_BYTES) for n in range(3)]
-    assert plan_compaction([], options) == []
-    assert plan_compaction(tiny[:2], options) == []
-    assert plan_compaction([*mid, *tiny], options) == tiny
-    assert plan_compaction([*mid, *tiny[:2]], options) == mid
-    dead = segment(20, 3 * TIER_BASE_BYTES, dead=31)
-    assert plan_compaction([dead, *tiny[:2]], options) == [dead]
-    assert plan_compaction([segment(20, 3 * TIER_BASE_BYTES, dead=30)], options) == []
-    all_dead = segment(21, 3 * TIER_BASE_BYTES, dead=100)
-    assert plan_compaction([all_dead], options) == [all_dead]
-    large = [segment(30 + n, 49 * MIB) for n in range(4)]
-    assert len(plan_compaction(large, options)) == 2
-    assert plan_compaction([segment(n, 50 * MIB) for n in range(9)], options) == []
+from whimbrel.engine.compaction import compact
+from whimbrel.engine.plan import Kind, Plan
 
 
 async def add_segments(process: Process, count: int, *, rows: int = 4) -> None:
@@ -175,7 +111,8 @@ def test_a_compaction_below_the_barrier_gives_up():
         chosen = index.manifest.segments
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("whimbrel.engine.job.Job.is_barred", lambda *_: True)
-            assert not await compact(process.node.context, index, process.engine.segments, chosen)
+            merge = Plan(Kind.MERGE, chosen)
+            assert not await compact(process.node.context, index, process.engine.segments, merge)
         assert len([name for name in await world.keys() if "/segment/" in name]) == 2
 
     World.run(run)

@@ -80,7 +80,8 @@ def encode_codes(rows: PreparedRows, lists: Partition, metric: Metric) -> RowCod
         origin=rows.origin,
         outside=np.flatnonzero(encoded.outside).astype(np.uint32),
     )
-    return RowCodes(coded, calibrate(rows, lists))
+    shares = calibrate(rows, lists) if lists.shares is None else lists.shares
+    return RowCodes(coded, shares)
 
 
 def find_wrong_code(rows: PreparedRows, codes: RowCodes, metric: Metric) -> str | None:
@@ -99,6 +100,15 @@ def find_wrong_code(rows: PreparedRows, codes: RowCodes, metric: Metric) -> str 
     if not np.all((lists.spreads >= 0) & np.isfinite(lists.spreads)):
         return "spread of a posting list makes no sense."
     return None
+
+
+def unrotate(centres: Float32Array, *, seed: int, dimension: int) -> Float32Array:
+    """Undoes `rotate`: returns what became of which `centres` (float32 [m, D]), float32 [m, `dimension`].
+
+    Takes memory for `dimension` rows of D.
+    """
+    basis = rotate(np.eye(dimension, dtype=np.float32), seed=seed)
+    return np.ascontiguousarray(centres @ basis.T)  # a rotation's inverse is its transpose
 
 
 @dataclass(frozen=True, slots=True)

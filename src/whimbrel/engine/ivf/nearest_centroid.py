@@ -22,6 +22,7 @@ class CentroidFinder:
 
     Attributes:
         centroids: float32 [m, d], in an order in which neighbours are near each other.
+        order: int64 [m], the number that each of them came with.
     """
 
     def __init__(self, centroids: Float32Array) -> None:
@@ -30,13 +31,15 @@ class CentroidFinder:
         self._group_starts = np.array([0, count])
         self._group_centres = centroids[:1]
         self.centroids = centroids
+        self.order = np.arange(count, dtype=np.int64)
         if count > FLAT_COUNT_MAX:
             group_count = min(round(count**0.5), GROUP_COUNT_MAX)
             seeds = centroids[spread_sample(count, group_count)]
             self._group_centres, group_of = lloyd(centroids, seeds, GROUP_ITERATION_COUNT)
             sizes = np.bincount(group_of, minlength=group_count)
             self._group_starts = np.concatenate([[0], np.cumsum(sizes)])
-            self.centroids = np.ascontiguousarray(centroids[np.argsort(group_of, kind="stable")])
+            self.order = np.argsort(group_of, kind="stable")
+            self.centroids = np.ascontiguousarray(centroids[self.order])
 
     def find(self, rows: Float32Array) -> Int64Array:
         """Returns the number of the nearest centroid of each row (float32 [n, d]); int64 [n]."""

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from whimbrel.engine.ivf.lloyd import mean_rows, spread_sample
+from whimbrel.engine.ivf.lloyd import spread_sample
 from whimbrel.engine.ivf.nearest_centroid import CentroidFinder
 from whimbrel.engine.ivf.train import train
 from whimbrel.engine.model import Float32Array, Float64Array, Int64Array, Metric
@@ -35,12 +35,14 @@ class Partition:
         starts: int64 [m + 1], where each posting list starts in that order.
         centroids: float32 [m, d], the mean of each list's rows, as `PreparedRows` has them.
         origin: float32 [d] under euclidean, None under cosine; see `PreparedRows`.
+        shares: what `calibrate` would measure, where that is known already.
     """
 
     order: Int64Array | None
     starts: Int64Array
     centroids: Float32Array
     origin: Float32Array | None
+    shares: tuple[tuple[int, float], ...] | None = None
 
 
 class VectorRows(Protocol):
@@ -131,27 +133,80 @@ def whole(rows: PreparedRows) -> Partition:
     return Partition(None, np.array([0, len(rows)]), centroid[np.newaxis], rows.origin)
 
 
-def partition(rows: PreparedRows) -> Partition:
-    """Partitions rows, of which there is at least one, into lists of about `POSTING_ROWS`; few rows into one list."""
+def partition(
+    rows: PreparedRows, *, is_listed: bool = False, list_count_max: int | None = None
+) -> Partition:
+    """Partitions rows, of which there is at least one, into lists of about `POSTING_ROWS`.
+
+    Args:
+        rows: n rows.
+        is_listed: whether few rows get lists, too; otherwise they are one list.
+        list_count_max: how many lists are wanted at most, however long they are; about.
+    """
     count = len(rows)
-    if count <= FLAT_ROWS_MAX:
+    if count <= FLAT_ROWS_MAX and not is_listed:
         return whole(rows)
-    list_count = round(count / POSTING_ROWS)
+    list_count = max(1, round(count / POSTING_ROWS))
+    if list_count_max is not None:
+        list_count = min(list_count, list_count_max)
     sample_count = min(SAMPLE_ROWS_PER_LIST * list_count, SAMPLE_ROWS_MAX)
     finder = CentroidFinder(train(rows.take(spread_sample(count, sample_count)), list_count))
     numbers = np.empty(count, dtype=np.int64)
-    sums = np.zeros(finder.centroids.shape)
     for step, taken in rows.steps():
-        found = numbers[step] = finder.find(taken)
-        sums += _sum_rows(taken, found, finder.centroids)
-    sizes = np.bincount(numbers, minlength=len(sums))
+        numbers[step] = finder.find(taken)
+    return arrange(rows, numbers, finder.centroids)
+
+
+def arrange(rows: PreparedRows, numbers: Int64Array, centroids: Float32Array) -> Partition:
+    """Makes posting lists of rows whose lists are known.
+
+    Args:
+        rows: n rows, at least one.
+        numbers: int64 [n], the list of each.
+        centroids: float32 [m, d], by which lists were found; lists without rows are left out.
+
+    Returns:
+        The lists, in the order of their numbers, with the means of their rows.
+    """
+    sizes = np.bincount(numbers, minlength=len(centroids))
     filled = np.flatnonzero(sizes)
-    centroids = (sums[filled] / sizes[filled, np.newaxis]).astype(np.float32)
     # Rows that are all alike cannot be told apart by centroids: their list is cut, so that a scan can stop within.
     pieces = -(-sizes[filled] // (POSTING_RATIO_MAX * POSTING_ROWS))
-    starts = _starts_of_pieces(sizes[filled], pieces)
-    centroids = np.repeat(centroids, pieces, axis=0)
-    return Partition(np.argsort(numbers, kind="stable"), starts, centroids, rows.origin)
+    return cut(rows, np.argsort(numbers, kind="stable"), sizes[filled], pieces)
+
+
+def cut(rows: PreparedRows, order: Int64Array, sizes: Int64Array, pieces: Int64Array) -> Partition:
+    """Makes posting lists of stretches of rows.
+
+    Args:
+        rows: n rows.
+        order: int64 [n], all rows, stretch after stretch.
+        sizes: int64 [m], how many rows each stretch has, at least 1; together n.
+        pieces: int64 [m], how many lists of about equal size each becomes.
+
+    Returns:
+        The lists, each with the mean of its own rows as its centroid.
+    """
+    starts = _starts_of_pieces(sizes, pieces)
+    return Partition(order, starts, list_means(rows, order, starts), rows.origin)
+
+
+def list_means(rows: PreparedRows, order: Int64Array, starts: Int64Array) -> Float32Array:
+    """Returns the mean of each list's rows, float32 [m, d].
+
+    Args:
+        rows: n rows.
+        order: int64 [n], their numbers by list.
+        starts: int64 [m + 1], where each list starts in that order.
+    """
+    sums = np.zeros((len(starts) - 1, rows.vectors.dimension), dtype=np.float64)
+    for start in range(0, len(order), STEP_ROWS):
+        limit = min(start + STEP_ROWS, len(order))
+        first = int(np.searchsorted(starts, start, side="right")) - 1
+        last = int(np.searchsorted(starts, limit, side="left"))
+        places = np.maximum(starts[first:last] - start, 0)
+        sums[first:last] += np.add.reduceat(rows.take(order[start:limit]), places, axis=0)
+    return (sums / np.diff(starts)[:, np.newaxis]).astype(np.float32)
 
 
 def _starts_of_pieces(sizes: Int64Array, pieces: Int64Array) -> Int64Array:
@@ -162,11 +217,3 @@ def _starts_of_pieces(sizes: Int64Array, pieces: Int64Array) -> Int64Array:
     first_row = np.cumsum(sizes) - sizes
     starts = first_row[list_of_piece] + number * sizes[list_of_piece] // pieces[list_of_piece]
     return np.append(starts, sizes.sum())
-
-
-def _sum_rows(rows: Float32Array, numbers: Int64Array, centroids: Float32Array) -> Float64Array:
-    """Returns the sum of the rows of each number, float64 [m, d]."""
-    counts = np.bincount(numbers, minlength=len(centroids))
-    means = mean_rows(rows, numbers, centroids)
-    sums: Float64Array = means.astype(np.float64) * counts[:, np.newaxis]
-    return sums

@@ -2,7 +2,13 @@
 
 from whimbrel.engine.segment.format import SegmentFooter
 from whimbrel.engine.segment.reader import SegmentReader
-from whimbrel.engine.segment.rows import MergedRows, RowSource, SegmentRows, merge_rows
+from whimbrel.engine.segment.rows import (
+    MergedRows,
+    RowSource,
+    SegmentRows,
+    merge_rows,
+    prepare_rows,
+)
 from whimbrel.engine.segment.writer import EncodedSegment, encode_segment
 
 __all__ = [
@@ -14,4 +20,5 @@ __all__ = [
     "SegmentRows",
     "encode_segment",
     "merge_rows",
+    "prepare_rows",
 ]

@@ -22,7 +22,7 @@ from whimbrel.engine.filter.columns import (
     equal_columns,
     first_disorder,
 )
-from whimbrel.engine.ivf.codes import RowCodes, find_wrong_code
+from whimbrel.engine.ivf.codes import RowCodes, find_wrong_code, unrotate
 from whimbrel.engine.ivf.partition import ArrayRows, PreparedRows
 from whimbrel.engine.keys import KeyIndex, hash_keys
 from whimbrel.engine.model import (
@@ -239,6 +239,7 @@ class SegmentReader:
         self._arrays: dict[SectionName, NDArray[Any]] = {}
         self._codes: RowCodes | None = None
         self._stored: StoredRows | None = None
+        self._centroids: Float32Array | None = None
 
     def _array(self, name: SectionName, dtype: str, *shape: int) -> NDArray[Any]:
         found = self._arrays.get(name)
@@ -297,6 +298,11 @@ class SegmentReader:
             self._stored = StoredRows(vectors, norms, row_guard=guard, norm_guard=norm_guard)
         return self._stored
 
+    def vectors_at(self, rows: Int64Array) -> Float32Array:
+        """Returns all vectors, float32 [n, d]; only those of `rows` (int64 [m]) are verified, and may be read."""
+        self.stored.ensure(rows)
+        return self.stored.rows
+
     def release_vectors(self) -> None:
         """Takes vectors that queries have read off this process's memory, where they are mapped."""
         self._sections.release(SectionName.VECTORS)
@@ -307,6 +313,18 @@ class SegmentReader:
         if self.footer.posting_count and self._codes is None:
             self._codes = self._read_codes()
         return self._codes
+
+    @property
+    def centroids(self) -> Float32Array | None:
+        """The posting lists' centroids in the coordinates of the vectors, float32 [m, d]; None in a segment without.
+
+        They are those of `PreparedRows` with the origin of `codes`; computed once, and kept.
+        """
+        codes = self.codes
+        if codes is not None and self._centroids is None:
+            centres = codes.lists.centres
+            self._centroids = unrotate(centres, seed=codes.coded.seed, dimension=self.dimension)
+        return self._centroids
 
     def _read_codes(self) -> RowCodes:
         sections, footer = self._sections, self.footer

@@ -60,6 +60,21 @@ class SegmentRows:
         prepared = PreparedRows.of(vectors, self.norms, metric)
         return encode_codes(prepared, whole(prepared), metric)
 
+    def arrange(self, lists: Partition) -> "SegmentRows":
+        """Returns the rows in the order of posting lists that were found for them."""
+        moved = lists.order
+        if moved is None:
+            return replace(self, lists=lists)
+        assert self.columns is None
+        return SegmentRows(
+            self.hashes[moved],
+            self.keys.take(moved),
+            self.vectors[moved],
+            self.norms[moved],
+            self.metadata.take(moved),
+            lists=lists,
+        )
+
     @classmethod
     def sort(
         cls,
@@ -156,27 +171,35 @@ class _JoinedVectors:
         return taken
 
 
-def _partition(
-    parts: Sequence[tuple[RowSource, Int64Array]], metric: Metric
-) -> tuple[Partition, Int64Array | None]:
-    """Partitions all kept rows, numbered through; returns the lists and the order that they ask for."""
+def prepare_rows(parts: Sequence[tuple[RowSource, Int64Array]], metric: Metric) -> PreparedRows:
+    """Numbers the kept rows of several segments through, and shows them as they are clustered.
+
+    Args:
+        parts: as in `merge_rows`.
+        metric: the index's.
+    """
     vectors = _JoinedVectors(
         [source.vectors for source, _ in parts],
         np.repeat(np.arange(len(parts)), [len(kept) for _, kept in parts]),
         np.concatenate([kept for _, kept in parts]),
     )
     norms = np.concatenate([source.norms[kept] for source, kept in parts])
-    lists = partition(PreparedRows.of(vectors, norms, metric))
-    return lists, lists.order
+    return PreparedRows.of(vectors, norms, metric)
 
 
-def merge_rows(parts: Sequence[tuple[RowSource, Int64Array]], metric: Metric) -> MergedRows:
-    """Merges rows of several segments of one index into one run, by posting list.
+def merge_rows(
+    parts: Sequence[tuple[RowSource, Int64Array]],
+    metric: Metric,
+    *,
+    lists: Partition | None = None,
+) -> MergedRows:
+    """Merges rows of several segments of one index into those of one, by posting list.
 
     Args:
         parts: segments, and the rows to keep of each: int64 [m], ascending. No key may be kept twice; one row at
             least is kept.
         metric: the index's.
+        lists: the posting lists of the kept rows, numbered through; found when they are not given.
 
     Returns:
         The merged rows and where every row went. Beside its result this takes memory for the hashes and keys of all
@@ -189,9 +212,9 @@ def merge_rows(parts: Sequence[tuple[RowSource, Int64Array]], metric: Metric) ->
     counts = [len(kept) for _, kept in parts]
     hashes = _concatenate([source.row_hashes[kept] for source, kept in parts], np.dtype(np.uint64))
     keys = Blobs.join([source.keys.take(kept) for source, kept in parts])
-    lists, arranged = _partition(parts, metric)
-    if arranged is None:
-        arranged = order(hashes, keys)
+    if lists is None:
+        lists = partition(prepare_rows(parts, metric))
+    arranged = order(hashes, keys) if lists.order is None else lists.order
     places = np.empty(len(arranged), dtype=np.int64)
     places[arranged] = np.arange(len(arranged))
     targets = np.split(places, np.cumsum(counts)[:-1]) if parts else []

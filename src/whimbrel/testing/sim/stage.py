@@ -24,6 +24,7 @@ from whimbrel.engine.gc import Collectable
 from whimbrel.engine.index import Index
 from whimbrel.engine.model import Blobs, IndexConfig, Metric
 from whimbrel.engine.options import EngineOptions
+from whimbrel.engine.plan import Kind, Plan
 from whimbrel.engine.rules import ALL_RULES, ProtocolRules
 from whimbrel.testing.faulty_store import Call, HeldCall, ProcessCrashed
 from whimbrel.testing.sim.audit import find_damage
@@ -289,8 +290,8 @@ class Stage:
         async def run(index: Index) -> bool:
             await index.prove()
             await index.refresh()
-            chosen = index.manifest.segments
-            return await compact(process.context, index, process.engine.segments, chosen)
+            plan = Plan(Kind.MERGE, index.manifest.segments)
+            return await compact(process.context, index, process.engine.segments, plan)
 
         return await self.with_index(process, run)
 
