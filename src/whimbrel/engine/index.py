@@ -17,7 +17,7 @@ from whimbrel.core.errors import IndexNotFoundError, StoreError
 from whimbrel.engine.context import Context
 from whimbrel.engine.log import Base, BaseLostError, Log, LogGoneError
 from whimbrel.engine.manifest import Manifest, ManifestStore
-from whimbrel.engine.memtable import Memtable, MemtableSnapshot
+from whimbrel.engine.memtable import Memtable, MemtableSnapshot, empty_tail
 from whimbrel.engine.paths import IndexSpace, dirty_marker
 from whimbrel.engine.wal import decode_fragment
 from whimbrel.storage.base import StoredObject
@@ -74,7 +74,6 @@ class Index:
     __slots__ = (
         "_base",
         "_context",
-        "_empty",
         "_epoch",
         "_forming",
         "_is_live",
@@ -113,7 +112,6 @@ class Index:
         self._base: Base | None = None
         self._manifest: Manifest | None = None
         self._memtable: Memtable | None = None
-        self._empty: Snapshot | None = None  # the view without a tail
         self._epoch = 0
         self._forming: asyncio.Future[Snapshot] | None = None
         self._reopening: asyncio.Future[None] | None = None
@@ -173,10 +171,8 @@ class Index:
         """Returns the present view; unproven until `prove` returns."""
         if self._memtable is not None:
             return Snapshot(self.base, self.manifest, self._memtable.snapshot())
-        if self._empty is None or self._empty.base is not self.base:
-            nothing = Memtable(self.manifest.config.dimension, self.base.position)
-            self._empty = Snapshot(self.base, self.manifest, nothing.snapshot())
-        return self._empty
+        nothing = empty_tail(self.manifest.config.dimension, self.base.position)
+        return Snapshot(self.base, self.manifest, nothing)
 
     # --- opening -----------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ Invariants:
 """
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -364,6 +365,16 @@ class Memtable:
         sizes = (_size_bytes(fragment) for fragment in kept._fragments)
         kept.size_bytes = kept._row_bytes * len(kept._norms.values) + sum(sizes)
         return kept
+
+
+def empty_tail(dimension: int, position: int) -> MemtableSnapshot:
+    """Returns the tail of an index whose log ends at `position`, right behind its manifest."""
+    return replace(_empty_snapshot(dimension), position=position)
+
+
+@lru_cache(maxsize=64)  # the usual dimensions; nothing in it ever changes, as it has no rows
+def _empty_snapshot(dimension: int) -> MemtableSnapshot:
+    return Memtable(dimension, 0).snapshot()
 
 
 def _without_vectors(fragment: Fragment) -> Fragment:
