@@ -25,7 +25,8 @@ from whimbrel.engine.approximate import (
     round_distances,
 )
 from whimbrel.engine.filter.build import build_columns
-from whimbrel.engine.filter.evaluate import evaluate
+from whimbrel.engine.filter.evaluate import match_rows
+from whimbrel.engine.filter.row_set import RowSet
 from whimbrel.engine.filter.tree import Filter
 from whimbrel.engine.ivf import chunks
 from whimbrel.engine.ivf.codes import RowCodes
@@ -154,7 +155,7 @@ def _match_tail(condition: Filter, tail: MemtableSnapshot, config: IndexConfig) 
             rows = np.arange(start, limit, dtype=np.int64)
             columns = build_columns(tail.metadata(rows), config.non_filterable_keys)
             tail.columns[start] = columns  # the last chunk's are replaced when it has grown
-        matches.append(evaluate(condition, columns))
+        matches.append(match_rows(condition, columns).mask())
     return np.concatenate(matches)
 
 
@@ -217,16 +218,26 @@ def _segment_parts(request: Search, segments: Sequence[OpenSegment]) -> Iterator
     """Yields the segments that hold anything the query may find."""
     for index, segment in enumerate(segments):
         reader = segment.reader
-        keep = None if segment.deleted is None else ~segment.deleted
-        if request.filter is not None:
-            matching = evaluate(request.filter, reader.columns)
-            keep = matching if keep is None else keep & matching
-            count, bits = int(np.count_nonzero(keep)), None
-        else:
+        matching = None if request.filter is None else _match_segment(request.filter, segment)
+        if matching is None:
+            keep = None if segment.deleted is None else ~segment.deleted
             count, bits = segment.entry.live_count, segment.live_bits
+        else:
+            keep, count, bits = matching.mask(), matching.count, matching.bits
         if count:
             codes = reader.codes if count > EXACT_ROWS_MAX else None
             yield _Part(index, reader, 0, reader.row_count, codes, keep, count, bits)
+
+
+def _match_segment(condition: Filter, segment: OpenSegment) -> RowSet:
+    """Returns the live rows of a segment that match."""
+    matching = match_rows(condition, segment.reader.columns)
+    if segment.deleted is None:
+        return matching
+    bits = segment.live_bits
+    if bits is None:
+        bits = np.packbits(~segment.deleted, bitorder="little")
+    return matching.intersect(RowSet.of_bits(bits, segment.reader.row_count))
 
 
 def _tail_parts(request: Search, tail: MemtableSnapshot) -> Iterator[_Part]:
