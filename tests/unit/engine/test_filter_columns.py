@@ -108,7 +108,7 @@ def numbers(row: int, *, is_single: bool) -> list[int]:
 def test_a_wide_range_does_not_read_every_row(monkeypatch):
     monkeypatch.setattr(arrange, "RANGED_ENTRIES_MIN", 100)
     monkeypatch.setattr(arrange, "RANGE_ENTRIES_MIN", 10)
-    columns = columns_of(*({"n": number} for number in range(3200)))
+    columns = columns_of(*({"n": number, "m": [number, -1]} for number in range(3200)))
     read = []
     read_rows = ColumnArrays.read_rows
 
@@ -121,6 +121,13 @@ def test_a_wide_range_does_not_read_every_row(monkeypatch):
         read.clear()
         assert match_rows(parse_filter({"n": {"$lt": bound}}), columns).count == bound
         assert sum(read) <= 3200 // arrange.RANGES_MAX // 2
+    # Where rows have several values, whole ranges are joined, up to the very end of one.
+    (own,) = columns.field(b"m").values()
+    assert not own.is_single
+    for limit in own.range_limits:
+        read.clear()
+        own.rows_between(0, limit)
+        assert sum(read) == 0
 
 
 def test_a_unique_string_costs_few_bytes_beside_its_own():

@@ -20,7 +20,7 @@ from whimbrel.engine.filter.row_set import RowSet, is_few
 from whimbrel.engine.model import UInt32Array, UInt64Array
 from whimbrel.kernel.bitmap import flip_rows, set_rows, word_count
 
-PROBED_COUNT_MAX = 255  # values that bisections met are kept: those of its first eight steps
+PROBED_COUNT_MAX = 127  # values that bisections met are kept: those of its first seven steps
 PROBED_BYTES_MAX = 64  # unless they are longer
 
 Value = float | bytes

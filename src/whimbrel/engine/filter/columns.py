@@ -27,7 +27,7 @@ from whimbrel.engine.filter.column import Column, ColumnPart, ColumnStore, Value
 from whimbrel.engine.model import Blobs, Float64Array, UInt32Array, UInt64Array
 
 ENTRIES_MAX = 2**32 - 1  # of all columns together; where rows of a value begin is 32 bits
-OPEN_FIELDS_MAX = 1_024  # fields that are kept open with their columns
+OPEN_FIELDS_MAX = 256  # fields that are kept open with their columns
 
 Field = Mapping[ValueKind, Column]
 

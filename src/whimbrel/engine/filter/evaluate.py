@@ -19,7 +19,12 @@ def match_rows(tree: Filter, columns: Columns) -> RowSet:
     Raises:
         CorruptObjectError: the segment underneath is damaged.
     """
-    return _match(make_plan(tree, columns), columns.row_count, None)
+    return match_plan(make_plan(tree, columns), columns.row_count)
+
+
+def match_plan(plan: Plan, row_count: int) -> RowSet:
+    """Returns which of n rows match a filter that was planned for them; otherwise like `match_rows`."""
+    return _match(plan, row_count, None)
 
 
 def _match(plan: Plan, row_count: int, among: RowSet | None) -> RowSet:
