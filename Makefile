@@ -173,11 +173,13 @@ fmt: install
 bench: $(BENCH_STAMP)
 	$(PY) -m bench.run --output build/bench.json
 	$(PY) -m bench.bench_kernel --output build/bench-kernel.json
+	$(PY) -m bench.bench_filter --output build/bench-filter.json
 
 .PHONY: bench-smoke
 bench-smoke: $(BENCH_STAMP)
 	$(PY) -m bench.run --smoke --output build/bench-smoke.json
 	$(PY) -m bench.bench_kernel --smoke --output build/bench-kernel-smoke.json
+	$(PY) -m bench.bench_filter --smoke --output build/bench-filter-smoke.json
 	$(PY) -m bench.search.run --smoke --folder build/bench-search-smoke
 
 # Hours on a quiet machine; SEARCH="--only real" and the like choose a part of it.

@@ -139,5 +139,6 @@ NB_MODULE(_native, module) {
              "k"_a, "keep"_a = nb::none());
   bind_codes(module);
   bind_probe(module);
+  bind_bitmap(module);
   module.def("scan_put_vectors", scan_put_vectors_of, "body"_a, "record_max"_a);
 }

@@ -64,4 +64,7 @@ NewArray<T> array_of(std::vector<T>&& values) {
 void bind_codes(nb::module_& module);
 void bind_probe(nb::module_& module);
 
+// Adds the functions of bitmaps of rows to the module.
+void bind_bitmap(nb::module_& module);
+
 }  // namespace whimbrel

@@ -15,6 +15,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from whimbrel.engine import manifest
+from whimbrel.engine.filter import arrange
 from whimbrel.engine.ivf import codes, partition
 from whimbrel.engine.model import Metric
 from whimbrel.engine.options import EngineOptions
@@ -31,6 +32,8 @@ INDEX = "titles"
 CODED_INDEXES = {"angles": Metric.COSINE, "places": Metric.EUCLIDEAN}
 CODED_DIMENSION = 32
 GROUP_COUNT = 6
+# Whose columns have lists, bitmaps of values and bitmaps of ranges. Since segment version 3.
+LABELLED_INDEX = "labels"
 SEED = 20_231_114
 
 
@@ -59,12 +62,25 @@ def coded_records(start: int, limit: int, *, layer: int) -> dict[bytes, OracleRe
     }
 
 
+def labelled_records(start: int, limit: int, *, layer: int) -> dict[bytes, OracleRecord]:
+    """Returns records with metadata of every kind; some values are those of one record, some of nearly all."""
+    return {
+        b"label-%03d" % number: OracleRecord.of(
+            [number % 13 + 1.0, 0.0, 0.0, 1.0],
+            {"layer": layer, "id": f"id-{number:03}", "weight": number * 7 % 50 / 4 - 3}
+            | {"tags": [f"t{number % 40}", f"t{number % 9}", "all"], "even": number % 2 == 0}
+            | ({"rare": number} if number % 25 == 0 else {}),
+        )
+        for number in range(start, limit)
+    }
+
+
 async def write_store() -> dict[str, bytes]:
     """Returns every object of the golden store, by name.
 
     It holds two segments (one with a deletion bitmap), a manifest page, a tail of puts and deletes, a deleted
-    index, catalogs with snapshots, a marker, a heartbeat and the page-token secret; and for each metric an index
-    whose segments have codes, in rows by posting list and in rows by hash.
+    index, catalogs with snapshots, a marker, a heartbeat and the page-token secret; for each metric an index
+    whose segments have codes, in rows by posting list and in rows by hash; and an index with columns of every kind.
     """
     clock = ManualClock()
     store = MemoryStore(clock)
@@ -90,6 +106,10 @@ async def write_store() -> dict[str, bytes]:
     await node.delete(BUCKET, INDEX, [b"book-001", b"book-063"])
     for name, metric in CODED_INDEXES.items():
         await write_coded_index(node, name, metric)
+    await node.create_index(BUCKET, LABELLED_INDEX, dimension=4, metric=Metric.EUCLIDEAN)
+    await node.put(BUCKET, LABELLED_INDEX, labelled_records(0, 70, layer=1))
+    await node.flush(BUCKET, LABELLED_INDEX)
+    await node.put(BUCKET, LABELLED_INDEX, labelled_records(60, 75, layer=2))
     await node.indexer.collector.store_time_s()
     await node.close()
     return {name: bytes((await store.get(name)).data) for name in store._names}  # noqa: SLF001
@@ -118,6 +138,11 @@ def coded_expected() -> dict[bytes, OracleRecord]:
     for key in (b"place-004", b"place-148"):
         del found[key]
     return found
+
+
+def labelled_expected() -> dict[bytes, OracleRecord]:
+    """Returns what `LABELLED_INDEX` holds."""
+    return labelled_records(0, 70, layer=1) | labelled_records(60, 75, layer=2)
 
 
 def expected() -> dict[bytes, OracleRecord]:
@@ -157,6 +182,7 @@ def main() -> int:
             patch.multiple(manifest, INLINE_ENTRY_COUNT_MAX=1, PAGE_ENTRY_COUNT=1),
             patch.multiple(codes, CODED_ROWS_MIN=32),
             patch.multiple(partition, FLAT_ROWS_MAX=64, POSTING_ROWS=8),
+            patch.multiple(arrange, RANGED_ENTRIES_MIN=32, RANGE_ENTRIES_MIN=16),
         ):
             stack.enter_context(limits)
         objects = asyncio.run(write_store())

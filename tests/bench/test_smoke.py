@@ -12,6 +12,16 @@ SECTIONS = {"put", "query", "exact", "footprint", "package", "cost", "crowd"}
 CHECK_COUNT_MIN = 8
 
 
+def test_filters_run_small(tmp_path):
+    output = tmp_path / "report.json"
+    command = [sys.executable, "-m", "bench.bench_filter", "--smoke", "--output", str(output)]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+    report = json.loads(output.read_bytes())
+    assert {row["section"] for row in report["rows"]} == {"real", "drawn"}
+    assert not report["skipped"]
+
+
 @pytest.mark.long
 def test_benchmarks_run_small(tmp_path):
     output = tmp_path / "report.json"

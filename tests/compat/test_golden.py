@@ -14,11 +14,14 @@ from tools.gen_golden import (
     CODED_DIMENSION,
     CODED_INDEXES,
     INDEX,
+    LABELLED_INDEX,
     coded_expected,
     coded_records,
     expected,
     kept,
     kinds,
+    labelled_expected,
+    labelled_records,
     records,
 )
 from whimbrel.core.errors import CorruptObjectError, IndexNotFoundError
@@ -38,6 +41,8 @@ STORES = sorted((ROOT / "tests/compat/golden").iterdir())
 # Segments have had codes since version 2.
 UNCODED_STORES = {"object-1-segment-1"}
 CODED_STORES = [folder for folder in STORES if folder.name not in UNCODED_STORES]
+# Columns have been by value since version 3.
+LABELLED_STORES = [folder for folder in CODED_STORES if folder.name != "object-1-segment-2"]
 STORE_BYTES_MAX = 300_000
 WRITTEN_AT_S = 1_700_000_000.0
 
@@ -199,6 +204,65 @@ def test_golden_codes_are_what_rows_get_today(folder):
     assert max(list_counts) > 10
 
 
+LABEL_CONDITIONS = [
+    {"id": "id-065"},
+    {"id": {"$startsWith": "id-0"}},
+    {"weight": {"$gte": -2.5, "$lt": 4}},
+    {"weight": {"$gt": 0}},
+    {"tags": {"$in": ["t3", "t39"]}},
+    {"tags": {"$startsWith": "t1"}},
+    {"tags": {"$ne": "t4"}},
+    {"rare": {"$exists": False}},
+    {"rare": {"$lte": 50}},
+    {"$and": [{"even": True}, {"layer": 2}, {"weight": {"$ne": 1}}]},
+]
+
+
+async def check_labels(node: Node, oracle: VectorOracle) -> None:
+    assert await node.list_all(BUCKET, LABELLED_INDEX, page_size=30) == oracle.records
+    vector = [5.0, 1.0, 0.0, 0.0]
+    for condition in LABEL_CONDITIONS:
+        keys, distances = await node.query_all(
+            BUCKET, LABELLED_INDEX, vector, top_k=200, filter=condition
+        )
+        oracle.check_hits(keys, distances, vector=vector, top_k=200, condition=condition)
+
+
+@pytest.mark.parametrize("folder", LABELLED_STORES, ids=lambda path: path.name)
+def test_golden_columns_answer_take_writes_and_compact(folder):
+    async def body(node: Node) -> None:
+        oracle = VectorOracle(Metric.EUCLIDEAN, labelled_expected())
+        await check_labels(node, oracle)
+        added = labelled_records(70, 110, layer=9)
+        await node.put(BUCKET, LABELLED_INDEX, added)
+        oracle.records.update(added)
+        await check_labels(node, oracle)
+        assert await node.flush(BUCKET, LABELLED_INDEX)
+        assert await node.compact(BUCKET, LABELLED_INDEX)
+        await check_labels(node, oracle)
+        assert (await node.fsck()).findings == []
+
+    run(folder, body)
+
+
+@pytest.mark.parametrize("folder", LABELLED_STORES, ids=lambda path: path.name)
+def test_golden_columns_have_every_part(folder):
+    readers = [
+        SegmentReader(name, memoryview(data))
+        for name, data in kept(folder).items()
+        if "/segment/" in name
+    ]
+    (reader,) = [one for one in readers if one.dimension == 4]
+    columns = reader.columns
+    (tags,) = columns.field(b"tags").values()
+    (ids,) = columns.field(b"id").values()
+    assert tags[tags.bitmap_ranks[0]] == b"all"
+    assert not tags.is_single
+    assert ids.is_single
+    assert len(tags.range_limits) > 1
+    assert len(ids.range_limits) > 1
+
+
 @pytest.mark.parametrize("folder", STORES, ids=lambda path: path.name)
 def test_a_golden_catalog_is_as_it_was(folder):
     async def body(node: Node) -> None:
@@ -209,8 +273,9 @@ def test_a_golden_catalog_is_as_it_was(folder):
         indexes = await engine.list_indexes(
             BUCKET, prefix="", page_size=None, page_token=None, principal=""
         )
-        coded = [] if folder.name in UNCODED_STORES else list(CODED_INDEXES)
-        assert [name for name, _ in indexes.entries] == sorted(["empty", INDEX, *coded])
+        added = [] if folder.name in UNCODED_STORES else list(CODED_INDEXES)
+        added += [LABELLED_INDEX] if folder in LABELLED_STORES else []
+        assert [name for name, _ in indexes.entries] == sorted(["empty", INDEX, *added])
         info = await engine.get_index(BUCKET, INDEX)
         assert (info.config.dimension, info.config.metric) == (3, Metric.COSINE)
         assert info.config.non_filterable_keys == ("text",)

@@ -8,8 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from whimbrel.core.errors import InvalidRequestError
-from whimbrel.engine.filter import Columns, build_columns, evaluate, merge_columns, parse_filter
-from whimbrel.engine.filter.columns import first_disorder
+from whimbrel.engine.filter import (
+    Columns,
+    arrange,
+    build_columns,
+    estimate_count,
+    match_rows,
+    merge_columns,
+    parse_filter,
+    row_set,
+)
+from whimbrel.engine.filter.check import equal_columns, first_disorder
 from whimbrel.engine.model import Blobs, IndexConfig, Metric
 from whimbrel.engine.segment import SegmentReader, SegmentRows, encode_segment
 from whimbrel.testing.oracle_filter import matches
@@ -50,9 +59,33 @@ def encode(rows):
     return Blobs.of(json.dumps(row).encode() for row in rows)
 
 
+@pytest.fixture(autouse=True, params=[False, True], ids=["as it is", "bitmaps everywhere"])
+def bitmaps_everywhere(request, monkeypatch):
+    """Runs each test a second time with limits so low that few values have what else only many have."""
+    if request.param:
+        monkeypatch.setattr(arrange, "RANGED_ENTRIES_MIN", 2)
+        monkeypatch.setattr(arrange, "RANGE_ENTRIES_MIN", 1)
+        monkeypatch.setattr(row_set, "LISTED_COUNT", 1)
+
+
+def check_disorder(columns: Columns) -> None:
+    assert first_disorder(columns.arrays()) is None
+
+
 def assert_agrees(columns: Columns, document, rows):
-    found = evaluate(parse_filter(document), columns)
-    assert found.tolist() == [matches(document, row) for row in rows]
+    expected = [matches(document, row) for row in rows]
+    tree = parse_filter(document)
+    low, high = estimate_count(tree, columns)
+    assert low <= sum(expected) <= high
+    found = match_rows(tree, columns)
+    assert found.mask().tolist() == expected
+    assert found.rows().tolist() == np.flatnonzero(expected).tolist()
+    assert found.count == sum(expected)
+    assert (
+        found.bits.tolist() == np.packbits(np.array(expected, np.bool_), bitorder="little").tolist()
+    )
+    again = match_rows(tree, columns)
+    assert again.bits.tolist() == found.bits.tolist(), "the bitmap does not depend on the list"
 
 
 def conditions():
@@ -90,7 +123,7 @@ def test_every_operator_on_every_value(dense):
 @given(ROWS, st.lists(FILTERS, min_size=1, max_size=8))
 def test_columns_in_memory(rows, documents):
     columns = build_columns(encode(rows))
-    assert first_disorder(columns) is None
+    check_disorder(columns)
     for document in documents:
         assert_agrees(columns, document, rows)
 
@@ -124,7 +157,8 @@ def test_merged_columns(parts, data):
         sources.append((build_columns(encode(rows)), np.array(moved, dtype=np.int64)))
         start += len(rows)
     columns = merge_columns(sources, len(kept))
-    assert first_disorder(columns) is None
+    check_disorder(columns)
+    assert equal_columns(columns, build_columns(encode(merged)))
     for document in data.draw(st.lists(FILTERS, min_size=1, max_size=8)):
         assert_agrees(columns, document, merged)
 
@@ -132,9 +166,9 @@ def test_merged_columns(parts, data):
 @given(ROWS, NAMES, SCALARS)
 def test_negations_are_exact(rows, name, value):
     columns = build_columns(encode(rows))
-    equal = evaluate(parse_filter({name: {"$eq": value}}), columns)
-    assert (evaluate(parse_filter({name: {"$ne": value}}), columns) == ~equal).all()
-    assert (evaluate(parse_filter({name: {"$nin": [value]}}), columns) == ~equal).all()
+    equal = match_rows(parse_filter({name: {"$eq": value}}), columns).mask()
+    for negated in ({"$ne": value}, {"$nin": [value]}):
+        assert (match_rows(parse_filter({name: negated}), columns).mask() == ~equal).all()
 
 
 @given(ROWS)
@@ -162,5 +196,5 @@ def test_any_document_is_refused_or_means_something(document):
     except InvalidRequestError:
         return
     rows = [{}, {"a": 1}, {"": "x", "a": ["a", "b"]}, {"a": True}]
-    found = evaluate(tree, build_columns(encode(rows)))
+    found = match_rows(tree, build_columns(encode(rows))).mask()
     assert found.tolist() == [matches(document, row) for row in rows]

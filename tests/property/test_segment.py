@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from whimbrel.engine import keys as keys_module
-from whimbrel.engine.filter import evaluate, parse_filter
+from whimbrel.engine.filter import match_rows, parse_filter
 from whimbrel.engine.keys import hash_keys
 from whimbrel.engine.model import Blobs, IndexConfig, Metric
 from whimbrel.engine.segment import SegmentReader, SegmentRows, encode_segment, merge_rows, rows
@@ -79,9 +79,9 @@ def test_merging(
             result = read(merged.rows)
             result.check()
             assert contents(result) == expected
-            matches = evaluate(parse_filter({"a": {"$exists": True}}), result.columns)
+            matches = match_rows(parse_filter({"a": {"$exists": True}}), result.columns)
             with_a = {key for key, (_, document) in expected.items() if "a" in document}
-            assert set(result.keys.take(np.flatnonzero(matches))) == with_a
+            assert set(result.keys.take(matches.rows())) == with_a
             asked = Blobs.of(expected)
             found = result.find(hash_keys(asked), asked)
             assert [result.keys[row] for row in found.tolist()] == list(expected)

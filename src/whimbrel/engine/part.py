@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from whimbrel.engine.filter.build import build_columns
-from whimbrel.engine.filter.evaluate import evaluate
+from whimbrel.engine.filter.evaluate import match_rows
+from whimbrel.engine.filter.row_set import RowSet
 from whimbrel.engine.filter.tree import Filter
 from whimbrel.engine.ivf import chunks
 from whimbrel.engine.ivf.codes import RowCodes
@@ -17,7 +18,6 @@ from whimbrel.engine.model import (
     Float64Array,
     IndexConfig,
     Int64Array,
-    UInt8Array,
 )
 from whimbrel.engine.segment.reader import SegmentReader
 from whimbrel.engine.segments import OpenSegment
@@ -40,7 +40,7 @@ class Part:
         start, limit: which of them belong to the part, n rows.
         codes: their codes, where there are any.
         kept_count: how many of them may be found, at least 1.
-        keep: uint8 [ceil(n / 8)], one bit to a row that may be found, least significant first; None when all may.
+        keep: the rows that may be found, numbered from 0; None when all may.
         reader: the segment, for whoever reads all its vectors; None for the tail.
     """
 
@@ -50,7 +50,7 @@ class Part:
     limit: int
     codes: RowCodes | None
     kept_count: int
-    keep: UInt8Array | None
+    keep: RowSet | None
     reader: SegmentReader | None = None
 
     @property
@@ -74,32 +74,24 @@ class Part:
 
     def kept(self) -> BoolArray | None:
         """Returns which rows may be found, bool [n]; None when all may."""
-        if self.keep is None:
-            return None
-        return np.unpackbits(self.keep, count=self.row_count, bitorder="little").view(np.bool_)
+        return None if self.keep is None else self.keep.mask()
 
     def kept_rows(self) -> Int64Array:
         """Returns the rows that may be found, ascending from 0, int64 [m]."""
         if self.keep is None:
             return np.arange(self.row_count, dtype=np.int64)
-        places = np.flatnonzero(self.keep)
-        bits = np.unpackbits(self.keep[places, np.newaxis], axis=1, bitorder="little")
-        at, bit = np.nonzero(bits)
-        return places[at] * 8 + bit
+        return self.keep.rows()
 
 
 def segment_parts(segments: Sequence[OpenSegment], condition: Filter | None) -> Iterator[Part]:
     """Yields the segments that hold anything a query may find."""
     for owner, segment in enumerate(segments):
         reader = segment.reader
-        keep, count = segment.live_bits, segment.entry.live_count
-        if keep is None and segment.deleted is not None:
-            keep = np.packbits(~segment.deleted, bitorder="little")
+        keep, count = segment.live_set(), segment.entry.live_count
         if condition is not None:
-            matching = evaluate(condition, reader.columns)
-            if segment.deleted is not None:
-                matching &= ~segment.deleted
-            keep, count = np.packbits(matching, bitorder="little"), int(np.count_nonzero(matching))
+            matching = match_rows(condition, reader.columns)
+            keep = matching if keep is None else matching.intersect(keep)
+            count = keep.count
         if count:
             yield Part(owner, reader.stored, 0, reader.row_count, reader.codes, count, keep, reader)
 
@@ -121,8 +113,8 @@ def tail_parts(
         kept = keep[start:limit]
         kept_count = int(np.count_nonzero(kept))
         if kept_count:
-            bits = None if kept_count == len(kept) else np.packbits(kept, bitorder="little")
-            yield Part(TAIL, stored, start, limit, own, kept_count, bits)
+            some = None if kept_count == len(kept) else RowSet.of_mask(kept)
+            yield Part(TAIL, stored, start, limit, own, kept_count, some)
 
 
 def _match_tail(condition: Filter, tail: MemtableSnapshot, config: IndexConfig) -> BoolArray:
@@ -136,7 +128,7 @@ def _match_tail(condition: Filter, tail: MemtableSnapshot, config: IndexConfig) 
             rows = np.arange(start, limit, dtype=np.int64)
             columns = build_columns(tail.metadata(rows), config.non_filterable_keys)
             tail.columns[start] = columns  # the last chunk's are replaced when it has grown
-        matches.append(evaluate(condition, columns))
+        matches.append(match_rows(condition, columns).mask())
     return np.concatenate(matches)
 
 

@@ -211,7 +211,7 @@ class _Parts:
                 first_row=part.start,
                 codes=part.codes,
                 kept_count=part.kept_count,
-                keep=part.keep,
+                keep=None if part.keep is None else part.keep.bits,
             )
             for part in parts
             if part.codes is not None

@@ -13,9 +13,10 @@ import numpy as np
 
 from whimbrel.core.errors import CorruptObjectError
 from whimbrel.engine.context import Context
+from whimbrel.engine.filter.row_set import RowSet
 from whimbrel.engine.lru import LruCache
 from whimbrel.engine.manifest import DeletionsEntry, SegmentEntry, decode_deletions
-from whimbrel.engine.model import BoolArray, Int64Array, UInt8Array
+from whimbrel.engine.model import BoolArray, Int64Array
 from whimbrel.engine.segment.reader import SegmentReader
 
 T = TypeVar("T")
@@ -32,13 +33,19 @@ class OpenSegment:
         entry: how the manifest names it.
         reader: its content.
         deleted: bool [n], rows that are not live; None when all are.
-        live_bits: uint8 [ceil(n / 8)], one bit to a row, set where it is live; None where it is not at hand.
+        live: the other rows, when they are at hand.
     """
 
     entry: SegmentEntry
     reader: SegmentReader
     deleted: BoolArray | None
-    live_bits: UInt8Array | None = None
+    live: RowSet | None = None
+
+    def live_set(self) -> RowSet | None:
+        """Returns the rows that are live; None when all are."""
+        if self.live is None and self.deleted is not None:
+            return RowSet.of_mask(~self.deleted)
+        return self.live
 
     def live_rows(self) -> Int64Array:
         """Returns int64 [m], the live rows, ascending."""
@@ -79,10 +86,10 @@ class SegmentSet(Sequence[OpenSegment]):
 
 @dataclass(frozen=True, slots=True)
 class _Deletions:
-    """A deletion bitmap: bool [n], and its complement with one bit to a row."""
+    """A deletion bitmap, bool [n], and the rows that it leaves."""
 
     rows: BoolArray
-    live_bits: UInt8Array
+    live: RowSet
 
 
 class SegmentCache:
@@ -153,7 +160,7 @@ class SegmentCache:
             deleted = await self._once(
                 named.key, lambda: self._read_deletions(named, entry.row_count)
             )
-        return OpenSegment(entry, reader, deleted.rows, deleted.live_bits)
+        return OpenSegment(entry, reader, deleted.rows, deleted.live)
 
     def note_reads(self, row_count: int) -> None:
         """Takes note that queries read so many vectors here and there, and lets go of mapped ones when they are many.
@@ -199,7 +206,7 @@ class SegmentCache:
     async def _read_deletions(self, named: DeletionsEntry, row_count: int) -> _Deletions:
         stored = await self._context.store.get(named.key)
         rows = decode_deletions(named, stored.data, row_count)
-        deleted = _Deletions(rows, np.packbits(~rows, bitorder="little"))
-        if self._deletions.put(named.key, deleted, rows.nbytes + deleted.live_bits.nbytes):
+        deleted = _Deletions(rows, RowSet.of_mask(~rows))
+        if self._deletions.put(named.key, deleted, rows.nbytes + deleted.live.words.nbytes):
             self._sets.clear()
         return deleted

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from whimbrel.core.errors import CorruptObjectError
-from whimbrel.engine.filter import evaluate, parse_filter
-from whimbrel.engine.filter.columns import FieldColumn
+from whimbrel.engine.filter import match_rows, parse_filter
+from whimbrel.engine.filter.column import Column
+from whimbrel.engine.filter.columns import ColumnArrays, Columns
 from whimbrel.engine.ivf.codes import RowCodes
 from whimbrel.engine.keys import hash_keys
 from whimbrel.engine.model import Blobs, IndexConfig, Metric
 from whimbrel.engine.segment import SegmentReader, SegmentRows, encode_segment, merge_rows
-from whimbrel.engine.segment.format import SectionName
+from whimbrel.engine.segment.format import SECTIONS_OF_VERSION, SEGMENT_VERSION, SectionName
 from whimbrel.storage.frame import ObjectKind, ObjectWriter
 from whimbrel.testing.small_lists import small_lists
 
@@ -126,19 +127,17 @@ def test_a_few_rows_are_taken_without_the_rest(rows, data, warm):
 
 def test_filters_read_the_columns_of_the_segment(data):
     reader = open_reader(data)
-    matches = evaluate(parse_filter({"genre": {"$in": ["a", "c"]}}), reader.columns)
+    matches = match_rows(parse_filter({"genre": {"$in": ["a", "c"]}}), reader.columns).mask()
     for row in range(reader.row_count):
         document = json.loads(reader.metadata[row])
         assert matches[row] == (document.get("genre") in {"a", "c"})
-    assert reader.columns.field(b"body") is None
+    assert reader.columns.field(b"body") == {}
 
 
-def field_contents(column: FieldColumn) -> list[object]:
-    parts = [getattr(column, field.name) for field in fields(FieldColumn)]
+def column_contents(column: Column) -> list[object]:
     return [
-        part.tolist() if isinstance(part, np.ndarray) else list(part)
-        for part in parts[1:]
-        if part is not None
+        [column[rank], column.rows_between(rank, rank + 1).rows().tolist()]
+        for rank in range(len(column))
     ]
 
 
@@ -151,10 +150,20 @@ def touch_everything(reader: SegmentReader) -> list[object]:
         reader.norms.tolist(),
         reader.vectors.tolist(),
         list(reader.metadata),
-        [field_contents(columns.field_at(index)) for index in range(len(columns.names))],
+        [
+            [column_contents(column) for column in columns.field(name).values()]
+            for name in columns.names
+        ],
+        [part.tobytes() for part in arrays_of(columns)],
         reader.hash_rows.tolist(),
         code_contents(reader.codes),
     ]
+
+
+def arrays_of(columns: Columns) -> list[np.ndarray]:
+    arrays = columns.arrays()
+    parts = [getattr(arrays, field.name) for field in fields(ColumnArrays)]
+    return [part for part in parts if isinstance(part, np.ndarray)]
 
 
 def code_contents(codes: RowCodes | None) -> list[object]:
@@ -303,7 +312,10 @@ def swapped(data: bytes, name: str, width: int) -> dict[str, bytes]:
         (SectionName.KEY_ORDER, 4, "order of keys is wrong"),
         (SectionName.NORMS, 8, "norm is wrong"),
         (SectionName.FIELD_NAMES, 5, "field names are out of order"),
-        (SectionName.NUMBER_ROWS, 4, "out of order"),
+        (SectionName.VALUE_ROWS, 4, "fields do not match the metadata"),
+        (SectionName.NUMBER_VALUES, 8, "numbers are out of order"),
+        (SectionName.BITMAP_VALUES, 4, "does not exist"),
+        (SectionName.ROW_BITMAPS, 16, "fields do not match the metadata"),
         (SectionName.DICTIONARY, 1, "dictionary is out of order"),
     ],
 )
@@ -345,6 +357,11 @@ def test_vectors_must_be_finite(data):
         open_reader(rewrite(data, contents={SectionName.VECTORS: vectors})).check()
 
 
+def matching(name: str, value: object):
+    """Returns a function that looks for a value in a segment."""
+    return lambda reader: match_rows(parse_filter({name: value}), reader.columns).bits
+
+
 @pytest.mark.parametrize(
     ("name", "content", "read"),
     [
@@ -358,17 +375,33 @@ def test_vectors_must_be_finite(data):
             np.arange(100, -1, -1).astype("<i8").tobytes(),
             lambda reader: reader.list_metadata(np.array([0])),
         ),
-        (SectionName.NUMBER_VALUES, b"", lambda reader: reader.columns.field(b"number")),
+        (SectionName.NUMBER_VALUES, b"", matching("number", 7)),
+        (SectionName.NUMBER_VALUES, b"", lambda reader: reader.columns.arrays()),
+        (SectionName.VALUE_STARTS, b"", matching("number", 7)),
+        (SectionName.VALUE_ROWS, b"", matching("number", 7)),
+        (SectionName.ROW_BITMAPS, b"", matching("genre", "b")),
+        (SectionName.BITMAP_VALUES, b"", matching("genre", "b")),
+        (SectionName.BITMAP_VALUES, b"\xff" * 12, matching("genre", "b")),
+        (SectionName.FIELD_COLUMNS, np.array([0, 1, 1], "<u4").tobytes(), matching("number", 7)),
+        (SectionName.FIELD_COLUMNS, b"\xff" * 12, matching("number", 7)),
         (
-            SectionName.FIELD_STARTS,
+            SectionName.COLUMN_STARTS,
             np.arange(21, 0, -1).astype("<u4").tobytes(),
-            lambda reader: reader.columns.field(b"number"),
+            matching("number", 7),
+        ),
+        (SectionName.COLUMN_STARTS, bytes(84), matching("number", 7)),
+        (SectionName.COLUMN_STARTS, b"\xff" * 84, matching("number", 7)),
+        (
+            SectionName.DICTIONARY_OFFSETS,
+            np.array([3, 2, 1, 0], "<i8").tobytes(),
+            matching("genre", "b"),
         ),
         (
             SectionName.DICTIONARY_OFFSETS,
-            np.array([3, 2, 1, 0], dtype="<i8").tobytes(),
-            lambda reader: reader.columns.field(b"genre"),
+            np.array([0, -2, 5, 3], "<i8").tobytes(),
+            matching("genre", "b"),
         ),
+        (SectionName.DICTIONARY, b"", matching("genre", "b")),
     ],
 )
 def test_sections_that_do_not_fit_together_are_reported(data, name, content, read):
@@ -382,7 +415,8 @@ def test_sections_that_do_not_fit_together_are_reported(data, name, content, rea
     "changes",
     [
         {"version": 0},
-        {"version": 3},
+        {"version": 4},
+        {"version": 2},
         {"row_count": 0},
         {"row_count": 2**32},
         {"dimension": 0},
@@ -427,7 +461,7 @@ def test_rows_may_be_in_any_order(rows):
 
 def test_sections_are_written_in_the_order_of_the_format(data):
     places = open_reader(data).footer.sections
-    assert list(places) == [str(name) for name in SectionName]
+    assert list(places) == list(SECTIONS_OF_VERSION[SEGMENT_VERSION])
     starts = [place[0] for place in places.values()]
     assert starts == sorted(starts)
     assert starts[0] == 64

@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 from tests.docs.pages import code_blocks
 from tests.tidy.source_tree import ROOT
 from tests.unit.engine.hexdump import dump, parse
-from whimbrel.engine.filter import evaluate, parse_filter
+from whimbrel.engine.filter import arrange, match_rows, parse_filter
+from whimbrel.engine.filter.column import ValueKind
 from whimbrel.engine.ivf import partition
 from whimbrel.engine.keys import hash_keys
 from whimbrel.engine.model import Blobs, IndexConfig, Metric
 from whimbrel.engine.segment import SegmentReader, SegmentRows, encode_segment, merge_rows
 from whimbrel.engine.segment.format import (
     CODE_SECTIONS,
+    FORWARD_SECTIONS,
     POSTING_SECTIONS,
     SECTIONS_OF_VERSION,
     SEGMENT_VERSION,
@@ -27,7 +29,7 @@ from whimbrel.storage.frame import ObjectKind, ObjectReader
 
 PAGE = Path("docs/format/segment.md")
 NAME = "segment/example"
-OLD_STORE = ROOT / "tests/compat/golden/object-1-segment-1"
+GOLDEN = ROOT / "tests/compat/golden"
 ROW_COUNT = 400
 DIMENSION = 150
 PADDED = 192  # no power of two, so that the rotation has its third step
@@ -65,17 +67,26 @@ def test_the_example_says_what_the_page_says():
     assert reader.find(hash_keys(Blobs.of([b"emma"])), Blobs.of([b"emma"])).tolist() == [1]
     columns = reader.columns
     assert list(columns.names) == [b"tags", b"year"]
-    tags, year = columns.field(b"tags"), columns.field(b"year")
-    assert list(tags.dictionary) == [b"sand", b"sf"]
-    assert (tags.string_rows.tolist(), tags.string_codes.tolist()) == ([0, 0], [1, 0])
-    assert (year.number_rows, year.number_values.tolist()) == (None, [1965, 1815])
-    assert evaluate(parse_filter({"year": {"$lt": 1900}}), columns).tolist() == [False, True]
+    (tags,), (year,) = columns.field(b"tags").values(), columns.field(b"year").values()
+    assert (tags.kind, [tags[0], tags[1]]) == (ValueKind.STRING, [b"sand", b"sf"])
+    assert [tags.rows_between(rank, rank + 1).rows().tolist() for rank in (0, 1)] == [[0], [0]]
+    assert (year.kind, [year[0], year[1]]) == (ValueKind.NUMBER, [1815, 1965])
+    arrays = columns.arrays()
+    assert (arrays.value_starts.tolist(), arrays.value_rows.tolist()) == (
+        [0, 1, 2, 3, 4],
+        [0, 0, 1, 0],
+    )
+    found = match_rows(parse_filter({"year": {"$lt": 1900}}), columns)
+    assert found.mask().tolist() == [False, True]
 
 
 def test_the_page_tables_every_section_in_order():
     cells = [line.split("`")[1] for line in PAGE.read_text().splitlines() if line.startswith("| `")]
-    assert cells[: len(SectionName)] == [str(name) for name in SectionName]
-    assert f"section*{len(SectionName)} footer" in PAGE.read_text()
+    today = SECTIONS_OF_VERSION[SEGMENT_VERSION]
+    assert cells[: len(today)] == list(today)
+    assert f"section*{len(today)} footer" in PAGE.read_text()
+    old = PAGE.read_text().split("### Columns by row")[1]
+    assert re.findall(r"^\| `(\w+)` \|", old, re.MULTILINE) == list(FORWARD_SECTIONS)
 
 
 def test_the_example_has_no_codes():
@@ -227,15 +238,145 @@ def test_the_order_of_records_is_by_hash_whatever_the_order_of_rows(monkeypatch)
     assert reader.hash_rows.tolist() != list(range(ROW_COUNT))
 
 
+METADATA = [
+    {
+        "one": "x",
+        "id": f"id-{number:04}",
+        "n": number * 7 % 50,
+        "m": [number % 90, 5],
+        "t": number > 9,
+    }
+    for number in range(ROW_COUNT - 1)
+] + [{}]
+
+
+def column_reader(monkeypatch: pytest.MonkeyPatch) -> SegmentReader:
+    """Returns a segment with bitmaps of values and of ranges."""
+    monkeypatch.setattr(arrange, "RANGED_ENTRIES_MIN", 100)
+    monkeypatch.setattr(arrange, "RANGE_ENTRIES_MIN", 20)
+    keys = Blobs.of(b"%d" % number for number in range(ROW_COUNT))
+    texts = Blobs.of(json.dumps(document).encode() for document in METADATA)
+    rows = SegmentRows.sort(keys, np.ones((ROW_COUNT, 1), np.float32), texts)
+    data = encode_segment(
+        NAME, bytes(16), rows, IndexConfig(dimension=1, metric=Metric.COSINE)
+    ).data
+    return SegmentReader(NAME, memoryview(data))
+
+
+class PlainColumns:
+    """Reads columns as the page says, one number at a time."""
+
+    def __init__(self, reader: SegmentReader, data: memoryview) -> None:
+        footer = json.loads(bytes(ObjectReader(NAME, ObjectKind.SEGMENT, data).read_footer()))
+        self.parts = {
+            name: data[start:limit] for name, (start, limit) in footer["sections"].items()
+        }
+        self.row_count = reader.row_count
+        self.width = -(-self.row_count // 64)
+
+    def number(self, name: str, place: int) -> int:
+        return int.from_bytes(self.parts[name][4 * place : 4 * place + 4], "little")
+
+    def line(self, column: int) -> list[int]:
+        return [self.number("column_starts", 7 * column + place) for place in range(7)]
+
+    def bitmap(self, index: int) -> set[int]:
+        start = 8 * self.width * index
+        whole = int.from_bytes(self.parts["row_bitmaps"][start : start + 8 * self.width], "little")
+        return {row for row in range(64 * self.width) if whole >> row & 1}
+
+    def strings(self, data: str, offsets: str, place: int) -> bytes:
+        begin, end = (
+            int.from_bytes(self.parts[offsets][8 * at : 8 * at + 8], "little")
+            for at in (place, place + 1)
+        )
+        return bytes(self.parts[data][begin:end])
+
+    def content(self, kind: int, place: int) -> object:
+        if kind == 2:
+            return self.strings("dictionary", "dictionary_offsets", place).decode()
+        value = float(
+            np.frombuffer(self.parts["number_values"][8 * place : 8 * place + 8], "<f8")[0]
+        )
+        return bool(value) if kind == 0 else value
+
+    def values(self, column: int) -> list[tuple[object, set[int]]]:
+        """Returns the values of a column and their rows, in order of rank."""
+        kind, first, row_start, bitmap, ranges, content, row_count = self.line(column)
+        limit = self.line(column + 1)[1]
+        marked = {self.number("bitmap_values", at): at for at in range(bitmap, ranges)}
+        found = []
+        for value in range(first, limit):
+            count = self.number("value_starts", value + 1) - self.number("value_starts", value)
+            if value - first in marked:
+                rows = self.bitmap(marked[value - first])
+            else:
+                listed = range(row_start, row_start + count)
+                rows = {self.number("value_rows", at) for at in listed}
+                row_start += count
+            assert len(rows) == count
+            found.append((self.content(kind, content + value - first), rows))
+        assert row_start == self.line(column + 1)[2]
+        assert len(set().union(*(rows for _, rows in found))) == row_count
+        return found
+
+
+def test_columns_are_what_the_page_says(monkeypatch):
+    reader = column_reader(monkeypatch)
+    reader.check()
+    data = memoryview(reader._sections._object._data)
+    plain = PlainColumns(reader, data)
+    stored = [json.loads(text) for text in reader.metadata]
+    kinds = {"id": 2, "m": 1, "n": 1, "one": 2, "t": 0}
+    range_counts = {}
+    for index, (name, kind) in enumerate(kinds.items()):
+        assert plain.strings("field_names", "field_name_offsets", index) == name.encode()
+        column = plain.number("field_columns", index)
+        assert plain.number("field_columns", index + 1) == column + 1
+        assert plain.line(column)[0] == kind
+        expected: dict[object, set[int]] = {}
+        for row, document in enumerate(stored):
+            content = document.get(name, [])
+            for value in content if isinstance(content, list) else [content]:
+                expected.setdefault(value, set()).add(row)
+        values = plain.values(column)
+        assert values == sorted(expected.items())
+        first, limit = plain.line(column)[4], plain.line(column + 1)[3]
+        range_counts[name] = limit - first
+        begin = 0
+        for at in range(first, limit):
+            end = plain.number("bitmap_values", at)
+            covered = values[0 if name != "m" else begin : end]
+            assert plain.bitmap(at) == set().union(*(rows for _, rows in covered))
+            begin = end
+        assert begin == (len(values) if limit > first else 0)
+    assert range_counts["id"] > 10
+    assert range_counts["m"] > 5
+    assert (range_counts["one"], range_counts["t"]) == (0, 0)
+    assert len(reader.columns.arrays().bitmap_values) > sum(range_counts.values())
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_older_versions_are_what_the_page_says(version):
+    store = GOLDEN / f"object-1-segment-{version}"
+    (path, *_) = sorted(store.rglob("segment/*"))
+    name = path.relative_to(store).as_posix()
+    data = memoryview(path.read_bytes())
+    footer = json.loads(bytes(ObjectReader(name, ObjectKind.SEGMENT, data).read_footer()))
+    assert footer["version"] == version
+    assert list(footer["sections"]) == list(SECTIONS_OF_VERSION[version])
+    SegmentReader(name, data).check()
+
+
 def test_version_1_is_what_the_page_says():
-    (path, *_) = sorted(OLD_STORE.rglob("segment/*"))
-    name = path.relative_to(OLD_STORE).as_posix()
+    store = GOLDEN / "object-1-segment-1"
+    (path, *_) = sorted(store.rglob("segment/*"))
+    name = path.relative_to(store).as_posix()
     data = memoryview(path.read_bytes())
     footer = json.loads(bytes(ObjectReader(name, ObjectKind.SEGMENT, data).read_footer()))
     added = {*CODE_SECTIONS, *POSTING_SECTIONS, SectionName.HASH_ROWS}
     assert footer["version"] == 1
-    assert list(footer["sections"]) == [name for name in SectionName if name not in added]
-    assert SECTIONS_OF_VERSION[1] == set(SectionName) - added
+    assert set(SECTIONS_OF_VERSION[2]) - set(footer["sections"]) == added
     assert list(footer)[-1] == "sections"
     reader = SegmentReader(name, data)
     reader.check()

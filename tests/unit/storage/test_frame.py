@@ -177,3 +177,42 @@ def test_a_range_outside_the_frames_is_an_error():
         with pytest.raises(CorruptObjectError, match="outside the frames"):
             reader.read(section)
     assert bytes(reader.read(Section(5, 5))) == b""
+
+
+def test_small_parts_of_a_section_are_read_and_only_their_frames_verified():
+    long = bytes(range(256)) * (FRAME_BYTES_MAX // 256 * 3) + b"end"
+    data, places = write([b"before", long, b"", b"behind"])
+    reader = read(data)
+    section = reader.open_section(places[1])
+    for start, limit in ((0, 0), (0, 1), (5, FRAME_BYTES_MAX + 9), (len(long) - 3, len(long))):
+        assert bytes(section.read(start, limit)) == long[start:limit]
+    assert bytes(reader.open_section(places[2]).read(0, 0)) == b""
+
+    damaged = bytearray(data)
+    damaged[places[1].start + 2 * FRAME_BYTES_MAX] ^= 1
+    section = read(damaged).open_section(places[1])
+    assert bytes(section.read(0, 2 * FRAME_BYTES_MAX)) == long[: 2 * FRAME_BYTES_MAX]
+    assert bytes(section.read(len(long) - 3, len(long))) == b"end"
+    for start, limit in ((2 * FRAME_BYTES_MAX, 2 * FRAME_BYTES_MAX + 1), (0, len(long))):
+        with pytest.raises(CorruptObjectError) as caught:
+            section.read(start, limit)
+        assert caught.value.offset == places[1].start + 2 * FRAME_BYTES_MAX
+
+
+def test_parts_outside_of_a_section_are_an_error():
+    data, places = write([b"before", b"x" * 10, b"behind"])
+    section = read(data).open_section(places[1])
+    for start, limit in ((-1, 3), (4, 3), (0, 11), (10, 12), (2**40, 2**40 + 1)):
+        with pytest.raises(CorruptObjectError):
+            section.read(start, limit)
+    place = places[1]
+    for wrong in (
+        Section(place.start + 1, place.limit),
+        Section(place.start, place.limit + 1),
+        Section(place.start, place.limit - 1),
+        Section(place.limit, place.start),
+        Section(2**40, 2**40 + 5),
+        Section(0, 10),
+    ):
+        with pytest.raises(CorruptObjectError):
+            read(data).open_section(wrong)

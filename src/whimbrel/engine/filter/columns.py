@@ -1,276 +1,180 @@
-"""Filterable metadata turned sideways: for each field, which rows have which values.
+"""Filterable metadata turned sideways: for each field, which values there are and which rows have them.
 
-A field's values are three lists, one a type, sorted by row: numbers, strings (as codes into the field's own sorted
-dictionary) and booleans. The elements of an array stand in the list like values of their own, so a row may occur
-several times; that is all a filter needs, since every operator asks whether *any* element satisfies it. Rows that
-lack the field stand nowhere, so a field costs what its values cost, however many rows or fields there are.
+A field is a metadata key. It has a *column* for each kind of its values: booleans, numbers, strings. The elements of
+an array are values like any other, so a row may have several; that is all a filter needs, since every operator asks
+whether *any* element satisfies it. Rows that lack the field stand nowhere, so a field costs what its values cost,
+however many rows or fields there are.
 
-The lists of all fields lie end to end, in the order of the fields' names; a directory says where each begins.
+The parts of all columns lie end to end, by name of field and by kind; a directory says where each begins.
+`docs/format/segment.md` has the layout.
 
 Invariants:
-1. Names are different and ascend by their bytes; each has at least one value.
-2. In a list, rows ascend; where a list has no rows but values, row i has value i (a dense list).
-3. A dictionary's strings are different and ascend by their bytes, and each is used.
+1. Names are different and ascend by their bytes; each has at least one column, and a column at least one value.
+2. The kinds of a field's columns are different and ascend; so do the values of a column, strings by their bytes.
+   Every value has a row; there is no negative zero.
+3. The rows of a value are different and ascend.
+4. A bitmap marks exactly the rows that its value has, or the values of its range.
 """
 
+from bisect import bisect_left
+from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import IntEnum
-from typing import Any, Protocol
+from itertools import pairwise
+from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
+from whimbrel.core.errors import CorruptObjectError
+from whimbrel.engine.filter.column import Column, ColumnPart, ColumnStore, ValueKind
+from whimbrel.engine.model import Blobs, Float64Array, UInt32Array, UInt64Array
 
-from whimbrel.engine.model import Blobs, Float64Array, UInt8Array, UInt32Array
+ENTRIES_MAX = 2**32 - 1  # of all columns together; where rows of a value begin is 32 bits
+OPEN_FIELDS_MAX = 256  # fields that are kept open with their columns
 
-VALUES_MAX = 2**32 - 1  # in each list of one segment; starts and codes are 32 bits
+Field = Mapping[ValueKind, Column]
 
-
-class Part(IntEnum):
-    """The lists of values, as the columns of the directory."""
-
-    NUMBER_ROWS = 0
-    NUMBER_VALUES = 1
-    STRING_ROWS = 2
-    STRING_CODES = 3
-    BOOLEAN_ROWS = 4
-    BOOLEAN_VALUES = 5
-    DICTIONARY = 6
-
-
-class ColumnSource(Protocol):
-    """Where the lists lie: in memory, or in a segment that verifies what is read."""
-
-    def read_starts(self, first: int, limit: int) -> UInt32Array:
-        """Returns rows of the directory, uint32 [limit - first, 7]."""
-
-    def read_part(self, part: Part, start: int, limit: int) -> NDArray[Any]:
-        """Returns elements of a list: uint32 rows and codes, float64 numbers, uint8 booleans."""
-
-    def read_dictionary(self, start: int, limit: int) -> Blobs:
-        """Returns strings of the dictionary."""
-
-
-@dataclass(frozen=True, slots=True)
-class FieldColumn:
-    """The values of one field.
-
-    Attributes:
-        row_count: rows of the whole segment or chunk, n.
-        number_rows: uint32 [e], ascending; None when row i has number i.
-        number_values: float64 [e].
-        string_rows: uint32 [s], ascending; None when row i has string i.
-        string_codes: uint32 [s], positions in `dictionary`.
-        dictionary: the field's different strings, ascending by bytes.
-        boolean_rows: uint32 [b], ascending; None when row i has boolean i.
-        boolean_values: uint8 [b], 0 or 1.
-    """
-
-    row_count: int
-    number_rows: UInt32Array | None
-    number_values: Float64Array
-    string_rows: UInt32Array | None
-    string_codes: UInt32Array
-    dictionary: Blobs
-    boolean_rows: UInt32Array | None
-    boolean_values: UInt8Array
+NO_FIELD: Field = {}
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnArrays:
-    """Columns held in memory; what is written to a segment.
+    """The c columns of f fields of n rows, held in memory; what is written to a segment.
 
     Attributes:
+        row_count: n.
         names: the f fields' names.
-        starts: uint32 [f + 1, 7], where each field begins in each list (see `Part`).
-        number_rows, number_values, string_rows, string_codes, boolean_rows, boolean_values: the lists.
-        dictionary: the dictionaries of all fields, end to end.
+        field_columns: uint32 [f + 1], the first column of each field.
+        column_starts: uint32 [c + 1, 7], where the parts of each column begin (see `ColumnPart`); the last row says
+            where all end, and is 0 in the other places.
+        value_starts: uint32 [v + 1], how many entries the values before have.
+        value_rows: uint32, the rows of every value without a bitmap.
+        bitmap_values: uint32 [k], for each bitmap its value's rank, or the rank behind its range.
+        row_bitmaps: uint64 [k, ceil(n / 64)].
+        number_values: float64, the values of all columns of booleans and numbers.
+        dictionary: the values of all columns of strings.
     """
 
+    row_count: int
     names: Blobs
-    starts: UInt32Array
-    number_rows: UInt32Array
+    field_columns: UInt32Array
+    column_starts: UInt32Array
+    value_starts: UInt32Array
+    value_rows: UInt32Array
+    bitmap_values: UInt32Array
+    row_bitmaps: UInt64Array
     number_values: Float64Array
-    string_rows: UInt32Array
-    string_codes: UInt32Array
-    boolean_rows: UInt32Array
-    boolean_values: UInt8Array
     dictionary: Blobs
 
-    def part(self, part: Part) -> NDArray[Any]:
-        """Returns one of the six lists."""
-        lists = (
-            self.number_rows,
-            self.number_values,
-            self.string_rows,
-            self.string_codes,
-            self.boolean_rows,
-            self.boolean_values,
-        )
-        return lists[part]
+    def read_field_columns(self, index: int) -> tuple[int, int]:
+        """Returns which columns a field has: the first, and the one behind the last."""
+        first, limit = self.field_columns[index : index + 2].tolist()
+        return first, limit
 
-    def read_starts(self, first: int, limit: int) -> UInt32Array:
+    def read_directory(self, first: int, limit: int) -> UInt32Array:
         """Returns rows of the directory."""
-        return self.starts[first:limit]
+        return self.column_starts[first:limit]
 
-    def read_part(self, part: Part, start: int, limit: int) -> NDArray[Any]:
-        """Returns elements of a list."""
-        return self.part(part)[start:limit]
+    def read_value_starts(self, first: int, limit: int) -> UInt32Array:
+        """Returns how many entries the values before each have."""
+        return self.value_starts[first:limit]
 
-    def read_dictionary(self, start: int, limit: int) -> Blobs:
-        """Returns strings of the dictionary."""
-        return slice_blobs(self.dictionary, start, limit)
+    def read_rows(self, start: int, limit: int) -> UInt32Array:
+        """Returns rows of values that have no bitmap."""
+        return self.value_rows[start:limit]
+
+    def read_bitmap_values(self, start: int, limit: int) -> UInt32Array:
+        """Returns what bitmaps are of."""
+        return self.bitmap_values[start:limit]
+
+    def read_bitmap(self, index: int) -> UInt64Array:
+        """Returns one bitmap."""
+        found: UInt64Array = self.row_bitmaps[index]
+        return found
+
+    def read_number(self, index: int) -> float:
+        """Returns one of the numbers."""
+        return float(self.number_values[index])
+
+    def read_text(self, index: int) -> bytes:
+        """Returns one string of the dictionary."""
+        return self.dictionary[index]
+
+    def corrupt(self, detail: str) -> CorruptObjectError:
+        """Returns the error about columns that were never stored."""
+        return CorruptObjectError("columns in memory", 0, detail)
+
+    def open_field(self, index: int) -> Field:
+        """Returns the columns of a field."""
+        return open_stored_field(self, index, self.row_count)
+
+    def read_all(self) -> "ColumnArrays":
+        """Returns these."""
+        return self
+
+
+class FieldStore(Protocol):
+    """What holds the columns of all fields."""
+
+    def open_field(self, index: int) -> Field:
+        """Returns the columns of a field, counted in the order of names."""
+
+    def read_all(self) -> ColumnArrays:
+        """Returns all columns of all fields."""
+
+
+class StoredFields(ColumnStore, Protocol):
+    """A store of columns that knows which of them each field has."""
+
+    def read_field_columns(self, index: int) -> tuple[int, int]:
+        """Returns the first column of a field, and the one behind its last."""
+
+
+def open_stored_field(store: StoredFields, index: int, row_count: int) -> Field:
+    """Returns the columns of a field of n rows.
+
+    Raises:
+        CorruptObjectError: the directory makes no sense.
+    """
+    first, limit = store.read_field_columns(index)
+    lines = store.read_directory(first, limit + 1).tolist()
+    kinds = [line[ColumnPart.KIND] for line in lines[:-1]]
+    if not kinds or sorted(set(kinds)) != kinds or kinds[-1] > max(ValueKind):
+        raise store.corrupt("a field's columns are not of different kinds in order.")
+    pairs = pairwise(lines)
+    columns = [Column(store, starts, limits, row_count) for starts, limits in pairs]
+    return {column.kind: column for column in columns}
 
 
 class Columns:
     """The filterable fields of n rows. Immutable; safe for use by several threads."""
 
-    def __init__(self, row_count: int, names: Blobs, source: ColumnSource) -> None:
-        """Wraps lists that lie in `source`.
+    def __init__(self, row_count: int, names: Blobs, store: FieldStore) -> None:
+        """Wraps columns that lie in `store`.
 
         Args:
             row_count: n.
             names: the names of the fields.
-            source: where their values are.
+            store: where their columns are.
         """
         self.row_count = row_count
         self.names = names
-        self._source = source
+        self._store = store
+        self._open: dict[bytes, Field] = {}
 
-    def field(self, name: bytes) -> FieldColumn | None:
-        """Returns the values of the field with this name (UTF-8); None when no row has it.
+    def field(self, name: bytes) -> Field:
+        """Returns the columns of the field with this name (UTF-8), by kind; none when no row has it.
 
         Raises:
             CorruptObjectError: the segment underneath is damaged there.
         """
-        index = bisect_blobs(self.names, name)
-        if index == len(self.names) or self.names[index] != name:
-            return None
-        return self.field_at(index)
-
-    def field_at(self, index: int) -> FieldColumn:
-        """Returns the values of field `index`, counted in the order of names."""
-        starts, limits = self._source.read_starts(index, index + 2).tolist()
-
-        def rows(part: Part) -> UInt32Array | None:
-            if starts[part] == limits[part] and starts[part + 1] < limits[part + 1]:
-                return None
-            return self._source.read_part(part, starts[part], limits[part])
-
-        def values(part: Part) -> NDArray[Any]:
-            return self._source.read_part(part, starts[part], limits[part])
-
-        return FieldColumn(
-            row_count=self.row_count,
-            number_rows=rows(Part.NUMBER_ROWS),
-            number_values=values(Part.NUMBER_VALUES),
-            string_rows=rows(Part.STRING_ROWS),
-            string_codes=values(Part.STRING_CODES),
-            dictionary=self._source.read_dictionary(
-                starts[Part.DICTIONARY], limits[Part.DICTIONARY]
-            ),
-            boolean_rows=rows(Part.BOOLEAN_ROWS),
-            boolean_values=values(Part.BOOLEAN_VALUES),
-        )
+        found = self._open.get(name)
+        if found is None:
+            index = bisect_left(self.names, name)
+            if index == len(self.names) or self.names[index] != name:
+                return NO_FIELD
+            if len(self._open) >= OPEN_FIELDS_MAX:
+                self._open.clear()
+            found = self._open[name] = self._store.open_field(index)
+        return found
 
     def arrays(self) -> ColumnArrays:
         """Returns all of it as arrays: what is written to a segment, and what a merge reads."""
-        source = self._source
-        if isinstance(source, ColumnArrays):
-            return source
-        starts = source.read_starts(0, len(self.names) + 1)
-        ends = starts[-1].tolist()
-
-        def whole(part: Part) -> NDArray[Any]:
-            return source.read_part(part, 0, ends[part])
-
-        return ColumnArrays(
-            names=self.names,
-            starts=starts,
-            number_rows=whole(Part.NUMBER_ROWS),
-            number_values=whole(Part.NUMBER_VALUES),
-            string_rows=whole(Part.STRING_ROWS),
-            string_codes=whole(Part.STRING_CODES),
-            boolean_rows=whole(Part.BOOLEAN_ROWS),
-            boolean_values=whole(Part.BOOLEAN_VALUES),
-            dictionary=source.read_dictionary(0, ends[Part.DICTIONARY]),
-        )
-
-
-def slice_blobs(blobs: Blobs, start: int, limit: int) -> Blobs:
-    """Returns strings `start` <= i < `limit` without copying their bytes."""
-    offsets = blobs.offsets[start : limit + 1]
-    data = memoryview(blobs.data)[int(offsets[0]) : int(offsets[-1])]
-    return Blobs(data, offsets - offsets[0])
-
-
-def bisect_blobs(blobs: Blobs, text: bytes) -> int:
-    """Returns how many of these ascending strings are less than `text`."""
-    low, high = 0, len(blobs)
-    while low < high:
-        middle = (low + high) // 2
-        if blobs[middle] < text:
-            low = middle + 1
-        else:
-            high = middle
-    return low
-
-
-def equal_columns(one: Columns, other: Columns) -> bool:
-    """Says whether two columns are the same in every part."""
-    left, right = one.arrays(), other.arrays()
-    lists = [part for part in Part if part != Part.DICTIONARY]
-    return (
-        one.row_count == other.row_count
-        and list(left.names) == list(right.names)
-        and np.array_equal(left.starts, right.starts)
-        and all(np.array_equal(left.part(part), right.part(part)) for part in lists)
-        and left.dictionary.data == right.dictionary.data
-        and np.array_equal(left.dictionary.offsets, right.dictionary.offsets)
-    )
-
-
-def first_disorder(columns: Columns) -> str | None:
-    """Checks the invariants of this module; returns what is wrong, None when they hold."""
-    from_order = _unordered(columns.names)
-    if from_order is not None:
-        return f"field names are out of order at `{from_order}`."
-    for index in range(len(columns.names)):
-        detail = _field_disorder(columns.field_at(index))
-        if detail is not None:
-            return f"{detail} field=`{index}`"
-    return None
-
-
-def _unordered(blobs: Blobs) -> int | None:
-    previous: bytes | None = None
-    for number, text in enumerate(blobs):
-        if previous is not None and text <= previous:
-            return number
-        previous = text
-    return None
-
-
-def _field_disorder(column: FieldColumn) -> str | None:
-    lists = (
-        (column.number_rows, len(column.number_values)),
-        (column.string_rows, len(column.string_codes)),
-        (column.boolean_rows, len(column.boolean_values)),
-    )
-    if sum(count for _, count in lists) == 0:
-        return "a field has no values."
-    for rows, count in lists:
-        if len(rows) != count if rows is not None else count != column.row_count:
-            return "a list has not as many rows as values."
-        if (
-            rows is not None
-            and count
-            and (np.any(rows[1:] < rows[:-1]) or rows[-1] >= column.row_count)
-        ):
-            return "rows of a list are out of order or too large."
-    if not np.all(np.isfinite(column.number_values)):
-        return "a number is not finite."
-    if np.any(column.boolean_values > 1):
-        return "a boolean is neither 0 nor 1."
-    if not np.array_equal(np.unique(column.string_codes), np.arange(len(column.dictionary))):
-        return "codes and dictionary do not match."
-    return "a dictionary is out of order." if _unordered(column.dictionary) is not None else None
+        return self._store.read_all()

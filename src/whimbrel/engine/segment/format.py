@@ -10,7 +10,7 @@ import msgspec
 
 from whimbrel.engine.model import Metric
 
-SEGMENT_VERSION = 2
+SEGMENT_VERSION = 3
 ROWS_MAX = 2**32 - 1  # row numbers in columns and orders are 32 bits
 
 UINT8 = "<u1"
@@ -35,17 +35,17 @@ class SectionName(StrEnum):
     UNCODED_ROWS = "uncoded_rows"  # uint32
     METADATA = "metadata"  # JSON objects as they came in, end to end
     METADATA_OFFSETS = "metadata_offsets"  # int64 [n + 1]
-    NUMBER_ROWS = "number_rows"  # uint32; these lists and the dictionary: see filter.columns
+    VALUE_ROWS = "value_rows"  # uint32; these and the names of fields: see filter.columns
+    ROW_BITMAPS = "row_bitmaps"  # uint64 [., ceil(n / 64)]
+    BITMAP_VALUES = "bitmap_values"  # uint32
+    VALUE_STARTS = "value_starts"  # uint32
     NUMBER_VALUES = "number_values"  # float64
-    STRING_ROWS = "string_rows"  # uint32
-    STRING_CODES = "string_codes"  # uint32
-    BOOLEAN_ROWS = "boolean_rows"  # uint32
-    BOOLEAN_VALUES = "boolean_values"  # uint8
     DICTIONARY = "dictionary"  # UTF-8 strings, end to end
     DICTIONARY_OFFSETS = "dictionary_offsets"  # int64
     FIELD_NAMES = "field_names"  # UTF-8 strings, end to end
     FIELD_NAME_OFFSETS = "field_name_offsets"  # int64 [f + 1]
-    FIELD_STARTS = "field_starts"  # uint32 [f + 1, 7]
+    FIELD_COLUMNS = "field_columns"  # uint32 [f + 1]
+    COLUMN_STARTS = "column_starts"  # uint32 [c + 1, 7]
     POSTING_STARTS = "posting_starts"  # uint32 [m + 1]
     POSTING_CENTRES = "posting_centres"  # float32 [m, D]
     POSTING_SPREADS = "posting_spreads"  # float32 [m]
@@ -56,6 +56,15 @@ class SectionName(StrEnum):
     KEY_OFFSETS = "key_offsets"  # int64 [n + 1]
     HASHES = "hashes"  # uint64 [n], ascending
     HASH_ROWS = "hash_rows"  # uint32 [n], the row of each hash
+
+    # Before version 3, instead of the sections from `VALUE_ROWS` to `VALUE_STARTS`, and of `FIELD_COLUMNS` and
+    # `COLUMN_STARTS`; see filter.forward.
+    NUMBER_ROWS = "number_rows"  # uint32
+    STRING_ROWS = "string_rows"  # uint32
+    STRING_CODES = "string_codes"  # uint32
+    BOOLEAN_ROWS = "boolean_rows"  # uint32
+    BOOLEAN_VALUES = "boolean_values"  # uint8
+    FIELD_STARTS = "field_starts"  # uint32 [f + 1, 7]
 
 
 CODE_SECTIONS = (
@@ -70,10 +79,69 @@ POSTING_SECTIONS = (
     SectionName.POSTING_SPREADS,
     SectionName.ORIGIN,
 )
-SECTIONS_OF_VERSION = {
-    1: set(SectionName) - {*CODE_SECTIONS, *POSTING_SECTIONS, SectionName.HASH_ROWS},
-    SEGMENT_VERSION: set(SectionName),
+KEY_SECTIONS = (
+    SectionName.NORMS,
+    SectionName.KEY_ORDER,
+    SectionName.KEYS,
+    SectionName.KEY_OFFSETS,
+    SectionName.HASHES,
+)
+METADATA_SECTIONS = (SectionName.METADATA, SectionName.METADATA_OFFSETS)
+COLUMN_SECTIONS = (
+    SectionName.VALUE_ROWS,
+    SectionName.ROW_BITMAPS,
+    SectionName.BITMAP_VALUES,
+    SectionName.VALUE_STARTS,
+    SectionName.NUMBER_VALUES,
+    SectionName.DICTIONARY,
+    SectionName.DICTIONARY_OFFSETS,
+    SectionName.FIELD_NAMES,
+    SectionName.FIELD_NAME_OFFSETS,
+    SectionName.FIELD_COLUMNS,
+    SectionName.COLUMN_STARTS,
+)
+FORWARD_SECTIONS = (
+    SectionName.NUMBER_ROWS,
+    SectionName.NUMBER_VALUES,
+    SectionName.STRING_ROWS,
+    SectionName.STRING_CODES,
+    SectionName.BOOLEAN_ROWS,
+    SectionName.BOOLEAN_VALUES,
+    SectionName.DICTIONARY,
+    SectionName.DICTIONARY_OFFSETS,
+    SectionName.FIELD_NAMES,
+    SectionName.FIELD_NAME_OFFSETS,
+    SectionName.FIELD_STARTS,
+)
+
+# The sections of each version, in the order they are written.
+SECTIONS_OF_VERSION: dict[int, tuple[SectionName, ...]] = {
+    1: (
+        SectionName.VECTORS,
+        *METADATA_SECTIONS,
+        *FORWARD_SECTIONS,
+        *KEY_SECTIONS,
+    ),
+    2: (
+        SectionName.VECTORS,
+        *CODE_SECTIONS,
+        *METADATA_SECTIONS,
+        *FORWARD_SECTIONS,
+        *POSTING_SECTIONS,
+        *KEY_SECTIONS,
+        SectionName.HASH_ROWS,
+    ),
+    SEGMENT_VERSION: (
+        SectionName.VECTORS,
+        *CODE_SECTIONS,
+        *METADATA_SECTIONS,
+        *COLUMN_SECTIONS,
+        *POSTING_SECTIONS,
+        *KEY_SECTIONS,
+        SectionName.HASH_ROWS,
+    ),
 }
+FORWARD_VERSIONS = (1, 2)  # whose columns are lists of values by row
 
 
 class SegmentFooter(msgspec.Struct, frozen=True, kw_only=True):

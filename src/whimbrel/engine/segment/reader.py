@@ -16,12 +16,9 @@ from numpy.typing import NDArray
 
 from whimbrel.core.errors import CorruptObjectError
 from whimbrel.engine.filter.build import build_columns
-from whimbrel.engine.filter.columns import (
-    Columns,
-    Part,
-    equal_columns,
-    first_disorder,
-)
+from whimbrel.engine.filter.check import equal_columns, first_disorder
+from whimbrel.engine.filter.columns import Columns
+from whimbrel.engine.filter.forward import ForwardFields
 from whimbrel.engine.ivf.codes import RowCodes, find_wrong_code, unrotate
 from whimbrel.engine.ivf.partition import ArrayRows, PreparedRows
 from whimbrel.engine.keys import KeyIndex, hash_keys
@@ -34,9 +31,11 @@ from whimbrel.engine.model import (
     UInt32Array,
     UInt64Array,
 )
+from whimbrel.engine.segment.columns import SegmentFields, SegmentLists
 from whimbrel.engine.segment.format import (
     FLOAT32,
     FLOAT64,
+    FORWARD_VERSIONS,
     INT64,
     ROWS_MAX,
     SECTIONS_OF_VERSION,
@@ -51,19 +50,9 @@ from whimbrel.kernel.codes import BLOCK_ROWS, CodeBlocks
 from whimbrel.kernel.distance import row_norms
 from whimbrel.kernel.rotation import padded_dimension
 from whimbrel.kernel.stored import Guard, StoredRows
-from whimbrel.storage.frame import FRAME_BYTES_MAX, ObjectKind, ObjectReader, Section
+from whimbrel.storage.frame import FRAME_BYTES_MAX, ObjectKind, ObjectReader, Section, SectionReader
 
 CHECK_ROWS = 4096
-
-
-PART_SECTIONS = {
-    Part.NUMBER_ROWS: (SectionName.NUMBER_ROWS, UINT32),
-    Part.NUMBER_VALUES: (SectionName.NUMBER_VALUES, FLOAT64),
-    Part.STRING_ROWS: (SectionName.STRING_ROWS, UINT32),
-    Part.STRING_CODES: (SectionName.STRING_CODES, UINT32),
-    Part.BOOLEAN_ROWS: (SectionName.BOOLEAN_ROWS, UINT32),
-    Part.BOOLEAN_VALUES: (SectionName.BOOLEAN_VALUES, UINT8),
-}
 
 
 class _Sections:
@@ -77,6 +66,7 @@ class _Sections:
         self.footer = self._read_footer()
         self._offsets: dict[SectionName, Int64Array] = {}
         self._blobs: dict[SectionName, Blobs] = {}
+        self._readers: dict[SectionName, SectionReader] = {}
 
     def corrupt(self, detail: str, *, at: SectionName | None = None) -> CorruptObjectError:
         """Returns the error to raise about a section, or about the footer."""
@@ -90,7 +80,7 @@ class _Sections:
             raise self.corrupt(f"footer cannot be decoded: {error}.") from error
         if footer.version not in SECTIONS_OF_VERSION:
             raise self.corrupt(f"segment version `{footer.version}` is not known here.")
-        missing = SECTIONS_OF_VERSION[footer.version] - footer.sections.keys()
+        missing = set(SECTIONS_OF_VERSION[footer.version]) - footer.sections.keys()
         counts_fit = 0 < footer.row_count <= ROWS_MAX and footer.field_count >= 0
         counts_fit = counts_fit and 0 <= footer.posting_count <= footer.row_count
         if missing or not counts_fit or footer.dimension < 1:
@@ -108,6 +98,13 @@ class _Sections:
         if place.limit - place.start != count * np.dtype(dtype).itemsize:
             raise self.corrupt(f"section `{name}` has the wrong size.", at=name)
         return np.frombuffer(self._object.read(place), dtype=dtype).reshape(shape)
+
+    def reader(self, name: SectionName) -> SectionReader:
+        """Returns a reader of small parts of a section."""
+        found = self._readers.get(name)
+        if found is None:
+            found = self._readers[name] = self._object.open_section(self.place(name))
+        return found
 
     def elements(self, name: SectionName, dtype: str, start: int, limit: int) -> NDArray[Any]:
         """Returns elements `start` <= i < `limit` of a section; only their frames are verified."""
@@ -174,37 +171,6 @@ class _Sections:
         self._object.verify_all()
 
 
-class _SegmentColumns:
-    """A segment's columns, as a `ColumnSource`: verifies what is read, and no more."""
-
-    def __init__(self, sections: _Sections) -> None:
-        self._sections = sections
-        self._field_count = sections.footer.field_count
-
-    def read_starts(self, first: int, limit: int) -> UInt32Array:
-        width = len(Part)
-        starts = self._sections.elements(
-            SectionName.FIELD_STARTS, UINT32, first * width, limit * width
-        ).reshape(-1, width)
-        if np.any(starts[1:] < starts[:-1]):
-            raise self._sections.corrupt("field directory descends.", at=SectionName.FIELD_STARTS)
-        return starts
-
-    def read_part(self, part: Part, start: int, limit: int) -> NDArray[Any]:
-        name, dtype = PART_SECTIONS[part]
-        return self._sections.elements(name, dtype, start, limit)
-
-    def read_dictionary(self, start: int, limit: int) -> Blobs:
-        sections = self._sections
-        offsets = sections.elements(SectionName.DICTIONARY_OFFSETS, INT64, start, limit + 1)
-        if offsets[0] < 0 or np.any(offsets[1:] < offsets[:-1]):
-            at = SectionName.DICTIONARY_OFFSETS
-            raise sections.corrupt("offsets of the dictionary descend.", at=at)
-        first, last = int(offsets[0]), int(offsets[-1])
-        data = sections.elements(SectionName.DICTIONARY, UINT8, first, last)
-        return Blobs(data.data, offsets - first)
-
-
 class SegmentReader:
     """One segment of n rows.
 
@@ -240,6 +206,7 @@ class SegmentReader:
         self._codes: RowCodes | None = None
         self._stored: StoredRows | None = None
         self._centroids: Float32Array | None = None
+        self._columns: Columns | None = None
 
     def _array(self, name: SectionName, dtype: str, *shape: int) -> NDArray[Any]:
         found = self._arrays.get(name)
@@ -386,11 +353,24 @@ class SegmentReader:
 
     @property
     def columns(self) -> Columns:
-        """The filterable fields; a field is read and verified when it is asked for."""
-        names = self._sections.blobs(
+        """The filterable fields; what is read of them is verified when it is asked for."""
+        if self._columns is None:
+            names, n = self._field_names, self.row_count
+            if self.footer.version in FORWARD_VERSIONS:
+                self._columns = self._forward_fields.columns()
+            else:
+                self._columns = Columns(n, names, SegmentFields(self._sections, names, n))
+        return self._columns
+
+    @property
+    def _field_names(self) -> Blobs:
+        return self._sections.blobs(
             SectionName.FIELD_NAMES, SectionName.FIELD_NAME_OFFSETS, self.footer.field_count
         )
-        return Columns(self.row_count, names, _SegmentColumns(self._sections))
+
+    @property
+    def _forward_fields(self) -> ForwardFields:
+        return ForwardFields(self.row_count, self._field_names, SegmentLists(self._sections))
 
     def find(self, hashes: UInt64Array, keys: Blobs) -> Int64Array:
         """Returns the row of each of m keys, -1 where it is not here; see `KeyIndex.find`."""
@@ -467,16 +447,20 @@ class SegmentReader:
 
     def _check_columns(self) -> None:
         corrupt = self._sections.corrupt
-        detail = first_disorder(self.columns)
+        if self.footer.version in FORWARD_VERSIONS:
+            detail = self._forward_fields.first_disorder()
+        else:
+            detail = first_disorder(self.columns.arrays())
+        at = SectionName.FIELD_NAMES
         if detail is not None:
-            raise corrupt(detail, at=SectionName.FIELD_STARTS)
+            raise corrupt(detail, at=at)
         try:
             expected = build_columns(self.metadata, self.footer.non_filterable_keys)
         except (msgspec.MsgspecError, AssertionError, TypeError, OverflowError) as error:
-            at = SectionName.METADATA
-            raise corrupt(f"metadata cannot be decoded: {error}.", at=at) from error
+            detail = f"metadata cannot be decoded: {error}."
+            raise corrupt(detail, at=SectionName.METADATA) from error
         if not equal_columns(self.columns, expected):
-            raise corrupt("fields do not match the metadata.", at=SectionName.FIELD_STARTS)
+            raise corrupt("fields do not match the metadata.", at=at)
 
     def _check_vectors(self) -> None:
         vectors, norms = self.vectors, self.norms

@@ -104,17 +104,17 @@ def _sections(
         yield name, found.get(name, b"")
     yield SectionName.METADATA, rows.metadata.data
     yield SectionName.METADATA_OFFSETS, _view(rows.metadata.offsets, INT64)
-    yield SectionName.NUMBER_ROWS, _view(columns.number_rows, UINT32)
+    yield SectionName.VALUE_ROWS, _view(columns.value_rows, UINT32)
+    yield SectionName.ROW_BITMAPS, _view(columns.row_bitmaps, UINT64)
+    yield SectionName.BITMAP_VALUES, _view(columns.bitmap_values, UINT32)
+    yield SectionName.VALUE_STARTS, _view(columns.value_starts, UINT32)
     yield SectionName.NUMBER_VALUES, _view(columns.number_values, FLOAT64)
-    yield SectionName.STRING_ROWS, _view(columns.string_rows, UINT32)
-    yield SectionName.STRING_CODES, _view(columns.string_codes, UINT32)
-    yield SectionName.BOOLEAN_ROWS, _view(columns.boolean_rows, UINT32)
-    yield SectionName.BOOLEAN_VALUES, _view(columns.boolean_values, UINT8)
     yield SectionName.DICTIONARY, columns.dictionary.data
     yield SectionName.DICTIONARY_OFFSETS, _view(columns.dictionary.offsets, INT64)
     yield SectionName.FIELD_NAMES, columns.names.data
     yield SectionName.FIELD_NAME_OFFSETS, _view(columns.names.offsets, INT64)
-    yield SectionName.FIELD_STARTS, _view(columns.starts, UINT32)
+    yield SectionName.FIELD_COLUMNS, _view(columns.field_columns, UINT32)
+    yield SectionName.COLUMN_STARTS, _view(columns.column_starts, UINT32)
     for name in POSTING_SECTIONS:
         yield name, found.get(name, b"")
     yield SectionName.NORMS, _view(rows.norms, FLOAT64)
