@@ -9,6 +9,10 @@ A row is not among its own neighbours. Still, queries that were there when lists
 others, so the measured share is raised by `MARGIN`.
 """
 
+import math
+from bisect import bisect_left
+from operator import itemgetter
+
 import numpy as np
 
 from whimbrel.engine.ivf.lloyd import spread_sample
@@ -76,8 +80,13 @@ def share_of(shares: Shares, count: float, row_count: int) -> float:
     """
     if not shares or count >= row_count:
         return 1.0
-    logs = np.log([*(float(measured) for measured, _ in shares), row_count])
-    return float(np.interp(np.log(count), logs, [*(share for _, share in shares), 1.0]))
+    points = [*shares, (row_count, 1.0)]
+    place = bisect_left(points, count, key=itemgetter(0))
+    if place == 0:
+        return shares[0][1]
+    (low, low_share), (high, high_share) = points[place - 1 : place + 1]
+    weight = math.log(count / low) / math.log(high / low)
+    return low_share + weight * (high_share - low_share)
 
 
 def _squared_distances(queries: Float32Array, rows: PreparedRows) -> Float32Array:
