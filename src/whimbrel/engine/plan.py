@@ -32,10 +32,9 @@ ROUND_RATIO, ROUND_RATIO_QUIET = 1.0, 0.125
 DEAD_RATIO_MAX, DEAD_RATIO_MAX_QUIET = 0.3, 0.15  # a segment with more dead rows is rewritten
 FOLD_RATIO = 0.25  # runs are folded when the smaller ones together are so large beside the next
 SETTLE_RATIO = 0.125  # all runs are folded once so much was flushed since they were one
-UNDERFULL_RATIO, JOINED_RATIO = (
-    1 / 8,
-    3 / 4,
-)  # a base smaller than the first is joined to one up to the second
+# A base smaller than this part of the largest is joined to its neighbour, if both make no more than `JOINED_RATIO`.
+UNDERFULL_RATIO, UNDERFULL_RATIO_QUIET = 1 / 8, 1 / 2
+JOINED_RATIO = 3 / 4
 
 
 class Kind(StrEnum):
@@ -199,8 +198,9 @@ class _Planner:
         if len(self.bases) < 2:
             return None
         small, other = sorted(self.bases, key=lambda entry: (entry.live_bytes, entry.key))[:2]
-        limit = self._options.segment_bytes_max
-        if small.live_bytes >= UNDERFULL_RATIO * limit or not may_join(small, other, self._options):
+        ratio = UNDERFULL_RATIO_QUIET if self._now.is_quiet else UNDERFULL_RATIO
+        is_full = small.live_bytes >= ratio * self._options.segment_bytes_max
+        if is_full or not may_join(small, other, self._options):
             return None
         return Plan(Kind.JOIN, (small,))
 

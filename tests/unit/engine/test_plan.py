@@ -104,6 +104,10 @@ def test_bases_are_renewed_and_joined():
     small, other = base(4, 7 * MIB), base(5, 41 * MIB)
     assert plan([large, small]) is None
     assert plan([large, small, other]) == (Kind.JOIN, [small])
+    half, more = base(6, 20 * MIB), base(7, 26 * MIB)
+    assert plan([large, half, more]) is None
+    assert plan([large, half, more], now=QUIET) == (Kind.JOIN, [half])
+    assert plan([large, half, base(7, 30 * MIB)], now=QUIET) is None
     assert plan([base(1, 60 * MIB, dead=100)]) == (Kind.RENEW, [base(1, 60 * MIB, dead=100)])
 
 
