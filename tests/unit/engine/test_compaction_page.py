@@ -35,7 +35,9 @@ def test_the_page_names_the_constants_of_the_code(sentence):
 def test_the_page_names_the_parts_of_the_code():
     """Which it gives in words."""
     assert plan.FOLD_RATIO == 1 / 4
-    assert plan.SETTLE_RATIO == plan.ROUND_RATIO_QUIET == plan.UNDERFULL_RATIO == 1 / 8
+    assert plan.EARNED_RATIO == 8
+    assert plan.ALLOWANCE_RATIO_MAX == 2
+    assert plan.ROUND_RATIO_QUIET == plan.UNDERFULL_RATIO == 1 / 8
     assert plan.MIDDLE_RATIO == compaction.BROUGHT_RATIO_MIN == 1 / 16
     assert plan.UNDERFULL_RATIO_QUIET == 1 / 2
     assert plan.JOINED_RATIO == 3 / 4

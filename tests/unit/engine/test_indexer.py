@@ -138,12 +138,13 @@ def test_a_little_more_does_not_rewrite_a_settled_index():
         await put_and_flush(world, process, 0)
         await tend(world, process, turns=3, step_s=40)
         assert await segment_count(process) == 1
-        await put_and_flush(world, process, 1)
-        await tend(world, process, turns=3, step_s=40)
+        for number in range(1, 4):
+            await put_and_flush(world, process, number)
+            await tend(world, process, turns=3, step_s=40)
         assert await segment_count(process) == 2
         for number in range(100):
             await process.put({b"more-%d" % number: [number, 1]}, text)
-        await put_and_flush(world, process, 2)
+        await put_and_flush(world, process, 4)
         await tend(world, process, turns=3, step_s=40)
         assert await segment_count(process) == 1
 
