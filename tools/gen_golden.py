@@ -25,12 +25,17 @@ from whimbrel.storage.memory import MemoryStore
 from whimbrel.testing.node import ManualClock, Node
 from whimbrel.testing.oracle import OracleRecord
 
-FOLDER = Path("tests/compat/golden") / f"object-{FORMAT_VERSION}-segment-{SEGMENT_VERSION}"
+MANIFEST_VERSION = 2  # of docs/format/manifest.md; no object names it
+FOLDER = Path("tests/compat/golden") / (
+    f"object-{FORMAT_VERSION}-segment-{SEGMENT_VERSION}-manifest-{MANIFEST_VERSION}"
+)
 BUCKET = "books"
 INDEX = "titles"
 # Whose segments have codes: one posting list each as flushed, several once compacted. Since segment version 2.
 CODED_INDEXES = {"angles": Metric.COSINE, "places": Metric.EUCLIDEAN}
 CODED_DIMENSION = 32
+# Of several bases, and runs that a round has half moved into them. Since manifest version 2.
+REGION_INDEX = "regions"
 GROUP_COUNT = 6
 # Whose columns have lists, bitmaps of values and bitmaps of ranges. Since segment version 3.
 LABELLED_INDEX = "labels"
@@ -80,7 +85,8 @@ async def write_store() -> dict[str, bytes]:
 
     It holds two segments (one with a deletion bitmap), a manifest page, a tail of puts and deletes, a deleted
     index, catalogs with snapshots, a marker, a heartbeat and the page-token secret; for each metric an index
-    whose segments have codes, in rows by posting list and in rows by hash; and an index with columns of every kind.
+    whose segments have codes, in rows by posting list and in rows by hash; an index with columns of every kind; and
+    one with regions, in the middle of a round.
     """
     clock = ManualClock()
     store = MemoryStore(clock)
@@ -110,6 +116,7 @@ async def write_store() -> dict[str, bytes]:
     await node.put(BUCKET, LABELLED_INDEX, labelled_records(0, 70, layer=1))
     await node.flush(BUCKET, LABELLED_INDEX)
     await node.put(BUCKET, LABELLED_INDEX, labelled_records(60, 75, layer=2))
+    await write_regions(store, clock)
     await node.indexer.collector.store_time_s()
     await node.close()
     return {name: bytes((await store.get(name)).data) for name in store._names}  # noqa: SLF001
@@ -127,6 +134,29 @@ async def write_coded_index(node: Node, name: str, metric: Metric) -> None:
     await node.flush(BUCKET, name)
     await node.put(BUCKET, name, coded_records(148, 152, layer=3))
     await node.delete(BUCKET, name, [b"place-004", b"place-148"])
+
+
+async def write_regions(store: MemoryStore, clock: ManualClock) -> None:
+    """Fills an index of several bases, and stops in the middle of a round."""
+    node = Node(store, clock=clock, seed=SEED + 1, options=EngineOptions(segment_bytes_max=4500))
+    await node.start()
+    await node.create_index(BUCKET, REGION_INDEX, dimension=3, metric=Metric.COSINE)
+    await node.put(BUCKET, REGION_INDEX, records(0, 40, layer=1))
+    await node.flush(BUCKET, REGION_INDEX)
+    await node.step(BUCKET, REGION_INDEX)
+    await node.put(BUCKET, REGION_INDEX, records(30, 56, layer=2))
+    await node.delete(BUCKET, REGION_INDEX, [b"book-001", b"book-055"])
+    await node.flush(BUCKET, REGION_INDEX)
+    await node.step(BUCKET, REGION_INDEX)
+    await node.close()
+
+
+def regions_expected() -> dict[bytes, OracleRecord]:
+    """Returns what `REGION_INDEX` holds."""
+    found = records(0, 40, layer=1) | records(30, 56, layer=2)
+    for key in (b"book-001", b"book-055"):
+        del found[key]
+    return found
 
 
 def coded_expected() -> dict[bytes, OracleRecord]:

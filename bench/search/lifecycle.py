@@ -3,14 +3,19 @@
 A data set is loaded and settles; that is the fresh index. Then, each time measured with the same queries against exact
 search over what is in the index at that moment:
 
-1. a tail as large as it gets just before a flush is due, put while no indexer runs;
-2. a fifth of the rows overwritten, settled: bytes written for bytes taken in, and the largest object;
-3. twice, half of the rows overwritten and a quarter of them deleted, settled; beside a fresh index of the same rows.
+1. loaded and settled: bytes written for bytes taken in, vectors a processor second, all of it counted;
+2. a tail as large as it gets just before a flush is due, put while no indexer runs;
+3. a fifth of the rows overwritten, settled: bytes written for bytes taken in, and the largest object;
+4. twice, half of the rows overwritten and a quarter of them deleted, settled; beside a fresh index of the same rows,
+   of which, collected, the bytes kept count as well;
+5. segments made in bulk, without a store (`bench.search.bulk`).
 
 An overwritten row gets another row's vector, slightly moved, so that the whole stays what it is.
 """
 
+import asyncio
 import math
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,10 +23,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.search import bulk
 from bench.search.dataset import DataSet
 from bench.search.neighbours import Float32Array, nearest, recall_at_k
-from bench.search.peers.interface import Settings
-from bench.search.peers.whimbrel_peer import BATCH_ROWS, WhimbrelSearcher
+from bench.search.peers.interface import Settings, folder_bytes
+from bench.search.peers.whimbrel_peer import BATCH_ROWS, WhimbrelSearcher, collect
 from bench.search.records import KEY_DIGITS, metadata_of
 
 TOP_K = 10
@@ -151,25 +157,39 @@ def measure(data: DataSet, folder: Path, options: Settings) -> list[Figure]:
         options: engine options that differ from the defaults.
     """
     life = Life(data, folder / "life", options)
-    life.put(np.arange(len(data.rows)))
+    figures = _load(life)
     fresh = life.sample()
-    figures = [_figure(data, "recall@10, fresh", fresh.recall, 0.98, is_floor=True)]
+    figures.append(_figure(data, "recall@10, fresh", fresh.recall, 0.98, is_floor=True))
     figures += _full_tail(life, fresh)
     figures += _overwrites(life)
     for _ in range(CHURN_ROUNDS):
         life.put(life.change(round(CHURN_OVERWRITTEN_SHARE * life.is_alive.sum())))
         life.delete(life.choose(CHURN_DELETED_SHARE))
     churned = life.sample()
-    again = _rebuilt(life, folder / "again", options)
+    again, kept = _rebuilt(life, folder / "again", options)
     life.close()
+    founded = bulk.measure(data).founded
     return [
         *figures,
+        _figure(data, "bytes kept / content, fresh and collected", kept, 1.15),
+        _figure(data, "vectors a CPU second, in bulk", founded, 15_000, is_floor=True),
         _figure(data, "CPU after churn / of a fresh index", churned.cpu_ms / again.cpu_ms, 1.2),
         _figure(
             data, "neighbours missed after churn, beyond a fresh index's",
             max(0.0, again.recall - churned.recall), 0.01,
         ),
     ]  # fmt: skip
+
+
+def _load(life: Life) -> list[Figure]:
+    before_s = time.process_time()
+    life.put(np.arange(len(life.vectors)))
+    rate = len(life.vectors) / (time.process_time() - before_s)
+    written = life.node.written_bytes() / life.taken_bytes
+    return [
+        _figure(life.data, "bytes written / taken in, loaded", written, 6),
+        _figure(life.data, "vectors a CPU second, loaded", rate, 6_000, is_floor=True),
+    ]
 
 
 def _full_tail(life: Life, settled: Sample) -> list[Figure]:
@@ -192,14 +212,15 @@ def _overwrites(life: Life) -> list[Figure]:
     ]
 
 
-def _rebuilt(life: Life, folder: Path, options: Settings) -> Sample:
-    """Measures a fresh index of what is in the churned one."""
+def _rebuilt(life: Life, folder: Path, options: Settings) -> tuple[Sample, float]:
+    """Measures a fresh index of what is in the churned one, and the bytes it keeps for each byte of content."""
     again = Life(life.data, folder, options)
     again.vectors, again.is_alive = life.vectors, life.is_alive
     again.put(np.flatnonzero(life.is_alive))
     sample = again.sample()
     again.close()
-    return sample
+    asyncio.run(collect(folder))
+    return sample, folder_bytes(folder) / again.taken_bytes
 
 
 def _figure(

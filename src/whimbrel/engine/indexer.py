@@ -30,7 +30,7 @@ from whimbrel.engine.gc import Collectable, Collector, list_all
 from whimbrel.engine.index import Index, IndexId, mark_dirty
 from whimbrel.engine.log import BaseLostError, LogGoneError
 from whimbrel.engine.manifest import Manifest
-from whimbrel.engine.plan import Circumstances, Plan, plan_compaction
+from whimbrel.engine.plan import Allowance, Circumstances, Plan, plan_compaction
 from whimbrel.engine.segments import SegmentCache
 from whimbrel.engine.write import Writer
 
@@ -56,7 +56,7 @@ class _Work:
         due_at_s: when to look again.
         tail_since_s: since when there has been a tail; None when there is none.
         written_at_s: when it was last seen with a tail.
-        flushed_bytes: how much was flushed since all of it was one segment.
+        allowance: how much may be rewritten to make it one segment.
         collect_at_s: when to collect.
         deleted_since_s: since when it is known to be deleted.
     """
@@ -66,7 +66,7 @@ class _Work:
     due_at_s: float = 0.0
     tail_since_s: float | None = None
     written_at_s: float = float("-inf")
-    flushed_bytes: int = 0
+    allowance: Allowance = field(default_factory=Allowance)
     collect_at_s: float = 0.0
     deleted_since_s: float | None = None
 
@@ -268,15 +268,15 @@ class Indexer:
         before = index.manifest
         if self._flush_is_due(index, work) and await flush(context, index, self.segments):
             self.stats.flush_count += 1
-            work.flushed_bytes += _added_bytes(before, index.manifest)
+            work.allowance.earn(_added_bytes(before, index.manifest), index.manifest.segments)
             work.tail_since_s, changed = None, True
         for _ in range(COMPACTIONS_PER_TURN):
-            if len(index.manifest.segments) <= 1:
-                work.flushed_bytes = 0
-            now = Circumstances(is_quiet=is_quiet, flushed_bytes=work.flushed_bytes)
-            plan = plan_compaction(index.manifest.segments, context.options, now)
+            segments = index.manifest.segments
+            now = Circumstances(is_quiet=is_quiet, allowance_bytes=work.allowance.size_bytes)
+            plan = plan_compaction(segments, context.options, now)
             if plan is None or not await self._compact(index, plan):
                 break
+            work.allowance.spend(plan, segments)
             self.stats.compaction_count += 1
             changed = True
             if sum(entry.live_bytes for entry in plan.inputs) > LONG_COMPACTION_BYTES:

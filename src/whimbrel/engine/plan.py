@@ -31,11 +31,12 @@ MIDDLE_FAN_IN = 8
 ROUND_RATIO, ROUND_RATIO_QUIET = 1.0, 0.125
 DEAD_RATIO_MAX, DEAD_RATIO_MAX_QUIET = 0.3, 0.15  # a segment with more dead rows is rewritten
 FOLD_RATIO = 0.25  # runs are folded when the smaller ones together are so large beside the next
-SETTLE_RATIO = 0.125  # all runs are folded once so much was flushed since they were one
-UNDERFULL_RATIO, JOINED_RATIO = (
-    1 / 8,
-    3 / 4,
-)  # a base smaller than the first is joined to one up to the second
+# What is flushed earns an allowance of so many times its bytes for folding all runs into one; of that, so many times
+# what all runs hold is kept at most.
+EARNED_RATIO, ALLOWANCE_RATIO_MAX = 8, 2
+# A base smaller than this part of the largest is joined to its neighbour, if both make no more than `JOINED_RATIO`.
+UNDERFULL_RATIO, UNDERFULL_RATIO_QUIET = 1 / 8, 1 / 2
+JOINED_RATIO = 3 / 4
 
 
 class Kind(StrEnum):
@@ -75,11 +76,35 @@ class Circumstances:
 
     Attributes:
         is_quiet: whether nothing was written for a while, so that the index may settle.
-        flushed_bytes: how much was flushed since all of the index was one segment, as far as this process knows.
+        allowance_bytes: how much may be rewritten to make one segment of all runs, see `Allowance`.
     """
 
     is_quiet: bool = False
-    flushed_bytes: int = 0
+    allowance_bytes: int = 0
+
+
+class Allowance:
+    """How much an indexer may rewrite to make an index one segment: earned by writes, so that a trickle earns little.
+
+    It is no part of the index: an indexer that starts has none, and leaves a few runs that another would fold.
+
+    Attributes:
+        size_bytes: what is left of it.
+    """
+
+    def __init__(self) -> None:
+        """Starts with nothing."""
+        self.size_bytes = 0
+
+    def earn(self, flushed_bytes: int, segments: Sequence[SegmentEntry]) -> None:
+        """Notes a flush, after which there are these segments."""
+        most = ALLOWANCE_RATIO_MAX * _sum_live(segments)
+        self.size_bytes = min(self.size_bytes + EARNED_RATIO * flushed_bytes, most)
+
+    def spend(self, plan: Plan, segments: Sequence[SegmentEntry]) -> None:
+        """Notes that a plan for these segments was done."""
+        if len(plan.inputs) == len(segments):
+            self.size_bytes = max(0, self.size_bytes - _sum_live(plan.inputs))
 
 
 def job_bytes_max(options: EngineOptions) -> int:
@@ -199,21 +224,22 @@ class _Planner:
         if len(self.bases) < 2:
             return None
         small, other = sorted(self.bases, key=lambda entry: (entry.live_bytes, entry.key))[:2]
-        limit = self._options.segment_bytes_max
-        if small.live_bytes >= UNDERFULL_RATIO * limit or not may_join(small, other, self._options):
+        ratio = UNDERFULL_RATIO_QUIET if self._now.is_quiet else UNDERFULL_RATIO
+        is_full = small.live_bytes >= ratio * self._options.segment_bytes_max
+        if is_full or not may_join(small, other, self._options):
             return None
         return Plan(Kind.JOIN, (small,))
 
     def _fold(self, *, is_last: bool) -> Plan | None:
         """Folds runs into as few as their sizes allow, so that trickling writes rewrite little.
 
-        With `is_last` all of them become one, provided that enough was written since they last were.
+        With `is_last` all of them become one, provided that the allowance is large enough.
         """
         limit = self._options.segment_bytes_max
         runs = [entry for entry in self._runs if is_last or entry.live_bytes < limit // 2]
         if not self._now.is_quiet or len(runs) < 2:
             return None
-        if is_last and self._now.flushed_bytes >= SETTLE_RATIO * _sum_live(runs):
+        if is_last and self._now.allowance_bytes >= _sum_live(runs):
             return Plan(Kind.MERGE, tuple(runs))
         sums = [_sum_live(runs[:count]) for count in range(len(runs) + 1)]
         for count in range(len(runs), 1, -1):

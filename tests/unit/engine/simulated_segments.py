@@ -7,7 +7,7 @@ import msgspec
 
 from whimbrel.engine.manifest import DeletionsEntry, SegmentEntry, SegmentRole
 from whimbrel.engine.options import EngineOptions
-from whimbrel.engine.plan import Circumstances, Kind, Plan, may_join, plan_compaction
+from whimbrel.engine.plan import Allowance, Circumstances, Kind, Plan, may_join, plan_compaction
 
 PLAN_COUNT_MAX = 20_000
 
@@ -32,7 +32,8 @@ class SimulatedSegments:
         self._options = options
         self._row_bytes = row_bytes
         self._is_skewed = is_skewed
-        self._count = self._flushed_bytes = 0
+        self._count = 0
+        self._allowance = Allowance()
         self._random = random.Random(7)
 
     @property
@@ -52,7 +53,7 @@ class SimulatedSegments:
             if is_overwriting:
                 self.delete(rows)
             self.entries.append(self._write(rows, SegmentRole.RUN))
-            self._flushed_bytes += rows * self._row_bytes
+            self._allowance.earn(rows * self._row_bytes, self.entries)
             self.settle(is_quiet=False)
 
     def delete(self, row_count: int) -> None:
@@ -65,16 +66,15 @@ class SimulatedSegments:
     def settle(self, *, is_quiet: bool = True) -> None:
         """Does what is planned until nothing is."""
         for _ in range(PLAN_COUNT_MAX):
-            now = Circumstances(is_quiet=is_quiet, flushed_bytes=self._flushed_bytes)
+            now = Circumstances(is_quiet=is_quiet, allowance_bytes=self._allowance.size_bytes)
             plan = plan_compaction(self.entries, self._options, now)
             if plan is None:
                 return
             assert {entry.key for entry in plan.inputs} <= {entry.key for entry in self.entries}
             self.jobs[plan.kind] += 1
+            self._allowance.spend(plan, self.entries)
             self._do(plan)
             self.count_max = max(self.count_max, len(self.entries))
-            if len(self.entries) <= 1:
-                self._flushed_bytes = 0
         raise AssertionError(f"a plan follows for ever: {self.jobs}")
 
     def _write(self, row_count: int, role: SegmentRole) -> SegmentEntry:

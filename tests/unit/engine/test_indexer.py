@@ -92,6 +92,65 @@ def test_an_index_left_alone_comes_to_rest():
     World.run(run, options=EngineOptions(flush_object_count_min=1))
 
 
+async def put_and_flush(world: World, process: Process, number: int) -> None:
+    await process.put({b"%d" % number: [number, 1]})
+    world.clock.advance(6)
+    await process.node.indexer.turn()  # sees the tail
+    world.clock.advance(6)
+    await process.node.indexer.turn()
+
+
+async def segment_count(process: Process) -> int:
+    index = await process.index()
+    await index.refresh()
+    return len(index.manifest.segments)
+
+
+def test_an_index_settles_once_it_is_left_alone():
+    async def run(world: World) -> None:
+        process = await world.process()
+        await process.create()
+        for number in range(3):
+            await put_and_flush(world, process, number)
+        assert process.node.indexer.stats.flush_count == 3
+        assert process.node.indexer.stats.compaction_count == 0
+        for _ in range(2):
+            world.clock.advance(5)
+            await process.node.indexer.turn()
+            assert await segment_count(process) == 3, "written to not long ago"
+        world.clock.advance(40)
+        await process.node.indexer.turn()
+        assert await segment_count(process) == 1
+        assert process.node.indexer.stats.compaction_count == 1
+        assert not process.node.indexer.is_compacting
+        process.check_clean(await process.node.fsck())
+
+    World.run(run, options=EngineOptions(settle_age_s=30.0))
+
+
+def test_a_little_more_does_not_rewrite_a_settled_index():
+    async def run(world: World) -> None:
+        process = await world.process()
+        await process.create()
+        text = {"text": "x" * 2000}
+        for number in range(100):
+            await process.put({b"large-%d" % number: [number, 1]}, text)
+        await put_and_flush(world, process, 0)
+        await tend(world, process, turns=3, step_s=40)
+        assert await segment_count(process) == 1
+        for number in range(1, 4):
+            await put_and_flush(world, process, number)
+            await tend(world, process, turns=3, step_s=40)
+        assert await segment_count(process) == 2
+        for number in range(100):
+            await process.put({b"more-%d" % number: [number, 1]}, text)
+        await put_and_flush(world, process, 4)
+        await tend(world, process, turns=3, step_s=40)
+        assert await segment_count(process) == 1
+
+    World.run(run, options=EngineOptions(settle_age_s=30.0))
+
+
 def test_a_write_while_the_marker_is_removed_is_not_forgotten():
     async def run(world: World) -> None:
         process, writer = await world.process(), await world.process()

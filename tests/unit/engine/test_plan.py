@@ -10,8 +10,10 @@ from whimbrel.engine.options import EngineOptions
 from whimbrel.engine.plan import (
     RUN_COUNT_MAX,
     TIER_BASE_BYTES,
+    Allowance,
     Circumstances,
     Kind,
+    Plan,
     plan_compaction,
 )
 
@@ -104,6 +106,10 @@ def test_bases_are_renewed_and_joined():
     small, other = base(4, 7 * MIB), base(5, 41 * MIB)
     assert plan([large, small]) is None
     assert plan([large, small, other]) == (Kind.JOIN, [small])
+    half, more = base(6, 20 * MIB), base(7, 26 * MIB)
+    assert plan([large, half, more]) is None
+    assert plan([large, half, more], now=QUIET) == (Kind.JOIN, [half])
+    assert plan([large, half, base(7, 30 * MIB)], now=QUIET) is None
     assert plan([base(1, 60 * MIB, dead=100)]) == (Kind.RENEW, [base(1, 60 * MIB, dead=100)])
 
 
@@ -124,7 +130,7 @@ def test_a_quiet_index_is_folded_as_far_as_it_is_worth():
     assert plan([large, small, tiny]) is None
     assert plan([large, small, tiny], now=QUIET) == (Kind.MERGE, [tiny, small])
     assert plan([large, small], now=QUIET) is None
-    written = Circumstances(is_quiet=True, flushed_bytes=6 * MIB)
+    written = Circumstances(is_quiet=True, allowance_bytes=45 * MIB)
     assert plan([large, small], now=written) == (Kind.MERGE, [small, large])
     assert plan([large, segment(2, 10 * MIB)], now=QUIET) is not None
     assert plan([large], now=written) is None
@@ -182,14 +188,40 @@ def test_churn_leaves_few_dead_rows():
     assert index.written_bytes / index.taken_bytes <= 6
 
 
-def test_an_index_of_one_segment_settles_to_one():
+@pytest.mark.parametrize("row_count", [11_000, 33_750, 60_000, 75_000])
+def test_an_index_that_fits_into_one_segment_settles_to_one(row_count):
     index = SimulatedSegments(DEFAULTS, row_bytes=1650)
-    index.put(60_000, batch=11_000)
+    index.put(row_count, batch=10_500)
     index.settle()
-    assert [entry.row_count for entry in index.entries] == [60_000]
-    index.put(100, batch=100)
+    assert [entry.row_count for entry in index.entries] == [row_count]
+
+
+def test_a_settled_index_is_not_rewritten_again_and_again():
+    index = SimulatedSegments(DEFAULTS, row_bytes=1650)
+    index.put(60_000, batch=10_500)
     index.settle()
-    assert len(index.entries) == 2, "a hundred rows are not worth rewriting all"
+    before = index.written_bytes
+    for _ in range(100):
+        index.put(10, batch=10)
+        index.settle()
+    assert len(index.entries) > 1
+    assert index.written_bytes - before <= 2.5 * 60_000 * 1650
+
+
+def test_an_allowance_is_earned_by_writes_and_bounded():
+    runs = [segment(1, 40 * MIB), segment(2, 4 * MIB)]
+    allowance = Allowance()
+    allowance.earn(MIB, runs)
+    assert allowance.size_bytes == 8 * MIB
+    allowance.spend(Plan(Kind.MERGE, (runs[0],)), runs)
+    assert allowance.size_bytes == 8 * MIB, "that was another kind of work"
+    allowance.earn(40 * MIB, runs)
+    assert allowance.size_bytes == 88 * MIB
+    allowance.spend(Plan(Kind.MERGE, tuple(runs)), runs)
+    assert allowance.size_bytes == 44 * MIB
+    allowance.spend(Plan(Kind.MERGE, tuple(runs)), runs)
+    allowance.spend(Plan(Kind.MERGE, tuple(runs)), runs)
+    assert allowance.size_bytes == 0
 
 
 def test_trickling_writes_rewrite_each_row_a_few_times():
