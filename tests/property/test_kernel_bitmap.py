@@ -76,7 +76,13 @@ def test_words_must_be_enough_and_writable(isa, change):
     assert words.tolist() == [0]
 
 
-def test_rows_may_lie_anywhere_in_memory(isa):
+def test_rows_and_words_may_lie_anywhere_in_memory(isa):
+    words = words_of(100, [0, 63, 99])
+    shifted = np.frombuffer(b"x" + words.tobytes(), dtype=np.uint64, offset=1)
+    assert not shifted.flags.aligned
+    assert bitmap.list_rows(shifted, isa=isa).tolist() == [0, 63, 99]
+    assert bitmap.count_rows(shifted, isa=isa) == 3
+    assert bitmap.has_rows(shifted, np.array([63, 64])).tolist() == [True, False]
     spaced = np.arange(20, dtype=np.uint32)[::3]
     unaligned = np.frombuffer(b"x" + spaced.tobytes(), dtype=np.uint32, offset=1)
     for rows in (spaced, unaligned):

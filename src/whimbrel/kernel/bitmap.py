@@ -60,14 +60,14 @@ def count_rows(words: UInt64Array, *, isa: str | None = None) -> int:
     """Returns how many bits are set; `isa` as for `set_rows`."""
     if _is_twin(isa):
         return int(np.count_nonzero(np.unpackbits(_bits_of(words))))
-    return int(native.count_rows(words))  # type: ignore[union-attr]
+    return int(native.count_rows(_aligned(words)))  # type: ignore[union-attr]
 
 
 def list_rows(words: UInt64Array, *, isa: str | None = None) -> Int64Array:
     """Returns the rows whose bits are set, ascending; int64 [m]; `isa` as for `set_rows`."""
     if _is_twin(isa):
         return np.flatnonzero(np.unpackbits(_bits_of(words), bitorder="little"))
-    return native.list_rows(words)  # type: ignore[union-attr,no-any-return]
+    return native.list_rows(_aligned(words))  # type: ignore[union-attr,no-any-return]
 
 
 def has_rows(words: UInt64Array, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -97,6 +97,11 @@ def _is_twin(isa: str | None) -> bool:
 def _bits_of(words: UInt64Array) -> UInt8Array:
     """Returns the words' bytes, in which row r is bit r % 8 of byte r // 8."""
     return words.view(np.uint8)
+
+
+def _aligned(words: UInt64Array) -> UInt64Array:
+    """Returns words as the native loops can read them; those of a mapped file may lie anywhere."""
+    return np.require(words, requirements=["C", "A"])
 
 
 def _readable(rows: UInt32Array) -> UInt32Array:

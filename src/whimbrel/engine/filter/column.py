@@ -167,7 +167,16 @@ class Column:
 
     def entries_between(self, start: int, limit: int) -> int:
         """Returns how many entries the values of a range of ranks have."""
+        if limit - start == 1:
+            before, behind = self._entries_around(start)
+            return behind - before
         return self.entries_before(limit) - self.entries_before(start)
+
+    def _entries_around(self, rank: int) -> tuple[int, int]:
+        """Returns how many entries all values before one have, those of other columns included, and with its own."""
+        at = self._first_value + rank
+        before, behind = self._store.read_value_starts(at, at + 2).tolist()
+        return before, behind
 
     def _rows_before(self, rank: int) -> int:
         """Returns where the list of this value begins, or would."""
@@ -210,10 +219,13 @@ class Column:
         return RowSet(n, words=words)
 
     def _rows_of(self, rank: int) -> RowSet:
-        for index in self._bitmaps(rank, rank + 1):
-            count = self.entries_between(rank, rank + 1)
-            return RowSet(self._n, words=self._store.read_bitmap(index), count=count)
-        return RowSet(self._n, rows=self._listed(rank, rank + 1))
+        before, behind = self._entries_around(rank)
+        number = bisect_left(self.bitmap_ranks, rank)
+        if number < len(self.bitmap_ranks) and self.bitmap_ranks[number] == rank:
+            words = self._store.read_bitmap(self._first_bitmap + number)
+            return RowSet(self._n, words=words, count=behind - before)
+        start = self._first_row + before - self._first_entry - self._bitmapped[number]
+        return RowSet(self._n, rows=self._store.read_rows(start, start + behind - before))
 
     def _flip_range(self, words: UInt64Array, start: int, limit: int, entry_count: int) -> None:
         """Inverts the bits of a range's rows, where every row has at most one value.
