@@ -266,7 +266,7 @@ class QueryPlanner:
 def _compute(
     wanted: Search, snapshot: Snapshot, segments: SegmentSet, *, keep_metadata: bool
 ) -> _Result:
-    hits = search(wanted, snapshot.tail, segments)
+    hits = search(wanted, snapshot.tail, segments, shares=snapshot.manifest.shares)
     tail_places, tail_metadata = _NO_PLACES, _NO_METADATA
     if keep_metadata and snapshot.tail.entry_count:
         tail_places = np.flatnonzero(hits.sources == TAIL)
