@@ -205,6 +205,7 @@ class Indexer:
             work.index = None  # another process is ahead; the next turn sees what it did
         except CorruptObjectError as error:
             work.due_at_s = self._now_s() + CORRUPT_RETRY_S
+            work.calibrator, work.calibrated_generation = None, 0
             self.stats.corrupt[error.key] = error.detail
             logger.exception("damaged object", extra={"key": error.key, "offset": error.offset})
         except StoreError as error:
@@ -258,16 +259,16 @@ class Indexer:
         Raises:
             StoreFullError: there was no room.
         """
-        calibrator, work.calibrator = work.calibrator, None  # one that fails starts over
-        if calibrator is None and work.calibrated_generation != index.base.generation:
-            calibrator = await begin_calibration(self._context, index, self.segments)
+        if work.calibrator is None and work.calibrated_generation != index.base.generation:
+            work.calibrator = await begin_calibration(self._context, index, self.segments)
             work.calibrated_generation = index.base.generation
-        if calibrator is None:
+        if work.calibrator is None:
             return False
-        outcome = await calibrator.step(index)
+        # If that fails, what was measured stays for the next turn to publish.
+        outcome = await work.calibrator.step(index)
         if outcome is None:
-            work.calibrator = calibrator
             return False
+        work.calibrator = None
         self._note_calibration(index, outcome)
         return outcome.is_published
 
