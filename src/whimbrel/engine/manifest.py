@@ -119,9 +119,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     calibration: Calibration | None = None
 
     @property
-    def shares(self) -> Shares:
-        """The shares of rows that queries scan; empty where each segment's own count."""
-        return self.calibration.shares if self.calibration else ()
+    def shares(self) -> Shares | None:
+        """The shares of rows that queries scan; None where the segments' own measures count."""
+        return self.calibration.shares if self.calibration else None
 
     @property
     def object_keys(self) -> set[str]:

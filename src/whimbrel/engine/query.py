@@ -208,7 +208,9 @@ class QueryPlanner:
         size_bytes = sum(segment.entry.object_bytes for segment in segments)
         if size_bytes > self._context.options.inline_segment_bytes_max:
             return False
-        return estimate_ns(wanted, snapshot.tail, segments, None) <= INLINE_NS_MAX
+        return (
+            estimate_ns(wanted, snapshot.tail, segments, snapshot.manifest.shares) <= INLINE_NS_MAX
+        )
 
     async def _page(
         self, index: Index, request: QueryRequest, result: _Result, offset: int, binding: bytes

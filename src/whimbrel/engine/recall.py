@@ -20,7 +20,6 @@ from whimbrel.engine.memtable import MemtableSnapshot
 from whimbrel.engine.model import Float32Array, Float64Array, IndexConfig, Int64Array, Metric
 from whimbrel.engine.search import Hits, Search, search
 from whimbrel.engine.segments import OpenSegment
-from whimbrel.kernel.distance import row_norms
 from whimbrel.kernel.rotation import NORM_MAX, NORM_MIN
 
 # Multiples of the golden ratio, modulo 1, are spread evenly however few of them one takes.
@@ -70,16 +69,16 @@ def sample_rows(
         segment = segments[source]
         mine = np.flatnonzero(sources == source)
         rows = segment.live_rows()[places[mine] - starts[source]]
-        vectors = segment.reader.vectors_at(rows)
+        stored = segment.reader.stored
+        stored.ensure(rows)
         for place, row in zip(mine.tolist(), rows.tolist(), strict=True):
-            vector = np.array(vectors[row])
-            if _is_in_range(vector, config.metric):
+            vector = np.array(stored.rows[row])
+            if _is_in_range(float(stored.norms[row]), config.metric):
                 found[place] = SampledRow(source, row, vector)
     return [found[place] for place in sorted(found)]
 
 
-def _is_in_range(vector: Float32Array, metric: Metric) -> bool:
-    norm = float(row_norms(vector[np.newaxis])[0])
+def _is_in_range(norm: float, metric: Metric) -> bool:
     return norm <= NORM_MAX and (metric is Metric.EUCLIDEAN or norm >= NORM_MIN)
 
 
@@ -110,7 +109,7 @@ class RecallMeter:
     config: IndexConfig
     segments: Sequence[OpenSegment]
     tail: MemtableSnapshot
-    shares: Shares = ()
+    shares: Shares | None = None
     _true: dict[tuple[int, int], Float64Array] = field(default_factory=dict)
 
     @property

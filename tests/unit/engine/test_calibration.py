@@ -76,7 +76,7 @@ def test_what_is_due(segments, last, due, monkeypatch):
 
 @pytest.fixture(autouse=True)
 def lists_of_few_rows():
-    with small_lists(flat_rows_max=30, posting_rows=8):
+    with small_lists(flat_rows_max=30, posting_rows=8, exhaustive_rows_max=0):
         yield
 
 

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from whimbrel.engine import approximate
 from whimbrel.engine.ivf import partition
 from whimbrel.engine.manifest import DeletionsEntry, SegmentEntry
 from whimbrel.engine.memtable import Memtable
@@ -87,7 +88,7 @@ def test_recall_is_that_of_brute_force(metric, seed, count, k, has_equals, share
         vectors[: count // 2] = vectors[0]
     config = IndexConfig(8, metric)
     half = max(1, count // 2)
-    with small_lists():
+    with small_lists(exhaustive_rows_max=0):
         parts = [vectors[:half], vectors[half:]]
         segments = [make_segment(part, config) for part in parts if len(part)]
         meter = meter_of(segments, config)
@@ -122,7 +123,7 @@ def test_less_is_found_where_less_is_scanned(monkeypatch):
     config = IndexConfig(32, Metric.COSINE)
     monkeypatch.setattr(partition, "FLAT_ROWS_MAX", 100)
     monkeypatch.setattr(partition, "POSTING_ROWS", 20)
-    monkeypatch.setattr("whimbrel.engine.search.EXACT_BYTES_MAX", 0)
+    monkeypatch.setattr(approximate, "SURE_ROWS_MAX", 0)
     segment = make_segment(vectors, config)
     meter = meter_of([segment], config)
     queries = sample_rows([segment], 20, config, offset=0.0)
