@@ -33,7 +33,7 @@ SHARE_STEP = 2.0
 REFINE_COUNT = 2  # further shares asked for between the last two
 MISS_MIN = 1e-3  # a share between two is reckoned as if the larger one missed so much, at least
 # Rows that were there when lists were made are easier to find than others.
-MARGIN = 1.25
+MARGIN = 1.1
 RECLUSTER_RATIO = 1.5  # lists had better be made anew when so much more is scanned than once was
 MADE_ANEW_MIN = 0.5  # of the rows in new segments: then lists are new
 
