@@ -14,6 +14,7 @@ from whimbrel.server.assembly import open_context
 from whimbrel.testing.small_lists import small_lists
 
 DIMENSION, ROWS = 16, 600
+PAUSE_S = 0.05
 ENGINE = {
     "WHIMBREL_ENGINE_FLUSH_ROW_COUNT_MIN": "1",
     "WHIMBREL_ENGINE_COMPACTION_FAN_IN": "2",
@@ -40,13 +41,13 @@ async def fill(path):
         await indexer.start()
         for part in (range(ROWS // 2), range(ROWS // 2, ROWS)):
             await engine.put_vectors("library", "birds", batch(part, rows))
+            flush_count = indexer.stats.flush_count
+            while indexer.stats.flush_count == flush_count:
+                await indexer.turn()
+                await asyncio.sleep(PAUSE_S)
+        while not indexer.stats.calibration_count:
             await indexer.turn()
-            await asyncio.sleep(1.1)  # an index that was just worked on is left alone for so long
-        for _ in range(20):
-            if indexer.stats.calibration_count:
-                break
-            await indexer.turn()
-        assert indexer.stats.calibration_count == 1
+            await asyncio.sleep(PAUSE_S)
         await engine.put_vectors("library", "birds", batch(range(ROWS, ROWS + 1), rows))
         await engine.close()
 
