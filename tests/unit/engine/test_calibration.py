@@ -137,8 +137,8 @@ def test_shares_are_measured_and_kept():
         assert not found.needs_recluster
         assert after.shares == found.shares
         assert await calibrate(process) is None
-        assert (await world.process()).node is not process.node
         assert (await newest(await world.process())).calibration == found
+        assert process.engine.recalls == [found.recalls[0][1]]
 
     World.run(run)
 
