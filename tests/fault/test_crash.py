@@ -173,6 +173,28 @@ class Round(Scenario):
         assert not await node.flush(BUCKET, INDEX)
 
 
+class Calibration(Scenario):
+    """Of segments with posting lists; a flush comes in between."""
+
+    async def prepare(self, world, node):
+        with small_lists():
+            await make_segments(world, node, 3)
+            assert await node.compact(BUCKET, INDEX)
+        await world.put(node, records(4, 9, version=7))
+
+    async def act(self, world, node):
+        with small_lists():
+            await node.calibrate(BUCKET, INDEX)
+            await node.flush(BUCKET, INDEX)
+            await node.calibrate(BUCKET, INDEX)
+
+    async def verify(self, world, node):
+        index = await node.engine.directory._open_index(BUCKET, INDEX)
+        assert index.manifest.calibration is not None
+        with small_lists():
+            assert await node.calibrate(BUCKET, INDEX) is None
+
+
 class Upkeep(Scenario):
     """All that the indexer does by itself with an index that was written to: flush, compaction, both halves."""
 
@@ -315,6 +337,7 @@ MUTATION_COUNTS = {
     CompactionOfDeadRows: 1,
     Founding: 3,
     Round: 8,
+    Calibration: 5,
     Upkeep: 31,
     OrphanCollection: 47,
     DeleteIndex: 3,

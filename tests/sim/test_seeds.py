@@ -56,9 +56,12 @@ def test_default_skirmishes():
 
 def test_seeds_over_segments_with_codes():
     with small_lists():
-        check(simulate(QUICK_SEEDS[0]))
+        result = simulate(QUICK_SEEDS[0])
+        check(result)
         for seed in QUICK_SKIRMISHES:
             check(skirmish(seed))
+    for what in ("calibrations", "recall checks"):
+        assert result.counts[what] > 0, what
 
 
 @pytest.mark.long

@@ -45,6 +45,11 @@ class Principal:
         """The identity as AWS writes it; every key is the account's root so far."""
         return f"arn:aws:iam::{self.account_id}:root"
 
+    @property
+    def is_administrator(self) -> bool:
+        """Whether this one may see how requests are worked on; the account's root may."""
+        return True
+
 
 class Authenticator(Protocol):
     """Decides who sent a request."""

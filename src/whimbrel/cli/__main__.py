@@ -20,6 +20,8 @@ COMMANDS: Final = {
     "run": "Run a command whose AWS clients talk to Whimbrel.",
     "index": "Tend the indexes of a store: flush, compact, collect garbage.",
     "inspect": "Show what an index, a bucket or a store consists of.",
+    "recall": "Measure how much of what there is to find queries of an index find.",
+    "explain": "Answer one query over a store and show what that took.",
     "fsck": "Check everything in a store against its checksums and invariants.",
     "version": "Print the version, the kernel in use and the build.",
 }

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from whimbrel.cli.calibration import calibration_rows
 from whimbrel.cli.flags import STORE_SETTINGS, json_flag, setting_flags
 from whimbrel.cli.report import format_bytes, print_json, print_table
 
@@ -38,6 +39,8 @@ def command(*, target: str, as_json: bool, **flags: Any) -> None:
 async def _inspect(settings: "Settings", target: "Target", *, as_json: bool) -> None:
     from dataclasses import asdict
 
+    from msgspec import to_builtins
+
     from whimbrel.core.secret_files import with_secret_files
     from whimbrel.server.assembly import open_existing_context
     from whimbrel.server.inspection import Inspector
@@ -47,7 +50,10 @@ async def _inspect(settings: "Settings", target: "Target", *, as_json: bool) -> 
         await inspector.start()
         if target.index_name:
             report = await inspector.inspect_index(target.bucket_name, target.index_name)
-            print_json(asdict(report)) if as_json else _show_index(report)
+            if as_json:
+                print_json(asdict(report) | {"calibration": to_builtins(report.calibration)})
+            else:
+                _show_index(report)
         elif target.bucket_name:
             _show_bucket(await inspector.list_indexes(target.bucket_name), as_json=as_json)
         else:
@@ -91,6 +97,7 @@ def _show_index(report: "IndexReport") -> None:
             ("in segments", f"{report.vector_count:,} live vectors"),
             ("in the tail", f"{report.tail_entry_count:,} writes in {log_count:,} log objects"),
             ("tail in memory", format_bytes(report.tail_bytes)),
+            *calibration_rows(report.calibration),
         ]
     )
     click.echo("\nobjects")

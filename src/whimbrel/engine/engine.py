@@ -89,6 +89,12 @@ class Engine:
         """About how much memory all tails take."""
         return self._tail_bytes
 
+    @property
+    def recalls(self) -> list[float]:
+        """The recall of every open index that was calibrated, for the fewest neighbours measured; in no order."""
+        calibrations = [index.manifest.calibration for index in self.directory.open_indexes]
+        return [found.recalls[0][1] for found in calibrations if found and found.recalls]
+
     def _note_tail(self, index: Index) -> None:
         size = index.tail_bytes
         self._tail_bytes += size - self._tails.pop(index, 0)

@@ -1,8 +1,9 @@
-"""The indexer: flushes tails, compacts segments, collects garbage. A function of the store; run any number of them.
+"""The indexer: flushes tails, compacts segments, calibrates searches, collects garbage.
 
-It reads dirty markers, so idle indexes cost it nothing; a slow sweep over everything finds what a marker that was
-never written would have told. Several indexers share indexes out by rendezvous hash over live heartbeats; that is
-advisory only, two that work on the same index waste effort and nothing else.
+A function of the store; run any number of them. It reads dirty markers, so idle indexes cost it nothing; a slow sweep
+over everything finds what a marker that was never written would have told. Several indexers share indexes out by
+rendezvous hash over live heartbeats; that is advisory only, two that work on the same index waste effort and nothing
+else.
 """
 
 import asyncio
@@ -22,6 +23,7 @@ from whimbrel.core.errors import (
     WhimbrelError,
 )
 from whimbrel.engine import paths
+from whimbrel.engine.calibration import Calibrator, Outcome, begin_calibration, plan_calibration
 from whimbrel.engine.compaction import compact
 from whimbrel.engine.context import Context
 from whimbrel.engine.directory import BucketCatalog, Directory
@@ -30,6 +32,7 @@ from whimbrel.engine.gc import Collectable, Collector, list_all
 from whimbrel.engine.index import Index, IndexId, mark_dirty
 from whimbrel.engine.log import BaseLostError, LogGoneError
 from whimbrel.engine.manifest import Manifest
+from whimbrel.engine.measurement import Due
 from whimbrel.engine.plan import Allowance, Circumstances, Plan, plan_compaction
 from whimbrel.engine.segments import SegmentCache
 from whimbrel.engine.write import Writer
@@ -69,6 +72,8 @@ class _Work:
     allowance: Allowance = field(default_factory=Allowance)
     collect_at_s: float = 0.0
     deleted_since_s: float | None = None
+    calibrator: Calibrator | None = None
+    calibrated_generation: int = 0  # of the manifest that was last looked at for what is due
 
 
 @dataclass(slots=True)
@@ -77,6 +82,8 @@ class IndexerStats:
 
     flush_count: int = 0
     compaction_count: int = 0
+    calibration_count: int = 0
+    recall_check_count: int = 0
     collected_object_count: int = 0
     error_count: int = 0
     corrupt: dict[str, str] = field(default_factory=dict)
@@ -225,6 +232,7 @@ class Indexer:
             work.index = None  # another process is ahead; the next turn sees what it did
         except CorruptObjectError as error:
             work.due_at_s = self._now_s() + CORRUPT_RETRY_S
+            work.calibrator, work.calibrated_generation = None, 0
             self.stats.corrupt[error.key] = error.detail
             logger.exception("damaged object", extra={"key": error.key, "offset": error.offset})
         except StoreError as error:
@@ -242,6 +250,7 @@ class Indexer:
             work.written_at_s = self._now_s()
         try:
             changed = await self._flush_and_compact(index, work)
+            changed = await self._calibrate(index, work) or changed
         except StoreFullError as error:
             changed = False
             self._note_failure(error)  # collection comes next, and may make room
@@ -250,7 +259,9 @@ class Indexer:
             work.collect_at_s = self._now_s() + options.manifest_grace_s + 1
         if self._now_s() >= work.collect_at_s:
             await self._collect(index, work)
-        if index.memtable is None and not changed:
+        if work.calibrator is not None:
+            work.due_at_s = self._now_s()
+        elif index.memtable is None and not changed:
             work.due_at_s = max(work.collect_at_s, self._now_s() + RETRY_S)
             settled_at_s = work.written_at_s + options.settle_age_s
             if settled_at_s > self._now_s():
@@ -290,6 +301,43 @@ class Indexer:
         finally:
             self.is_compacting = False
 
+    async def _calibrate(self, index: Index, work: _Work) -> bool:
+        """Measures for a slice of time, if that is due; says whether a manifest was published.
+
+        Raises:
+            StoreFullError: there was no room.
+        """
+        if work.calibrator is None and work.calibrated_generation != index.base.generation:
+            work.calibrator = await begin_calibration(self._context, index, self.segments)
+            work.calibrated_generation = index.base.generation
+        if work.calibrator is None:
+            return False
+        # If that fails, what was measured stays for the next turn to publish.
+        outcome = await work.calibrator.step(index)
+        if outcome is None:
+            return False
+        work.calibrator = None
+        self._note_calibration(index, outcome)
+        return outcome.is_published
+
+    def _note_calibration(self, index: Index, outcome: Outcome) -> None:
+        if outcome.due is Due.CHECK:
+            self.stats.recall_check_count += 1
+        else:
+            self.stats.calibration_count += 1
+        found = outcome.calibration
+        logger.info(
+            "recall of an index was measured",
+            extra={
+                "index": index.id.incarnation,
+                "measured": outcome.due.name.lower(),
+                "shares": found.shares,
+                "recalls": found.recalls,
+                "needs_recluster": found.needs_recluster,
+                "published": outcome.is_published,
+            },
+        )
+
     def _note_failure(self, error: StoreError) -> None:
         self.stats.error_count += 1
         logger.warning(
@@ -320,7 +368,7 @@ class Indexer:
             await self._unmark(index)
 
         manifests = await list_all(self._context.store, index.id.space.manifest_prefix)
-        is_quiet = index.memtable is None and len(manifests) == 1
+        is_quiet = index.memtable is None and len(manifests) == 1 and work.calibrator is None
         self._waiting.append((found, unmark if is_quiet else None))
 
     async def _unmark(self, index: Index) -> None:
@@ -447,7 +495,7 @@ class Indexer:
         except (IndexNotFoundError, LogGoneError):
             await mark_dirty(self._context, index_id)
             return
-        if index.memtable is not None:
+        if index.memtable is not None or plan_calibration(index.manifest) is not Due.NOTHING:
             await index.mark_dirty()
         found = await self.collector.begin_index(index_id.space, find_orphans=True)
         if found is not None:

@@ -17,6 +17,7 @@ import numpy as np
 
 from whimbrel.core.errors import CorruptObjectError, ObjectNotFoundError
 from whimbrel.engine.context import Context
+from whimbrel.engine.ivf.calibrate import Shares
 from whimbrel.engine.log import Base, Log
 from whimbrel.engine.model import BoolArray, IndexConfig
 from whimbrel.engine.paths import IndexSpace
@@ -95,6 +96,32 @@ class PageEntry(msgspec.Struct, frozen=True, array_like=True):
     entry_count: int
 
 
+class Calibration(msgspec.Struct, frozen=True, kw_only=True):
+    """How much of the index a query scans, measured on its own rows.
+
+    Attributes:
+        measured_at_s: when the shares were measured.
+        live_count: live rows then.
+        shares: numbers of neighbours, ascending, each with the share of the rows to scan, above 0 and at most 1.
+        reference_share: the share for the fewest neighbours when posting lists were last known to be good.
+        needs_recluster: it has since grown so much that lists had better be made anew.
+        generation: of the manifest that recall was last measured on; segments begun before are known.
+        checked_at_s: when that was.
+        query_count: rows that were taken as queries then.
+        recalls: numbers of neighbours, ascending, each with the recall measured at its share.
+    """
+
+    measured_at_s: float
+    live_count: int
+    shares: Shares
+    reference_share: float
+    needs_recluster: bool
+    generation: int
+    checked_at_s: float
+    query_count: int
+    recalls: tuple[tuple[int, float], ...]
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """One version of an index.
 
@@ -109,6 +136,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         pages: pages of segment entries, already read in: `segments` includes theirs.
         segments: every segment, pages' entries first.
         shards: reserved for indexes cut into shards; empty.
+        calibration: how much a query scans; None where that was not measured yet, as in manifests from before.
     """
 
     generation: int
@@ -121,6 +149,12 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     pages: tuple[PageEntry, ...] = ()
     segments: tuple[SegmentEntry, ...] = ()
     shards: tuple[msgspec.Raw, ...] = ()
+    calibration: Calibration | None = None
+
+    @property
+    def shares(self) -> Shares | None:
+        """The shares of rows that queries scan; None where the segments' own measures count."""
+        return self.calibration.shares if self.calibration else None
 
     @property
     def object_keys(self) -> set[str]:
@@ -171,6 +205,17 @@ def check_manifest(manifest: Manifest, previous: Manifest | None) -> None:
         raise InvalidManifestError("barrier went back")
     if manifest.config != previous.config:
         raise InvalidManifestError("configuration changed")
+    if manifest.calibration is not None and manifest.calibration != previous.calibration:
+        _check_calibration(manifest.calibration)
+
+
+def _check_calibration(calibration: Calibration) -> None:
+    shares = calibration.shares
+    counts = [count for count, _ in shares]
+    if not shares or counts != sorted(set(counts)):
+        raise InvalidManifestError("calibration has no shares, or not in order")
+    if not all(0 < share <= 1 for _, share in shares):
+        raise InvalidManifestError("calibration has a share that is none")
 
 
 def encode_manifest(key: str, put_id: bytes, manifest: Manifest) -> bytes:

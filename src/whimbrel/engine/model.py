@@ -174,6 +174,7 @@ class QueryRequest:
         page_token: as an earlier page gave it; None for the first page.
         principal: who asks; page tokens are bound to it.
         mode: the queryMode given, if any.
+        explain: whether the page says what finding it took.
     """
 
     vector: Float32Array
@@ -184,6 +185,34 @@ class QueryRequest:
     page_token: str | None = None
     principal: str = ""
     mode: IndexMode | None = None
+    explain: bool = False
+
+
+class Explanation(msgspec.Struct, frozen=True, kw_only=True):
+    """What answering one page of a query took.
+
+    Attributes:
+        generation: of the manifest that it stands on.
+        position: of the log, up to which it includes writes.
+        shares: numbers of neighbours and the share of the rows to scan, as measured over the index; None where it was
+            not measured.
+        is_cached: whether an earlier page found the hits.
+        search: what finding them took, then or now; a `SearchStats`.
+        requests: to the store, by class; a proof that several queries share counts for the first of them.
+        snapshot_ms: until there was a proven snapshot with its segments open, or a cached result.
+        search_ms: of filter, distances and keys; 0 for a cached result.
+        page_ms: until the page was put together.
+    """
+
+    generation: int
+    position: int
+    shares: tuple[tuple[int, float], ...] | None
+    is_cached: bool
+    search: msgspec.Struct
+    requests: Mapping[str, int]
+    snapshot_ms: float
+    search_ms: float
+    page_ms: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +225,7 @@ class QueryPage:
         metadata: the hits' JSON objects when asked for, else None.
         metric: the index's metric.
         next_token: where the next page starts; None on the last.
+        explanation: what it took, when asked for.
     """
 
     keys: Sequence[bytes]
@@ -203,6 +233,7 @@ class QueryPage:
     metadata: Sequence[bytes] | None
     metric: Metric
     next_token: str | None
+    explanation: Explanation | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,22 +11,24 @@ Invariants:
 """
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from weakref import WeakSet
 
 import msgspec
 import numpy as np
 
+from whimbrel.core.clock import Clock
 from whimbrel.core.errors import InvalidRequestError, ObjectNotFoundError, UnavailableError
 from whimbrel.engine.context import Context
 from whimbrel.engine.filter.parse import parse_filter
 from whimbrel.engine.index import Index, Snapshot
+from whimbrel.engine.ivf.calibrate import Shares
 from whimbrel.engine.log import Base
 from whimbrel.engine.lru import LruCache
 from whimbrel.engine.manifest import SegmentEntry
 from whimbrel.engine.memtable import Memtable
-from whimbrel.engine.model import Blobs, IndexMode, Int64Array, QueryPage, QueryRequest
+from whimbrel.engine.model import Blobs, Explanation, IndexMode, Int64Array, QueryPage, QueryRequest
 from whimbrel.engine.page_token import INVALID_PAGE_TOKEN, PageTokens, QueryPosition, bind
 from whimbrel.engine.part import TAIL
 from whimbrel.engine.records import check_query_vector
@@ -34,6 +36,7 @@ from whimbrel.engine.search import Hits, Search, estimate_ns, search
 from whimbrel.engine.segments import SegmentCache, SegmentSet
 from whimbrel.engine.wal import decode_fragment
 from whimbrel.engine.write import UNAVAILABLE
+from whimbrel.storage.instrument import tally_requests
 
 PAGE_SIZE = 100
 TOP_K_MAX = 10_000
@@ -52,6 +55,7 @@ class _Result:
     Attributes:
         base: the manifest of its snapshot.
         position: the log position of its snapshot.
+        shares: which share of the rows was to be scanned.
         entries: the segments of its snapshot.
         hits: the neighbours.
         tail_places: int64 [t], ascending: which hits lie in the tail.
@@ -60,6 +64,7 @@ class _Result:
 
     base: Base
     position: int
+    shares: Shares | None
     entries: Sequence[SegmentEntry]
     hits: Hits
     tail_places: Int64Array
@@ -70,6 +75,44 @@ class _Result:
         """About how much memory this takes."""
         tail_bytes = len(self.tail_metadata.data) + 16 * len(self.tail_places)
         return self.hits.size_bytes + tail_bytes
+
+
+class _Watch:
+    """Notes what one query takes, for its explanation."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._started_s = clock.monotonic_s()
+        self._snapshot_s: float | None = None
+
+    def note_snapshot(self) -> None:
+        """Notes that the snapshot is there, and its segments are open."""
+        self._snapshot_s = self._clock.monotonic_s()
+
+    def found(self, result: _Result) -> None:
+        """Notes that the hits are there: found now when there was a snapshot, else known from an earlier page."""
+        self._result = result
+        self._found_s = self._clock.monotonic_s()
+
+    def explain(self, requests: Mapping[str, int]) -> Explanation:
+        """Returns all of it, when the page is done."""
+        result, ended_s = self._result, self._clock.monotonic_s()
+        snapshot_s = self._found_s if self._snapshot_s is None else self._snapshot_s
+        return Explanation(
+            generation=result.base.generation,
+            position=result.position,
+            shares=result.shares,
+            is_cached=self._snapshot_s is None,
+            search=result.hits.stats,
+            requests=dict(requests),
+            snapshot_ms=_ms(self._started_s, snapshot_s),
+            search_ms=_ms(snapshot_s, self._found_s),
+            page_ms=_ms(self._found_s, ended_s),
+        )
+
+
+def _ms(start_s: float, limit_s: float) -> float:
+    return round((limit_s - start_s) * 1000, 3)
 
 
 _NO_PLACES: Int64Array = np.zeros(0, dtype=np.int64)
@@ -96,6 +139,16 @@ class QueryPlanner:
             InvalidRequestError: vector, filter, mode, topK or page token are not valid for this index.
             IndexNotFoundError: the index was deleted.
         """
+        if not request.explain:
+            return await self._answer(index, request, None)
+        with tally_requests() as requests:
+            watch = _Watch(self._context.clock)
+            page = await self._answer(index, request, watch)
+        return replace(page, explanation=watch.explain(requests))
+
+    async def _answer(
+        self, index: Index, request: QueryRequest, watch: "_Watch | None"
+    ) -> QueryPage:
         config = index.manifest.config
         check_query_vector(request.vector, config)
         if request.mode is IndexMode.CLASSIC:
@@ -116,14 +169,24 @@ class QueryPlanner:
         binding = bind("query", request.principal, index.id.incarnation, digest.hex())
         if request.page_token is None:
             offset = 0
-            result = await self._first(index, wanted, digest, keep_metadata=keep_metadata)
+            result = await self._first(
+                index, wanted, digest, keep_metadata=keep_metadata, watch=watch
+            )
         else:
             token = self._tokens.open(request.page_token, binding, QueryPosition)
-            result, offset = await self._again(index, wanted, digest, token), token.offset
+            result, offset = await self._again(index, wanted, digest, token, watch), token.offset
+        if watch is not None:
+            watch.found(result)
         return await self._page(index, request, result, offset, binding)
 
     async def _first(
-        self, index: Index, wanted: Search, digest: bytes, *, keep_metadata: bool
+        self,
+        index: Index,
+        wanted: Search,
+        digest: bytes,
+        *,
+        keep_metadata: bool,
+        watch: "_Watch | None",
     ) -> _Result:
         """Computes a result on the newest snapshot."""
         if wanted.top_k > PAGE_SIZE:
@@ -137,6 +200,8 @@ class QueryPlanner:
                 # Collected while we stood on its manifest, which must be gone as well.
                 await index.open()
                 continue
+            if watch is not None:
+                watch.note_snapshot()
             result = await self._compute(wanted, snapshot, segments, keep_metadata=keep_metadata)
             if len(result.hits.keys) > PAGE_SIZE:
                 key = _result_key(index, result.base.generation, result.position, digest)
@@ -145,7 +210,12 @@ class QueryPlanner:
         raise UnavailableError(UNAVAILABLE)
 
     async def _again(
-        self, index: Index, wanted: Search, digest: bytes, token: QueryPosition
+        self,
+        index: Index,
+        wanted: Search,
+        digest: bytes,
+        token: QueryPosition,
+        watch: "_Watch | None",
     ) -> _Result:
         """Finds the result that a token continues, or computes it again on the same snapshot."""
         await index.prove()  # the index may have been deleted since page 1
@@ -153,6 +223,8 @@ class QueryPlanner:
         result = self._results.get(key)
         if result is None or result.base.etag != token.etag:
             snapshot, segments = await self._reopen(index, token)
+            if watch is not None:
+                watch.note_snapshot()
             result = await self._compute(wanted, snapshot, segments, keep_metadata=True)
             self._results.put(key, result, result.size_bytes)
         return result
@@ -208,7 +280,9 @@ class QueryPlanner:
         size_bytes = sum(segment.entry.object_bytes for segment in segments)
         if size_bytes > self._context.options.inline_segment_bytes_max:
             return False
-        return estimate_ns(wanted, snapshot.tail, segments, None) <= INLINE_NS_MAX
+        return (
+            estimate_ns(wanted, snapshot.tail, segments, snapshot.manifest.shares) <= INLINE_NS_MAX
+        )
 
     async def _page(
         self, index: Index, request: QueryRequest, result: _Result, offset: int, binding: bytes
@@ -266,7 +340,7 @@ class QueryPlanner:
 def _compute(
     wanted: Search, snapshot: Snapshot, segments: SegmentSet, *, keep_metadata: bool
 ) -> _Result:
-    hits = search(wanted, snapshot.tail, segments)
+    hits = search(wanted, snapshot.tail, segments, shares=snapshot.manifest.shares)
     tail_places, tail_metadata = _NO_PLACES, _NO_METADATA
     if keep_metadata and snapshot.tail.entry_count:
         tail_places = np.flatnonzero(hits.sources == TAIL)
@@ -274,6 +348,7 @@ def _compute(
     return _Result(
         base=snapshot.base,
         position=snapshot.position,
+        shares=snapshot.manifest.shares,
         entries=snapshot.manifest.segments,
         hits=hits,
         tail_places=tail_places,

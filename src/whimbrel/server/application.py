@@ -5,6 +5,7 @@ What a listener is put in front of: `serving` for `whimbrel serve`, `embedded` f
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -97,10 +98,35 @@ async def _open_engine(context: Context, metrics: Metrics) -> AsyncIterator[Engi
     await engine.start()
     text = "Memory held by writes that no segment holds yet."
     metrics.add_gauge("whimbrel_tail_bytes", text, read=lambda: engine.tail_bytes)
+    _add_recall(metrics, engine)
     try:
         yield engine
     finally:
         await engine.close()
+
+
+def _add_recall(metrics: Metrics, engine: Engine) -> None:
+    """Registers the recall of indexes, without a label for each: clients choose how many there are."""
+
+    def at(part: float) -> float:
+        recalls = sorted(engine.recalls)
+        return recalls[int(part * (len(recalls) - 1))] if recalls else math.nan
+
+    metrics.add_gauge(
+        "whimbrel_calibrated_indexes",
+        "Open indexes whose recall was measured.",
+        read=lambda: len(engine.recalls),
+    )
+    metrics.add_gauge(
+        "whimbrel_recall_ratio_min",
+        "Recall@10 as measured of the open index that has the least; NaN without any.",
+        read=lambda: at(0),
+    )
+    metrics.add_gauge(
+        "whimbrel_recall_ratio_median",
+        "Recall@10 as measured of the open index in the middle; NaN without any.",
+        read=lambda: at(0.5),
+    )
 
 
 @asynccontextmanager

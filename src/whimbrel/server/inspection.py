@@ -8,6 +8,7 @@ from whimbrel.engine.context import Context
 from whimbrel.engine.directory import Directory
 from whimbrel.engine.gc import list_all
 from whimbrel.engine.index import Index
+from whimbrel.engine.manifest import Calibration
 from whimbrel.engine.write import Writer
 from whimbrel.storage.instrument import RequestCounter
 from whimbrel.wire.arn import parse_arn
@@ -77,6 +78,7 @@ class IndexReport:
         tail_entry_count: writes and deletes since, which no segment holds yet.
         tail_bytes: about how much memory they take in a server.
         segments: every segment.
+        calibration: how much a query scans, as measured; None where that was not.
         objects: all its objects by kind, also those waiting for collection.
         open_requests: requests to the store, by class, that opening the index took.
         probe_requests: requests that a read of an open index takes to prove that it is up to date.
@@ -98,6 +100,7 @@ class IndexReport:
     tail_entry_count: int
     tail_bytes: int
     segments: tuple[SegmentReport, ...]
+    calibration: Calibration | None
     objects: Mapping[str, ObjectTotal]
     open_requests: Mapping[str, int]
     probe_requests: Mapping[str, int]
@@ -120,6 +123,20 @@ def parse_target(text: str) -> Target:
     if not bucket_name or "/" in index_name or (slash and not index_name):
         raise InvalidRequestError(f"write it as BUCKET, BUCKET/INDEX or an ARN. target=`{text}`")
     return Target(bucket_name, index_name)
+
+
+def parse_index(text: str) -> Target:
+    """Reads `BUCKET/INDEX` or the ARN of an index.
+
+    Raises:
+        InvalidRequestError: it is neither.
+    """
+    target = parse_target(text)
+    if not target.index_name:
+        raise InvalidRequestError(
+            f"write it as BUCKET/INDEX or the ARN of an index. target=`{text}`"
+        )
+    return target
 
 
 class Inspector:
@@ -200,6 +217,7 @@ class Inspector:
                 )
                 for segment in manifest.segments
             ),
+            calibration=manifest.calibration,
             objects=await self._total_objects(index.id.space.prefix),
             open_requests=_difference(before, opened),
             probe_requests=_difference(opened, probed),

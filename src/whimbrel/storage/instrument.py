@@ -36,6 +36,7 @@ OPERATION_COUNT_MAX = 200
 OTHER = "other"
 
 _operation: ContextVar[str] = ContextVar("whimbrel_store_operation", default=OTHER)
+_tally: ContextVar["dict[str, int] | None"] = ContextVar("whimbrel_store_tally", default=None)
 
 
 class RequestClass(StrEnum):
@@ -73,6 +74,21 @@ def count_as(operation: str) -> Iterator[None]:
         yield
     finally:
         _operation.reset(token)
+
+
+@contextmanager
+def tally_requests() -> Iterator[dict[str, int]]:
+    """Counts requests made inside the `with` block, and by tasks started there, on their own as well.
+
+    Yields:
+        Requests by class, as they are made. What several callers share counts for the one that started it.
+    """
+    tally: dict[str, int] = {}
+    token = _tally.set(tally)
+    try:
+        yield tally
+    finally:
+        _tally.reset(token)
 
 
 class RequestCounter:
@@ -132,8 +148,11 @@ class RequestCounter:
         bytes_out: int = 0,
     ) -> None:
         """Adds to the counts of the operation that is under way."""
-        operation = _operation.get()
+        operation, tally = _operation.get(), _tally.get()
         with self._lock:
+            if tally is not None and request_count:
+                name = str(request_class)
+                tally[name] = tally.get(name, 0) + request_count
             if operation not in self._operations:
                 if len(self._operations) >= OPERATION_COUNT_MAX:
                     operation = OTHER

@@ -19,6 +19,7 @@ import numpy as np
 
 from whimbrel.core.compute import InlineCompute
 from whimbrel.core.rand import SeededRandom
+from whimbrel.engine.calibration import Outcome, begin_calibration
 from whimbrel.engine.compaction import compact
 from whimbrel.engine.context import Context
 from whimbrel.engine.engine import Engine
@@ -266,6 +267,21 @@ class Node:
             if plan is not None:
                 await compact(self.context, index, self.engine.segments, plan)
             return plan
+
+        return await self.engine.directory.with_index(bucket, name, run)
+
+    async def calibrate(self, bucket: str, name: str) -> Outcome | None:
+        """Measures an index to the end, if that is due; returns what came of it."""
+
+        async def run(index: Index) -> Outcome | None:
+            await index.prove()
+            await index.refresh()
+            calibrator = await begin_calibration(self.context, index, self.engine.segments)
+            if calibrator is None:
+                return None
+            while (outcome := await calibrator.step(index)) is None:
+                pass
+            return outcome
 
         return await self.engine.directory.with_index(bucket, name, run)
 

@@ -1,7 +1,7 @@
-"""Makes segments and tails of a handful of rows look like those of many: with codes, posting lists, probes.
+"""Makes segments and tails of a handful of rows look like those of many: with codes, posting lists, probes, shares.
 
     with small_lists():
-        ...  # flushes, compactions and queries
+        ...  # flushes, compactions, calibrations and queries
 
 Bounds are made so wide that every estimate counts as possible, since a few short vectors can have any error. So what
 is found must be exact, unless `row_budget_share` says otherwise.
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest.mock import patch
 
-from whimbrel.engine import approximate, part, search_cost
+from whimbrel.engine import approximate, calibration, part, search_cost
 from whimbrel.engine.ivf import chunks, codes, partition
 
 EPSILON = 1e6
@@ -44,6 +44,7 @@ def small_lists(
         patch.object(search_cost, "CODES_NS", -math.inf),
         patch.object(part, "CODED_ROWS_MIN", 0),
         patch.object(approximate, "SURE_ROWS_MAX", exhaustive_rows_max),
+        patch.object(calibration, "ROWS_MIN", 1),
         patch.object(approximate, "EXHAUSTIVE_ROWS_MAX", exhaustive_rows_max),
         patch.object(approximate, "EPSILON", EPSILON),
         patch.object(approximate, "EPSILON_SURE", EPSILON),

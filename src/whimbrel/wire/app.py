@@ -29,6 +29,7 @@ from whimbrel.wire import sts
 from whimbrel.wire.arn import ArnFormat
 from whimbrel.wire.errors import BodyTimeoutError, ErrorAnswer, answer_error
 from whimbrel.wire.exchange import (
+    EXPLAIN_HEADER,
     JSON_TYPE,
     XML_TYPE,
     Answered,
@@ -50,7 +51,7 @@ from whimbrel.wire.request import (
     Send,
 )
 from whimbrel.wire.routes import STS_PATH, Route, find_route
-from whimbrel.wire.service import Call, Engine, Service
+from whimbrel.wire.service import Call, Engine, Explained, Service
 from whimbrel.wire.telemetry import METRICS_TYPE, RequestLog, WireMetrics
 
 SERVICE: Final = "s3vectors"
@@ -163,7 +164,7 @@ class WireApp:
             async with asyncio.timeout(self._options.request_deadline_s):
                 if is_sts:
                     return Answered(200, XML_TYPE, await self._answer_sts(exchange))
-                return Answered(200, JSON_TYPE, await self._answer_operation(exchange))
+                return await self._answer_operation(exchange)
         except ClientGoneError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
@@ -184,7 +185,7 @@ class WireApp:
             self._log.write_failure(exchange.record, error)
         return answer
 
-    async def _answer_operation(self, exchange: Exchange) -> bytes:
+    async def _answer_operation(self, exchange: Exchange) -> Answered:
         route = find_route(exchange.head.method, exchange.head.raw_path)
         exchange.record.operation = route.operation.name
         body = await exchange.read_body(self._options.body_bytes_max)
@@ -197,9 +198,14 @@ class WireApp:
                 service=self._service,
                 principal=principal,
                 batch=decoded.batch,
+                explain=principal.is_administrator and exchange.head.header(EXPLAIN_HEADER) == b"1",
             )
             answer = await route.handler(call)
-            return answer if isinstance(answer, bytes) else encode_output(answer)
+            if isinstance(answer, Explained):
+                return Answered(200, JSON_TYPE, answer.body, explanation=answer.explanation)
+            return Answered(
+                200, JSON_TYPE, answer if isinstance(answer, bytes) else encode_output(answer)
+            )
 
     @contextmanager
     def _work(self) -> Iterator[None]:

@@ -14,6 +14,8 @@ from whimbrel.wire.telemetry import RequestRecord
 
 JSON_TYPE: Final = b"application/json"
 XML_TYPE: Final = b"text/xml"
+# With the value 1 it asks a query what it takes; the answer's says it.
+EXPLAIN_HEADER: Final = b"x-whimbrel-explain"
 MEDIA_TYPE_TEXT: Final = "The Content-Type must be application/json"
 
 Headers = list[tuple[bytes, bytes]]
@@ -21,12 +23,21 @@ Headers = list[tuple[bytes, bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """An answer, encoded; `allow` names the methods that the path takes when the request's was another."""
+    """An answer, encoded.
+
+    Attributes:
+        status: HTTP status.
+        content_type: of the body.
+        body: its bytes.
+        allow: the methods that the path takes, when the request's was another.
+        explanation: what it took, as one line of JSON; empty where nobody asked.
+    """
 
     status: int
     content_type: bytes
     body: bytes
     allow: tuple[str, ...] = ()
+    explanation: bytes = b""
 
 
 class Exchange:
@@ -92,13 +103,15 @@ def _body_message(body: bytes, *, more_body: bool) -> dict[str, object]:
 
 
 def answer_headers(answered: Answered) -> Headers:
-    """Returns the headers every answer has, and `allow` where it must be."""
+    """Returns the headers every answer has, `allow` where it must be, and what it took where somebody asked."""
     headers = [
         (b"content-type", answered.content_type),
         (b"content-length", b"%d" % len(answered.body)),
     ]
     if answered.allow:
         headers.append((b"allow", ", ".join(answered.allow).encode()))
+    if answered.explanation:
+        headers.append((EXPLAIN_HEADER, answered.explanation))
     return headers
 
 

@@ -23,7 +23,16 @@ from whimbrel.engine.model import (
 )
 from whimbrel.wire.arn import ArnFormat
 
-Answer = Struct | bytes
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """An answer, encoded, and what it took, as one line of JSON."""
+
+    body: bytes
+    explanation: bytes
+
+
+Answer = Struct | bytes | Explained
 
 
 class Engine(Protocol):
@@ -135,9 +144,11 @@ class Call:
         service: what every request shares.
         principal: who asks.
         batch: the vectors of PutVectors.
+        explain: whether an administrator asks what a query takes.
     """
 
     input: dict[str, Any]
     service: Service
     principal: Principal
     batch: PutBatch | None = None
+    explain: bool = False

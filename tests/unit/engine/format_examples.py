@@ -4,6 +4,7 @@ import numpy as np
 
 from whimbrel.engine import catalog, paths
 from whimbrel.engine.manifest import (
+    Calibration,
     DeletionsEntry,
     Manifest,
     PageEntry,
@@ -38,6 +39,17 @@ DELETED = np.array([False, True, False, False, False, False, False, False, True]
 DELETIONS = DeletionsEntry(SPACE.deletions(1, UNIQUE), 2)
 PAGED = SegmentEntry(SPACE.segment(0, UNIQUE), 1936, 1152, 9, DELETIONS, SegmentRole.BASE)
 INLINE = SegmentEntry(SPACE.segment(1, UNIQUE), 1936, 1152, 2)
+CALIBRATION = Calibration(
+    measured_at_s=CREATED_AT_S + 60,
+    live_count=9,
+    shares=((10, 0.5),),
+    reference_share=0.5,
+    needs_recluster=False,
+    generation=1,
+    checked_at_s=CREATED_AT_S + 60,
+    query_count=9,
+    recalls=((10, 1.0),),
+)
 MANIFEST = Manifest(
     generation=2,
     position=7,
@@ -48,6 +60,7 @@ MANIFEST = Manifest(
     config=CONFIG,
     pages=(PageEntry(SPACE.page(1, UNIQUE), 1),),
     segments=(PAGED, INLINE),
+    calibration=CALIBRATION,
 )
 
 RECORD = catalog.CreateIndex("titles", INDEX, CREATED_AT_S, CONFIG, {"team": "search"})

@@ -12,6 +12,7 @@ from tests.unit.engine.processes import BUCKET, INDEX, Process, World
 from whimbrel.core.errors import CorruptObjectError, ObjectNotFoundError
 from whimbrel.engine import manifest as manifest_module
 from whimbrel.engine.manifest import (
+    Calibration,
     DeletionsEntry,
     InvalidManifestError,
     Manifest,
@@ -26,7 +27,7 @@ from whimbrel.engine.manifest import (
     encode_page,
 )
 from whimbrel.engine.model import IndexConfig, Metric
-from whimbrel.storage.frame import ObjectKind, ObjectWriter
+from whimbrel.storage.frame import ObjectKind, ObjectReader, ObjectWriter
 
 NAME = "index/object"
 CONFIG = IndexConfig(dimension=2, metric=Metric.COSINE)
@@ -46,6 +47,20 @@ def entry(name: str, *, rows: int = 4, deleted: int = 0) -> SegmentEntry:
     return SegmentEntry(name, 1000, 900, rows, deletions)
 
 
+def calibrated(*shares: tuple[int, float]) -> Calibration:
+    return Calibration(
+        measured_at_s=1.0,
+        live_count=4,
+        shares=shares,
+        reference_share=0.1,
+        needs_recluster=False,
+        generation=1,
+        checked_at_s=1.0,
+        query_count=4,
+        recalls=(),
+    )
+
+
 def after(manifest: Manifest, **changes) -> Manifest:
     return msgspec.structs.replace(manifest, generation=manifest.generation + 1, **changes)
 
@@ -61,6 +76,12 @@ def after(manifest: Manifest, **changes) -> Manifest:
         ({"position": 2}, "position went back"),
         ({"min_base_generation": 1}, "barrier went back"),
         ({"config": IndexConfig(3, Metric.COSINE)}, "configuration changed"),
+        ({"calibration": calibrated()}, "no shares"),
+        ({"calibration": calibrated((100, 0.1), (10, 0.1))}, "not in order"),
+        ({"calibration": calibrated((10, 0.1), (10, 0.1))}, "not in order"),
+        ({"calibration": calibrated((10, 0.0))}, "share that is none"),
+        ({"calibration": calibrated((10, 0.1), (100, 1.1))}, "share that is none"),
+        ({"calibration": calibrated((10, float("nan")))}, "share that is none"),
     ],
 )
 def test_a_manifest_that_breaks_an_invariant_is_not_published(changes, words):
@@ -76,6 +97,19 @@ def test_good_manifests():
     assert good.object_keys == {"a", "a-deletions", "b"}
     paged = after(good, pages=(PageEntry("p", 1),))
     assert paged.object_keys == {"a", "a-deletions", "b", "p"}
+    assert paged.shares is None
+    measured = after(paged, calibration=calibrated((10, 0.1), (100, 1.0)))
+    check_manifest(measured, paged)
+    assert measured.shares == ((10, 0.1), (100, 1.0))
+
+
+def test_a_manifest_from_before_has_no_calibration():
+    data = encode_manifest(NAME, bytes(16), FIRST)
+    content = msgspec.msgpack.decode(ObjectReader(NAME, ObjectKind.MANIFEST, data).read_footer())
+    del content["calibration"]
+    writer = ObjectWriter(NAME, ObjectKind.MANIFEST, bytes(16))
+    writer.add_section(msgspec.msgpack.encode(content))
+    assert decode_manifest_root(NAME, memoryview(writer.finish())) == FIRST
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=40))

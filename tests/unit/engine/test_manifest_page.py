@@ -7,6 +7,7 @@ from tests.unit.engine.hexdump import blocks_of
 from whimbrel.engine.manifest import (
     INLINE_ENTRY_COUNT_MAX,
     PAGE_ENTRY_COUNT,
+    Calibration,
     Manifest,
     SegmentEntry,
     decode_deletions,
@@ -31,6 +32,7 @@ def test_the_example_says_what_the_page_says():
     root, page, bitmap = map(memoryview, blocks_of(PAGE))
     decoded = decode_manifest_root(examples.SPACE.manifest(2), root)
     assert decoded.segments == (examples.INLINE,)
+    assert decoded.calibration == examples.CALIBRATION
     assert decoded.pages == examples.MANIFEST.pages
     assert decode_page(decoded.pages[0].key, page) == (examples.PAGED,)
     deleted = decode_deletions(examples.DELETIONS, bitmap, examples.PAGED.row_count)
@@ -42,6 +44,9 @@ def test_the_page_tables_every_field():
     first = [row[0] for row in rows()]
     start = first.index("generation")
     fields = Manifest.__struct_fields__
+    assert tuple(first[start : start + len(fields)]) == fields
+    start = first.index("measured_at_s")
+    fields = Calibration.__struct_fields__
     assert tuple(first[start : start + len(fields)]) == fields
     entry = [row[1] for row in rows() if row[0].isdigit()]
     assert tuple(entry[: len(SegmentEntry.__struct_fields__)]) == SegmentEntry.__struct_fields__

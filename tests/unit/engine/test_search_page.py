@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from whimbrel.engine import approximate, part, search
+from whimbrel.engine import approximate, calibration, measurement, part, search
 from whimbrel.engine.ivf import calibrate, chunks, codes, partition, train
 from whimbrel.kernel import coded, probe
 
@@ -26,9 +26,13 @@ SENTENCES = {
         f"up to {train.FAN_OUT} parts",
         f"or one in {1 / probe.FIRST_SHARE:.0f} if that is more",
         f"among {coded.CODED_CENTRES_MIN} centroids or more",
-        f"it takes {calibrate.QUERY_COUNT} of its rows",
-        f"until {calibrate.RECALL:.1%}".replace("%", " %"),
-        "true {:,}, {:,}, {:,} and {:,} nearest".format(*calibrate.COUNTS),
+        f"comparing all rows with {calibrate.QUERY_COUNT} of them",
+        f"takes {measurement.QUERY_COUNTS[10]} live rows as queries",
+        f"a {1 / measurement.SHARE_MIN:.0f}th of the rows",
+        f"the target: {measurement.TARGETS[10]} for 10 and for 100 neighbours",
+        f"{measurement.TARGETS[1000]} for 1,000 and 10,000",
+        f"10 and 100 neighbours with {measurement.CHECKED_COUNTS[10]} queries",
+        f"below {measurement.TARGETS[10] - measurement.CHECK_SLACK:.3f}",
     ],
     SEGMENT: [
         f"at least {codes.CODED_ROWS_MIN} rows and {codes.CODED_DIMENSION_MIN} dimensions get codes",
@@ -53,6 +57,20 @@ def test_the_page_says_two_refinements_and_a_quarter_and_eight_lists():
     text = " ".join(SEARCH.read_text().split())
     assert train.REFINEMENT_COUNT == 2
     assert "centroids move to the means of their rows, twice" in text
+    assert list(measurement.QUERY_COUNTS) == list(calibrate.COUNTS) == [10, 100, 1000, 10_000]
+    assert measurement.TARGETS[10] == measurement.TARGETS[100] == calibrate.RECALL
+    assert measurement.TARGETS[1000] == measurement.TARGETS[10_000]
+    assert (measurement.SHARE_STEP, measurement.REFINE_COUNT) == (2, 2)
+    assert "twice as many each time" in text
+    assert "Two more searches between the last two shares" in text
+    assert measurement.MARGIN == 1.1
+    assert "a tenth larger since rows that made the lists" in text
+    assert measurement.RECLUSTER_RATIO == 1.5
+    assert "has grown by more than half since lists were made" in text
+    assert calibration.CHANGE_MAX == 0.25
+    assert "changed by more than a quarter since" in text
+    assert calibration.SLICE_S == 0.2
+    assert "a fifth of a second at a time" in text
     assert calibrate.MARGIN == 1.25
     assert "a quarter larger for safety" in text
     assert search.SLACK == 4

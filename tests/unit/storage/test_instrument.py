@@ -15,6 +15,7 @@ from whimbrel.storage.instrument import (
     RequestCounter,
     RequestTotal,
     count_as,
+    tally_requests,
 )
 from whimbrel.storage.memory import MemoryStore
 from whimbrel.storage.range_merge import GAP_BYTES_MAX, PART_BYTES_MAX, merge_ranges
@@ -99,6 +100,27 @@ def test_side_by_side_operations_count_apart():
         await asyncio.gather(*tasks)
         assert store.counter.count_requests("a") == {HEAD: 4}
         assert store.counter.count_requests("b") == {HEAD: 6}
+
+    asyncio.run(main())
+
+
+def test_one_request_counts_its_own():
+    async def main():
+        store = CountingStore(MemoryStore(SystemClock()))
+        await store.put("k", b"x")
+
+        async def run(count):
+            with tally_requests() as tally:
+                await asyncio.gather(*(asyncio.create_task(store.head("k")) for _ in range(count)))
+                await store.get("k")
+            await store.get("k")
+            return tally
+
+        assert await asyncio.gather(run(3), run(5)) == [
+            {"head": 3, "get": 1},
+            {"head": 5, "get": 1},
+        ]
+        assert store.counter.count_requests() == {PUT: 1, HEAD: 9, GET: 4}
 
     asyncio.run(main())
 

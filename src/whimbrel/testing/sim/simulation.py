@@ -251,6 +251,8 @@ class Simulation:
         stats = [process.indexer.stats for process in self.world.processes]
         self.result.counts["flushes"] = sum(each.flush_count for each in stats)
         self.result.counts["compactions"] = sum(each.compaction_count for each in stats)
+        self.result.counts["calibrations"] = sum(each.calibration_count for each in stats)
+        self.result.counts["recall checks"] = sum(each.recall_check_count for each in stats)
         self.result.counts["collected"] = sum(each.collected_object_count for each in stats)
         for each in stats:
             self.result.problems += [f"damaged: {key} {text}" for key, text in each.corrupt.items()]

@@ -11,10 +11,11 @@ from whimbrel.wire.output import (
     EmptyOutput,
     component_count,
     encode_hits,
+    encode_output,
     encode_vectors,
 )
 from whimbrel.wire.record import check_key_bytes
-from whimbrel.wire.service import Answer, Call
+from whimbrel.wire.service import Answer, Call, Explained
 
 PAGE_SIZE_DEFAULT: Final = 500
 SEGMENT_RANGE_TEXT: Final = "segmentIndex must be less than segmentCount"
@@ -83,9 +84,13 @@ async def query_vectors(call: Call) -> Answer:
         page_token=call.input.get("nextToken"),
         principal=call.principal.access_key_id,
         mode=None if mode is None else IndexMode(mode),
+        explain=call.explain,
     )
     page = await call.service.engine.query(*names, request)
-    return encode_hits(page, with_distance=with_distance)
+    body = encode_hits(page, with_distance=with_distance)
+    if page.explanation is None:
+        return body
+    return Explained(body, encode_output(page.explanation))
 
 
 def _resolve(call: Call) -> tuple[str, str]:
