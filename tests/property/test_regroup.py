@@ -50,7 +50,7 @@ def test_lists_hold_every_row_whatever_comes_and_goes(seed, shape, counts, dimen
         old = PreparedRows(
             ArrayRows(rows.vectors.vectors[:old_count]), rows.norms[:old_count], rows.origin
         )
-        before = partition(old, is_listed=True)
+        before = partition(old, list_count=max(1, len(old) // 8))
         check(old, before)
         numbers = np.full(len(rows), -1)
         numbers[before.order] = np.repeat(np.arange(len(before.centroids)), np.diff(before.starts))
@@ -81,7 +81,7 @@ def test_kept_lists_are_about_as_good_as_fresh_ones():
     vectors[12_000:] += 6
     rows = prepare(vectors, Metric.EUCLIDEAN)
     kept = np.arange(4_000)
-    lists = partition(take(rows, kept), is_listed=True)
+    lists = partition(take(rows, kept), list_count=len(kept) // 160)
     for wave in range(1, 4):
         numbers = np.full(len(rows), -1)
         numbers[kept[lists.order]] = np.repeat(
@@ -90,7 +90,7 @@ def test_kept_lists_are_about_as_good_as_fresh_ones():
         kept = kept[draw.random(len(kept)) < 0.8]
         kept = np.concatenate([kept, np.arange(4_000 * wave, 4_000 * (wave + 1))])
         lists = regroup(take(rows, kept), numbers[kept], lists.centroids)
-    fresh = partition(take(rows, kept), is_listed=True)
+    fresh = partition(take(rows, kept), list_count=len(kept) // 160)
     sizes = np.diff(lists.starts)
     assert mean_square(take(rows, kept), lists) <= 1.05 * mean_square(take(rows, kept), fresh)
     assert 0.5 <= len(lists.centroids) / len(fresh.centroids) <= 2
@@ -106,7 +106,7 @@ def test_lists_that_serve_are_kept(monkeypatch):
     monkeypatch.setattr(lists_of, "POSTING_ROWS", 16)
     draw = np.random.default_rng(6)
     rows = prepare(clusters(draw, 12_000, 24, 60), Metric.EUCLIDEAN)
-    before = partition(take(rows, np.arange(11_990)), is_listed=True)
+    before = partition(take(rows, np.arange(11_990)), list_count=11_990 // 16)
     numbers = np.full(len(rows), -1)
     numbers[before.order] = np.repeat(np.arange(len(before.centroids)), np.diff(before.starts))
     after = regroup(rows, numbers, before.centroids)

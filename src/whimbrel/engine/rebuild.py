@@ -28,6 +28,7 @@ from whimbrel.engine.segment.rows import merge_rows, prepare_rows
 from whimbrel.engine.segment.writer import EncodedSegment, encode_segment
 from whimbrel.engine.segments import OpenSegment
 
+LISTS_PER_PART = 8  # at least, of rows that are divided: few rows may be large
 COARSE_COUNT = 256  # lists of rows that are too short for codes
 ROW_BYTES = 64  # of a row beside its vector, key and metadata: hash, norm, offsets, factors
 
@@ -141,10 +142,11 @@ def lay_out(
     if kind is Kind.MERGE:
         lists = _lists_of_run(rows, takings, guide, regions)
         return Layout(lists, np.zeros(len(lists.centroids), dtype=np.int64), 1)
-    lists = _lists_of_base(rows, takings, guide)
+    row_bytes = np.concatenate([_row_bytes(taking) for taking in takings])
+    part_count = -(-int(row_bytes.sum()) // part_bytes_max)
+    lists = _lists_of_base(rows, takings, guide, list_count_min=LISTS_PER_PART * part_count)
     assert lists.order is not None
-    row_bytes = np.concatenate([_row_bytes(taking) for taking in takings])[lists.order]
-    sizes = np.add.reduceat(row_bytes, lists.starts[:-1])
+    sizes = np.add.reduceat(row_bytes[lists.order], lists.starts[:-1])
     regions_of_lists = divide(lists.centroids, sizes, part_bytes_max)
     return Layout(lists, regions_of_lists, int(regions_of_lists.max()) + 1)
 
@@ -179,17 +181,19 @@ def _lists_of_run(
         return regions.arrange(rows)
     if guide is None or len(rows) <= lists_of.FLAT_ROWS_MAX:
         return partition(rows)
-    return _lists_of_base(rows, takings, guide)
+    return _lists_of_base(rows, takings, guide, list_count_min=1)
 
 
 def _lists_of_base(
-    rows: PreparedRows, takings: Sequence[Taking], guide: Taking | None
+    rows: PreparedRows, takings: Sequence[Taking], guide: Taking | None, *, list_count_min: int
 ) -> Partition:
-    """Keeps the lists of the guide and of all bases; other rows go to the nearest."""
+    """Keeps the lists of the guide and of all bases, to which other rows go; makes new ones where there are none."""
     if guide is None:
-        # Without codes, lists serve to divide the rows and nothing else.
-        coarse = COARSE_COUNT if rows.vectors.dimension < codes.CODED_DIMENSION_MIN else None
-        return partition(rows, is_listed=True, list_count_max=coarse)
+        count = round(len(rows) / lists_of.POSTING_ROWS)
+        if rows.vectors.dimension < codes.CODED_DIMENSION_MIN:
+            # Without codes, lists serve to divide the rows and nothing else.
+            count = min(count, COARSE_COUNT)
+        return partition(rows, list_count=min(max(count, list_count_min), len(rows)))
     centroids: list[Float32Array] = []
     numbers: list[Int64Array] = []
     count = 0

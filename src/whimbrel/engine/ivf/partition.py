@@ -133,22 +133,18 @@ def whole(rows: PreparedRows) -> Partition:
     return Partition(None, np.array([0, len(rows)]), centroid[np.newaxis], rows.origin)
 
 
-def partition(
-    rows: PreparedRows, *, is_listed: bool = False, list_count_max: int | None = None
-) -> Partition:
-    """Partitions rows, of which there is at least one, into lists of about `POSTING_ROWS`.
+def partition(rows: PreparedRows, *, list_count: int | None = None) -> Partition:
+    """Partitions rows into posting lists.
 
     Args:
-        rows: n rows.
-        is_listed: whether few rows get lists, too; otherwise they are one list.
-        list_count_max: how many lists are wanted at most, however long they are; about.
+        rows: n rows, at least one.
+        list_count: how many lists are wanted, about, 1 to n; by default n / `POSTING_ROWS`, and one where rows are few.
     """
     count = len(rows)
-    if count <= FLAT_ROWS_MAX and not is_listed:
-        return whole(rows)
-    list_count = max(1, round(count / POSTING_ROWS))
-    if list_count_max is not None:
-        list_count = min(list_count, list_count_max)
+    if list_count is None:
+        if count <= FLAT_ROWS_MAX:
+            return whole(rows)
+        list_count = round(count / POSTING_ROWS)
     sample_count = min(SAMPLE_ROWS_PER_LIST * list_count, SAMPLE_ROWS_MAX)
     finder = CentroidFinder(train(rows.take(spread_sample(count, sample_count)), list_count))
     numbers = np.empty(count, dtype=np.int64)

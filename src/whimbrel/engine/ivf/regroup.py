@@ -39,7 +39,7 @@ def regroup(rows: PreparedRows, numbers: Int64Array, centroids: Float32Array) ->
     """
     wanted = len(rows) / lists_of.POSTING_ROWS
     if not wanted / KEPT_RATIO <= len(centroids) <= max(wanted, 1) * KEPT_RATIO:
-        return partition(rows, is_listed=True)
+        return partition(rows, list_count=max(1, round(wanted)))
     numbers = numbers.copy()
     new = np.flatnonzero(numbers < 0)
     _assign(rows, new, CentroidFinder(centroids), numbers)

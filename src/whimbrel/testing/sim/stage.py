@@ -24,7 +24,7 @@ from whimbrel.engine.gc import Collectable
 from whimbrel.engine.index import Index
 from whimbrel.engine.model import Blobs, IndexConfig, Metric
 from whimbrel.engine.options import EngineOptions
-from whimbrel.engine.plan import Kind, Plan
+from whimbrel.engine.plan import Circumstances, Kind, Plan, plan_compaction
 from whimbrel.engine.rules import ALL_RULES, ProtocolRules
 from whimbrel.testing.faulty_store import Call, HeldCall, ProcessCrashed
 from whimbrel.testing.sim.audit import find_damage
@@ -292,6 +292,21 @@ class Stage:
             await index.refresh()
             plan = Plan(Kind.MERGE, index.manifest.segments)
             return await compact(process.context, index, process.engine.segments, plan)
+
+        return await self.with_index(process, run)
+
+    async def step(self, process: Process, *, is_quiet: bool = True) -> Plan | None:
+        """Does what compaction would do next; returns the plan, None where there was none or the job gave up."""
+
+        async def run(index: Index) -> Plan | None:
+            await index.prove()
+            await index.refresh()
+            now = Circumstances(is_quiet=is_quiet)
+            plan = plan_compaction(index.manifest.segments, process.context.options, now)
+            if plan is None:
+                return None
+            is_done = await compact(process.context, index, process.engine.segments, plan)
+            return plan if is_done else None
 
         return await self.with_index(process, run)
 

@@ -66,6 +66,9 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario(play=jobs.two_zombie_manifests),
     Scenario(play=jobs.two_collectors),
     Scenario(play=jobs.compaction_against_flushes),
+    Scenario(play=jobs.round_against_flushes),
+    Scenario(play=jobs.two_indexers_in_one_round),
+    Scenario(play=jobs.round_sleeps_through_a_collection, breaks_without=("bar_late_jobs",)),
     Scenario(
         play=lifecycle.deletion_against_a_cached_index,
         breaks_without=("name_incarnations", "end_log_on_delete"),

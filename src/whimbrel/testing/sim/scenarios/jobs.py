@@ -3,6 +3,7 @@
 import asyncio
 
 from whimbrel.engine.gc import list_all
+from whimbrel.engine.plan import Kind
 from whimbrel.testing.faulty_store import Call, Fault, HeldCall, fault_on
 from whimbrel.testing.sim.audit import find_damage
 from whimbrel.testing.sim.scenarios.log import leave_behind, open_index
@@ -286,6 +287,78 @@ async def compaction_against_flushes(stage: Stage, *, flush_count: int = 30) -> 
     stage.expect("it merged once", that=len(_uploads(worker)) == uploads + 1)
     await stage.get(writer)
     await stage.get(await stage.process("newcomer"))
+
+
+async def bases_and_runs(stage: Stage) -> tuple[Process, Process]:
+    """Starts a writer and a worker with an index of several bases, and runs that are worth a round."""
+    writer, worker = await open_index(stage)
+    others = [b"%d" % number for number in range(40)]
+    await stage.put(writer, *others)
+    await stage.flush(worker)
+    founded = await stage.step(worker)
+    stage.expect("bases are founded", that=founded is not None and founded.kind is Kind.FOUND)
+    for start in (0, 16):
+        await stage.put(writer, *KEYS, *others[start : start + 12])
+        await stage.delete(writer, others[start])
+        await stage.flush(worker)
+    return writer, worker
+
+
+async def round_against_flushes(stage: Stage) -> None:
+    """A job of a round sleeps while what it took is replaced and deleted, and publishes all the same."""
+    writer, worker = await bases_and_runs(stage)
+    other = await stage.process("other")
+    held = stage.hold(worker, "put_if_absent", "/manifest/")
+    job = stage.start(worker, stage.step(worker))
+    await held
+    for number in range(12):
+        key = KEYS[number % len(KEYS)]
+        await (stage.delete(writer, key) if number % 3 == 0 else stage.put(writer, key, b"17"))
+        stage.expect("a flush never waits", that=await stage.flush(other))
+    held.resume()
+    stage.expect("the job publishes", that=await job is not None)
+    await stage.get(writer)
+    await _finish_round(stage, other)
+    await stage.get(await stage.process("newcomer"))
+
+
+async def two_indexers_in_one_round(stage: Stage) -> None:
+    """Two take jobs of a round in turn; whoever finds that its base is gone gives up, and no row is lost or twice."""
+    writer, worker = await bases_and_runs(stage)
+    other = await stage.process("other")
+    for _ in range(3):
+        held = stage.hold(worker, "put_if_absent", "/manifest/")
+        slow = stage.start(worker, stage.step(worker))
+        await held
+        await stage.step(other)
+        await stage.put(writer, *KEYS)
+        await stage.flush(other)
+        held.resume()
+        await asyncio.wait({slow})
+        await stage.get(writer)
+    await _finish_round(stage, other)
+    await stage.get(await stage.process("newcomer"))
+
+
+async def round_sleeps_through_a_collection(stage: Stage) -> None:
+    """A job of a round sleeps until the collector takes what it uploaded for orphans; another finishes the round."""
+    writer, worker = await bases_and_runs(stage)
+    collector = await stage.process("collector")
+    held = stage.hold(worker, "put_if_absent", "/manifest/")
+    job = stage.start(worker, stage.step(worker))
+    await held
+    await stage.sleep(stage.options.orphan_age_s + 1.0)
+    await stage.collect(collector, find_orphans=True)
+    held.resume()
+    await asyncio.wait({job})
+    await stage.get(writer)
+    await _finish_round(stage, collector)
+    await stage.get(await stage.process("newcomer"))
+
+
+async def _finish_round(stage: Stage, process: Process) -> None:
+    while await stage.step(process):
+        pass
 
 
 def _uploads(process: Process) -> list[Call]:
