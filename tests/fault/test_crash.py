@@ -336,7 +336,7 @@ MUTATION_COUNTS = {
     Compaction: 2,
     CompactionOfDeadRows: 1,
     Founding: 3,
-    Round: 8,
+    Round: 10,
     Calibration: 5,
     Upkeep: 31,
     OrphanCollection: 47,
