@@ -28,6 +28,7 @@ TARGETS = {10: 0.985, 100: 0.985, 1000: 0.96, 10_000: 0.96}
 ROWS_PER_NEIGHBOUR = 16  # a number is measured where there are so many rows to each neighbour
 CHECKED_COUNTS = {10: 32, 100: 32}  # likewise, of a check
 CHECK_SLACK = 0.01  # so few queries are off by about as much
+LAVISH_RATIO = 0.5  # a share that misses less than so much of what it may is measured anew
 SHARE_MIN = 1 / 512
 ROWS_MIN_RATIO = 4  # and so many rows to each neighbour are scanned at least, whatever the share
 SHARE_STEP = 2.0
@@ -106,7 +107,7 @@ class Measurement:
             for k, share in last.shares:
                 if k in CHECKED_COUNTS and k in self._counts:
                     recalls[k] = yield from self._measure_recall(k, share, CHECKED_COUNTS[k])
-            if all(recall >= TARGETS[k] - CHECK_SLACK for k, recall in recalls.items()):
+            if all(_is_as_wanted(k, recall, last) for k, recall in recalls.items()):
                 self.result = self._checked(last, recalls)
                 return
         self.due = Due.MEASURE
@@ -210,6 +211,12 @@ class Measurement:
             query_count=len(self._queries),
             recalls=tuple(sorted(recalls.items())),
         )
+
+
+def _is_as_wanted(k: int, recall: float, last: Calibration) -> bool:
+    """Says whether a share finds enough, and not at the price of scanning far more than that takes."""
+    is_lavish = 1 - recall < LAVISH_RATIO * (1 - TARGETS[k]) and last.shares[0][1] > SHARE_MIN
+    return recall >= TARGETS[k] - CHECK_SLACK and not is_lavish
 
 
 @dataclass(frozen=True, slots=True)

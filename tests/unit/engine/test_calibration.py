@@ -154,7 +154,9 @@ def test_an_index_without_lists_has_nothing_to_measure():
     World.run(run)
 
 
-def test_an_index_that_was_rewritten_is_checked():
+def test_an_index_that_was_rewritten_is_checked(monkeypatch):
+    monkeypatch.setattr(measurement, "LAVISH_RATIO", 0.0)  # so few rows are all found easily
+
     async def run(world: World) -> None:
         process = await start(world)
         first = (await calibrate(process)).calibration
@@ -197,6 +199,28 @@ def test_a_check_that_finds_too_little_becomes_a_measurement(monkeypatch):
         assert outcome.calibration.shares[0][1] > 0.01
         assert outcome.calibration.needs_recluster
         assert outcome.calibration.reference_share == spoiled.reference_share
+
+    World.run(run)
+
+
+def test_a_check_that_finds_nearly_all_becomes_a_measurement():
+    async def run(world: World) -> None:
+        process = await start(world, count=1500, spread=10.0)
+        first = (await calibrate(process)).calibration
+        assert first.shares[0][1] < 0.9
+        # As if it had been measured while lists were much worse.
+        lavish = msgspec.structs.replace(first, shares=((10, 0.95),))
+        index = await process.index()
+        following = msgspec.structs.replace(
+            index.manifest, generation=index.manifest.generation + 1, calibration=lavish
+        )
+        await index.manifests.publish(index.base, index.manifest, following)
+        await process.put({b"00001": [2.0] * 16})
+        assert await process.flush()
+        assert await process.compact()
+        outcome = await calibrate(process)
+        assert (outcome.due, outcome.is_published) == (Due.MEASURE, True)
+        assert outcome.calibration.shares[0][1] < 0.9
 
     World.run(run)
 
