@@ -17,7 +17,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from itertools import pairwise
+from operator import add, le
 
 import numpy as np
 import xxhash
@@ -160,7 +160,7 @@ class ObjectReader:
         self.key = key
         self._data = data
         self._read_header(kind)
-        self._verified = bytearray(len(self._frames))
+        self._verified = bytearray(len(self._starts))
 
     def _read_header(self, kind: ObjectKind) -> None:
         data, key = self._data, self.key
@@ -198,24 +198,22 @@ class ObjectReader:
         if found_kind != kind:
             raise CorruptObjectError(key, 10, f"object is of kind `{found_kind}`, not `{kind}`.")
         self.put_id = bytes(put_id)
-        self._frames = list(FRAME_ENTRY.iter_unpack(data[table_start:]))
+        numbers = struct.unpack(f"<{3 * frame_count}Q", data[table_start:])
+        self._starts, self._lengths, self._checksums = numbers[::3], numbers[1::3], numbers[2::3]
         self._check_frames(table_start, footer_frame_count)
 
     def _check_frames(self, table_start: int, footer_frame_count: int) -> None:
         # The checksum has matched; these are errors of a writer, or of an attacker with a hash function.
-        ends = [start + length for start, length, _ in self._frames]
-        sane = all(0 < length <= FRAME_BYTES_MAX for _, length, _ in self._frames)
-        sane = sane and all(
-            end <= nxt[0] for end, (_, nxt) in zip(ends, pairwise(self._frames), strict=False)
-        )
-        sane = sane and (
-            not ends or (self._frames[0][0] >= HEADER_BYTES and ends[-1] <= table_start)
-        )
-        if not sane or footer_frame_count > len(self._frames):
+        starts, lengths = self._starts, self._lengths
+        ends = tuple(map(add, starts, lengths))
+        sane = not ends or (starts[0] >= HEADER_BYTES and ends[-1] <= table_start)
+        sane = sane and min(lengths, default=1) > 0
+        sane = sane and max(lengths, default=1) <= FRAME_BYTES_MAX
+        sane = sane and all(map(le, ends, starts[1:]))
+        if not sane or footer_frame_count > len(starts):
             raise CorruptObjectError(self.key, table_start, "frame table makes no sense.")
-        self._starts = [start for start, _, _ in self._frames]
         if footer_frame_count:
-            self.footer = Section(self._starts[-footer_frame_count], ends[-1])
+            self.footer = Section(starts[-footer_frame_count], ends[-1])
         else:
             self.footer = Section(table_start, table_start)
 
@@ -236,9 +234,9 @@ class ObjectReader:
         first = bisect_right(self._starts, start) - 1
         index, position = first, start
         while position < limit:
-            if index < 0 or index >= len(self._frames):
+            if index < 0 or index >= len(self._starts):
                 raise CorruptObjectError(self.key, position, "range lies outside the frames.")
-            frame_start, length, _ = self._frames[index]
+            frame_start, length = self._starts[index], self._lengths[index]
             if not frame_start <= position < frame_start + length:
                 raise CorruptObjectError(self.key, position, "range lies outside the frames.")
             if not self._verified[index]:
@@ -259,10 +257,9 @@ class ObjectReader:
         first = bisect_right(self._starts, section.start) - 1
         last = first + (section.limit - section.start - 1) // FRAME_BYTES_MAX
         # A section is cut into frames of the greatest length from its start.
-        if first < 0 or last >= len(self._frames) or self._starts[first] != section.start:
+        if first < 0 or last >= len(self._starts) or self._starts[first] != section.start:
             raise CorruptObjectError(self.key, section.start, "range lies outside the frames.")
-        start, length, _ = self._frames[last]
-        if start + length != section.limit:
+        if self._starts[last] + self._lengths[last] != section.limit:
             raise CorruptObjectError(self.key, section.start, "range lies outside the frames.")
         flags = np.frombuffer(self._verified, dtype=np.uint8)[first : last + 1]
         return WatchedSection(
@@ -315,8 +312,8 @@ class ObjectReader:
         first = bisect_right(self._starts, section.start) - 1
         limit = first - (-size // FRAME_BYTES_MAX)
         # A section is cut into frames of the greatest length from its start.
-        starts = list(range(section.start, section.limit, FRAME_BYTES_MAX))
-        lengths = sum(length for _, length, _ in self._frames[first:limit]) if size > 0 else 0
+        starts = tuple(range(section.start, section.limit, FRAME_BYTES_MAX))
+        lengths = sum(self._lengths[first:limit]) if size > 0 else 0
         if size < 0 or (size and (self._starts[first:limit] != starts or lengths != size)):
             raise CorruptObjectError(self.key, section.start, "range lies outside the frames.")
         return SectionReader(self, section, first)
@@ -339,16 +336,19 @@ class ObjectReader:
             CorruptObjectError: names the offset of the first damaged frame or gap.
         """
         position = HEADER_BYTES
-        for index, (start, length, _) in enumerate(self._frames):
+        for index, (start, length) in enumerate(zip(self._starts, self._lengths, strict=True)):
             if any(self._data[position:start]):
                 raise CorruptObjectError(self.key, position, "a gap between frames is not empty.")
             self._verify(index)
             position = start + length
 
     def _verify(self, index: int) -> None:
-        start, length, checksum = self._frames[index]
+        start, length = self._starts[index], self._lengths[index]
         seed = _frame_seed(self.put_id, index)
-        if xxhash.xxh3_64_intdigest(self._data[start : start + length], seed=seed) != checksum:
+        if (
+            xxhash.xxh3_64_intdigest(self._data[start : start + length], seed=seed)
+            != self._checksums[index]
+        ):
             raise CorruptObjectError(self.key, start, "checksum of a frame differs.")
         self._verified[index] = 1
 
