@@ -345,7 +345,7 @@ class Settings:
         10_000, "A tail of so many rows is flushed at once.", unit="rows", bounds=(1, 10**9)
     )
     engine_flush_object_count_min: int = _inner(
-        128, "A tail of so many log objects is flushed at once.", unit="objects", bounds=(1, 10**6)
+        64, "A tail of so many log objects is flushed at once.", unit="objects", bounds=(1, 10**6)
     )
     engine_flush_age_s: float = _inner(
         5.0, "A smaller tail is flushed when it has waited this long.", unit="s", bounds=(0, 86400)
@@ -364,6 +364,18 @@ class Settings:
         "An index not written to for so long is compacted further than one under load.",
         unit="s",
         bounds=(0, 86400),
+    )
+    engine_inline_segment_bytes_max: int = _inner(
+        4096 * MIB,
+        "Segments up to this size in all are taken to stay in memory, so that quick queries need no thread.",
+        unit="bytes",
+        bounds=(0, TIB),
+    )
+    engine_mapped_vector_bytes_max: int = _inner(
+        256 * MIB,
+        "Vectors of mapped segments that queries may leave in a process's memory.",
+        unit="bytes",
+        bounds=(MIB, TIB),
     )
     engine_index_poll_interval_s: float = _inner(
         0.5, "How often the indexer looks for indexes that changed.", unit="s", bounds=(0.01, 3600)

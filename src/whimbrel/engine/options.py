@@ -51,7 +51,7 @@ class EngineOptions:
     memtable_bytes_max: int = 1024 * MIB
     flush_bytes_min: int = 32 * MIB
     flush_row_count_min: int = 10_000
-    flush_object_count_min: int = 128
+    flush_object_count_min: int = 64
     flush_age_s: float = 5.0
     compaction_fan_in: int = 6
     segment_bytes_max: int = 256 * MIB

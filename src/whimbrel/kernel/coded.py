@@ -16,7 +16,7 @@ Int64Array = NDArray[np.int64]
 UInt8Array = NDArray[np.uint8]
 UInt32Array = NDArray[np.uint32]
 
-CODED_CENTRES_MIN = 256  # so many centroids are put in order by codes of theirs
+CODED_CENTRES_MIN = 64  # so many centroids are put in order by codes of theirs
 
 
 @dataclass(frozen=True, slots=True)
