@@ -19,7 +19,7 @@ from whimbrel.engine.model import BoolArray, Int64Array, UInt8Array
 from whimbrel.engine.segment.reader import SegmentReader
 
 T = TypeVar("T")
-DERIVED_COUNT_MAX = 16
+DERIVED_COUNT_MAX = 16  # such as the regions of an index
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +54,14 @@ class _Deletions:
 
 
 class SegmentCache:
-    """Opens segments, and keeps the readers used last."""
+    """Opens segments, and keeps the readers used last.
+
+    Attributes:
+        derived: what was computed from the segments named, for whoever needs it again.
+    """
 
     def __init__(self, context: Context) -> None:
-        """Starts empty.
-
-        Attributes:
-            derived: what was computed from the segments named, for whoever needs it again.
-        """
+        """Starts empty."""
         self._context = context
         options = context.options
         self._readers: LruCache[str, SegmentReader] = LruCache(
