@@ -20,7 +20,7 @@ constexpr float kSpreadMin = 1e-6F;
 constexpr std::size_t kSelectMin = 64;
 constexpr std::size_t kBatch = 4;  // lists whose terms are summed at once
 constexpr std::size_t kCacheLine = 64;
-constexpr std::size_t kPrefetchBytes = 2048;
+constexpr std::size_t kPrefetchBytes = 4096;
 
 template <typename T>
 T value_at(const unsigned char* values, std::size_t index) {

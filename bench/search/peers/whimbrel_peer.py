@@ -212,7 +212,8 @@ class Opened:
         while quiet < SETTLED_ROUNDS:
             await asyncio.sleep((self.options.flush_age_s + self.options.settle_age_s) / 2)
             is_flushed, state = await self._state()
-            is_at_rest = is_flushed and not indexer.is_compacting and state == seen
+            is_working = indexer.is_compacting or indexer.is_calibrating
+            is_at_rest = is_flushed and not is_working and state == seen
             quiet = quiet + 1 if is_at_rest else 0
             seen = state
 

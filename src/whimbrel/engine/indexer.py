@@ -117,6 +117,11 @@ class Indexer:
         self._deleted_at_s = float("-inf")
         self._deleted_buckets: dict[str, float] = {}
 
+    @property
+    def is_calibrating(self) -> bool:
+        """Whether it measures some index, a slice of time at each turn."""
+        return any(work.calibrator is not None for work in self._work.values())
+
     async def start(self) -> None:
         """Opens the catalog."""
         await self.directory.start()

@@ -250,15 +250,15 @@ class _Planner:
 
     @staticmethod
     def _fit(entries: Sequence[SegmentEntry], limit: int) -> tuple[SegmentEntry, ...]:
-        return tuple(entries[: count_fitting(entries, limit)])
+        return tuple(entries[: max(count_fitting(entries, limit), 2)])
 
 
 def count_fitting(entries: Sequence[SegmentEntry], limit: int) -> int:
-    """Returns how many of the first entries stay within a limit of live bytes together; at least two, if there are."""
+    """Returns how many of the first entries stay within a limit of live bytes together; at least one, if there are."""
     total = 0
     for count, entry in enumerate(entries):
         total += entry.live_bytes
-        if count >= 2 and total > limit:
+        if count and total > limit:
             return count
     return len(entries)
 

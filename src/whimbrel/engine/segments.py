@@ -22,7 +22,7 @@ from whimbrel.engine.segment.reader import SegmentReader
 T = TypeVar("T")
 FAULT_BYTES = 64 * 1024  # mapped by the system around a page that is read
 SET_ENTRY_BYTES = 1024  # what a segment of a set takes beside its reader, about
-DERIVED_COUNT_MAX = 16
+DERIVED_COUNT_MAX = 16  # such as the regions of an index
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +93,14 @@ class _Deletions:
 
 
 class SegmentCache:
-    """Opens segments, and keeps the readers used last."""
+    """Opens segments, and keeps the readers used last.
+
+    Attributes:
+        derived: what was computed from the segments named, for whoever needs it again.
+    """
 
     def __init__(self, context: Context) -> None:
-        """Starts empty.
-
-        Attributes:
-            derived: what was computed from the segments named, for whoever needs it again.
-        """
+        """Starts empty."""
         self._context = context
         options = context.options
         self._readers: LruCache[str, SegmentReader] = LruCache(
