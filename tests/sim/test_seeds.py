@@ -60,8 +60,8 @@ def test_seeds_over_segments_with_codes():
         check(result)
         for seed in QUICK_SKIRMISHES:
             check(skirmish(seed))
-    for what in ("calibrations", "recall checks"):
-        assert result.counts[what] > 0, what
+    # Checks become measurements here: so few rows are all found, which is more than is wanted.
+    assert result.counts["calibrations"] > 1
 
 
 @pytest.mark.long

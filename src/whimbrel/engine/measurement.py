@@ -29,6 +29,7 @@ ROWS_PER_NEIGHBOUR = 16  # a number is measured where there are so many rows to 
 CHECKED_COUNTS = {10: 32, 100: 32}  # likewise, of a check
 CHECK_SLACK = 0.01  # so few queries are off by about as much
 LAVISH_RATIO = 0.5  # a share that misses less than so much of what it may is measured anew
+SAMPLE_NOISE = 0.005  # by how much the mean recall of a sample may be off
 SHARE_MIN = 1 / 512
 ROWS_MIN_RATIO = 4  # and so many rows to each neighbour are scanned at least, whatever the share
 SHARE_STEP = 2.0
@@ -107,7 +108,7 @@ class Measurement:
             for k, share in last.shares:
                 if k in CHECKED_COUNTS and k in self._counts:
                     recalls[k] = yield from self._measure_recall(k, share, CHECKED_COUNTS[k])
-            if all(_is_as_wanted(k, recall, last) for k, recall in recalls.items()):
+            if _is_enough(recalls) and not _is_lavish(recalls, last):
                 self.result = self._checked(last, recalls)
                 return
         self.due = Due.MEASURE
@@ -132,22 +133,28 @@ class Measurement:
         if missed <= 1 - TARGETS[k]:
             return share
         smaller = larger = _Asked(share, missed, recalls)
+        asked = [larger]
         while larger.missed > 1 - TARGETS[k]:
             if larger.share >= 1:
                 return 1.0
             smaller, share = larger, min(larger.share * SHARE_STEP, 1.0)
             recalls = smaller.recalls.copy()
             larger = _Asked(share, (yield from self._ask_again(recalls, k, share)), recalls)
+            asked.append(larger)
         for _ in range(REFINE_COUNT):
             share = _reckon(smaller, larger, TARGETS[k])
             recalls = smaller.recalls.copy()
-            asked = _Asked(share, (yield from self._ask_again(recalls, k, share)), recalls)
-            if asked.missed > 1 - TARGETS[k]:
-                smaller = asked
+            between = _Asked(share, (yield from self._ask_again(recalls, k, share)), recalls)
+            asked.append(between)
+            if between.missed > 1 - TARGETS[k]:
+                smaller = between
             else:
-                larger = asked
+                larger = between
         if larger.share >= 1:
-            return 1.0  # bounds are wider there, so nothing can be reckoned from what is missed
+            # Bounds are wider there, so nothing can be reckoned from what is missed. What narrower ones miss, no list
+            # more would find; so where that may be chance, the first share that was as good will do.
+            missed_max = 1 - TARGETS[k] + SAMPLE_NOISE
+            return min(one.share for one in [*asked, larger] if one.missed <= missed_max)
         return _reckon(smaller, larger, TARGETS[k])
 
     def _ask_again(self, recalls: Float64Array, k: int, share: float) -> Steps:
@@ -213,10 +220,15 @@ class Measurement:
         )
 
 
-def _is_as_wanted(k: int, recall: float, last: Calibration) -> bool:
-    """Says whether a share finds enough, and not at the price of scanning far more than that takes."""
-    is_lavish = 1 - recall < LAVISH_RATIO * (1 - TARGETS[k]) and last.shares[0][1] > SHARE_MIN
-    return recall >= TARGETS[k] - CHECK_SLACK and not is_lavish
+def _is_enough(recalls: dict[int, float]) -> bool:
+    """Says whether shares find as much as is wanted, as far as a check can tell."""
+    return all(recall >= TARGETS[k] - CHECK_SLACK for k, recall in recalls.items())
+
+
+def _is_lavish(recalls: dict[int, float], last: Calibration) -> bool:
+    """Says whether shares find far more than is wanted, all of them: one alone may do so by chance."""
+    is_more = all(1 - recall < LAVISH_RATIO * (1 - TARGETS[k]) for k, recall in recalls.items())
+    return is_more and last.shares[0][1] > SHARE_MIN
 
 
 @dataclass(frozen=True, slots=True)
