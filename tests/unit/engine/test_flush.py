@@ -1,6 +1,7 @@
 """Flush: one live row a key, races of flushes, barriers, what a lost job leaves."""
 
 import asyncio
+from itertools import pairwise
 
 import pytest
 
@@ -9,9 +10,12 @@ from whimbrel.core.errors import StoreUnavailableError
 from whimbrel.engine import keys as keys_module
 from whimbrel.engine.flush import flush
 from whimbrel.engine.job import Job
+from whimbrel.engine.options import EngineOptions
+from whimbrel.engine.plan import Kind
 from whimbrel.engine.rules import ProtocolRules
 from whimbrel.testing.faulty_store import Fault, fault_on
 from whimbrel.testing.node import Node
+from whimbrel.testing.small_lists import small_lists
 
 
 def is_manifest_put(call) -> bool:
@@ -186,3 +190,51 @@ def test_the_rule_can_be_removed_for_the_simulation():
         await node.close()
 
     World.run(run)
+
+
+def test_a_tail_larger_than_a_segment_becomes_several():
+    async def run(world: World) -> None:
+        process = await world.process()
+        await process.create()
+        await process.put({b"%d" % number: [number, 1] for number in range(100)})
+        await process.put({b"7": [0, 5]})
+        assert await process.flush()
+        segments = (await process.index()).manifest.segments
+        assert len(segments) == 4
+        assert sum(entry.row_count for entry in segments) == 100
+        assert set(await process.records()) == {b"%d" % number for number in range(100)}
+        process.check_clean(await process.node.fsck())
+
+    # Eight bytes of vector and two of metadata a row.
+    World.run(run, options=EngineOptions(segment_bytes_max=300))
+
+
+def test_rows_are_arranged_by_the_bases_they_belong_to():
+    """Each posting list of the new run holds rows of one region."""
+
+    async def run(world: World) -> None:
+        process = await world.process()
+        await process.create()
+        corners = [(-50.0, -50.0), (-50.0, 50.0), (50.0, -50.0), (50.0, 50.0)]
+        first = {b"%d" % n: [v + n % 3 for v in corners[n % 4]] for n in range(120)}
+        await process.put(first)
+        assert await process.flush()
+        plan = await process.node.step(BUCKET, INDEX)
+        assert plan is not None
+        assert plan.kind is Kind.FOUND
+        later = {b"more-%d" % n: [v + n % 3 for v in corners[n % 4]] for n in range(40)}
+        await process.put(later)
+        assert await process.flush()
+        *bases, entry = (await process.index()).manifest.segments
+        assert len(bases) >= 2
+        reader = (await process.engine.segments.open(entry)).reader
+        assert reader.codes is not None
+        starts = reader.codes.lists.starts
+        assert len(starts) > 2
+        for start, limit in pairwise(starts.tolist()):
+            signs = {tuple(vector > 0) for vector in reader.vectors[start:limit]}
+            assert len(signs) <= 2, "of four corners"
+        process.check_clean(await process.node.fsck())
+
+    with small_lists():
+        World.run(run, options=EngineOptions(segment_bytes_max=4500))
