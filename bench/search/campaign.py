@@ -25,7 +25,12 @@ from bench.search.real import DataMissingError, Source, find_source
 from bench.search.results import Results, Row, cheapest, row_of
 from bench.search.stages import Question, Searched, Task, run_stage
 
-SHAPE_ROWS: dict[Effort, int] = {"smoke": 1_000, "usual": 50_000, "thorough": 50_000}
+SHAPE_ROWS: dict[Effort, int] = {
+    "smoke": 1_000,
+    "brief": 50_000,
+    "usual": 50_000,
+    "thorough": 50_000,
+}
 FILTER_K = 10
 FILTER_RECALL = 0.98
 REAL_KINDS = {"real", "grown"}

@@ -1,6 +1,7 @@
 """Measures search beside its peers, at equal recall, and judges the targets; bench/search/README.md explains all of it.
 
-python -m bench.search.run [--smoke] [--only KIND]... [--size SIZE]... [--peer NAME]... [--thorough] [--check]
+python -m bench.search.run [--smoke] [--only KIND]... [--size SIZE]... [--peer NAME]...
+                          [--brief | --thorough] [--check]
 """
 
 import argparse
@@ -30,7 +31,9 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measures search beside its peers.")
     parser.add_argument("--smoke", action="store_true", help="small sizes: shows that it works")
     parser.add_argument("--check", action="store_true", help="exit 1 when a target is missed")
-    parser.add_argument("--thorough", action="store_true", help="every way to build, not a choice")
+    ways = parser.add_mutually_exclusive_group()
+    ways.add_argument("--brief", action="store_true", help="few ways to build peers")
+    ways.add_argument("--thorough", action="store_true", help="every way to build, not a choice")
     parser.add_argument("--only", action="append", choices=(*KINDS, SHAPES), help="just this")
     parser.add_argument("--size", action="append", type=parse_count, help="60k, 100k, 250k or 1m")
     parser.add_argument("--peer", action="append", choices=PEERS, help="just this engine")
@@ -56,6 +59,8 @@ def main() -> int:
     """Measures, writes results, tables and plots, and returns the exit code."""
     arguments = parse_arguments()
     effort: Effort = "smoke" if arguments.smoke else "usual"
+    if arguments.brief:
+        effort = "brief"
     if arguments.thorough:
         effort = "thorough"
     steps = chosen(arguments)

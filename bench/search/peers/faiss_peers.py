@@ -32,6 +32,7 @@ INDEX_FILE, ROWS_FILE = "index.faiss", "rows.faiss"
 LIST_FACTORS: dict[Effort, tuple[int, ...]] = {
     "smoke": (4,),
     "usual": (1, 4, 16),
+    "brief": (2, 4),
     "thorough": (1, 2, 4, 8, 16),
 }
 # Beyond this many centres a flat scan of them dominates, and FAISS offers a graph over the centres instead.

@@ -19,7 +19,7 @@ from bench.search.filters import Filter
 from bench.search.neighbours import Float32Array, Int32Array
 
 Settings = dict[str, Any]
-Effort = Literal["smoke", "usual", "thorough"]
+Effort = Literal["smoke", "brief", "usual", "thorough"]
 
 WARM_UP_QUERIES = 5
 

@@ -50,7 +50,11 @@ class LanceLists:
 
     def build_settings(self, data: DataSet, effort: Effort) -> Sequence[Settings]:
         """Returns the defaults, and more lists than those: their number decides how few rows can be read."""
-        return [{}] if effort == "smoke" else [{}, {"lists": round(math.sqrt(len(data.rows)))}]
+        return (
+            [{}]
+            if effort in {"smoke", "brief"}
+            else [{}, {"lists": round(math.sqrt(len(data.rows)))}]
+        )
 
     def search_settings(self, k: int, built: Settings) -> Iterator[Sequence[Settings]]:
         """Yields, for each depth of exact ranking, growing numbers of lists."""

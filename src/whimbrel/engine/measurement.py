@@ -23,7 +23,7 @@ from whimbrel.engine.recall import RecallMeter, sample_rows
 from whimbrel.engine.segments import OpenSegment
 
 # Numbers of neighbours that shares are measured for, ascending, each with so many queries.
-QUERY_COUNTS = {10: 96, 100: 64, 1000: 12, 10_000: 4}
+QUERY_COUNTS = {10: 192, 100: 96, 1000: 12, 10_000: 4}
 TARGETS = {10: 0.985, 100: 0.985, 1000: 0.96, 10_000: 0.96}
 ROWS_PER_NEIGHBOUR = 16  # a number is measured where there are so many rows to each neighbour
 CHECKED_COUNTS = {10: 32, 100: 32}  # likewise, of a check
@@ -36,7 +36,7 @@ SHARE_STEP = 2.0
 REFINE_COUNT = 2  # further shares asked for between the last two
 MISS_MIN = 1e-3  # a share between two is reckoned as if the larger one missed so much, at least
 # Rows that were there when lists were made are easier to find than others.
-MARGIN = 1.1
+MARGIN = 1.2
 RECLUSTER_RATIO = 1.5  # lists had better be made anew when so much more is scanned than once was
 MADE_ANEW_MIN = 0.5  # of the rows in new segments: then lists are new
 

@@ -63,8 +63,8 @@ def test_the_page_says_two_refinements_and_a_quarter_and_eight_lists():
     assert (measurement.SHARE_STEP, measurement.REFINE_COUNT) == (2, 2)
     assert "twice as many each time" in text
     assert "Two more searches between the last two shares" in text
-    assert measurement.MARGIN == 1.1
-    assert "a tenth larger since rows that made the lists" in text
+    assert measurement.MARGIN == 1.2
+    assert "a fifth larger since rows that made the lists" in text
     assert measurement.RECLUSTER_RATIO == 1.5
     assert "has grown by more than half since lists were made" in text
     assert calibration.CHANGE_MAX == 0.25
