@@ -166,6 +166,7 @@ def search(data: DataSet, task: Task) -> Searched:
             else list(peer.search_settings(question.k, task.settings))
         )
         try:
+            _warm(searcher, data, question, ladders[0][0])
             for ladder in ladders:
                 points += climb(searcher, data, question, ladder)
         except UnsupportedError as error:
@@ -181,6 +182,12 @@ def search(data: DataSet, task: Task) -> Searched:
         open_ms=open_ms,
         first_ms=first_ms,
     )
+
+
+def _warm(searcher: Searcher, data: DataSet, question: Question, settings: Settings) -> None:
+    """Asks all queries once, so that whatever an engine does when it first touches rows is done."""
+    condition = data.filter(question.filter) if question.filter else None
+    searcher.search(data.queries[: question.query_count], question.k, settings, condition)
 
 
 def climb(

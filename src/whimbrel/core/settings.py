@@ -398,6 +398,12 @@ class Settings:
         unit="s",
         bounds=(0.01, 3600),
     )
+    engine_idle_refresh_interval_s: float = _inner(
+        60.0,
+        "How often a server looks for a newer manifest of an index without a tail that is queried.",
+        unit="s",
+        bounds=(0.01, 3600),
+    )
     engine_manifest_grace_s: float = _inner(
         1200.0,
         "A manifest is kept this long after its successor appeared; at least 300 s more than page tokens live, "

@@ -60,6 +60,7 @@ class Engine:
         self._planner = QueryPlanner(context, self.segments, self._tokens)
         self._lookup = Lookup(context, self.segments, self._tokens)
         self._tails: dict[Index, int] = {}
+        self._queried: set[Index] = set()  # since their manifest was last known to be the newest
         self._tail_bytes = 0
         self._refresher: asyncio.Task[None] | None = None
 
@@ -116,13 +117,15 @@ class Engine:
             raise ThrottledError("too many writes are waiting to be indexed")
 
     async def _refresh_for_ever(self) -> None:
-        """Moves indexes with a tail on to newer manifests, so that tails shrink as they are flushed.
+        """Moves indexes on to newer manifests: those with a tail, so that it shrinks as it is flushed; queried ones too.
 
-        Bounded: one request per index with a tail and round, none for the others. Now and then a proof is asked
-        for as well: a manifest that has no successor may be gone, and the index with it.
+        Bounded: one request per index with a tail and round, one a minute per index without that is queried, none for
+        the others. Now and then a proof is asked for as well: a manifest that has no successor may be gone, and the
+        index with it.
         """
         for turn in count(1):
             await self._context.clock.sleep(self._context.options.refresh_interval_s)
+            await self._refresh_queried()
             for index in list(self._tails):
                 try:
                     await self.refresh(index)
@@ -132,6 +135,16 @@ class Engine:
                     index.close()
                 except (StoreError, CorruptObjectError):
                     continue  # whoever uses the index next is told
+
+    async def _refresh_queried(self) -> None:
+        """Looks for compactions and calibrations of indexes that nobody writes to any more."""
+        oldest_s = self._context.clock.monotonic_s() - self._context.options.idle_refresh_interval_s
+        for index in [one for one in self._queried if one.newest_at_s <= oldest_s]:
+            self._queried.discard(index)
+            try:
+                await self.refresh(index)
+            except (IndexNotFoundError, StoreError, CorruptObjectError):
+                continue  # whoever uses the index next is told
 
     async def refresh(self, index: Index) -> None:
         """Moves one index on to its newest manifest; a tail that outlives it is marked for the indexers again."""
@@ -452,11 +465,12 @@ class Engine:
             IndexNotFoundError: there is no such index.
             InvalidRequestError: vector, filter, mode or page token are not valid for this index.
         """
-        return await _guard(
-            self.directory.with_index(
-                bucket_name, index_name, lambda index: self._planner.query(index, request)
-            )
-        )
+
+        def query(index: Index) -> Awaitable[QueryPage]:
+            self._queried.add(index)
+            return self._planner.query(index, request)
+
+        return await _guard(self.directory.with_index(bucket_name, index_name, query))
 
 
 async def _guard(operation: Awaitable[T]) -> T:

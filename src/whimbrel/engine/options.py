@@ -25,6 +25,8 @@ class EngineOptions:
         sweep_interval_s: how often an indexer looks at every catalog and index, as a backstop for lost markers and
             orphans; linear in their number.
         refresh_interval_s: how often a process with a tail looks for a newer manifest.
+        idle_refresh_interval_s: how often a process looks for a newer manifest of an index without a tail that is
+            queried, as after a compaction or calibration.
         manifest_grace_s: a manifest is kept this long after its successor appeared (page token lifetime + 5 min).
         collection_wait_s: between deleting a manifest and deleting what only it protected.
         orphan_age_s: an object that no manifest names is an orphan when it is older than this.
@@ -60,6 +62,7 @@ class EngineOptions:
     deleted_interval_s: float = 60.0
     sweep_interval_s: float = 6 * 3600.0
     refresh_interval_s: float = 1.0
+    idle_refresh_interval_s: float = 60.0
     manifest_grace_s: float = 20 * 60.0
     collection_wait_s: float = 60.0
     orphan_age_s: float = 3600.0

@@ -327,6 +327,31 @@ def test_tails_shrink_by_themselves_and_are_marked_when_they_outlive_a_flush():
     World.run(run)
 
 
+def test_a_queried_index_moves_on_to_what_a_compaction_made():
+    async def run(world: World) -> None:
+        process, other = await world.process(), await world.process()
+        await process.create()
+        for number in range(2):
+            await other.put({b"%d" % number: [number, 1]})
+            await other.flush()
+        await process.node.query(BUCKET, INDEX, [1, 1], top_k=1)
+        before = (await process.index()).base.generation
+        assert await other.compact()
+        index_calls = [c for c in process.store.calls if "/index/" in c.key]
+        await pass_rounds(world)
+        assert (await process.index()).base.generation == before
+        assert [c for c in process.store.calls if "/index/" in c.key] == index_calls
+        world.clock.advance(process.node.context.options.idle_refresh_interval_s)
+        await pass_rounds(world)
+        assert (await process.index()).base.generation == before + 1
+        process.store.calls.clear()
+        world.clock.advance(process.node.context.options.idle_refresh_interval_s)
+        await pass_rounds(world)
+        assert process.store.calls == [], "nobody has queried it since"
+
+    World.run(run)
+
+
 def test_a_refresh_that_fails_stops_no_other():
     async def run(world: World) -> None:
         process, other = await world.process(), await world.process()
