@@ -117,7 +117,7 @@ class Engine:
             raise ThrottledError("too many writes are waiting to be indexed")
 
     async def _refresh_for_ever(self) -> None:
-        """Moves indexes on to newer manifests: those with a tail, so that it shrinks as it is flushed; queried ones too.
+        """Moves indexes on to newer manifests: those with a tail, which shrinks as it is flushed, and queried ones.
 
         Bounded: one request per index with a tail and round, one a minute per index without that is queried, none for
         the others. Now and then a proof is asked for as well: a manifest that has no successor may be gone, and the
