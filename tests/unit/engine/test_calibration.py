@@ -177,6 +177,15 @@ def test_an_index_that_was_rewritten_is_checked(monkeypatch):
     World.run(run)
 
 
+async def publish(process: Process, calibration: Calibration) -> None:
+    """Makes a manifest with another calibration the newest."""
+    index = await process.index()
+    following = msgspec.structs.replace(
+        index.manifest, generation=index.manifest.generation + 1, calibration=calibration
+    )
+    await index.manifests.publish(index.base, index.manifest, following)
+
+
 def test_a_check_that_finds_too_little_becomes_a_measurement(monkeypatch):
     async def run(world: World) -> None:
         process = await start(world, count=1500, spread=10.0)
@@ -186,11 +195,7 @@ def test_a_check_that_finds_too_little_becomes_a_measurement(monkeypatch):
         spoiled = msgspec.structs.replace(
             first, shares=((10, 1e-4),), reference_share=first.shares[0][1] / 10
         )
-        index = await process.index()
-        following = msgspec.structs.replace(
-            index.manifest, generation=index.manifest.generation + 1, calibration=spoiled
-        )
-        await index.manifests.publish(index.base, index.manifest, following)
+        await publish(process, spoiled)
         await process.put({b"00001": [2.0] * 16})
         assert await process.flush()
         assert await process.compact()
@@ -210,11 +215,7 @@ def test_a_check_that_finds_nearly_all_becomes_a_measurement():
         assert first.shares[0][1] < 0.9
         # As if it had been measured while lists were much worse.
         lavish = msgspec.structs.replace(first, shares=((10, 0.95),))
-        index = await process.index()
-        following = msgspec.structs.replace(
-            index.manifest, generation=index.manifest.generation + 1, calibration=lavish
-        )
-        await index.manifests.publish(index.base, index.manifest, following)
+        await publish(process, lavish)
         await process.put({b"00001": [2.0] * 16})
         assert await process.flush()
         assert await process.compact()
