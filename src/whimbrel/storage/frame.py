@@ -24,7 +24,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from whimbrel.core.errors import CorruptObjectError
-from whimbrel.storage.mapping import release_pages
+from whimbrel.storage.mapping import expect_scattered_reads, read_ahead, release_pages
 
 MAGIC = b"WHIMBREL"
 FORMAT_VERSION = 1
@@ -261,12 +261,18 @@ class ObjectReader:
             raise CorruptObjectError(self.key, section.start, "range lies outside the frames.")
         if self._starts[last] + self._lengths[last] != section.limit:
             raise CorruptObjectError(self.key, section.start, "range lies outside the frames.")
+        expect_scattered_reads(self._data, section.start, section.limit)
         flags = np.frombuffer(self._verified, dtype=np.uint8)[first : last + 1]
         return WatchedSection(
             self._data[section.start : section.limit],
             flags,
-            lambda number: self._verify(first + number),
+            lambda number: self._verify_scattered(first + number),
         )
+
+    def _verify_scattered(self, index: int) -> None:
+        start, length = self._starts[index], self._lengths[index]
+        read_ahead(self._data, start, start + length)
+        self._verify(index)
 
     def read_each(
         self, section: Section, starts: Sequence[int], limits: Sequence[int]

@@ -62,17 +62,43 @@ def map_file(descriptor: int, length: int) -> memoryview:
 def release_pages(view: memoryview, start: int, limit: int) -> None:
     """Takes the pages within bytes `start` to `limit` of a mapped file off this process; reading brings them back.
 
-    Nothing happens to views of other memory.
+    Nothing happens to views of other memory, here and below.
 
     Args:
         view: the whole of what `map_file` returned.
         start: first byte.
         limit: behind the last one.
     """
+    _advise(view, start, limit, mmap.MADV_DONTNEED, is_inner=True)
+
+
+def expect_scattered_reads(view: memoryview, start: int, limit: int) -> None:
+    """Tells the system that bytes `start` to `limit` of a mapped file are read here and there: it reads nothing ahead.
+
+    Args:
+        view: the whole of what `map_file` returned.
+        start: first byte.
+        limit: behind the last one.
+    """
+    _advise(view, start, limit, mmap.MADV_RANDOM, is_inner=True)
+
+
+def read_ahead(view: memoryview, start: int, limit: int) -> None:
+    """Asks the system to read bytes `start` to `limit` of a mapped file at once, rather than a page at a time.
+
+    Args:
+        view: the whole of what `map_file` returned.
+        start: first byte.
+        limit: behind the last one.
+    """
+    _advise(view, start, limit, mmap.MADV_WILLNEED, is_inner=False)
+
+
+def _advise(view: memoryview, start: int, limit: int, advice: int, *, is_inner: bool) -> None:
     mapped = view.obj
     if not getattr(mapped, _MAPPED, False):
         return
-    start = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE
+    start = (-(-start // mmap.PAGESIZE) if is_inner else start // mmap.PAGESIZE) * mmap.PAGESIZE
     if start < limit:
         address = ctypes.addressof(mapped)  # type: ignore[arg-type]
-        _load_library().madvise(address + start, limit - start, mmap.MADV_DONTNEED)
+        _load_library().madvise(address + start, limit - start, advice)

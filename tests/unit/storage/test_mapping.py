@@ -5,7 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from whimbrel.storage.mapping import map_file, release_pages
+from whimbrel.storage.mapping import (
+    expect_scattered_reads,
+    map_file,
+    read_ahead,
+    release_pages,
+)
 
 SIZE = 4 * 1024 * 1024
 
@@ -48,6 +53,18 @@ def test_memory_that_is_no_mapping_is_left_alone():
     data = bytearray(b"x" * 3 * 4096)
     release_pages(memoryview(data), 0, len(data))
     assert data == b"x" * 3 * 4096
+
+
+def test_advice_changes_nothing_that_is_read(mapped):
+    path, view = mapped
+    expect_scattered_reads(view, 100, SIZE - 100)
+    for start, limit in ((0, 1), (5000, 9000), (SIZE - 1, SIZE), (7, 7)):
+        read_ahead(view, start, limit)
+        assert bytes(view[start:limit]) == path.read_bytes()[start:limit]
+    data = bytearray(b"x" * 10)
+    read_ahead(memoryview(data), 0, 10)
+    expect_scattered_reads(memoryview(data), 0, 10)
+    assert data == b"x" * 10
 
 
 def test_a_file_that_cannot_be_mapped_is_an_error(tmp_path):
