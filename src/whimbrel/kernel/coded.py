@@ -40,7 +40,7 @@ class PostingLists:
         blocks: codes and factors of the rows.
         starts: int64 [m + 1], the first row of each list.
         centres: float32 [m, D], the centroids, rotated.
-        spreads: float32 [m], the root of the mean squared distance of a list's rows from its centroid.
+        spreads: float32 [m], how far a list's rows lie from its centroid; the lower quartile serves best.
         spread: of the error bound, see `whimbrel.kernel.codes.Codes`.
         centre_codes: codes of the centroids; None where they are few.
     """
