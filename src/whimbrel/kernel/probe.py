@@ -8,7 +8,8 @@ directions, a row is nearer than that with a probability that falls with
     z = (|q - c|^2 + s^2 - t) / (2 |q - c| s)
 
 where c is the centroid, s about how far its rows lie from it, and t the squared distance of the neighbour: a residual's
-projection on any direction has a standard deviation in proportion to s. On real embeddings this order needs a quarter to a third fewer rows than the order of centroid distances for equal recall.
+projection on any direction has a standard deviation in proportion to s. On real embeddings this order needs a quarter
+to a third fewer rows than the order of centroid distances for equal recall.
 
 Among many centroids the order is found through codes of theirs; only those of lists that are scanned are read.
 
