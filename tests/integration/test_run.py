@@ -301,14 +301,17 @@ print(read_until(b"times").decode())
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 """
 COUNTING = """
-import signal, sys
+import os, signal, sys
 count = 0
 def press(*_):
     global count
     count += 1
-    print("pressed", flush=True)
+    os.write(1, b"pressed")  # not print: the next signal may come while it is under way
+def tell(*_):
+    os.write(1, b"%d times" % count)
+    os._exit(0)
 signal.signal(signal.SIGINT, press)
-signal.signal(signal.SIGUSR1, lambda *_: sys.exit(print(count, "times", flush=True)))
+signal.signal(signal.SIGUSR1, tell)
 print("ready", flush=True)
 while True:
     signal.pause()
