@@ -22,6 +22,9 @@ BUDGET_RATIO_MIN = 4  # rows estimated at least, per row wanted
 # Standard deviations that bounds allow for: wrong at times, which costs recall@10 of 0.003 on real embeddings, and
 # three times as many vectors need not be compared.
 EPSILON = 1.0
+EPSILON_UNMEASURED = (
+    1.75  # vectors without any structure would lose one neighbour in fifteen with less
+)
 # The largest topK is 10,000: up to so many matches, none shall be missed.
 SURE_ROWS_MAX = 10_000
 EPSILON_SURE = 2.75
@@ -157,9 +160,10 @@ class CodedParts:
         """
         if self.kept_count <= SURE_ROWS_MAX or share == WHOLE:
             return Effort(self.kept_count, EPSILON_SURE, is_exhaustive=True)
+        epsilon = EPSILON if share is not None else _epsilon(shares, k)
         is_affordable = is_filtered and share is None and self.kept_count <= EXHAUSTIVE_ROWS_MAX
         if not self._lists or is_affordable:
-            return Effort(self.kept_count, EPSILON, is_exhaustive=True)
+            return Effort(self.kept_count, epsilon, is_exhaustive=True)
         if share is not None:
             budget = math.ceil(share * self.listed_kept_count)
         elif shares:
@@ -169,7 +173,7 @@ class CodedParts:
                 _budget(part.codes.shares, k, part.row_count, part.kept_count)
                 for part in self._lists
             )
-        return Effort(max(budget, BUDGET_RATIO_MIN * k), EPSILON, is_exhaustive=False)
+        return Effort(max(budget, BUDGET_RATIO_MIN * k), epsilon, is_exhaustive=False)
 
     def find_near(
         self, query: Float32Array, *, metric: Metric, k: int, effort: Effort
@@ -197,6 +201,14 @@ class CodedParts:
             return None
         near = NearRows(self._owners[found.stored], found.row, found.distance)
         return Approximation(near, found.row_count, found.list_count, found.exact_count)
+
+
+def _epsilon(shares: Shares | None, k: int) -> float:
+    """Returns how wide bounds are: narrow ones only where recall was measured with them, and found to be enough."""
+    if not shares:
+        return EPSILON_UNMEASURED
+    measured = next((share for count, share in shares if count >= k), shares[-1][1])
+    return EPSILON if measured < WHOLE else EPSILON_SURE
 
 
 def _budget(shares: Shares, k: int, row_count: int, kept_count: int) -> int:

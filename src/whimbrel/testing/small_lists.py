@@ -47,6 +47,7 @@ def small_lists(
         patch.object(calibration, "ROWS_MIN", 1),
         patch.object(approximate, "EXHAUSTIVE_ROWS_MAX", exhaustive_rows_max),
         patch.object(approximate, "EPSILON", EPSILON),
+        patch.object(approximate, "EPSILON_UNMEASURED", EPSILON),
         patch.object(approximate, "EPSILON_SURE", EPSILON),
     ):
         yield

@@ -20,6 +20,7 @@ SENTENCES = {
         f"at least {codes.CODED_ROWS_MIN} rows and {codes.CODED_DIMENSION_MIN} dimensions",
         f"fewer than {codes.CODED_DIMENSION_MIN} dimensions: always exact",
         f"it is {approximate.EPSILON} standard deviations wide",
+        f"a few small segments, it is {approximate.EPSILON_UNMEASURED}",
         f"up to {approximate.SURE_ROWS_MAX:,} matches, the largest `topk`, it is {approximate.EPSILON_SURE}",
         f"more than {partition.FLAT_ROWS_MAX:,} rows, it partitions",
         f"about {partition.POSTING_ROWS} by k-means",
