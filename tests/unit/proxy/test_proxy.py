@@ -3,7 +3,6 @@
 import base64
 import socket
 import ssl
-import threading
 
 import pytest
 
@@ -47,13 +46,15 @@ def test_a_large_body_passes_without_being_held(start):
         client.read_head()
         with client.secure(proxy.trusting()) as secured:
             head = f"PUT / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {len(body)}\r\n\r\n"
-            sender = threading.Thread(target=secured.send, args=(head.encode() + body,))
-            sender.start()
+            # The backend answers after the last byte, so one thread can do both:
+            # Python 3.11 does not guard a TLS connection that two use at once.
+            secured.send(head.encode() + body)
             secured.read_head()
             answer = b""
             while len(answer) < len(head) + len(body):
-                answer += secured.connection.recv(65536)
-            sender.join(TIMEOUT_S)
+                part = secured.connection.recv(65536)
+                assert part, f"closed after {len(answer)} bytes"
+                answer += part
     assert answer == head.encode() + body
 
 
