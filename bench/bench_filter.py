@@ -186,12 +186,7 @@ def main() -> int:
     count = 20_000 if arguments.smoke else 1_000_000
     reader = open_columns(report, "drawn", list(drawn_metadata(count)))
     measure(report, "drawn", reader, drawn_questions(count))
-    report.print_summary()
-    if arguments.output:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_bytes(report.as_json())
-    missed = [check for check in report.checks if not check.passed]
-    return 1 if arguments.check and missed else 0
+    return report.finish(arguments.output, is_checked=arguments.check)
 
 
 if __name__ == "__main__":

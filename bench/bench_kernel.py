@@ -173,12 +173,7 @@ def main() -> int:
     count, queries = (2_000, 10) if arguments.smoke else (60_000, 300)
     bench_codes.measure_flat(report, count, queries, timer=in_turn, rounds=min(rounds, 5))
     measure_scanner(report, 20 if arguments.smoke else 500, 768, rounds)
-    report.print_summary()
-    if arguments.output:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_bytes(report.as_json())
-    missed = [check for check in report.checks if not check.passed]
-    return 1 if arguments.check and missed else 0
+    return report.finish(arguments.output, is_checked=arguments.check)
 
 
 if __name__ == "__main__":

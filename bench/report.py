@@ -95,6 +95,14 @@ class Report:
         for what in self.skipped:
             print(f"  skipped: {what}")
 
+    def finish(self, output: Path | None, *, is_checked: bool) -> int:
+        """Prints the summary, writes JSON to `output` if given; returns 1 when `is_checked` and a target is missed."""
+        self.print_summary()
+        if output:
+            output.parent.mkdir(parents=True, exist_ok=True)
+            output.write_bytes(self.as_json())
+        return int(is_checked and not all(check.passed for check in self.checks))
+
     def as_json(self) -> bytes:
         """Returns everything as indented JSON."""
         checks = [{**msgspec.to_builtins(check), "passed": check.passed} for check in self.checks]

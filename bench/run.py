@@ -44,12 +44,7 @@ def main() -> int:
             inner = Path(folder) / name
             inner.mkdir()
             SECTIONS[name](report, scale, inner)
-    report.print_summary()
-    if arguments.output:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_bytes(report.as_json())
-    missed = [check for check in report.checks if not check.passed]
-    return 1 if arguments.check and missed else 0
+    return report.finish(arguments.output, is_checked=arguments.check)
 
 
 if __name__ == "__main__":

@@ -24,12 +24,12 @@ from whimbrel.engine.index import Index
 from whimbrel.engine.job import Job
 from whimbrel.engine.manifest import Calibration, Manifest
 from whimbrel.engine.measurement import Due, Measurement, count_fresh_rows
+from whimbrel.engine.recall import draw_offset
 from whimbrel.engine.segments import OpenSegment, SegmentCache
 
 ROWS_MIN = 8192  # fewer are never searched by share
 CHANGE_MAX = 0.25
 SLICE_S = 0.2
-OFFSET_BYTES = 4
 
 
 def plan_calibration(manifest: Manifest) -> Due:
@@ -89,7 +89,7 @@ class Calibrator:
         """
         self._context = context
         self._last = manifest.calibration
-        offset = int.from_bytes(context.random.token(OFFSET_BYTES), "big") / 256**OFFSET_BYTES
+        offset = draw_offset(context.random)
         now_s = context.clock.now_s()
         self._measurement = Measurement(manifest, segments, due, offset=offset, now_s=now_s)
         self._steps = self._measurement.run()

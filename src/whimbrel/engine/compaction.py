@@ -208,18 +208,13 @@ class _Compaction:
         """Returns what is left of a segment as it is now when the rows taken are gone; None when nothing is."""
         if taking.is_whole:
             return None
-        entry = later.entry
-        left = msgspec.structs.replace(entry, role=SegmentRole.DRAINING)
+        left = msgspec.structs.replace(later.entry, role=SegmentRole.DRAINING)
         if not len(taking.rows):
             return left
-        deleted = np.zeros(entry.row_count, dtype=np.bool_)
-        if later.deleted is not None:
-            deleted |= later.deleted
-        deleted[taking.rows] = True
+        deleted = later.deleted_with(taking.rows)
         if deleted.all():
             return None
-        deletions = await self._job.upload_deletions(deleted)
-        return msgspec.structs.replace(left, deletions=deletions)
+        return await self._job.mark_deleted(left, deleted)
 
     async def _output_entry(
         self, output: _Output, dead: Sequence[BoolArray | None]
@@ -234,9 +229,7 @@ class _Compaction:
             return None
         if not deleted.any():
             return output.entry
-        return msgspec.structs.replace(
-            output.entry, deletions=await self._job.upload_deletions(deleted)
-        )
+        return await self._job.mark_deleted(output.entry, deleted)
 
 
 def _nearest(segment: OpenSegment, others: Sequence[OpenSegment]) -> OpenSegment:

@@ -168,9 +168,7 @@ class _Flush:
         deleted = await self._job.context.compute.run(self._find_replaced, segment)
         if deleted is None:
             return segment.entry
-        return msgspec.structs.replace(
-            segment.entry, deletions=await self._job.upload_deletions(deleted)
-        )
+        return await self._job.mark_deleted(segment.entry, deleted)
 
     def _find_replaced(self, segment: OpenSegment) -> BoolArray | None:
         rows = segment.reader.find(self._tail.hashes, self._tail.keys)
@@ -179,9 +177,4 @@ class _Flush:
             rows = rows[~segment.deleted[rows]]
         if not len(rows):
             return None
-        count = segment.entry.row_count
-        deleted = (
-            np.zeros(count, dtype=np.bool_) if segment.deleted is None else segment.deleted.copy()
-        )
-        deleted[rows] = True
-        return deleted
+        return segment.deleted_with(rows)

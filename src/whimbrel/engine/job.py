@@ -1,10 +1,12 @@
 """What flush and compaction have in common: upload, then name; leave nothing behind."""
 
+import msgspec
+
 from whimbrel.core.errors import StoreError
 from whimbrel.engine.context import Context
 from whimbrel.engine.index import Index
 from whimbrel.engine.log import Base
-from whimbrel.engine.manifest import DeletionsEntry, Manifest, encode_deletions
+from whimbrel.engine.manifest import DeletionsEntry, Manifest, SegmentEntry, encode_deletions
 from whimbrel.engine.model import BoolArray
 
 
@@ -39,11 +41,12 @@ class Job:
         self._uploaded.append(key)
         await self.context.store.put_if_absent(key, data)
 
-    async def upload_deletions(self, deleted: BoolArray) -> DeletionsEntry:
-        """Makes a deletion bitmap (bool [n], True where deleted) durable."""
+    async def mark_deleted(self, entry: SegmentEntry, deleted: BoolArray) -> SegmentEntry:
+        """Makes a deletion bitmap (bool [n], True where deleted) durable; returns the segment's entry with it."""
         key = self.index.id.space.deletions(self.base.generation, self.context.new_unique_name())
         await self.upload(key, encode_deletions(key, self.context.new_put_id(), deleted))
-        return DeletionsEntry(key, int(deleted.sum()))
+        deletions = DeletionsEntry(key, int(deleted.sum()))
+        return msgspec.structs.replace(entry, deletions=deletions)
 
     async def publish(self, base: Base, manifest: Manifest, following: Manifest) -> Manifest | None:
         """Tries to make `following` the manifest after `manifest`.

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from whimbrel.engine.manifest import Calibration, Manifest
-from whimbrel.engine.memtable import Memtable
+from whimbrel.engine.memtable import empty_tail
 from whimbrel.engine.model import Float64Array
 from whimbrel.engine.paths import parse_base_generation
 from whimbrel.engine.recall import RecallMeter, sample_rows
@@ -92,7 +92,7 @@ class Measurement:
         self.due = due
         self._manifest = manifest
         self._now_s = now_s
-        tail = Memtable(config.dimension, manifest.position).snapshot()
+        tail = empty_tail(config.dimension, manifest.position)
         self._meter = RecallMeter(config, segments, tail)
         query_count = max(QUERY_COUNTS.values())
         self._queries = sample_rows(segments, query_count, config, offset=offset)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from whimbrel.core.rand import Random
 from whimbrel.engine.ivf.calibrate import Shares
 from whimbrel.engine.memtable import MemtableSnapshot
 from whimbrel.engine.model import Float32Array, Float64Array, IndexConfig, Int64Array, Metric
@@ -24,6 +25,7 @@ from whimbrel.kernel.rotation import NORM_MAX, NORM_MIN
 
 # Multiples of the golden ratio, modulo 1, are spread evenly however few of them one takes.
 GOLDEN = 0.618_033_988_749_895
+OFFSET_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,11 @@ class SampledRow:
     source: int
     row: int
     vector: Float32Array
+
+
+def draw_offset(random: Random) -> float:
+    """Returns an `offset` for `sample_rows` by chance."""
+    return int.from_bytes(random.token(OFFSET_BYTES), "big") / 256**OFFSET_BYTES
 
 
 def sample_rows(

@@ -82,14 +82,12 @@ class Regions:
         Posting lists go as wholes, by their centroids, unless they are much longer than those of a run.
         """
         reader = segment.reader
-        codes, centroids = reader.codes, reader.centroids
+        codes = reader.codes
         long = lists_of.POSTING_RATIO_MAX * lists_of.POSTING_ROWS
-        if codes is None or centroids is None or reader.row_count > long * codes.list_count:
+        if codes is None or reader.row_count > long * codes.list_count:
             rows = PreparedRows(ArrayRows(reader.vectors), reader.norms, self.origin)
             return self.bases_of(self.find_lists(rows))
-        seen = (
-            centroids if self.origin is None else move(centroids, codes.coded.origin, self.origin)
-        )
+        seen = centroids_of(reader, self.origin)
         homes = self.bases_of(self.finder.order[self.finder.find(seen)])
         return np.repeat(homes, np.diff(codes.lists.starts))
 

@@ -48,6 +48,16 @@ class OpenSegment:
             return RowSet.of_mask(~self.deleted)
         return self.live
 
+    def deleted_with(self, rows: Int64Array) -> BoolArray:
+        """Returns bool [n], the caller's own: rows that are not live, and `rows` (int64 [m]) as well."""
+        deleted = (
+            np.zeros(self.entry.row_count, dtype=np.bool_)
+            if self.deleted is None
+            else self.deleted.copy()
+        )
+        deleted[rows] = True
+        return deleted
+
     def live_rows(self) -> Int64Array:
         """Returns int64 [m], the live rows, ascending."""
         if self.deleted is None:

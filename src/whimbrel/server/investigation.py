@@ -16,12 +16,11 @@ from whimbrel.engine.manifest import Calibration
 from whimbrel.engine.model import Blobs, Float32Array, QueryPage, QueryRequest
 from whimbrel.engine.page_token import PageTokens
 from whimbrel.engine.query import PAGE_SIZE, QueryPlanner
-from whimbrel.engine.recall import RecallMeter, SampledRow, sample_rows
+from whimbrel.engine.recall import RecallMeter, SampledRow, draw_offset, sample_rows
 from whimbrel.engine.segments import SegmentCache
 from whimbrel.engine.write import Writer
 
 RECALL_COUNTS = (10, 100)
-OFFSET_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,10 +111,8 @@ class Investigator:
             manifest = snapshot.manifest
             segments = await self._segments.open_all(manifest.segments)
             meter = RecallMeter(manifest.config, segments, snapshot.tail, manifest.shares)
-            offset = int.from_bytes(self._context.random.token(OFFSET_BYTES), "big")
-            rows = sample_rows(
-                segments, query_count, manifest.config, offset=offset / 256**OFFSET_BYTES
-            )
+            offset = draw_offset(self._context.random)
+            rows = sample_rows(segments, query_count, manifest.config, offset=offset)
             measured = _Averages(meter)
             for row in rows:
                 measured.add(row)

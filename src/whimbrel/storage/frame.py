@@ -72,7 +72,7 @@ class WatchedSection:
         verify: verifies a frame, given its number in the section.
 
     Raises:
-                CorruptObjectError: it is damaged.
+        CorruptObjectError: by `verify`, when the frame is damaged.
     """
 
     data: memoryview
