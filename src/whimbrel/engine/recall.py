@@ -45,7 +45,8 @@ class SampledRow:
 
 def draw_offset(random: Random) -> float:
     """Returns an `offset` for `sample_rows` by chance."""
-    return int.from_bytes(random.token(OFFSET_BYTES), "big") / 256**OFFSET_BYTES
+    drawn: float = int.from_bytes(random.token(OFFSET_BYTES), "big") / 256**OFFSET_BYTES
+    return drawn
 
 
 def sample_rows(
