@@ -243,12 +243,15 @@ nb::tuple probe_of(const char* isa, const HeldSources& sources, const Floats& qu
                    first_share, first_ratio, first_rows, rounding, norm_min, norm_max});
   }
   if (!found.in_range) return nb::make_tuple();
+  if (found.is_absent) {
+    return nb::make_tuple(array_of(std::move(found.stored)), array_of(std::move(found.row)));
+  }
   return nb::make_tuple(array_of(std::move(found.stored)), array_of(std::move(found.row)),
                         array_of(std::move(found.distance)), found.row_count, found.list_count,
                         found.exact_count);
 }
 
-void rerank_of(const char* isa, const Floats& query, const nb::list& stored,
+bool rerank_of(const char* isa, const Floats& query, const nb::list& stored,
                const Vector<const std::uint32_t>& number, const Vector<const std::int64_t>& row,
                bool cosine, const Vector<double>& out) {
   const Kernels& kernels = kernels_of(isa);
@@ -264,8 +267,8 @@ void rerank_of(const char* isa, const Floats& query, const nb::list& stored,
     }
   }
   nb::gil_scoped_release unlocked;
-  rerank(kernels.distance, {bytes_of(query), query.shape(0), metric_of(cosine)}, arrays, numbers,
-         rows, out.data());
+  return rerank(kernels.distance, {bytes_of(query), query.shape(0), metric_of(cosine)}, arrays,
+                numbers, rows, out.data());
 }
 
 }  // namespace

@@ -98,7 +98,8 @@ class Run {
     for (std::size_t i = 0; i < sources_.size(); ++i) collect(i);
     scan_singles();
     scan_lists();
-    rank(found);
+    found.is_absent = is_absent_;
+    if (!is_absent_) rank(found);
     found.row_count = row_count_;
     found.list_count = list_count_;
     return found;
@@ -235,6 +236,8 @@ class Run {
     for (Ranked& list : lists_) list.rank = squares_[list.list];
     scan_best(std::max(options_.first_list_count, share));
     if (is_enough_for_all()) return scan_all();
+    // While codes are absent, nobody knows which of the other lists are the best.
+    if (is_absent_) budget_ += options_.row_budget;
     const float limit = pool_.limit();
     if (std::isfinite(limit)) rank_lists((cosine() ? 2.0F : 1.0F) * std::max(limit, 0.0F));
     scan_best(lists_.size());
@@ -306,7 +309,10 @@ class Run {
   // Scans a batch of lists, and asks for the codes of those that follow.
   void scan(std::span<const Ranked> batch, std::span<const Ranked> following) {
     std::array<Posting, kBatch> postings;
-    for (std::size_t i = 0, count; i < batch.size(); i += count) {
+    bool is_here = true;
+    for (const Ranked& list : batch) is_here = ensure(list) && is_here;
+    is_absent_ = is_absent_ || !is_here;
+    for (std::size_t i = 0, count; is_here && i < batch.size(); i += count) {
       const std::uint32_t source = source_of_[batch[i].list];
       count = 1;
       while (i + count < batch.size() && source_of_[batch[i + count].list] == source) ++count;
@@ -315,7 +321,7 @@ class Run {
     for (const Ranked& list : following.first(std::min(following.size(), kBatch))) ask_for(list);
     for (std::size_t i = 0; i < batch.size(); ++i) {
       const std::uint32_t source = source_of_[batch[i].list];
-      pool_.scan(scan_input(source), postings[i], source);
+      if (is_here) pool_.scan(scan_input(source), postings[i], source);
       row_count_ += static_cast<std::uint64_t>(rows_[batch[i].list]);
     }
     list_count_ += batch.size();
@@ -331,8 +337,6 @@ class Run {
     for (std::size_t i = 0; i < lists.size(); ++i) {
       const std::size_t number = lists[i].list - first_list_[index];
       numbers[i] = static_cast<std::int64_t>(number);
-      ensure(coded, number, static_cast<std::size_t>(coded.starts[number]),
-             static_cast<std::size_t>(coded.starts[number + 1]));
     }
     const auto sum = cosine() ? kernels_.distance.dot_f64 : kernels_.distance.l2_f64;
     sum(seen.wide.data(), coded.centres, numbers.data(), lists.size(), sums.data());
@@ -364,17 +368,21 @@ class Run {
     prefetch(coded.scale + block * kBlockRows * sizeof(float), kBlockRows * sizeof(float));
   }
 
-  static void ensure(const CodedRows& coded, std::size_t list, std::size_t start,
-                     std::size_t limit) {
+  // Verifies what a scan of a list reads; returns false when not all of it is here yet.
+  bool ensure(const Ranked& ranked) const {
+    const std::size_t index = source_of_[ranked.list];
+    const CodedRows& coded = sources_[index].coded;
+    const std::size_t list = ranked.list - first_list_[index];
     const std::size_t centre_bytes = coded.centres.dimension * sizeof(float);
-    coded.centre_guard.ensure(list * centre_bytes, (list + 1) * centre_bytes);
-    const std::size_t first = start / kBlockRows;
-    const std::size_t last = (limit + kBlockRows - 1) / kBlockRows;
+    bool is_here = coded.centre_guard.ensure(list * centre_bytes, (list + 1) * centre_bytes);
+    const std::size_t first = static_cast<std::size_t>(coded.starts[list]) / kBlockRows;
+    const std::size_t last =
+        (static_cast<std::size_t>(coded.starts[list + 1]) + kBlockRows - 1) / kBlockRows;
     const std::size_t block_bytes = kBlockRows * (coded.centres.dimension / 8);
-    coded.block_guard.ensure(first * block_bytes, last * block_bytes);
+    is_here = coded.block_guard.ensure(first * block_bytes, last * block_bytes) && is_here;
     const std::size_t factor_bytes = kBlockRows * sizeof(float);
-    coded.add_guard.ensure(first * factor_bytes, last * factor_bytes);
-    coded.scale_guard.ensure(first * factor_bytes, last * factor_bytes);
+    is_here = coded.add_guard.ensure(first * factor_bytes, last * factor_bytes) && is_here;
+    return coded.scale_guard.ensure(first * factor_bytes, last * factor_bytes) && is_here;
   }
 
   // Compares candidates exactly, as few as their bounds allow.
@@ -385,8 +393,11 @@ class Run {
                  std::max(options_.first_ratio * options_.k, options_.k + options_.first_rows));
     for (std::size_t i = 0; i < first; ++i) add(found, candidates[i].source, candidates[i].row);
     add_outside(found);
-    measure(found, 0);
-    const float limit = exact_limit(found.distance);
+    found.is_absent = !measure(found, 0);
+    // While rows are absent the limit is about what it will be, so that all rows are asked for at
+    // once.
+    const float limit =
+        found.is_absent ? estimated_limit(candidates) : exact_limit(found.distance);
     const std::size_t measured = found.row.size();
     for (std::size_t i = first; i < candidates.size(); ++i) {
       // The limit is exact now, so a row may be off by what two of them together were allowed
@@ -394,7 +405,8 @@ class Run {
       const float lowest = 2.0F * candidates[i].lower - candidates[i].estimate;
       if (lowest <= limit) add(found, candidates[i].source, candidates[i].row);
     }
-    measure(found, measured);
+    found.is_absent = !measure(found, measured) || found.is_absent;
+    if (found.is_absent) return;
     found.exact_count = found.row.size();
     keep_nearest(found);
   }
@@ -415,12 +427,19 @@ class Run {
     }
   }
 
-  void measure(Probed& found, std::size_t start) const {
+  // Computes exact distances; returns false when not all rows are here yet.
+  bool measure(Probed& found, std::size_t start) const {
     found.distance.resize(found.row.size());
-    if (start == found.row.size()) return;
+    if (start == found.row.size()) return true;
     const RerankQuery query{query_, sources_[0].coded.dimension, options_.metric};
-    rerank(kernels_.distance, query, stored_, std::span(found.stored).subspan(start),
-           std::span(found.row).subspan(start), found.distance.data() + start);
+    return rerank(kernels_.distance, query, stored_, std::span(found.stored).subspan(start),
+                  std::span(found.row).subspan(start), found.distance.data() + start);
+  }
+
+  // Returns the k-th smallest estimate, infinite when there are fewer.
+  float estimated_limit(std::span<const Candidate> candidates) const {
+    if (candidates.size() < options_.k) return std::numeric_limits<float>::infinity();
+    return candidates[options_.k - 1].estimate;
   }
 
   // Returns the k-th smallest distance in the unit of estimates, infinite when there are fewer.
@@ -479,6 +498,7 @@ class Run {
   std::int64_t budget_ = 0;
   std::uint64_t row_count_ = 0;
   std::uint64_t list_count_ = 0;
+  bool is_absent_ = false;  // codes that were asked for
 };
 
 }  // namespace

@@ -24,11 +24,11 @@ struct StoredRows {
   Guard row_guard;
   Guard norm_guard;
 
-  // Makes sure that a row and its norm may be read.
-  void ensure(std::size_t row) const {
+  // Verifies a row and its norm; returns false when they are not here yet.
+  bool ensure(std::size_t row) const {
     const std::size_t row_bytes = rows.dimension * sizeof(float);
-    row_guard.ensure(row * row_bytes, (row + 1) * row_bytes);
-    norm_guard.ensure(row * sizeof(double), (row + 1) * sizeof(double));
+    const bool is_here = row_guard.ensure(row * row_bytes, (row + 1) * row_bytes);
+    return norm_guard.ensure(row * sizeof(double), (row + 1) * sizeof(double)) && is_here;
   }
 };
 
@@ -112,6 +112,7 @@ struct ProbeOptions {
 
 struct Probed {
   bool in_range;  // otherwise the query is out of the codes' range, and nothing was found
+  bool is_absent;  // codes or rows are not here yet; stored and row say what would have been compared
   std::vector<std::uint32_t> stored;
   std::vector<std::int64_t> row;  // in the stored rows
   std::vector<double> distance;

@@ -38,24 +38,27 @@ std::vector<std::uint32_t> reading_order(std::span<const std::uint32_t> number,
 
 }  // namespace
 
-void rerank(const DistanceKernels& kernels, const RerankQuery& query,
+bool rerank(const DistanceKernels& kernels, const RerankQuery& query,
             std::span<const StoredRows* const> stored, std::span<const std::uint32_t> number,
             std::span<const std::int64_t> row, double* out) {
   const WideQuery held(kernels, query.values, query.dimension);
   const auto sum = query.metric == Metric::kCosine ? kernels.dot_f64 : kernels.l2_f64;
   const std::vector<std::uint32_t> order = reading_order(number, row);
+  bool is_here = true;
   const auto ask_for = [&](std::size_t start) {
     for (std::size_t i = start; i < std::min(start + kBatch, order.size()); ++i) {
       const StoredRows& part = *stored[number[order[i]]];
-      part.ensure(static_cast<std::size_t>(row[order[i]]));
+      is_here = part.ensure(static_cast<std::size_t>(row[order[i]])) && is_here;
       prefetch(part, row[order[i]]);
     }
   };
   ask_for(0);
-  for (std::size_t start = 0, asked = kBatch, count; start < order.size(); start += count) {
+  std::size_t asked = kBatch;
+  for (std::size_t start = 0, count; is_here && start < order.size(); start += count) {
     if (asked < start + 2 * kBatch) {
       ask_for(asked);
       asked += kBatch;
+      if (!is_here) break;
     }
     const std::uint32_t from = number[order[start]];
     const StoredRows& part = *stored[from];
@@ -78,6 +81,9 @@ void rerank(const DistanceKernels& kernels, const RerankQuery& query,
       }
     }
   }
+  // Where one is not here, all the others are asked for as well.
+  for (; !is_here && asked < order.size(); asked += kBatch) ask_for(asked);
+  return is_here;
 }
 
 }  // namespace whimbrel

@@ -15,8 +15,9 @@ struct RerankQuery {
   Metric metric;
 };
 
-// Writes the exact distance of row row[i] of stored[number[i]] to out[i]. Both must exist.
-void rerank(const DistanceKernels& kernels, const RerankQuery& query,
+// Writes the exact distance of row row[i] of stored[number[i]] to out[i]. Both must exist. Returns
+// false when rows are not here yet, all of which were asked for; `out` then holds anything.
+bool rerank(const DistanceKernels& kernels, const RerankQuery& query,
             std::span<const StoredRows* const> stored, std::span<const std::uint32_t> number,
             std::span<const std::int64_t> row, double* out);
 

@@ -188,6 +188,13 @@ class StoreRefusedError(StoreError):
         self.hint = hint
 
 
+class AbsentBytesError(StoreError):
+    """Bytes of a remote object are not here yet: they were noted, and are to be fetched before this is tried again.
+
+    `engine.segments` does so; nobody else should ever see it.
+    """
+
+
 class CorruptObjectError(WhimbrelError):
     """Bytes read back are not the bytes that were written.
 

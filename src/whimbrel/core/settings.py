@@ -198,7 +198,7 @@ class Settings:
         text="Whether the bucket is part of the path and not of the host name, as most S3-compatible stores want.",
     )
     cache_dir: str = _setting(
-        "", "Directory for copies of a remote store's objects; empty keeps none on disk."
+        "", "Directory for what was read of a remote store's objects; empty keeps it in memory."
     )
     cache_bytes: int = _setting(
         4 * GIB,
@@ -443,9 +443,14 @@ class Settings:
     )
     engine_segment_memory_bytes_max: int = _inner(
         512 * MIB,
-        "Memory for segments of a store that cannot map them, and as much again for deletion bitmaps.",
+        "Memory for what was read of a remote store's segments without a cache directory, and as much again for deletion bitmaps.",
         unit="bytes",
         bounds=(MIB, TIB),
+    )
+    engine_warm_codes: bool = _setting(
+        default=True,
+        has_flag=False,
+        text="Whether a server fetches the codes of a remote segment that a query has read a part of, for the next one.",
     )
     engine_result_cache_bytes_max: int = _inner(
         64 * MIB,

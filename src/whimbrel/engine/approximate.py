@@ -15,7 +15,7 @@ from whimbrel.engine.ivf.codes import RowCodes
 from whimbrel.engine.model import Float32Array, Float64Array, Int64Array, Metric, UInt8Array
 from whimbrel.kernel.coded import ProbeSource, ProbeSources
 from whimbrel.kernel.probe import probe
-from whimbrel.kernel.stored import StoredRows
+from whimbrel.kernel.stored import AbsentRowsError, StoredRows
 
 EXHAUSTIVE_ROWS_MAX = 65_536  # all lists are scanned when a filter leaves at most so many rows
 BUDGET_RATIO_MIN = 4  # rows estimated at least, per row wanted
@@ -188,15 +188,21 @@ class CodedParts:
 
         Returns:
             The rows; None when the query or `k` is out of the codes' range, so that only exact search can answer.
+
+        Raises:
+            AbsentRowsError: codes or rows are not here yet; `number` names parts by their owners.
         """
-        found = probe(
-            query,
-            self._sources,
-            metric=metric.value,
-            k=k,
-            row_budget=effort.row_budget,
-            epsilon=effort.epsilon,
-        )
+        try:
+            found = probe(
+                query,
+                self._sources,
+                metric=metric.value,
+                k=k,
+                row_budget=effort.row_budget,
+                epsilon=effort.epsilon,
+            )
+        except AbsentRowsError as error:
+            raise AbsentRowsError(self._owners[error.number], error.row) from None
         if found is None:
             return None
         near = NearRows(self._owners[found.stored], found.row, found.distance)

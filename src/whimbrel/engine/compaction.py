@@ -163,7 +163,12 @@ class _Compaction:
             encoded = part.encoded
             await job.upload(key, encoded.data)
             entry = SegmentEntry(
-                key, len(encoded.data), encoded.footer_start, encoded.row_count, None, role
+                key,
+                len(encoded.data),
+                encoded.footer_start,
+                encoded.row_count,
+                role=role,
+                head_start=encoded.head_start,
             )
             outputs.append(_Output(entry, part.new_rows))
         return outputs

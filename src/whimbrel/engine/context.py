@@ -8,6 +8,7 @@ from whimbrel.core.rand import Random
 from whimbrel.engine.options import EngineOptions
 from whimbrel.engine.rules import ALL_RULES, ProtocolRules
 from whimbrel.storage.base import ObjectStore
+from whimbrel.storage.cache import BlockCache
 from whimbrel.storage.frame import PUT_ID_BYTES
 
 INCARNATION_BYTES = 16
@@ -16,7 +17,17 @@ UNIQUE_NAME_BYTES = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """The world outside, as this process sees it."""
+    """The world outside, as this process sees it.
+
+    Attributes:
+        store: where all objects are.
+        clock: tells the time.
+        random: makes ids and names.
+        compute: runs what takes long.
+        options: limits and intervals.
+        rules: of the protocol.
+        cache: keeps parts of a remote store's objects; in memory unless one with a directory is given.
+    """
 
     store: ObjectStore
     clock: Clock
@@ -24,6 +35,7 @@ class Context:
     compute: Compute
     options: EngineOptions = field(default_factory=EngineOptions)
     rules: ProtocolRules = ALL_RULES
+    cache: BlockCache = field(default_factory=BlockCache)
 
     def new_put_id(self) -> bytes:
         """Returns the id of one put."""

@@ -78,6 +78,7 @@ class Engine:
     async def close(self) -> None:
         """Settles what was accepted and stops; the store stays open, it is the caller's."""
         await self._writer.finish()
+        await self.segments.close()
         if self._refresher is not None:
             self._refresher.cancel()
             await asyncio.gather(self._refresher, return_exceptions=True)

@@ -86,7 +86,13 @@ class _Flush:
                 key = job.new_segment_key()
                 encoded = await job.context.compute.run(self._encode, key, content, regions)
                 added.append(
-                    SegmentEntry(key, len(encoded.data), encoded.footer_start, encoded.row_count)
+                    SegmentEntry(
+                        key,
+                        len(encoded.data),
+                        encoded.footer_start,
+                        encoded.row_count,
+                        head_start=encoded.head_start,
+                    )
                 )
                 if job.context.rules.upload_before_naming:
                     await job.upload(key, encoded.data)

@@ -176,7 +176,7 @@ class Fsck:
         """
         try:
             _, manifest = await manifests.load(generation)
-            segments = SegmentCache(self._context)
+            segments = SegmentCache(self._context, is_whole=True)
             if generation != newest.generation:
                 for key in sorted(manifest.object_keys):
                     await self._context.store.head(key)

@@ -105,7 +105,7 @@ class Indexer:
         """Prepares an indexer; `run` works until it is told to stop."""
         self._context = context
         self.name = context.random.token(NAME_BYTES).hex()
-        self.segments = SegmentCache(context)
+        self.segments = SegmentCache(context, is_whole=True)
         self.directory = Directory(context, Writer(context))
         self.collector = Collector(context, self.name)
         self.stats = IndexerStats()

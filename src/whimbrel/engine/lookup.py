@@ -54,6 +54,7 @@ class Lookup:
     async def _view(self, index: Index) -> tuple[Snapshot, Sequence[OpenSegment]]:
         """Returns the newest snapshot with its segments open."""
         for _ in range(ATTEMPT_COUNT_MAX):
+            self._segments.begin(index.manifest.segments)  # meanwhile
             snapshot = await index.prove()
             try:
                 return snapshot, await self._segments.open_all(snapshot.manifest.segments)
@@ -79,9 +80,12 @@ class Lookup:
             return_metadata=return_metadata,
         )
         # The first look at a segment's keys verifies all of them.
-        if sum(segment.entry.row_count for segment in segments) <= INLINE_ROWS_MAX:
-            return find()
-        return await self._context.compute.run(find)
+        is_quick = sum(segment.entry.row_count for segment in segments) <= INLINE_ROWS_MAX
+
+        async def run() -> VectorPage:
+            return find() if is_quick else await self._context.compute.run(find)
+
+        return await self._segments.read(segments, run)
 
     async def list(self, index: Index, request: ListRequest) -> VectorPage:
         """Returns one page of a listing.
@@ -99,15 +103,19 @@ class Lookup:
             token = self._tokens.open(request.page_token, binding, ListPosition)
             after = token.key_hash, token.key
         snapshot, segments = await self._view(index)
-        listed = await self._context.compute.run(
-            _list,
-            request,
-            snapshot,
-            segments,
-            hashes=(start, limit),
-            after=after,
-            bytes_max=self._context.options.list_page_bytes_max,
-        )
+
+        async def run() -> _Listed:
+            return await self._context.compute.run(
+                _list,
+                request,
+                snapshot,
+                segments,
+                hashes=(start, limit),
+                after=after,
+                bytes_max=self._context.options.list_page_bytes_max,
+            )
+
+        listed = await self._segments.read(segments, run)
         if listed.last is None:
             return listed.page
         position = ListPosition(self._context.clock.now_s(), listed.last.key_hash, listed.last.key)

@@ -63,7 +63,26 @@ class LruCache(Generic[K, V]):
             return replaced is not None
         self._entries[key] = value, size_bytes
         self._bytes += size_bytes
-        has_dropped = replaced is not None
+        return self._shrink() or replaced is not None
+
+    def resize(self, key: K, size_bytes: int) -> bool:
+        """Notes that a value, if it is kept, is now of `size_bytes`; says whether any value had to go for it."""
+        entry = self._entries.get(key)
+        if entry is None:
+            return False
+        self._entries[key] = entry[0], size_bytes
+        self._bytes += size_bytes - entry[1]
+        return self._shrink()
+
+    def drop(self, key: K) -> bool:
+        """Lets go of a value; says whether there was one."""
+        entry = self._entries.pop(key, None)
+        self._bytes -= entry[1] if entry is not None else 0
+        return entry is not None
+
+    def _shrink(self) -> bool:
+        """Lets go of the values used least recently until the rest is within bounds; says whether any had to go."""
+        has_dropped = False
         while self._bytes > self._bytes_max or len(self._entries) > self._count_max:
             _, (_, dropped_bytes) = self._entries.popitem(last=False)
             self._bytes -= dropped_bytes

@@ -59,6 +59,8 @@ class SegmentEntry(msgspec.Struct, frozen=True, array_like=True):
         row_count: rows in it, deleted ones included.
         deletions: rows that are no longer live; None when all are.
         role: what it is among the segments of its index.
+        head_start: byte offset from which on all lies that every query reads, to the object's end; 0 where that is not
+            known, as in manifests from before.
     """
 
     key: str
@@ -67,6 +69,7 @@ class SegmentEntry(msgspec.Struct, frozen=True, array_like=True):
     row_count: int
     deletions: DeletionsEntry | None = None
     role: SegmentRole = SegmentRole.RUN
+    head_start: int = 0
 
     @property
     def live_count(self) -> int:

@@ -37,11 +37,13 @@ class EngineOptions:
         open_index_count_max: indexes kept open; the least recently used is closed beyond it.
         open_bucket_count_max: bucket catalogs kept open.
         segment_reader_count_max: segment readers kept open over all indexes.
-        segment_memory_bytes_max: memory for segments that a store cannot map (a remote one without a local cache), and
-            as much again for deletion bitmaps.
+        segment_memory_bytes_max: memory for segments that a store cannot map (what was read of those of a remote one
+            without a cache directory), and as much again for deletion bitmaps.
         inline_segment_bytes_max: segments of up to so many bytes in all are taken to stay in memory once they were
             searched, so that a quick query of them needs no thread.
         mapped_vector_bytes_max: vectors of mapped segments that queries may leave in this process's memory.
+        warm_codes: whether a process fetches the codes of a remote segment that a query has read a part of, so that the
+            next one need not wait for them.
         result_cache_bytes_max: memory for whole query results kept for later pages.
         list_page_bytes_max: a page of ListVectors stops after this many bytes (AWS: 1 MB processed).
         commit_attempts_max: lost names in a row before a write gives up with 503.
@@ -76,6 +78,7 @@ class EngineOptions:
     segment_memory_bytes_max: int = 512 * MIB
     inline_segment_bytes_max: int = 4096 * MIB
     mapped_vector_bytes_max: int = 256 * MIB
+    warm_codes: bool = True
     result_cache_bytes_max: int = 64 * MIB
     list_page_bytes_max: int = 1_000_000
     commit_attempts_max: int = 64

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from whimbrel.core.errors import AbsentBytesError
 from whimbrel.engine.filter.build import build_columns
 from whimbrel.engine.filter.evaluate import match_rows
 from whimbrel.engine.filter.row_set import RowSet
@@ -83,17 +84,36 @@ class Part:
         return self.keep.rows()
 
 
-def segment_parts(segments: Sequence[OpenSegment], condition: Filter | None) -> Iterator[Part]:
-    """Yields the segments that hold anything a query may find."""
+def segment_parts(segments: Sequence[OpenSegment], condition: Filter | None) -> list[Part]:
+    """Returns the segments that hold anything a query may find.
+
+    Raises:
+        AbsentBytesError: not all is here that finding out takes; each segment has noted what it lacks.
+    """
+    parts, absent = [], None
     for owner, segment in enumerate(segments):
-        reader = segment.reader
-        keep, count = segment.live_set(), segment.entry.live_count
-        if condition is not None:
-            matching = match_rows(condition, reader.columns)
-            keep = matching if keep is None else matching.intersect(keep)
-            count = keep.count
-        if count:
-            yield Part(owner, reader.stored, 0, reader.row_count, reader.codes, count, keep, reader)
+        try:
+            part = _segment_part(owner, segment, condition)
+        except AbsentBytesError as error:
+            absent = error
+            continue
+        if part is not None:
+            parts.append(part)
+    if absent is not None:
+        raise absent
+    return parts
+
+
+def _segment_part(owner: int, segment: OpenSegment, condition: Filter | None) -> Part | None:
+    reader = segment.reader
+    keep, count = segment.live_set(), segment.entry.live_count
+    if condition is not None:
+        matching = match_rows(condition, reader.columns)
+        keep = matching if keep is None else matching.intersect(keep)
+        count = keep.count
+    if not count:
+        return None
+    return Part(owner, reader.stored, 0, reader.row_count, reader.codes, count, keep, reader)
 
 
 def tail_parts(

@@ -160,7 +160,13 @@ class QueryPlanner:
         condition = None
         if request.filter is not None:
             condition = parse_filter(request.filter, config.non_filterable_keys)
-        wanted = Search(request.vector, request.top_k, condition, config)
+        wanted = Search(
+            request.vector,
+            request.top_k,
+            condition,
+            config,
+            with_metadata=request.return_metadata and request.top_k <= PAGE_SIZE,
+        )
         # Later pages may want what this one does not.
         keep_metadata = request.return_metadata or request.top_k > PAGE_SIZE
         # A result of one page takes part in no token and no cache, so it needs no name.
@@ -193,16 +199,19 @@ class QueryPlanner:
             # A token issued now must name a manifest that collection leaves alone long enough.
             await index.ensure_newest(self._context.options.token_manifest_age_max_s)
         for _ in range(ATTEMPT_COUNT_MAX):
+            self._segments.begin(index.manifest.segments)  # meanwhile
             snapshot = await index.prove()
             try:
                 segments = await self._segments.open_all(snapshot.manifest.segments)
+                if watch is not None:
+                    watch.note_snapshot()
+                result = await self._compute(
+                    wanted, snapshot, segments, keep_metadata=keep_metadata
+                )
             except ObjectNotFoundError:
                 # Collected while we stood on its manifest, which must be gone as well.
                 await index.open()
                 continue
-            if watch is not None:
-                watch.note_snapshot()
-            result = await self._compute(wanted, snapshot, segments, keep_metadata=keep_metadata)
             if len(result.hits.keys) > PAGE_SIZE:
                 key = _result_key(index, result.base.generation, result.position, digest)
                 self._results.put(key, result, result.size_bytes)
@@ -225,7 +234,10 @@ class QueryPlanner:
             snapshot, segments = await self._reopen(index, token)
             if watch is not None:
                 watch.note_snapshot()
-            result = await self._compute(wanted, snapshot, segments, keep_metadata=True)
+            try:
+                result = await self._compute(wanted, snapshot, segments, keep_metadata=True)
+            except ObjectNotFoundError:
+                raise InvalidRequestError(INVALID_PAGE_TOKEN) from None
             self._results.put(key, result, result.size_bytes)
         return result
 
@@ -261,13 +273,16 @@ class QueryPlanner:
         *,
         keep_metadata: bool,
     ) -> _Result:
-        if self._is_quick(wanted, snapshot, segments):
-            result = _compute(wanted, snapshot, segments, keep_metadata=keep_metadata)
-        else:
+        async def compute() -> _Result:
+            if self._is_quick(wanted, snapshot, segments):
+                return _compute(wanted, snapshot, segments, keep_metadata=keep_metadata)
             result = await self._context.compute.run(
                 _compute, wanted, snapshot, segments, keep_metadata=keep_metadata
             )
             self._warm.add(segments)
+            return result
+
+        result = await self._segments.read(segments, compute)
         self._segments.note_reads(result.hits.stats.exact_count)
         return result
 
@@ -317,23 +332,30 @@ class QueryPlanner:
         """
         sources, rows = result.hits.sources[offset:limit], result.hits.rows[offset:limit]
         metadata = [b""] * len(rows)
-        for source in set(sources.tolist()):
-            places = np.flatnonzero(sources == source)
-            if source == TAIL:
-                blobs = list(
-                    result.tail_metadata.take(np.searchsorted(result.tail_places, places + offset))
-                )
-            else:
-                entry = result.entries[source]
-                try:
-                    reader = (await self._segments.open(entry)).reader
-                except ObjectNotFoundError:
-                    if offset == 0:
-                        raise
-                    raise InvalidRequestError(INVALID_PAGE_TOKEN) from None
-                blobs = reader.list_metadata(rows[places])
-            for place, item in zip(places.tolist(), blobs, strict=True):
-                metadata[place] = item
+        places_of = {int(one): np.flatnonzero(sources == one) for one in set(sources.tolist())}
+        in_tail = places_of.pop(TAIL, _NO_PLACES)
+        found = result.tail_metadata.take(np.searchsorted(result.tail_places, in_tail + offset))
+        for place, item in zip(in_tail.tolist(), found, strict=True):
+            metadata[place] = item
+        try:
+            opened = [await self._segments.open(result.entries[one]) for one in places_of]
+            readers = [segment.reader for segment in opened]
+
+            async def read() -> None:
+                parts = list(zip(readers, places_of.values(), strict=True))
+                # What is not here of any segment is fetched together.
+                for reader, places in parts:
+                    reader.has_names(rows[places], with_metadata=True)
+                for reader, places in parts:
+                    texts = reader.list_metadata(rows[places])
+                    for place, item in zip(places.tolist(), texts, strict=True):
+                        metadata[place] = item
+
+            await self._segments.read(opened, read)
+        except ObjectNotFoundError:
+            if offset == 0:
+                raise
+            raise InvalidRequestError(INVALID_PAGE_TOKEN) from None
         return metadata
 
 

@@ -149,7 +149,7 @@ class RecallMeter:
 
     def _search(self, query: SampledRow, k: int, share: float | None) -> Hits:
         # One more than wanted: the row itself is found as well.
-        request = Search(query.vector, k + 1, None, self.config, share)
+        request = Search(query.vector, k + 1, None, self.config, share=share)
         return search(request, self.tail, self.segments, shares=self.shares)
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
+from whimbrel.core.errors import AbsentBytesError
 from whimbrel.engine import search_cost
 from whimbrel.engine.approximate import (
     Approximation,
@@ -35,12 +36,17 @@ from whimbrel.engine.segments import OpenSegment, SegmentSet
 from whimbrel.kernel.distance import Metric as KernelMetric
 from whimbrel.kernel.distance import nearest
 from whimbrel.kernel.rerank import rerank
+from whimbrel.kernel.stored import AbsentRowsError
 
 SCAN_RATIO = (
     8  # from one matching row in so many on, comparing all rows in order beats picking them
 )
 SLACK = 4  # rows of segments, beyond those wanted, that may turn out to be replaced
 KEYS_AT_ONCE_MIN = 256  # so many keys are read as one array
+
+NAMES_AHEAD_MAX = (
+    256  # keys and metadata of so many rows are fetched before it is known which are the nearest
+)
 
 TAIL_ROWS_KNOWN = 1024  # a longer tail may have rows to encode first
 
@@ -57,6 +63,7 @@ class Search:
         top_k: how many neighbours, at least 1.
         filter: the parsed filter; None matches everything.
         config: the index's.
+        with_metadata: whether the metadata of what is found will be asked for at once.
         share: which share of the rows in posting lists to estimate, above 0 and at most 1; None goes by what was
             measured for the index, 1 leaves nothing out.
     """
@@ -65,6 +72,7 @@ class Search:
     top_k: int
     filter: Filter | None
     config: IndexConfig
+    with_metadata: bool = False
     share: float | None = None
 
 
@@ -139,9 +147,15 @@ def search(
 
     Returns:
         min(top_k, matching live records) hits.
+
+    Raises:
+        AbsentBytesError: not all is here that the search reads. What it will read next was noted, as far as it can be
+            told, in the segments concerned.
     """
-    found = _Finder(request, tail, segments, shares)
-    return _rank(request.top_k, found.find_current(), tail, segments, found.stats)
+    finder = _Finder(request, tail, segments, shares)
+    found = finder.find_current()
+    finder.require_names(found.owners, found.rows)
+    return _rank(request.top_k, found, tail, segments, finder.stats)
 
 
 def _rank(
@@ -260,7 +274,7 @@ def estimate_ns(
 
 def _prepare(segments: Sequence[OpenSegment]) -> _Parts:
     """Prepares the parts of a query without a filter and without a tail."""
-    return _Parts.of(list(segment_parts(segments, None)), segments, segments[0].reader.dimension)
+    return _Parts.of(segment_parts(segments, None), segments, segments[0].reader.dimension)
 
 
 class _Finder:
@@ -278,6 +292,8 @@ class _Finder:
         self._tail = tail
         self._segments = segments
         self._shares = shares
+        # All segments are of one store.
+        self._is_lazy = len(segments) > 0 and segments[0].reader.source is not None
         self._parts = self._find_parts()
         self.stats = SearchStats(
             segment_count=self._parts.segment_count,
@@ -285,6 +301,21 @@ class _Finder:
             tail_row_count=len(tail.entry_of_row),
             match_count=self._parts.kept_count,
         )
+
+    def require_names(self, owners: Int64Array, rows: Int64Array) -> None:
+        """Makes sure that the keys of rows are here, and their metadata where that is wanted."""
+        if not self._want_names(owners, rows):
+            raise AbsentBytesError("names of rows are not here yet")
+
+    def _want_names(self, owners: Int64Array, rows: Int64Array) -> bool:
+        """Says whether all of that is here, and notes what is not."""
+        is_here = True
+        if not self._is_lazy:
+            return is_here
+        for owner in np.unique(owners[owners != TAIL]).tolist():
+            own, reader = rows[owners == owner], self._segments[owner].reader
+            is_here = reader.has_names(own, with_metadata=self._request.with_metadata) and is_here
+        return is_here
 
     def _find_parts(self) -> _Parts:
         request, tail, segments = self._request, self._tail, self._segments
@@ -322,6 +353,7 @@ class _Finder:
     def _current_places(self, found: NearRows) -> Int64Array:
         """Returns which rows count: the tail's, and those of segments whose keys the tail does not mention."""
         is_current = found.owners == TAIL
+        self.require_names(found.owners, found.rows)
         for owner in np.unique(found.owners[~is_current]).tolist():
             places = np.flatnonzero(found.owners == owner)
             keys = self._segments[owner].reader.take_keys(found.rows[places])
@@ -334,15 +366,26 @@ class _Finder:
         They are in order of rounded distance. What is farther does not count: nearer rows may be missing where others
         hid them.
         """
-        parts = self._parts.parts
-        approximation = self._find_by_codes(depth)
+        parts, absent = self._parts.parts, None
+        approximation: Approximation | None = None
         found: list[NearRows] = []
+        try:
+            approximation = self._find_by_codes(depth)
+        except AbsentBytesError as error:
+            absent = error
+        if approximation is not None or absent is not None:
+            parts = self._parts.uncoded
         if approximation is not None:
             found.append(approximation.near)
-            parts = self._parts.uncoded
             if not parts:
                 return approximation.near
-        found.extend(self._find_exactly(part, depth) for part in parts)
+        for part in parts:
+            try:
+                found.append(self._find_exactly(part, depth))
+            except AbsentBytesError as error:
+                absent = error
+        if absent is not None:
+            raise absent
         joined = NearRows(
             np.concatenate([_NO_ROWS, *(near.owners for near in found)]),
             np.concatenate([_NO_ROWS, *(near.rows for near in found)]),
@@ -359,7 +402,13 @@ class _Finder:
         effort = coded.plan_effort(
             depth, self._shares, share=request.share, is_filtered=request.filter is not None
         )
-        found = coded.find_near(self._query, metric=request.config.metric, k=depth, effort=effort)
+        try:
+            found = coded.find_near(
+                self._query, metric=request.config.metric, k=depth, effort=effort
+            )
+        except AbsentRowsError as error:
+            self._want_names(error.number.astype(np.int64), error.row)
+            raise
         if found is not None:
             self._note(found, "codes" if effort.is_exhaustive else "lists")
         return found
@@ -383,7 +432,14 @@ class _Finder:
         if part.kept_count * SCAN_RATIO < part.row_count:
             kept = part.kept_rows()
             numbers = np.zeros(len(kept), dtype=np.uint32)
-            exact = rerank(self._query, [part.stored], numbers, kept + part.start, metric=metric)
+            try:
+                exact = rerank(
+                    self._query, [part.stored], numbers, kept + part.start, metric=metric
+                )
+            except AbsentRowsError:
+                if len(kept) <= NAMES_AHEAD_MAX:
+                    self._want_names(np.full(len(kept), part.owner), kept)
+                raise
             near = nearest_places(exact, k)
             rows, exact = kept[near], exact[near]
         else:

@@ -2,28 +2,48 @@
 
 A segment and a deletion bitmap never change under their names, so what was read once stays right; readers over
 mappings cost address space and the pages that queries touch, not a copy.
+
+Segments of a remote store are opened by the little that every query reads, and the rest is fetched when it is needed:
+`read` runs a function that reads segments, fetches all that it missed, in parallel, and runs it again. Indexers and
+checkers, which read all of a segment, open it whole.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from contextvars import Context as Variables
 from dataclasses import dataclass
 from typing import Any, TypeVar, overload
+from weakref import WeakSet
 
 import numpy as np
 
-from whimbrel.core.errors import CorruptObjectError
+from whimbrel.core.errors import (
+    AbsentBytesError,
+    CorruptObjectError,
+    StoreError,
+    StoreUnavailableError,
+)
 from whimbrel.engine.context import Context
 from whimbrel.engine.filter.row_set import RowSet
 from whimbrel.engine.lru import LruCache
 from whimbrel.engine.manifest import DeletionsEntry, SegmentEntry, decode_deletions
 from whimbrel.engine.model import BoolArray, Int64Array
 from whimbrel.engine.segment.reader import SegmentReader
+from whimbrel.storage.base import ByteRange
+from whimbrel.storage.frame import HEADER_BYTES
+from whimbrel.storage.instrument import count_as
+from whimbrel.storage.lazy import Fetcher, LazyObject
 
 T = TypeVar("T")
 # Mapped by the system around a page that is read, and verified with it: measured, 220 KiB of 3 KiB rows.
 FAULT_BYTES = 256 * 1024
 SET_ENTRY_BYTES = 1024  # what a segment of a set takes beside its reader, about
 DERIVED_COUNT_MAX = 16  # such as the regions of an index
+# A remote segment up to this size is fetched whole: that takes no longer than its parts, one after the other, would.
+WHOLE_BYTES_MAX = 1 << 20
+ROUND_COUNT_MAX = 64  # of fetching what is missing; a query takes three or four
+LARGE_PARTS_MAX = 16
+TOUCH_INTERVAL_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +130,23 @@ class SegmentCache:
         derived: what was computed from the segments named, for whoever needs it again.
     """
 
-    def __init__(self, context: Context) -> None:
-        """Starts empty."""
+    def __init__(self, context: Context, *, is_whole: bool = False) -> None:
+        """Starts empty.
+
+        Args:
+            context: the world outside.
+            is_whole: opens segments of a remote store with all their bytes, so that `read` is not needed.
+        """
         self._context = context
         options = context.options
+        self._is_whole = is_whole
+        self._fetcher: Fetcher | None = None
+        if context.store.is_remote:
+            self._fetcher = Fetcher(context.store, context.cache, large_parts_max=LARGE_PARTS_MAX)
+        self._touched_at_s = context.clock.monotonic_s()
+        self._warmed: WeakSet[SegmentReader] = WeakSet()
+        self._to_warm: list[SegmentReader] = []
+        self._warmer: asyncio.Task[None] | None = None
         self._readers: LruCache[str, SegmentReader] = LruCache(
             count_max=options.segment_reader_count_max, bytes_max=options.segment_memory_bytes_max
         )
@@ -140,6 +173,7 @@ class SegmentCache:
         name = tuple(entry.deletions.key if entry.deletions else entry.key for entry in entries)
         known = self._sets.get(name)
         if known is not None:
+            self._touch()
             return known
         if self._context.store.is_remote and len(entries) > 1:
             opened = list(await asyncio.gather(*(self.open(entry) for entry in entries)))
@@ -160,6 +194,7 @@ class SegmentCache:
 
     async def open(self, entry: SegmentEntry) -> OpenSegment:
         """Opens one segment with its deletion bitmap."""
+        self.begin([entry])
         reader = self._readers.get(entry.key)
         if reader is None:
             reader = await self._once(entry.key, lambda: self._read_segment(entry))
@@ -172,6 +207,120 @@ class SegmentCache:
                 named.key, lambda: self._read_deletions(named, entry.row_count)
             )
         return OpenSegment(entry, reader, deleted.rows, deleted.live)
+
+    def begin(self, entries: Sequence[SegmentEntry]) -> None:
+        """Starts opening segments of a remote store that are not open; whoever opens them next waits the less."""
+        if not self._context.store.is_remote:
+            return
+        for entry in entries:
+            if self._readers.get(entry.key) is None:
+                self._start(entry.key, lambda e=entry: self._read_segment(e))  # type: ignore[misc]
+            named = entry.deletions
+            if named is not None and self._deletions.get(named.key) is None:
+                self._start(
+                    named.key,
+                    lambda n=named, e=entry: self._read_deletions(n, e.row_count),  # type: ignore[misc]
+                )
+
+    async def read(self, segments: Sequence[OpenSegment], run: Callable[[], Awaitable[T]]) -> T:
+        """Returns what `run` returns, which reads segments; run anew each time that what was not here was fetched.
+
+        Raises:
+            ObjectNotFoundError: a segment was collected: the manifest is not the newest any more.
+            StoreError: the store does not answer.
+        """
+        has_fetched = False
+        for _ in range(ROUND_COUNT_MAX):
+            try:
+                found = await run()
+            except AbsentBytesError:
+                await self._fetch_wanted(segments)
+                has_fetched = True
+            else:
+                if has_fetched:
+                    self._warm_later(segments)
+                return found
+        raise StoreUnavailableError("what was read of segments does not stay here")
+
+    async def _fetch_wanted(self, segments: Sequence[OpenSegment]) -> None:
+        readers = [segment.reader for segment in segments]
+        sources = [reader.source for reader in readers if reader.source is not None]
+        results = await asyncio.gather(
+            *(source.fetch_wanted() for source in sources), return_exceptions=True
+        )
+        self._note_fetched(readers)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+
+    def _note_fetched(self, readers: Iterable[SegmentReader]) -> None:
+        """Lets go of readers that the cache has let go of, and of the oldest when the others fill memory."""
+        has_dropped = False
+        for reader in readers:
+            source = reader.source
+            if source is not None and self._readers.peek(reader.key) is reader:
+                if source.is_evicted:
+                    has_dropped |= self._readers.drop(reader.key)
+                else:
+                    has_dropped |= self._readers.resize(reader.key, source.memory_bytes)
+        if has_dropped:
+            self._sets.clear()
+
+    def _touch(self) -> None:
+        """Marks what is open as used, now and then, so that other processes do not take it out of the cache."""
+        now_s = self._context.clock.monotonic_s()
+        if self._fetcher is None or now_s - self._touched_at_s < TOUCH_INTERVAL_S:
+            return
+        self._touched_at_s = now_s
+        for key in self._readers:
+            reader = self._readers.peek(key)
+            if reader is not None and reader.source is not None:
+                reader.source.touch()
+
+    # --- warming -----------------------------------------------------------------------------------
+
+    def _warm_later(self, segments: Sequence[OpenSegment]) -> None:
+        """Fetches the rest of what queries scan in the background: one segment after the other, each once."""
+        if not self._context.options.warm_codes:
+            return
+        for segment in segments:
+            reader = segment.reader
+            if reader.source is not None and reader not in self._warmed:
+                self._warmed.add(reader)
+                self._to_warm.append(reader)
+        if self._to_warm and self._warmer is None:
+            # Not in the query's own context, which counts the requests made for it.
+            self._warmer = asyncio.get_running_loop().create_task(
+                self._warm_all(), context=Variables()
+            )
+
+    async def _warm_all(self) -> None:
+        try:
+            with count_as("warm"):
+                while self._to_warm:
+                    await self._warm(self._to_warm.pop(0))
+        finally:
+            self._warmer = None
+
+    async def _warm(self, reader: SegmentReader) -> None:
+        # Memory is for what was asked for; what nobody did must not push it out.
+        is_full = 2 * self._readers.size_bytes > self._context.options.segment_memory_bytes_max
+        if reader.source is None or is_full:
+            return
+        reader.want_codes()
+        try:
+            await reader.source.fetch_wanted()
+        except (StoreError, CorruptObjectError):
+            return  # whoever needs it is told
+        self._note_fetched([reader])
+
+    async def close(self) -> None:
+        """Ends what is fetched in the background."""
+        if self._warmer is not None:
+            self._warmer.cancel()
+            await asyncio.gather(self._warmer, return_exceptions=True)
+        if self._fetcher is not None:
+            await self._fetcher.close()
 
     def note_reads(self, row_count: int) -> None:
         """Takes note that queries read so many vectors here and there, and lets go of mapped ones when they are many.
@@ -189,12 +338,18 @@ class SegmentCache:
 
     async def _once(self, key: str, read: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Runs one read for all who ask for the same object at the same time."""
-        opening: asyncio.Future[T] | None = self._opening.get(key)
+        opening: asyncio.Future[T] = self._start(key, read)
+        return await asyncio.shield(opening)
+
+    def _start(
+        self, key: str, read: Callable[[], Coroutine[Any, Any, Any]]
+    ) -> "asyncio.Future[Any]":
+        opening = self._opening.get(key)
         if opening is None:
             opening = asyncio.ensure_future(read())
             self._opening[key] = opening
             opening.add_done_callback(lambda done: self._read_done(key, done))
-        return await asyncio.shield(opening)
+        return opening
 
     def _read_done(self, key: str, done: "asyncio.Future[Any]") -> None:
         self._opening.pop(key, None)
@@ -202,17 +357,45 @@ class SegmentCache:
             done.exception()
 
     async def _read_segment(self, entry: SegmentEntry) -> SegmentReader:
-        view = await self._context.store.view(entry.key)
-        reader = SegmentReader(entry.key, view)
-        if len(view) != entry.object_bytes or reader.row_count != entry.row_count:
-            raise CorruptObjectError(
-                entry.key, 0, "segment is not the one that the manifest names."
-            )
-        # A mapping holds none of our memory to speak of.
-        held_bytes = len(view) if isinstance(view.obj, bytes | bytearray) else 0
+        if self._fetcher is None:
+            view = await self._context.store.view(entry.key)
+            reader = SegmentReader(entry.key, view)
+            # A mapping holds none of our memory to speak of.
+            held_bytes = len(view) if isinstance(view.obj, bytes | bytearray) else 0
+        else:
+            reader, held_bytes = await self._read_head(self._fetcher, entry)
+        if reader.size_bytes != entry.object_bytes or reader.row_count != entry.row_count:
+            raise _not_the_one(entry)
         if self._readers.put(entry.key, reader, held_bytes):
             self._sets.clear()
         return reader
+
+    async def _read_head(self, fetcher: Fetcher, entry: SegmentEntry) -> tuple[SegmentReader, int]:
+        """Opens a segment of a remote store; returns its reader, and how much memory it takes."""
+        head = _head_of(entry, is_whole=self._is_whole)
+        source = fetcher.open(entry.key, entry.object_bytes)
+        await source.fetch(head)
+        try:
+            reader = await self._make_reader(entry, source)
+        except CorruptObjectError:
+            # What lies in the cache may be damaged; what the store has counts.
+            for part in head:
+                source.forget(part.start, part.limit)
+            await source.fetch(head)
+            reader = await self._make_reader(entry, source)
+        if self._is_whole:
+            while await self._context.compute.run(reader.refetch_damaged):
+                await source.fetch_wanted()
+        return reader, source.memory_bytes
+
+    @staticmethod
+    async def _make_reader(entry: SegmentEntry, source: LazyObject) -> SegmentReader:
+        while True:
+            try:
+                return SegmentReader(entry.key, source.data, source=source)
+            except AbsentBytesError:
+                if not await source.fetch_wanted():
+                    raise
 
     async def _read_deletions(self, named: DeletionsEntry, row_count: int) -> _Deletions:
         stored = await self._context.store.get(named.key)
@@ -221,3 +404,22 @@ class SegmentCache:
         if self._deletions.put(named.key, deleted, rows.nbytes + deleted.live.words.nbytes):
             self._sets.clear()
         return deleted
+
+
+def _head_of(entry: SegmentEntry, *, is_whole: bool) -> list[ByteRange]:
+    """Returns what is fetched of a segment to open it: the header, and what lies with the footer.
+
+    Raises:
+        CorruptObjectError: the manifest makes no sense.
+    """
+    size_bytes, start = entry.object_bytes, entry.head_start or entry.footer_start
+    if not HEADER_BYTES <= start <= size_bytes:
+        raise _not_the_one(entry)
+    if is_whole or size_bytes <= WHOLE_BYTES_MAX:
+        return [ByteRange(0, size_bytes)]
+    return [ByteRange(0, HEADER_BYTES), ByteRange(start, size_bytes)]
+
+
+def _not_the_one(entry: SegmentEntry) -> CorruptObjectError:
+    detail = "segment is not the one that the manifest names."
+    return CorruptObjectError(entry.key, 0, detail)

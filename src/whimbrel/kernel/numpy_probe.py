@@ -5,6 +5,7 @@ Ranks are float32 in one fixed order and ties are broken by number, so every var
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,12 +42,17 @@ def probe(  # noqa: PLR0913 - the arguments of the native function
     rounding: float,
     norm_min: float,
     norm_max: float,
-) -> tuple[UInt32Array, Int64Array, Float64Array, int, int, int] | None:
-    """Probes, see `whimbrel.kernel.probe.probe`; returns the attributes of `Probed` in order."""
+) -> tuple[Any, ...]:
+    """Probes, see `whimbrel.kernel.probe.probe`.
+
+    Returns:
+        The attributes of `Probed` in order; nothing where codes are of no use for the query; those of `AbsentRowsError`
+        where something is not here yet.
+    """
     seen = [_see(query, source.coded, norm_min, norm_max, cosine=cosine) for source in sources]
     known = [found for found in seen if found is not None]
     if len(known) < len(seen):
-        return None
+        return ()
     pool = NumpyPool(k, rows_max, rounding if cosine else 0.0)
     run = _Probe(
         [_Source(*both, np.float32(epsilon)) for both in zip(sources, known, strict=True)],
@@ -63,10 +69,17 @@ def probe(  # noqa: PLR0913 - the arguments of the native function
     if np.isfinite(limit):
         near = np.float32(2.0 if cosine else 1.0) * max(limit, np.float32(0.0))
         ranks = run.rank(lists, near=near)
+    if run.is_absent:
+        run.budget += row_budget  # nobody knows yet which of the lists are the best
     run.scan_best(lists, ranks, count=len(lists))
+    if run.is_absent:
+        return np.zeros(0, np.uint32), np.zeros(0, np.int64)
     ranking = _Ranking(query, sources, stored, k, rounding, cosine=cosine)
     first = max(first_ratio * k, k + first_rows)
-    return (*ranking.rank(pool, first), run.row_count, run.list_count, ranking.exact_count)
+    found = ranking.rank(pool, first)
+    if ranking.is_absent:
+        return found[:2]
+    return (*found, run.row_count, run.list_count, ranking.exact_count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,39 +146,42 @@ class _Source:
         found = estimate_all(codes.blocks.blocks, *factors, self.seen.table, term=float(square))
         return np.maximum(found[: len(lists.centres)], np.float32(0.0))
 
-    def scan(self, own: Int64Array, pool: NumpyPool, number: int, *, cosine: bool) -> None:
-        """Scans some lists."""
+    def scan(self, own: Int64Array, pool: NumpyPool, number: int, *, cosine: bool) -> bool:
+        """Scans some lists; returns False when not all of their codes are here."""
         lists, seen = self.lists, self.seen
         ranges = np.stack([lists.starts[own], lists.starts[own + 1]], axis=1)
-        self._ensure_centres(own)
-        self._ensure_codes(ranges)
+        if not (self._ensure_centres(own) & self._ensure_codes(ranges)):
+            return False
         terms, distances = numpy_codes.list_terms(seen.rotated, lists.centres[own], cosine=cosine)
         factor = self.epsilon * np.float32(lists.spread)
         error = factor * distances + np.float32(seen.error)
         factors = lists.blocks.blocks, lists.blocks.add, lists.blocks.scale
         pool.scan(*factors, *seen.table, ranges, terms, error, self.given.keep, number)
+        return True
 
-    def _ensure_centres(self, own: Int64Array) -> None:
+    def _ensure_centres(self, own: Int64Array) -> bool:
         guards = self.given.coded.guards
-        if guards is not None and guards.centres is not None:
-            size = self.lists.centres.shape[1] * self.lists.centres.itemsize
-            guards.centres.ensure(own * size, size)
+        if guards is None or guards.centres is None:
+            return True
+        size = self.lists.centres.shape[1] * self.lists.centres.itemsize
+        return guards.centres.ensure(own * size, size)
 
-    def _ensure_codes(self, ranges: Int64Array) -> None:
-        guards = self.given.coded.guards
+    def _ensure_codes(self, ranges: Int64Array) -> bool:
+        guards, is_here = self.given.coded.guards, True
         if guards is None:
-            return
+            return is_here
         blocks = self.lists.blocks
         for start, limit in ranges.tolist():
             own = np.arange(start // BLOCK_ROWS, -(-limit // BLOCK_ROWS))
             sizes = blocks.blocks.shape[1], BLOCK_ROWS * blocks.add.itemsize
-            _ensure(guards.blocks, own, sizes[0])
-            _ensure(guards.add, own, sizes[1])
-            _ensure(guards.scale, own, sizes[1])
+            is_here &= _ensure(guards.blocks, own, sizes[0])
+            is_here &= _ensure(guards.add, own, sizes[1])
+            is_here &= _ensure(guards.scale, own, sizes[1])
+        return is_here
 
 
-def _ensure(guard: Guard, pieces: Int64Array, size: int) -> None:
-    guard.ensure(pieces * size, size)
+def _ensure(guard: Guard, pieces: Int64Array, size: int) -> bool:
+    return guard.ensure(pieces * size, size)
 
 
 class _Probe:
@@ -176,6 +192,7 @@ class _Probe:
         self.budget = 0
         self.row_count = 0
         self.list_count = 0
+        self.is_absent = False
         self._sources = sources
         self._cosine = cosine
         counts = [len(source.lists.spreads) for source in sources]
@@ -213,7 +230,8 @@ class _Probe:
         self.list_count += len(lists)
         for number, source in enumerate(self._sources):
             own = self._number[lists[self._source_of[lists] == number]]
-            source.scan(own, self.pool, number, cosine=self._cosine)
+            if not source.scan(own, self.pool, number, cosine=self._cosine):
+                self.is_absent = True
 
 
 class _Ranking:
@@ -230,6 +248,7 @@ class _Ranking:
         cosine: bool,
     ) -> None:
         self.exact_count = 0
+        self.is_absent = False
         self._query = query
         self._sources = sources
         self._stored = stored
@@ -240,7 +259,7 @@ class _Ranking:
         self._first_rows = np.array([source.first_row for source in sources], dtype=np.int64)
 
     def rank(self, pool: NumpyPool, first: int) -> tuple[UInt32Array, Int64Array, Float64Array]:
-        """Returns the nearest of the candidates and of the rows without a code."""
+        """Returns the nearest of the candidates and of the rows without a code; all of them while `is_absent`."""
         sources, rows, estimate, lower = pool.take()
         outside = [(number, self._outside(own)) for number, own in enumerate(self._sources)]
         source = np.concatenate(
@@ -250,13 +269,19 @@ class _Ranking:
         exact = self._measure(source, row)
         # The limit is exact now, so a row may be off by what two of them together were allowed before.
         lowest = np.float32(2.0) * lower - estimate
-        later = first + np.flatnonzero(lowest[first:] <= self._limit(exact))
+        limit = self._limit(exact)
+        if self.is_absent:
+            # About as many as there will be, so that all are asked for at once.
+            limit = estimate[self._k - 1] if len(estimate) >= self._k else np.float32(np.inf)
+        later = first + np.flatnonzero(lowest[first:] <= limit)
         source = np.concatenate([source, sources[later]])
         row = np.concatenate([row, rows[later]])
         exact = np.concatenate([exact, self._measure(sources[later], rows[later])])
         self.exact_count = len(exact)
         stored = self._stored_of[source]
         places = self._first_rows[source] + row.astype(np.int64)
+        if self.is_absent:
+            return stored, places, exact
         near = self._nearest(exact, stored, places)
         return stored[near], places[near], exact[near]
 
@@ -272,10 +297,12 @@ class _Ranking:
     def _measure(self, source: UInt32Array, row: UInt32Array) -> Float64Array:
         places = self._first_rows[source] + row.astype(np.int64)
         numbers = self._stored_of[source]
-        exact = np.empty(len(row))
+        exact = np.zeros(len(row))
         for number, stored in enumerate(self._stored):
             own = numbers == number
-            stored.ensure(places[own])
+            if not stored.ensure(places[own]):
+                self.is_absent = True
+                continue
             exact[own] = numpy_distance.distances(
                 self._query, stored.rows, stored.norms, places[own], metric=self._metric
             )

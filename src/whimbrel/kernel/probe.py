@@ -30,6 +30,7 @@ from whimbrel.kernel.coded import ProbeSources
 from whimbrel.kernel.distance import Metric
 from whimbrel.kernel.fastscan import DEPTH_MAX, ROUNDING, ROWS_MAX_DEFAULT
 from whimbrel.kernel.rotation import NORM_MAX, NORM_MIN
+from whimbrel.kernel.stored import AbsentRowsError
 from whimbrel.kernel.variant import NUMPY, active_isa, native, resolve
 
 Float32Array = NDArray[np.float32]
@@ -44,6 +45,7 @@ FIRST_SHARE = 1 / 64
 # Candidates compared exactly before bounds decide about the others: so many per row wanted, and at least so many more.
 FIRST_RATIO = 2
 FIRST_ROWS = 16
+ABSENT_PARTS = 2  # a probe that found something absent returns no more than array and row of what it would compare
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,8 @@ def probe(
 
     Raises:
         ValueError: shapes do not fit together.
+        AbsentRowsError: codes or rows are not here yet. All that the probe was going to read next was asked for, and a
+            little more: nobody can tell yet which lists and rows that is to the last one.
     """
     if k > DEPTH_MAX:
         return None
@@ -117,4 +121,6 @@ def probe(
         found = numpy_probe.probe(query, sources.sources, sources.stored, **options)
     else:
         found = native.probe(chosen_isa, sources.native, query, **options)
+    if len(found) == ABSENT_PARTS:
+        raise AbsentRowsError(*found)
     return Probed(*found) if found else None

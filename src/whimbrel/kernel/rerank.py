@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whimbrel.kernel.distance import Metric, distances
-from whimbrel.kernel.stored import StoredRows
+from whimbrel.kernel.stored import AbsentRowsError, StoredRows
 from whimbrel.kernel.variant import NUMPY, active_isa, native, resolve
 
 Float32Array = NDArray[np.float32]
@@ -40,18 +40,21 @@ def rerank(
     Raises:
         ValueError: a dtype, shape, layout or metric is wrong.
         IndexError: an array or a row is out of range.
+        AbsentRowsError: a row is not here yet; all of them were asked for.
     """
     _check(query, stored, number, row, metric)
     chosen_isa = active_isa() if isa is None else resolve(isa)
     result = np.empty(len(number), dtype=np.float64)
     if chosen_isa == NUMPY or native is None:
-        _rerank(query, stored, number, row, metric=metric, result=result)
-        return result
-    held = [part.native for part in stored]
-    cosine = metric == "cosine"
-    native.rerank(
-        chosen_isa, np.require(query, requirements="C"), held, number, row, cosine, result
-    )
+        is_here = _rerank(query, stored, number, row, metric=metric, result=result)
+    else:
+        held = [part.native for part in stored]
+        cosine = metric == "cosine"
+        is_here = native.rerank(
+            chosen_isa, np.require(query, requirements="C"), held, number, row, cosine, result
+        )
+    if not is_here:
+        raise AbsentRowsError(number, row)
     return result
 
 
@@ -63,8 +66,9 @@ def _rerank(
     *,
     metric: Metric,
     result: Float64Array,
-) -> None:
-    """The twin: the distances of one array after the other."""
+) -> bool:
+    """The twin: the distances of one array after the other; returns False when rows are not here yet."""
+    is_here = True
     if len(number) and int(number.max()) >= len(stored):
         raise IndexError(f"array is out of range. count=`{len(stored)}`")
     for index, part in enumerate(stored):
@@ -72,8 +76,13 @@ def _rerank(
         chosen = row[places]
         if len(chosen) and not 0 <= int(chosen.min()) <= int(chosen.max()) < len(part.rows):
             raise IndexError(f"row is out of range. count=`{len(part.rows)}`")
-        part.ensure(chosen)
-        result[places] = distances(query, part.rows, part.norms, chosen, metric=metric, isa=NUMPY)
+        if part.ensure(chosen):
+            result[places] = distances(
+                query, part.rows, part.norms, chosen, metric=metric, isa=NUMPY
+            )
+        else:
+            is_here = False
+    return is_here
 
 
 def _check(

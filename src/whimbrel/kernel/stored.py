@@ -2,6 +2,9 @@
 
 Bytes of a stored object are verified piece by piece, when they are first needed. A kernel that picks rows here and
 there asks the array's guard before it reads; so a query pays for what it touches, once.
+
+A piece may also not be here at all yet. A kernel then computes nothing from it, but goes on asking for what it is going
+to need as far as it can tell, so that all of that can be fetched together; then it is run again.
 """
 
 from collections.abc import Callable
@@ -11,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from whimbrel.core.errors import AbsentBytesError
 from whimbrel.kernel.variant import native
 
 Float32Array = NDArray[np.float32]
@@ -21,6 +25,19 @@ UInt8Array = NDArray[np.uint8]
 FLOAT_BYTES, DOUBLE_BYTES = 4, 8
 
 
+class AbsentRowsError(AbsentBytesError):
+    """Rows, or their codes, are not here yet.
+
+    Attributes:
+        number: integers [r], which of the arrays given each row lies in that was going to be compared exactly.
+        row: int64 [r], its row there.
+    """
+
+    def __init__(self, number: NDArray[np.uint32] | Int64Array, row: Int64Array) -> None:
+        super().__init__("rows are not here yet")
+        self.number, self.row = number, row
+
+
 @dataclass(frozen=True, slots=True)
 class Guard:
     """Which pieces of an array were verified.
@@ -28,27 +45,37 @@ class Guard:
     Attributes:
         flags: uint8 [p], not 0 where a piece may be read; `verify` changes it.
         piece_bytes: bytes to a piece, the last one may be shorter.
-        verify: verifies a piece, given its number; raises when it is damaged. May be called from any thread.
+        verify: verifies a piece, given its number; raises when it is damaged, and leaves its flag 0 when it is not
+            here yet. May be called from any thread.
     """
 
     flags: UInt8Array
     piece_bytes: int
     verify: Callable[[int], None]
 
-    def ensure(self, starts: Int64Array, size: int) -> None:
-        """Makes sure that some stretches of `size` bytes, at int64 [m] offsets, may be read."""
+    def ensure(self, starts: Int64Array, size: int) -> bool:
+        """Verifies some stretches of `size` bytes, at int64 [m] offsets; returns False when not all are here."""
+        is_here = True
         if not len(starts) or not size:
-            return
+            return is_here
         first, last = starts // self.piece_bytes, (starts + (size - 1)) // self.piece_bytes
         for step in range(int((last - first).max()) + 1):
             for piece in np.unique(np.minimum(first + step, last)).tolist():
                 if not self.flags[piece]:
                     self.verify(piece)
+                    is_here = is_here and bool(self.flags[piece])
+        return is_here
 
     def ensure_all(self) -> None:
-        """Makes sure that all of it may be read."""
+        """Makes sure that all of it may be read.
+
+        Raises:
+            AbsentBytesError: not all of it is here.
+        """
         for piece in np.flatnonzero(self.flags == 0).tolist():
             self.verify(piece)
+        if not self.flags.all():
+            raise AbsentBytesError("pieces are not here yet")
 
     def parts(self) -> tuple[UInt8Array, int, Callable[[int], None]]:
         """Returns the attributes, as native code takes them."""
@@ -96,10 +123,11 @@ class StoredRows:
             guards = (None if guard is None else guard.parts() for guard in (row_guard, norm_guard))
             self.native = native.StoredRows(rows, norms, *guards)
 
-    def ensure(self, rows: Int64Array) -> None:
-        """Makes sure that some rows (int64 [m]) and their norms may be read."""
-        row_bytes = self.rows.shape[1] * FLOAT_BYTES
+    def ensure(self, rows: Int64Array) -> bool:
+        """Verifies some rows (int64 [m]) and their norms; returns False when not all are here."""
+        row_bytes, is_here = self.rows.shape[1] * FLOAT_BYTES, True
         if self._row_guard is not None:
-            self._row_guard.ensure(rows * row_bytes, row_bytes)
+            is_here = self._row_guard.ensure(rows * row_bytes, row_bytes)
         if self._norm_guard is not None:
-            self._norm_guard.ensure(rows * DOUBLE_BYTES, DOUBLE_BYTES)
+            is_here = self._norm_guard.ensure(rows * DOUBLE_BYTES, DOUBLE_BYTES) and is_here
+        return is_here

@@ -139,6 +139,7 @@ async def open_context(
                 random=random,
                 compute=compute,
                 options=EngineOptions(**settings.section(ENGINE_PREFIX)),
+                cache=opened.cache,
             )
             yield Opened(context=context, counter=opened.counter)
         finally:

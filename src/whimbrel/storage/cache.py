@@ -1,20 +1,22 @@
-"""Copies of a remote store's objects on a local disk, bounded in bytes, shared by processes, kept over restarts.
+"""Parts of a remote store's objects on a local disk, bounded in bytes, shared by processes, kept over restarts.
 
-A file holds one object whole and a trailer:
+A file holds one object, as far as it was fetched. What was not is a hole, which takes no room:
 
-    object bytes | magic (8) | size, u64 little-endian | hash of store and name (16) | hash of the bytes (16)
+    object bytes | zeros up to a multiple of 64 KiB | a byte a block of 4 KiB, 1 when it is there | trailer
+    trailer = magic (8) | size, u64 little-endian | hash of store and name (16)
 
-1. A file appears under its name whole (rename), so several processes may share a directory without locks.
-2. Nothing here is fsynced: after power loss a file may be cut or hold zeros. So each process checks a file's length and
-   hash before it uses it for the first time, and removes what is damaged.
-3. Files are named by store and object name alone: only immutable objects are viewed, and their names are never used
-   twice, so finding a copy needs no request.
-4. The oldest by last use (the file's modification time) go first when the files together exceed the bound. A mapping
-   of a removed file stays readable. Processes count their own additions and look at the directory after every
-   twentieth part of the bound, so a few of them may exceed it by a few percent for a while.
-5. No failure of the cache's disk fails a read: what cannot be cached is held in memory.
+1. A file appears under its name with its full length and its trailer (link), and never changes its length, so several
+   processes may share a directory, and write to one file, without locks: whoever writes a block writes the same bytes.
+2. Nothing here is fsynced: after power loss blocks that are said to be there may hold zeros. Every process verifies
+   each frame before it uses it for the first time (`storage.frame`), and forgets the blocks of those that are damaged.
+3. Files are named by store and object name alone: only immutable objects are kept, and their names are never used
+   twice, so finding one needs no request.
+4. The files used longest ago (by modification time) go first when all of them take more room than the bound. A mapping
+   of a removed file stays readable, but is not written to any more. Processes count what they write and look at the
+   directory after every twentieth part of the bound, so a few of them may exceed it by a few percent for a while.
+5. No failure of the disk fails a read: what cannot be kept there is held in memory.
 
-Every method blocks; call it in a thread. Safe for several threads.
+Every method blocks, for microseconds. Safe for several threads.
 """
 
 import contextlib
@@ -22,6 +24,7 @@ import logging
 import os
 import struct
 import threading
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,58 +33,70 @@ import xxhash
 
 from whimbrel.core.errors import StoreRefusedError
 from whimbrel.core.rand import Random, SystemRandom
-from whimbrel.storage.local_file import VouchedSet
-from whimbrel.storage.local_filesystem import PosixFilesystem
-from whimbrel.storage.range_merge import PART_BYTES_MAX
+from whimbrel.storage.blocks import BlockBuffer, BlockFile, count_blocks
+from whimbrel.storage.mapping import map_file
 
 _log = logging.getLogger(__name__)
 
-_MAGIC = b"WHMBCPY1"
-_TRAILER = struct.Struct("<8sQ16s16s")
-_BLOCK_BYTES = 4096
-_MAPPED_BYTES_MIN = 64 << 10
-_CHECKED_COUNT_MAX = 65_536
+_MAGIC = b"WHMBBLK1"
+_TRAILER = struct.Struct("<8sQ16s")
+_ALIGNMENT_BYTES = 64 << 10  # at least a page of any machine
+_ALLOCATED_UNIT_BYTES = 512  # of `st_blocks`
 _LEFTOVER_AGE_S = 3600.0
-_SUFFIX = ".object"
+_SUFFIX = ".blocks"
 _TEMPORARY_SUFFIX = ".part"
+_OLD_SUFFIX = ".object"  # whole copies, as versions before kept them
 
 
 @dataclass(frozen=True, slots=True)
 class _CachedFile:
     path: str
-    size_bytes: int
+    allocated_bytes: int
     used_at_s: float
 
 
-class DiskCache:
-    """A directory of copies."""
+class BlockCache:
+    """Makes buffers for parts of objects: over files of a directory, or in memory where there is none."""
 
-    def __init__(self, directory: str, bytes_max: int, random: Random) -> None:
-        """Takes a directory that `open` has prepared; call that instead."""
+    def __init__(
+        self,
+        directory: str = "",
+        *,
+        bytes_max: int = 0,
+        store: str = "",
+        random: Random | None = None,
+    ) -> None:
+        """Takes a directory that `open` has prepared; without arguments, keeps everything in memory."""
         self._directory = directory
         self._bytes_max = bytes_max
-        self._random = random
-        self._filesystem = PosixFilesystem()
-        self._checked = VouchedSet(_CHECKED_COUNT_MAX)
+        self._store = store
+        self._random = random or SystemRandom()
         self._lock = threading.Lock()
         self._added_bytes = 0
+        self._buffers: weakref.WeakValueDictionary[str, BlockBuffer] = weakref.WeakValueDictionary()
 
     @classmethod
     def open(
-        cls, directory: str | os.PathLike[str], *, bytes_max: int, random: Random | None = None
-    ) -> "DiskCache":
+        cls,
+        directory: str | os.PathLike[str],
+        *,
+        bytes_max: int,
+        store: str,
+        random: Random | None = None,
+    ) -> "BlockCache":
         """Opens a cache, creating its directory for its owner only where missing.
 
         Args:
             directory: where the files go; nothing else should be there.
-            bytes_max: most bytes of files, each counted in blocks of 4 KiB.
-            random: names files that are being written.
+            bytes_max: most bytes that the files may take on the disk.
+            store: the store's name and address.
+            random: names files that are being made.
 
         Raises:
             StoreRefusedError: the directory cannot be used.
         """
         path = os.path.realpath(directory)
-        cache = cls(path, bytes_max, random or SystemRandom())
+        cache = cls(path, bytes_max=bytes_max, store=store, random=random)
         try:
             Path(path).mkdir(mode=0o700, parents=True, exist_ok=True)
             cache._remove_leftovers()
@@ -92,126 +107,109 @@ class DiskCache:
         return cache
 
     @property
-    def bytes_max(self) -> int:
-        """Returns the bound."""
-        return self._bytes_max
+    def is_on_disk(self) -> bool:
+        """Whether there is a directory, so that what is fetched survives this process."""
+        return bool(self._directory)
 
-    def find(self, store: str, key: str) -> memoryview | None:
-        """Returns an object's bytes where a good copy is there, and marks it as used.
-
-        Args:
-            store: the store's name and address.
-            key: the object's name.
-        """
-        path = self._path(store, key)
-        try:
-            descriptor = self._filesystem.open_file(path)
-        except OSError:
-            return None
-        try:
-            data = self._read(descriptor, path, _digest_name(store, key))
-        except OSError:
-            return None
-        finally:
-            self._filesystem.close(descriptor)
-        if data is None:
-            _log.warning("copy in the cache is damaged; fetching it again. key=`%s`", key)
-            self.discard(store, key)
-            return None
-        with contextlib.suppress(OSError):
-            os.utime(path)
-        return data
-
-    def begin(self, store: str, key: str, size_bytes: int) -> "CacheWriter | None":
-        """Starts a copy of an object; None where it is too large for the cache or the disk fails.
+    def buffer(self, key: str, size_bytes: int) -> BlockBuffer:
+        """Returns a buffer for an object, with what is kept of it, and marks it as used.
 
         Args:
-            store: the store's name and address.
             key: the object's name.
-            size_bytes: the object's length.
+            size_bytes: its length, at least 1.
         """
-        # One object must not push out all others.
-        if size_bytes > self._bytes_max // 2:
-            return None
-        part = f"{self._directory}/{self._random.token(8).hex()}{_TEMPORARY_SUFFIX}"
+        if not self._directory:
+            return BlockBuffer(size_bytes)
         try:
-            descriptor = os.open(part, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            found = self._open(key, size_bytes) or self._create(key, size_bytes)
         except OSError as error:
-            _log.warning("cache cannot be written. %s path=`%s`", error.strerror, self._directory)
-            return None
-        return CacheWriter(
-            self, descriptor, part, self._path(store, key), _digest_name(store, key), size_bytes
-        )
+            _log.warning("cache cannot be used. %s path=`%s`", error.strerror, self._directory)
+            found = None
+        if found is None:
+            return BlockBuffer(size_bytes)
+        found.touch()
+        return found
 
-    def discard(self, store: str, key: str) -> None:
-        """Removes a copy; fine when there is none."""
-        with contextlib.suppress(OSError):
-            Path(self._path(store, key)).unlink()
+    def _open(self, key: str, size_bytes: int) -> BlockBuffer | None:
+        path = self._path(key)
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return None
+        try:
+            status = os.fstat(descriptor)
+            flags_start, length = _lay_out(size_bytes)
+            trailer = os.pread(descriptor, _TRAILER.size, max(length - _TRAILER.size, 0))
+            if status.st_size != length or trailer != self._trailer(key, size_bytes):
+                _log.warning("file in the cache is damaged; fetching it again. key=`%s`", key)
+                Path(path).unlink()
+                return None
+            mapped = map_file(descriptor, length, is_private=True)
+        finally:
+            os.close(descriptor)
+        file = BlockFile(path, status.st_ino, flags_start)
+        buffer = BlockBuffer(size_bytes, mapped=mapped, file=file)
+        with self._lock:
+            self._buffers[path] = buffer
+        return buffer
+
+    def _create(self, key: str, size_bytes: int) -> BlockBuffer | None:
+        part = f"{self._directory}/{self._random.token(8).hex()}{_TEMPORARY_SUFFIX}"
+        descriptor = os.open(part, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            length = _lay_out(size_bytes)[1]
+            os.ftruncate(descriptor, length)
+            os.pwrite(descriptor, self._trailer(key, size_bytes), length - _TRAILER.size)
+            with contextlib.suppress(FileExistsError):
+                os.link(part, self._path(key))  # else another process was quicker
+        finally:
+            os.close(descriptor)
+            Path(part).unlink()
+        return self._open(key, size_bytes)
+
+    def _trailer(self, key: str, size_bytes: int) -> bytes:
+        return _TRAILER.pack(_MAGIC, size_bytes, self._digest(key))
+
+    def _digest(self, key: str) -> bytes:
+        return xxhash.xxh3_128_digest(f"{self._store}\0{key}".encode())
+
+    def _path(self, key: str) -> str:
+        return f"{self._directory}/{self._digest(key).hex()}{_SUFFIX}"
 
     def note_added(self, size_bytes: int) -> None:
-        """Counts a new copy, and makes room when enough have come."""
+        """Counts bytes that were written to a file, and makes room when enough have come."""
         with self._lock:
-            self._added_bytes += _round_up(size_bytes)
+            self._added_bytes += size_bytes
             is_due = self._added_bytes > self._bytes_max // 20
         if is_due:
             self.shrink()
 
     def shrink(self) -> None:
-        """Removes the copies used longest ago until the rest is within nine tenths of the bound."""
+        """Removes the files used longest ago until the rest is within nine tenths of the bound."""
         with self._lock:
             self._added_bytes = 0
             files = sorted(self._scan(), key=lambda file: file.used_at_s)
-            excess = sum(_round_up(file.size_bytes) for file in files)
-            if excess <= self._bytes_max - self._bytes_max // 20:
-                return
-            excess -= self._bytes_max - self._bytes_max // 10
-            for file in files:
-                if excess <= 0:
-                    return
-                with contextlib.suppress(OSError):
-                    Path(file.path).unlink()
-                excess -= _round_up(file.size_bytes)
-
-    def read_installed(self, descriptor: int, path: str, name_digest: bytes) -> memoryview:
-        """Gives the bytes of a copy that this process has just written."""
-        status = os.fstat(descriptor)
-        self._checked.add(hash((path, status.st_ino)))
-        data = self._read(descriptor, path, name_digest)
-        assert data is not None
-        return data
-
-    def _path(self, store: str, key: str) -> str:
-        return f"{self._directory}/{_digest_name(store, key).hex()}{_SUFFIX}"
-
-    def _read(self, descriptor: int, path: str, name_digest: bytes) -> memoryview | None:
-        status = os.fstat(descriptor)
-        size_bytes = status.st_size - _TRAILER.size
-        if size_bytes < 0:
-            return None
-        trailer = self._filesystem.read(descriptor, start=size_bytes, length=_TRAILER.size)
-        magic, size, found_name, content_digest = _TRAILER.unpack(trailer)
-        if (magic, size, found_name) != (_MAGIC, size_bytes, name_digest):
-            return None
-        if size_bytes < _MAPPED_BYTES_MIN:
-            data = memoryview(self._filesystem.read(descriptor, start=0, length=size_bytes))
-        else:
-            data = self._filesystem.map(descriptor, length=size_bytes)
-        identity = hash((path, status.st_ino))
-        if not self._checked.has(identity):
-            if _digest_content(data) != content_digest:
-                return None
-            self._checked.add(identity)
-        return data
+            excess = sum(file.allocated_bytes for file in files)
+            if excess > self._bytes_max - self._bytes_max // 20:
+                excess -= self._bytes_max - self._bytes_max // 10
+                for file in files:
+                    if excess <= 0:
+                        break
+                    with contextlib.suppress(OSError):
+                        Path(file.path).unlink()
+                    excess -= file.allocated_bytes
+            buffers = list(self._buffers.values())
+        for buffer in buffers:
+            buffer.check_name()
 
     def _scan(self) -> Iterator[_CachedFile]:
         with contextlib.suppress(OSError), os.scandir(self._directory) as entries:
             for entry in entries:
-                if entry.name.endswith((_SUFFIX, _TEMPORARY_SUFFIX)):
+                if entry.name.endswith(_SUFFIX):
                     with contextlib.suppress(OSError):
                         status = entry.stat(follow_symlinks=False)
-                        # Files being written count, but are never the oldest.
-                        used_at_s = status.st_mtime if entry.name.endswith(_SUFFIX) else 2.0**62
-                        yield _CachedFile(entry.path, status.st_size, used_at_s)
+                        allocated_bytes = status.st_blocks * _ALLOCATED_UNIT_BYTES
+                        yield _CachedFile(entry.path, allocated_bytes, status.st_mtime)
 
     def _remove_leftovers(self) -> None:
         probe = Path(self._directory) / f"{self._random.token(8).hex()}{_TEMPORARY_SUFFIX}"
@@ -222,88 +220,12 @@ class DiskCache:
             with contextlib.suppress(OSError):
                 if now_s - path.stat().st_mtime > _LEFTOVER_AGE_S:
                     path.unlink()
-
-
-class CacheWriter:
-    """Writes one copy, its parts in any order, from several threads."""
-
-    def __init__(
-        self,
-        cache: DiskCache,
-        descriptor: int,
-        part: str,
-        path: str,
-        name_digest: bytes,
-        size_bytes: int,
-    ) -> None:
-        self._cache = cache
-        self._descriptor = descriptor
-        self._part = part
-        self._path = path
-        self._name_digest = name_digest
-        self._size_bytes = size_bytes
-        self._digests: dict[int, bytes] = {}
-
-    def write(self, start: int, data: memoryview) -> None:
-        """Writes a part.
-
-        Args:
-            start: a multiple of `PART_BYTES_MAX`.
-            data: `PART_BYTES_MAX` bytes, fewer at the end of the object.
-
-        Raises:
-            OSError: the disk failed or is full.
-        """
-        assert start % PART_BYTES_MAX == 0
-        self._digests[start] = xxhash.xxh3_128_digest(data)
-        _write_at(self._descriptor, start, data)
-
-    def install(self) -> memoryview:
-        """Gives the copy its name, and returns the object's bytes.
-
-        Raises:
-            OSError: the disk failed or is full.
-        """
-        digest = _join_digests(self._digests)
-        trailer = _TRAILER.pack(_MAGIC, self._size_bytes, self._name_digest, digest)
-        _write_at(self._descriptor, self._size_bytes, memoryview(trailer))
-        Path(self._part).rename(self._path)
-        self._part = ""
-        data = self._cache.read_installed(self._descriptor, self._path, self._name_digest)
-        self._cache.note_added(self._size_bytes)
-        return data
-
-    def abandon(self) -> None:
-        """Lets go of the file, and removes it unless it was installed."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-        if self._part:
+        for path in Path(self._directory).glob(f"*{_OLD_SUFFIX}"):
             with contextlib.suppress(OSError):
-                Path(self._part).unlink()
-            self._part = ""
+                path.unlink()
 
 
-def _write_at(descriptor: int, start: int, data: memoryview) -> None:
-    while data:
-        count = os.pwrite(descriptor, data, start)
-        data, start = data[count:], start + count
-
-
-def _round_up(size_bytes: int) -> int:
-    return -(-(size_bytes + _TRAILER.size) // _BLOCK_BYTES) * _BLOCK_BYTES
-
-
-def _digest_name(store: str, key: str) -> bytes:
-    return xxhash.xxh3_128_digest(f"{store}\0{key}".encode())
-
-
-def _digest_content(data: memoryview) -> bytes:
-    starts = range(0, len(data), PART_BYTES_MAX)
-    return _join_digests(
-        {start: xxhash.xxh3_128_digest(data[start : start + PART_BYTES_MAX]) for start in starts}
-    )
-
-
-def _join_digests(digests: dict[int, bytes]) -> bytes:
-    return xxhash.xxh3_128_digest(b"".join(digests[start] for start in sorted(digests)))
+def _lay_out(size_bytes: int) -> tuple[int, int]:
+    """Returns where the flags start in the file of an object of so many bytes, and how long the file is."""
+    flags_start = -(-size_bytes // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES
+    return flags_start, flags_start + count_blocks(size_bytes) + _TRAILER.size

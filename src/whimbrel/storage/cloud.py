@@ -6,7 +6,7 @@ may notice:
 1. `put_if_absent` does not know the store's time: its answer's `modified_at_s` is NaN, as a HEAD to learn it would
    double the requests of a commit. `put` asks.
 2. A listing page of exactly 1,000 names says that there may be more.
-3. `view` downloads: into the cache and maps the copy there, or into memory where there is no cache or no room in it.
+3. `view` downloads into memory. `storage.lazy` reads parts, and keeps them.
 4. S3 makes the etag of the bytes, so equal bytes have equal etags; put ids keep ours apart.
 """
 
@@ -36,7 +36,6 @@ from whimbrel.core.errors import (
 )
 from whimbrel.core.settings import ENDPOINT_PATTERN
 from whimbrel.storage.base import ByteRange, Listing, ObjectMeta, StoredObject
-from whimbrel.storage.cache import CacheWriter, DiskCache
 from whimbrel.storage.cloud_credentials import explain_missing, has_credentials
 from whimbrel.storage.cloud_errors import explain_error, read_status
 from whimbrel.storage.cloud_settings import CloudSettings
@@ -69,7 +68,6 @@ class CloudStore:
         *,
         settings: CloudSettings,
         counter: RequestCounter | None = None,
-        cache: DiskCache | None = None,
         has_credentials: bool = True,
     ) -> None:
         """Takes a client; `open_cloud_store` makes one from a URL.
@@ -79,7 +77,6 @@ class CloudStore:
             client: the SDK's store, with its own retries turned off.
             settings: timeouts and limits.
             counter: counts every request that is sent.
-            cache: holds copies of objects that are viewed.
             has_credentials: whether any were given; without, failures say that none were.
         """
         self._url = url
@@ -87,9 +84,6 @@ class CloudStore:
         self._client = client
         self._settings = settings
         self._counter = counter or RequestCounter()
-        self._cache = cache
-        # Buckets of one name at two addresses are two stores.
-        self._cache_name = f"{settings.endpoint} {url}"
         self._gate = asyncio.Semaphore(settings.requests_max)
         self._downloads: dict[str, asyncio.Task[memoryview]] = {}
 
@@ -155,7 +149,6 @@ class CloudStore:
     async def delete(self, key: str) -> None:
         """Removes an object; fine when there is none."""
         check_name(key)
-        self._forget(key)
         call = obstore.delete_async
         with suppress(ObjectNotFoundError):
             await self._request(RequestClass.DELETE, key, lambda: call(self._client, key))
@@ -208,23 +201,13 @@ class CloudStore:
         return data
 
     async def _view(self, key: str) -> memoryview:
-        if self._cache is not None:
-            found = await asyncio.to_thread(self._cache.find, self._cache_name, key)
-            if found is not None:
-                return found
         try:
             first = await self._fetch(key, ByteRange(0, PART_BYTES_MAX))
         except StoreRefusedError as error:
             if error.__cause__ is None or read_status(error.__cause__) != _RANGE_NOT_SATISFIABLE:
                 raise
             return (await self._fetch(key, None)).data  # empty
-        writer = None
-        if self._cache is not None:
-            size_bytes = first.meta.size_bytes
-            writer = await asyncio.to_thread(self._cache.begin, self._cache_name, key, size_bytes)
-        if writer is None:
-            return await self._download(first)
-        return await self._download_to(writer, first)
+        return await self._download(first)
 
     def _end_download(self, key: str, task: asyncio.Task[memoryview]) -> None:
         self._downloads.pop(key, None)
@@ -236,37 +219,17 @@ class CloudStore:
             return first.data
         whole = bytearray(first.meta.size_bytes)
         whole[: len(first.data)] = first.data
-
-        async def keep(start: int, data: memoryview) -> None:
-            whole[start : start + len(data)] = data
-
-        await self._fetch_rest(first, keep)
+        await self._fetch_rest(first, whole)
         return memoryview(whole).toreadonly()
 
-    async def _download_to(self, writer: CacheWriter, first: StoredObject) -> memoryview:
-        async def keep(start: int, data: memoryview) -> None:
-            await asyncio.to_thread(writer.write, start, data)
-
-        try:
-            await keep(0, first.data)
-            await self._fetch_rest(first, keep)
-            return await asyncio.to_thread(writer.install)
-        except OSError:
-            # The cache's disk failed or is full: the object itself is fine.
-            return await self._download(first)
-        finally:
-            await asyncio.to_thread(writer.abandon)
-
-    async def _fetch_rest(
-        self, first: StoredObject, keep: Callable[[int, memoryview], Awaitable[None]]
-    ) -> None:
+    async def _fetch_rest(self, first: StoredObject, whole: bytearray) -> None:
         meta = first.meta
 
         async def fetch(part: ByteRange) -> None:
             data = (await self._fetch(meta.key, part, etag=meta.etag)).data
             if len(data) != part.limit - part.start:
                 raise StoreUnavailableError(f"answer was cut short. key=`{meta.key}`")
-            await keep(part.start, data)
+            whole[part.start : part.limit] = data
 
         rest = ByteRange(len(first.data), meta.size_bytes)
         await _gather([fetch(part) for part in split_range(rest)])
@@ -311,7 +274,6 @@ class CloudStore:
     # --- requests ---------------------------------------------------------------------------------
 
     async def _put(self, key: str, data: bytes, mode: str) -> str:
-        self._forget(key)
         self._counter.add(RequestClass.PUT, bytes_out=len(data))
 
         async def call() -> Any:
@@ -321,10 +283,6 @@ class CloudStore:
 
         result = await self._request(RequestClass.PUT, key, call, size_bytes=len(data))
         return _read_etag(result)
-
-    def _forget(self, key: str) -> None:
-        if self._cache is not None:
-            self._cache.discard(self._cache_name, key)
 
     async def _request(
         self,
@@ -372,7 +330,6 @@ def open_cloud_store(
     *,
     settings: CloudSettings | None = None,
     counter: RequestCounter | None = None,
-    cache: DiskCache | None = None,
 ) -> CloudStore:
     """Opens `s3://bucket/prefix`, `gs://bucket/prefix` or `az://container/prefix`; sends no request.
 
@@ -380,7 +337,6 @@ def open_cloud_store(
         url: the store; must hold neither credentials nor a query.
         settings: how to reach it.
         counter: counts every request that is sent.
-        cache: holds copies of objects that are viewed.
 
     Raises:
         StoreRefusedError: the URL or the settings make no sense, or half a key was given.
@@ -424,9 +380,7 @@ def open_cloud_store(
         reason = str(error).partition("\n")[0]
         raise StoreRefusedError(f"settings of the cloud store make no sense. {reason}") from error
     name = f"{scheme}://{bucket}/{prefix}" if prefix else f"{scheme}://{bucket}"
-    return CloudStore(
-        name, client, settings=settings, counter=counter, cache=cache, has_credentials=is_known
-    )
+    return CloudStore(name, client, settings=settings, counter=counter, has_credentials=is_known)
 
 
 def _configure_s3(bucket: str, settings: CloudSettings) -> dict[str, Any]:

@@ -29,4 +29,4 @@ class CloudSettings:
     connect_timeout_s: float = 5.0
     request_timeout_s: float = 15.0
     bytes_per_second_min: float = 1 << 20
-    requests_max: int = 64
+    requests_max: int = 128

@@ -10,20 +10,25 @@ Invariants:
    an object served under another name is noticed.
 3. No byte of a section is handed out before the frames that hold it were verified, but by `watch`, whose callers read
    no frame before its flag is set.
+4. Where only parts of an object are here, a frame that is not is noted with whoever fetches it, and
+   `AbsentBytesError` is raised; so all frames of a range are noted before it is. One that is here and damaged is
+   fetched once more before it is reported.
 """
 
 import struct
+import threading
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from operator import add, le
+from typing import Protocol
 
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from whimbrel.core.errors import CorruptObjectError
+from whimbrel.core.errors import AbsentBytesError, CorruptObjectError
 from whimbrel.storage.mapping import expect_scattered_reads, read_ahead, release_pages
 
 MAGIC = b"WHIMBREL"
@@ -69,7 +74,7 @@ class WatchedSection:
     Attributes:
         data: its bytes; only those of verified frames may be read.
         verified: uint8 [f], not 0 where a frame of `FRAME_BYTES_MAX` bytes was verified; changes as frames are.
-        verify: verifies a frame, given its number in the section.
+        verify: verifies a frame, given its number in the section; leaves its flag 0 where it is not here yet.
 
     Raises:
         CorruptObjectError: by `verify`, when the frame is damaged.
@@ -78,6 +83,19 @@ class WatchedSection:
     data: memoryview
     verified: NDArray[np.uint8]
     verify: Callable[[int], None]
+
+
+class PartSource(Protocol):
+    """What knows which bytes of an object are here, and fetches others later. For any thread."""
+
+    def has(self, start: int, limit: int) -> bool:
+        """Says whether bytes `start` <= i < `limit` are here."""
+
+    def want(self, start: int, limit: int) -> None:
+        """Notes bytes to be fetched."""
+
+    def forget(self, start: int, limit: int) -> None:
+        """Takes bytes for missing that turned out to be damaged."""
 
 
 def _hash_name(key: str) -> int:
@@ -146,19 +164,26 @@ class ObjectReader:
     Safe for use by several threads at once: verifying a frame twice is harmless.
     """
 
-    def __init__(self, key: str, kind: ObjectKind, data: memoryview) -> None:
+    def __init__(
+        self, key: str, kind: ObjectKind, data: memoryview, *, source: PartSource | None = None
+    ) -> None:
         """Checks header and frame table.
 
         Args:
             key: the name the object was read under.
             kind: what the caller expects it to hold.
             data: the whole object; must stay unchanged.
+            source: knows which parts of it are here; None when all are.
 
         Raises:
             CorruptObjectError: these are not the bytes that were written under this name.
+            AbsentBytesError: header or frame table are not here yet.
         """
         self.key = key
         self._data = data
+        self._source = source
+        self._lock = threading.Lock()
+        self._refetched: set[int] = set()
         self._read_header(kind)
         self._verified = bytearray(len(self._starts))
 
@@ -166,6 +191,7 @@ class ObjectReader:
         data, key = self._data, self.key
         if len(data) < HEADER_BYTES:
             raise CorruptObjectError(key, len(data), "object is shorter than its header.")
+        self._require(0, HEADER_BYTES)
         (
             magic,
             version,
@@ -186,6 +212,7 @@ class ObjectReader:
             raise CorruptObjectError(key, 8, detail)
         if table_start + frame_count * FRAME_ENTRY.size != len(data) or table_start < HEADER_BYTES:
             raise CorruptObjectError(key, 32, "object is truncated or its header is damaged.")
+        self._require(table_start, len(data))
         digest = xxhash.xxh3_64()
         digest.update(data[: HEADER_BYTES - 8])
         digest.update(data[table_start:])
@@ -222,15 +249,47 @@ class ObjectReader:
         """Length of the whole object."""
         return len(self._data)
 
+    def _require(self, start: int, limit: int) -> None:
+        """Makes sure that bytes outside of all frames are here."""
+        if self._source is not None and not self._source.has(start, limit):
+            self._source.want(start, limit)
+            raise AbsentBytesError(f"bytes are not here yet. key=`{self.key}` offset=`{start}`")
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether parts of the object may be absent."""
+        return self._source is not None
+
+    def has(self, start: int, limit: int) -> bool:
+        """Says whether all frames are here that bytes `start` <= i < `limit` lie in, and notes those that are not."""
+        if self._source is None or start >= limit:
+            return True
+        is_here, index = True, max(bisect_right(self._starts, start) - 1, 0)
+        while index < len(self._starts) and self._starts[index] < limit:
+            if not self._verified[index]:
+                frame = self._starts[index], self._starts[index] + self._lengths[index]
+                if not self._source.has(*frame):
+                    self._source.want(*frame)
+                    is_here = False
+            index += 1
+        return is_here
+
+    def _check_here(self, start: int, limit: int) -> None:
+        if not self.has(start, limit):
+            raise AbsentBytesError(f"frames are not here yet. key=`{self.key}` offset=`{start}`")
+
     def read(self, section: Section) -> memoryview:
         """Returns the bytes of a section or of any part of one, verified.
 
         Raises:
             CorruptObjectError: a frame is damaged, or the range is not inside the frames.
+            AbsentBytesError: a frame is not here yet; all of them are noted.
         """
         start, limit = section.start, section.limit
         if start >= limit:
             return memoryview(b"")
+        if self._source is not None:
+            self._check_here(start, limit)
         first = bisect_right(self._starts, start) - 1
         index, position = first, start
         while position < limit:
@@ -245,11 +304,14 @@ class ObjectReader:
             index += 1
         return self._data[start:limit]
 
-    def watch(self, section: Section) -> "WatchedSection":
+    def watch(
+        self, section: Section, *, on_absent: Callable[[int], None] | None = None
+    ) -> "WatchedSection":
         """Returns a whole section of which not everything was verified yet, for whoever reads here and there in it.
 
         Args:
             section: as `add_section` returned it, of at least one byte.
+            on_absent: called with the number of each frame that was asked for and is not here yet.
 
         Raises:
             CorruptObjectError: there is no such section.
@@ -266,13 +328,20 @@ class ObjectReader:
         return WatchedSection(
             self._data[section.start : section.limit],
             flags,
-            lambda number: self._verify_scattered(first + number),
+            lambda number: self._verify_scattered(first, number, on_absent),
         )
 
-    def _verify_scattered(self, index: int) -> None:
-        start, length = self._starts[index], self._lengths[index]
+    def _verify_scattered(
+        self, first: int, number: int, on_absent: Callable[[int], None] | None
+    ) -> None:
+        start, length = self._starts[first + number], self._lengths[first + number]
         read_ahead(self._data, start, start + length)
-        self._verify(index)
+        try:
+            self._verify(first + number)
+        except AbsentBytesError:
+            # Its flag stays 0, by which the caller knows.
+            if on_absent is not None:
+                on_absent(number)
 
     def read_each(
         self, section: Section, starts: Sequence[int], limits: Sequence[int]
@@ -293,6 +362,8 @@ class ObjectReader:
         first = bisect_right(self._starts, base) - 1
         if base < end and (first < 0 or self._starts[first] != base):
             raise CorruptObjectError(self.key, base, "range lies outside the frames.")
+        if self._source is not None and not self.has_each(starts, limits):
+            raise AbsentBytesError(f"frames are not here yet. key=`{self.key}` offset=`{base}`")
         found: list[bytes] = []
         for start, limit in zip(starts, limits, strict=True):
             if not base <= start <= limit <= end:
@@ -304,6 +375,11 @@ class ObjectReader:
                     self.read(Section(start, limit))
             found.append(bytes(data[start:limit]))
         return found
+
+    def has_each(self, starts: Sequence[int], limits: Sequence[int]) -> bool:
+        """Says whether the frames of all of some ranges are here, and notes those that are not."""
+        found = [self.has(*place) for place in zip(starts, limits, strict=True)]
+        return all(found)
 
     def open_section(self, section: Section) -> "SectionReader":
         """Returns a reader of many small parts of a section.
@@ -341,22 +417,68 @@ class ObjectReader:
         Raises:
             CorruptObjectError: names the offset of the first damaged frame or gap.
         """
+        if self._source is not None:
+            self._require(0, len(self._data))
         position = HEADER_BYTES
         for index, (start, length) in enumerate(zip(self._starts, self._lengths, strict=True)):
             if any(self._data[position:start]):
+                self._forget_gap(position, start)
                 raise CorruptObjectError(self.key, position, "a gap between frames is not empty.")
             self._verify(index)
             position = start + length
 
-    def _verify(self, index: int) -> None:
+    def refetch_damaged(self) -> bool:
+        """Verifies all frames, and notes those that are damaged for fetching; says whether there were any.
+
+        What stays damaged is reported when it is read.
+        """
+        is_whole = True
+        for index, is_verified in enumerate(self._verified):
+            if not is_verified:
+                try:
+                    self._verify(index)
+                except AbsentBytesError:
+                    is_whole = False
+                except CorruptObjectError:
+                    continue
+        return not is_whole
+
+    def _is_right(self, index: int) -> bool:
         start, length = self._starts[index], self._lengths[index]
         seed = _frame_seed(self.put_id, index)
-        if (
-            xxhash.xxh3_64_intdigest(self._data[start : start + length], seed=seed)
-            != self._checksums[index]
-        ):
+        found: int = xxhash.xxh3_64_intdigest(self._data[start : start + length], seed=seed)
+        return found == self._checksums[index]
+
+    def _verify(self, index: int) -> None:
+        start, limit = self._starts[index], self._starts[index] + self._lengths[index]
+        if self._source is not None and not self._source.has(start, limit):
+            self._source.want(start, limit)
+            raise AbsentBytesError(f"frame is not here yet. key=`{self.key}` offset=`{start}`")
+        if not self._is_right(index):
+            if self._source is not None:
+                self._forget_once(self._source, index, start, limit)
             raise CorruptObjectError(self.key, start, "checksum of a frame differs.")
         self._verified[index] = 1
+
+    def _forget_gap(self, start: int, limit: int) -> None:
+        if self._source is not None and -start not in self._refetched:
+            self._refetched.add(-start)
+            self._source.forget(start, limit)
+            self._require(start, limit)
+
+    def _forget_once(self, source: PartSource, index: int, start: int, limit: int) -> None:
+        """Has a damaged frame fetched once more; returns when that was done, and did not help.
+
+        Several threads may have met the same frame, some of them before it was fetched again.
+        """
+        with self._lock:
+            is_first = index not in self._refetched
+            if is_first:
+                self._refetched.add(index)
+                source.forget(start, limit)
+            if is_first or not source.has(start, limit) or self._is_right(index):
+                source.want(start, limit)
+                raise AbsentBytesError(f"frame is damaged here. key=`{self.key}` offset=`{start}`")
 
 
 class SectionReader:
@@ -384,6 +506,8 @@ class SectionReader:
         if start < limit:
             frame = self._first_frame + start // FRAME_BYTES_MAX
             behind = self._first_frame + (limit - 1) // FRAME_BYTES_MAX + 1
+            if self._verified.find(0, frame, behind) >= 0 and self._object.is_partial:
+                self._object._check_here(self._start + start, self._start + limit)  # noqa: SLF001
             while (frame := self._verified.find(0, frame, behind)) >= 0:
                 self._object._verify(frame)  # noqa: SLF001
         return self._data[self._start + start : self._start + limit]

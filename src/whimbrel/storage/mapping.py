@@ -4,8 +4,11 @@ import ctypes
 import mmap
 import os
 import weakref
+from typing import NoReturn
 
-_MAPPED = "is_mapped_file"  # attribute of the arrays that mappings are seen through
+import numpy as np
+
+_MAPPED = "is_mapped_file"  # attribute of the arrays that mappings are seen through, while all bytes are the file's
 
 
 class _Library:
@@ -26,6 +29,9 @@ class _Library:
         self.munmap = library.munmap
         self.munmap.restype = ctypes.c_int
         self.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+        self.mprotect = library.mprotect
+        self.mprotect.restype = ctypes.c_int
+        self.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
         self.madvise = library.madvise
         self.madvise.restype = ctypes.c_int
         self.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
@@ -41,22 +47,72 @@ def _load_library() -> _Library:
     return _library
 
 
-def map_file(descriptor: int, length: int) -> memoryview:
+def map_file(descriptor: int, length: int, *, is_private: bool = False) -> memoryview:
     """Maps a file for reading; the mapping lives as long as any view of it, the descriptor may be closed.
+
+    Args:
+        descriptor: the open file.
+        length: bytes to map.
+        is_private: lets `overlay` put other bytes over the file's, for this mapping alone.
 
     Raises:
         OSError: it cannot be mapped.
     """
-    library = _load_library()
-    address = library.mmap(None, length, mmap.PROT_READ, mmap.MAP_SHARED, descriptor, 0)
-    if address in (None, ctypes.c_void_p(-1).value):
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
-    mapped = (ctypes.c_ubyte * length).from_address(address)
+    flags = mmap.MAP_PRIVATE if is_private else mmap.MAP_SHARED
+    mapped = _map(length, mmap.PROT_READ, flags, descriptor)
     setattr(mapped, _MAPPED, True)
+    return memoryview(mapped).cast("B").toreadonly()
+
+
+def map_memory(length: int) -> memoryview:
+    """Returns zero bytes that take memory only where `overlay` puts others.
+
+    Raises:
+        OSError: there is no room for them.
+    """
+    mapped = _map(length, mmap.PROT_READ, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1)
+    return memoryview(mapped).cast("B").toreadonly()
+
+
+def _map(
+    length: int, protection: int, flags: int, descriptor: int
+) -> "ctypes.Array[ctypes.c_ubyte]":
+    library = _load_library()
+    address = library.mmap(None, length, protection, flags, descriptor, 0)
+    if address in (None, ctypes.c_void_p(-1).value):
+        _fail()
+    mapped = (ctypes.c_ubyte * length).from_address(address)
     # Every memoryview made of the array, and every slice of one, keeps the array alive.
     weakref.finalize(mapped, library.munmap, address, length).atexit = False
-    return memoryview(mapped).cast("B").toreadonly()
+    return mapped
+
+
+def overlay(view: memoryview, start: int, data: memoryview) -> None:
+    """Puts bytes into memory over those of a private mapping, whose pages there are never released from then on.
+
+    Args:
+        view: the whole of what `map_memory`, or `map_file` with `is_private`, returned.
+        start: where they go.
+        data: the bytes; they end inside the mapping.
+
+    Raises:
+        OSError: there is no room for them.
+    """
+    mapped = view.obj
+    assert 0 <= start <= start + len(data) <= len(view)
+    address, source = ctypes.addressof(mapped), np.frombuffer(data, dtype=np.uint8)  # type: ignore[arg-type]
+    setattr(mapped, _MAPPED, False)
+    first = start // mmap.PAGESIZE * mmap.PAGESIZE
+    limit = -(-(start + len(data)) // mmap.PAGESIZE) * mmap.PAGESIZE
+    library, protection = _load_library(), mmap.PROT_READ | mmap.PROT_WRITE
+    if library.mprotect(address + first, limit - first, protection):
+        _fail()
+    ctypes.memmove(address + start, source.ctypes.data, len(data))
+
+
+def _fail() -> NoReturn:
+    code = ctypes.get_errno()
+    raise OSError(code, os.strerror(code))
 
 
 def release_pages(view: memoryview, start: int, limit: int) -> None:

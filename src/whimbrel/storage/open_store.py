@@ -21,6 +21,7 @@ from whimbrel.core.clock import Clock, SystemClock
 from whimbrel.core.errors import StoreRefusedError
 from whimbrel.core.rand import Random, SystemRandom
 from whimbrel.storage.base import ObjectStore
+from whimbrel.storage.cache import BlockCache
 from whimbrel.storage.cloud_settings import CloudSettings
 from whimbrel.storage.instrument import CountingStore, RequestCounter
 from whimbrel.storage.local import LocalSettings, LocalStore
@@ -44,8 +45,8 @@ class StoreSettings:
         local: of a directory.
         cloud: of a cloud store: address, credentials, timeouts.
         retry: of any but `memory:`.
-        cache_dir: directory for copies of a remote store's objects; empty keeps none on disk.
-        cache_bytes: most bytes of copies.
+        cache_dir: directory for what was read of a remote store's objects; empty keeps it in memory.
+        cache_bytes: most bytes that it takes there.
         is_probed: whether a remote store is tried out first; turned off only where another process has just done it.
         access: whether a missing directory is made, and whether anything may be written in it; says nothing of remote
             stores.
@@ -67,10 +68,12 @@ class OpenStore:
     Attributes:
         store: with retries and counts; close it when done.
         counter: the requests made so far.
+        cache: keeps parts of objects that were read.
     """
 
     store: ObjectStore
     counter: RequestCounter
+    cache: BlockCache = field(default_factory=BlockCache)
 
 
 async def open_store(
@@ -98,10 +101,16 @@ async def open_store(
     counter = RequestCounter()
     if url == "memory:":
         return OpenStore(CountingStore(MemoryStore(clock), counter), counter)
-    scheme = read_scheme(url)
+    scheme, cache = read_scheme(url), BlockCache()
     inner: ObjectStore
     if scheme in _CLOUD_SCHEMES:
         inner = _open_cloud(url, settings, counter)
+        if settings.cache_dir:
+            # Buckets of one name at two addresses are two stores.
+            name = f"{settings.cloud.endpoint} {inner.url}"
+            cache = BlockCache.open(
+                settings.cache_dir, bytes_max=settings.cache_bytes, store=name, random=random
+            )
     else:
         path = read_path(url)
         local = LocalStore.open(
@@ -113,7 +122,7 @@ async def open_store(
         await probe_store(store, random)
     if scheme in _EXPERIMENTAL_SCHEMES:
         _log.warning("store of this kind is experimental. store=`%s`", store.url)
-    return OpenStore(store, counter)
+    return OpenStore(store, counter, cache)
 
 
 def check_url(url: str) -> None:
@@ -156,10 +165,6 @@ def read_path(url: str) -> Path:
 
 def _open_cloud(url: str, settings: StoreSettings, counter: RequestCounter) -> ObjectStore:
     # Only here: the SDK is not needed for any other store.
-    from whimbrel.storage.cache import DiskCache  # noqa: PLC0415
     from whimbrel.storage.cloud import open_cloud_store  # noqa: PLC0415
 
-    cache = None
-    if settings.cache_dir:
-        cache = DiskCache.open(settings.cache_dir, bytes_max=settings.cache_bytes)
-    return open_cloud_store(url, settings=settings.cloud, counter=counter, cache=cache)
+    return open_cloud_store(url, settings=settings.cloud, counter=counter)

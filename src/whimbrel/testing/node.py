@@ -238,7 +238,7 @@ class Node:
         async def run(index: Index) -> bool:
             await index.prove()
             await index.refresh()
-            return await flush(self.context, index, self.engine.segments)
+            return await flush(self.context, index, self.indexer.segments)
 
         return await self.engine.directory.with_index(bucket, name, run)
 
@@ -252,7 +252,7 @@ class Node:
             if not chosen or (len(chosen) == 1 and chosen[0].deletions is None):
                 return False
             plan = Plan(Kind.MERGE, chosen)
-            return await compact(self.context, index, self.engine.segments, plan)
+            return await compact(self.context, index, self.indexer.segments, plan)
 
         return await self.engine.directory.with_index(bucket, name, run)
 
@@ -265,7 +265,7 @@ class Node:
             now = Circumstances(is_quiet=is_quiet)
             plan = plan_compaction(index.manifest.segments, self.context.options, now)
             if plan is not None:
-                await compact(self.context, index, self.engine.segments, plan)
+                await compact(self.context, index, self.indexer.segments, plan)
             return plan
 
         return await self.engine.directory.with_index(bucket, name, run)
@@ -276,7 +276,7 @@ class Node:
         async def run(index: Index) -> Outcome | None:
             await index.prove()
             await index.refresh()
-            calibrator = await begin_calibration(self.context, index, self.engine.segments)
+            calibrator = await begin_calibration(self.context, index, self.indexer.segments)
             if calibrator is None:
                 return None
             while (outcome := await calibrator.step(index)) is None:

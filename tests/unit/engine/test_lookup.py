@@ -329,7 +329,7 @@ def test_a_listing_that_is_left_leaves_nothing_behind():
         await process.put({b"a": [1, 1]})
         assert await process.flush()
         process.engine.segments._readers.clear()
-        held = process.store.pause_before(lambda call: call.operation == "view")
+        held = process.store.pause_before(lambda call: call.operation == "get_ranges")
         asked = asyncio.ensure_future(process.records())
         await held
         asked.cancel()

@@ -22,17 +22,16 @@ FLOAT64 = "<f8"
 
 
 class SectionName(StrEnum):
-    """The sections, in the order they are written: what a cold open needs lies nearest to the footer.
+    """The sections, in the order they are written: what every query needs whole lies nearest to the footer.
 
     n is the number of rows, d the dimension and D the padded one, f the number of filterable fields, m the number of
     posting lists.
     """
 
     VECTORS = "vectors"  # float32 [n, d]
-    CODE_BLOCKS = "code_blocks"  # uint8 [b, 4 D], b = ceil(n / 32); these eight: see ivf.codes
+    CODE_BLOCKS = "code_blocks"  # uint8 [b, 4 D], b = ceil(n / 32); these three and the last five: see ivf.codes
     CODE_ADD = "code_add"  # float32 [32 b]
     CODE_SCALE = "code_scale"  # float32 [32 b]
-    UNCODED_ROWS = "uncoded_rows"  # uint32
     METADATA = "metadata"  # JSON objects as they came in, end to end
     METADATA_OFFSETS = "metadata_offsets"  # int64 [n + 1]
     VALUE_ROWS = "value_rows"  # uint32; these and the names of fields: see filter.columns
@@ -46,16 +45,17 @@ class SectionName(StrEnum):
     FIELD_NAME_OFFSETS = "field_name_offsets"  # int64 [f + 1]
     FIELD_COLUMNS = "field_columns"  # uint32 [f + 1]
     COLUMN_STARTS = "column_starts"  # uint32 [c + 1, 7]
-    POSTING_STARTS = "posting_starts"  # uint32 [m + 1]
-    POSTING_CENTRES = "posting_centres"  # float32 [m, D]
-    POSTING_SPREADS = "posting_spreads"  # float32 [m]
-    ORIGIN = "origin"  # float32 [d] under euclidean
     NORMS = "norms"  # float64 [n]
     KEY_ORDER = "key_order"  # uint32 [n], rows in order of key bytes
     KEYS = "keys"  # UTF-8 strings, end to end
     KEY_OFFSETS = "key_offsets"  # int64 [n + 1]
     HASHES = "hashes"  # uint64 [n], ascending
     HASH_ROWS = "hash_rows"  # uint32 [n], the row of each hash
+    UNCODED_ROWS = "uncoded_rows"  # uint32
+    POSTING_STARTS = "posting_starts"  # uint32 [m + 1]
+    POSTING_CENTRES = "posting_centres"  # float32 [m, D]
+    POSTING_SPREADS = "posting_spreads"  # float32 [m]
+    ORIGIN = "origin"  # float32 [d] under euclidean
 
     # Before version 3, instead of the sections from `VALUE_ROWS` to `VALUE_STARTS`, and of `FIELD_COLUMNS` and
     # `COLUMN_STARTS`; see filter.forward.
@@ -71,9 +71,9 @@ CODE_SECTIONS = (
     SectionName.CODE_BLOCKS,
     SectionName.CODE_ADD,
     SectionName.CODE_SCALE,
-    SectionName.UNCODED_ROWS,
 )
 POSTING_SECTIONS = (
+    SectionName.UNCODED_ROWS,
     SectionName.POSTING_STARTS,
     SectionName.POSTING_CENTRES,
     SectionName.POSTING_SPREADS,
@@ -85,6 +85,13 @@ KEY_SECTIONS = (
     SectionName.KEYS,
     SectionName.KEY_OFFSETS,
     SectionName.HASHES,
+)
+# What finding rows by their keys reads.
+KEY_READS = (
+    SectionName.HASHES,
+    SectionName.HASH_ROWS,
+    SectionName.KEYS,
+    SectionName.KEY_OFFSETS,
 )
 METADATA_SECTIONS = (SectionName.METADATA, SectionName.METADATA_OFFSETS)
 COLUMN_SECTIONS = (
@@ -114,7 +121,7 @@ FORWARD_SECTIONS = (
     SectionName.FIELD_STARTS,
 )
 
-# The sections of each version, in the order they are written.
+# The sections of each version, in the order they are written today; readers go by the footer.
 SECTIONS_OF_VERSION: dict[int, tuple[SectionName, ...]] = {
     1: (
         SectionName.VECTORS,
@@ -136,9 +143,9 @@ SECTIONS_OF_VERSION: dict[int, tuple[SectionName, ...]] = {
         *CODE_SECTIONS,
         *METADATA_SECTIONS,
         *COLUMN_SECTIONS,
-        *POSTING_SECTIONS,
         *KEY_SECTIONS,
         SectionName.HASH_ROWS,
+        *POSTING_SECTIONS,
     ),
 }
 FORWARD_VERSIONS = (1, 2)  # whose columns are lists of values by row

@@ -4,17 +4,23 @@ Nothing is copied: arrays are views of the bytes handed in, verified once, when 
 vectors for queries frame by frame, when a query first touches one. Safe for
 use by several threads: two that ask for the same section at once do the same work twice.
 
+Of a remote object only parts may be here. What is asked for and is not raises `AbsentBytesError`, after all of it was
+noted; `want_*` note what will be needed later. What is wanted together is noted together: with codes the offsets of the
+same rows' keys and metadata, with all columns small ones whole.
+
 Damage is reported as `CorruptObjectError` with the object's name and an offset, and nothing of a damaged section is
 ever handed out.
 """
 
+import struct
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from whimbrel.core.errors import CorruptObjectError
+from whimbrel.core.errors import AbsentBytesError, CorruptObjectError
 from whimbrel.engine.filter.build import build_columns
 from whimbrel.engine.filter.check import equal_columns, first_disorder
 from whimbrel.engine.filter.columns import Columns
@@ -33,10 +39,14 @@ from whimbrel.engine.model import (
 )
 from whimbrel.engine.segment.columns import SegmentFields, SegmentLists
 from whimbrel.engine.segment.format import (
+    COLUMN_SECTIONS,
     FLOAT32,
     FLOAT64,
+    FORWARD_SECTIONS,
     FORWARD_VERSIONS,
     INT64,
+    KEY_READS,
+    POSTING_SECTIONS,
     ROWS_MAX,
     SECTIONS_OF_VERSION,
     UINT8,
@@ -51,16 +61,37 @@ from whimbrel.kernel.distance import row_norms
 from whimbrel.kernel.rotation import padded_dimension
 from whimbrel.kernel.stored import Guard, StoredRows
 from whimbrel.storage.frame import FRAME_BYTES_MAX, ObjectKind, ObjectReader, Section, SectionReader
+from whimbrel.storage.lazy import LazyObject
 
 CHECK_ROWS = 4096
+COLUMNS_WHOLE_BYTES_MAX = 4 << 20  # of columns that are fetched whole, the smaller sections first
+FEW_RATIO = 16  # one key in so many or fewer of a remote segment is read by itself
+OFFSET_BYTES = 8
+_SPAN = struct.Struct("<2q")
+# With how many bytes a row.
+_WITH_CODES = (
+    (SectionName.CODE_ADD, 4),
+    (SectionName.CODE_SCALE, 4),
+    (SectionName.KEY_OFFSETS, OFFSET_BYTES),
+    (SectionName.METADATA_OFFSETS, OFFSET_BYTES),
+)
+# Read by queries, beside what lies with the footer, and worth fetching before one asks for it.
+CODE_READS = (
+    SectionName.CODE_BLOCKS,
+    SectionName.CODE_ADD,
+    SectionName.CODE_SCALE,
+    SectionName.KEY_OFFSETS,
+    SectionName.METADATA_OFFSETS,
+)
 
 
 class _Sections:
     """The sections of one segment, as arrays and byte strings of known shape."""
 
-    def __init__(self, key: str, view: memoryview) -> None:
-        self._object = ObjectReader(key, ObjectKind.SEGMENT, view)
+    def __init__(self, key: str, view: memoryview, source: LazyObject | None) -> None:
+        self._object = ObjectReader(key, ObjectKind.SEGMENT, view, source=source)
         self.key = key
+        self.is_partial = source is not None
         self.size_bytes = self._object.size_bytes
         self.footer_start = self._object.footer.start
         self.footer = self._read_footer()
@@ -116,16 +147,27 @@ class _Sections:
         return np.frombuffer(self._object.read(part), dtype=dtype)
 
     def guarded(
-        self, name: SectionName, dtype: str, *shape: int
+        self,
+        name: SectionName,
+        dtype: str,
+        *shape: int,
+        on_absent: Callable[[int], None] | None = None,
     ) -> tuple[NDArray[Any], Guard | None]:
-        """Returns a section as an array, and the guard that verifies what is read of it."""
+        """Returns a section as an array, and the guard that verifies what is read of it.
+
+        Args:
+            name: the section.
+            dtype: of its elements.
+            shape: of the array.
+            on_absent: called with the number of each frame that is asked for and not here yet.
+        """
         place = self.place(name)
         count = int(np.prod(shape, dtype=np.int64))
         if place.limit - place.start != count * np.dtype(dtype).itemsize:
             raise self.corrupt(f"section `{name}` has the wrong size.", at=name)
         if not count:
             return np.zeros(shape, dtype=dtype), None
-        watched = self._object.watch(place)
+        watched = self._object.watch(place, on_absent=on_absent)
         guard = Guard(watched.verified, FRAME_BYTES_MAX, watched.verify)
         return np.frombuffer(watched.data, dtype=dtype).reshape(shape), guard
 
@@ -154,6 +196,9 @@ class _Sections:
         self, data: SectionName, offsets_name: SectionName, *, count: int, rows: Int64Array
     ) -> list[bytes]:
         """Returns a few of `count` byte strings; only their frames are verified."""
+        if self.is_partial:
+            starts, limits = self._spans(data, offsets_name, rows)
+            return self._object.read_each(self.place(data), starts, limits)
         offsets = self.offsets(offsets_name, count)
         place = self.place(data)
         if offsets[-1] != place.limit - place.start:
@@ -161,6 +206,71 @@ class _Sections:
         starts = (offsets[rows] + place.start).tolist()
         limits = (offsets[rows + 1] + place.start).tolist()
         return self._object.read_each(place, starts, limits)
+
+    def _spans(
+        self, data: SectionName, offsets_name: SectionName, rows: Int64Array
+    ) -> tuple[list[int], list[int]]:
+        """Returns where a few byte strings start and end in the object; reads no other offsets."""
+        place, reader = self.place(data), self.reader(offsets_name)
+        if not self.has_elements(offsets_name, rows, OFFSET_BYTES, 2 * OFFSET_BYTES):
+            raise AbsentBytesError(f"offsets are not here yet. key=`{self.key}`")
+        starts, limits = [], []
+        for at in (rows * OFFSET_BYTES).tolist():
+            start, limit = _SPAN.unpack(reader.read(at, at + _SPAN.size))
+            if not 0 <= start <= limit <= place.limit - place.start:
+                detail = f"section `{data}` and its offsets do not match."
+                raise self.corrupt(detail, at=data)
+            starts.append(place.start + start)
+            limits.append(place.start + limit)
+        return starts, limits
+
+    def has_elements(
+        self, name: SectionName, rows: Int64Array, row_bytes: int, length: int | None = None
+    ) -> bool:
+        """Says whether some rows of a section are here, and notes those that are not.
+
+        Args:
+            name: the section.
+            rows: int64 [m].
+            row_bytes: how far the starts of two rows are apart.
+            length: how many bytes of each are asked for; all when None.
+        """
+        if not self.is_partial:
+            return True
+        place = self.place(name)
+        starts = place.start + rows * row_bytes
+        limits = np.minimum(starts + (row_bytes if length is None else length), place.limit)
+        return self._object.has_each(starts.tolist(), limits.tolist())
+
+    def has_strings(self, data: SectionName, offsets_name: SectionName, rows: Int64Array) -> bool:
+        """Says whether some byte strings are here, and notes those that are not, or else their offsets."""
+        if not self.is_partial:
+            return True
+        try:
+            starts, limits = self._spans(data, offsets_name, rows)
+        except AbsentBytesError:
+            return False
+        return self._object.has_each(starts, limits)
+
+    def has_stretch(self, name: SectionName, start: int, limit: int) -> bool:
+        """Says whether bytes `start` <= i < `limit` of a section are here, and notes what is not."""
+        place = self.place(name)
+        return self._object.has(place.start + start, min(place.start + limit, place.limit))
+
+    def has(self, names: Iterable[SectionName]) -> bool:
+        """Says whether whole sections are here, and notes those that are not."""
+        places = [self.place(name) for name in names]
+        found = [self._object.has(place.start, place.limit) for place in places]
+        return all(found)
+
+    def require(self, names: Iterable[SectionName]) -> None:
+        """Makes sure that whole sections are here."""
+        if not self.has(names):
+            raise AbsentBytesError(f"sections are not here yet. key=`{self.key}`")
+
+    def refetch_damaged(self) -> bool:
+        """Verifies every frame; notes damaged ones for fetching, and says whether there were any."""
+        return self._object.refetch_damaged()
 
     def release(self, name: SectionName) -> None:
         """Takes a section's pages off this process where it is mapped."""
@@ -182,20 +292,24 @@ class SegmentReader:
         footer: the footer.
         footer_start: its byte offset.
         size_bytes: the object's length.
+        source: what fetches parts of the object; None when all of it is here.
     """
 
-    def __init__(self, key: str, view: memoryview) -> None:
+    def __init__(self, key: str, view: memoryview, *, source: LazyObject | None = None) -> None:
         """Reads header, frame table and footer.
 
         Args:
             key: the name the object was read under.
             view: the whole object; must stay unchanged, and alive while anything read from it is.
+            source: what fetches parts of it; None when all of it is here.
 
         Raises:
             CorruptObjectError: these are damaged.
+            AbsentBytesError: these are not here yet.
         """
-        self._sections = _Sections(key, view)
+        self._sections = _Sections(key, view, source)
         self.key = key
+        self.source = source
         self.footer = self._sections.footer
         self.row_count = self.footer.row_count
         self.dimension = self.footer.dimension
@@ -267,8 +381,29 @@ class SegmentReader:
 
     def vectors_at(self, rows: Int64Array) -> Float32Array:
         """Returns all vectors, float32 [n, d]; only those of `rows` (int64 [m]) are verified, and may be read."""
-        self.stored.ensure(rows)
+        if not self.stored.ensure(rows):
+            raise AbsentBytesError(f"vectors are not here yet. key=`{self.key}`")
         return self.stored.rows
+
+    def want_codes(self) -> None:
+        """Notes what queries of any kind read of codes, so that it can be fetched before they ask."""
+        self._sections.has(name for name in CODE_READS if name in self.footer.sections)
+
+    def want_all(self) -> None:
+        """Notes everything that is not here."""
+        self._sections.has(SectionName(name) for name in self.footer.sections)
+
+    def has_names(self, rows: Int64Array, *, with_metadata: bool) -> bool:
+        """Says whether keys, and metadata when asked for, of some rows are here, and notes what is not."""
+        is_here = self._sections.has_strings(SectionName.KEYS, SectionName.KEY_OFFSETS, rows)
+        if with_metadata:
+            data, offsets = SectionName.METADATA, SectionName.METADATA_OFFSETS
+            is_here = self._sections.has_strings(data, offsets, rows) and is_here
+        return is_here
+
+    def refetch_damaged(self) -> bool:
+        """Verifies every frame; notes damaged ones for fetching, and says whether there were any."""
+        return self._sections.refetch_damaged()
 
     def release_vectors(self) -> None:
         """Takes vectors that queries have read off this process's memory, where they are mapped."""
@@ -298,6 +433,7 @@ class SegmentReader:
         padded, posting_count = padded_dimension(self.dimension), footer.posting_count
         block_count = -(-self.row_count // BLOCK_ROWS)
         factor_count = block_count * BLOCK_ROWS
+        sections.require((*POSTING_SECTIONS, SectionName.UNCODED_ROWS))
         starts = sections.array(SectionName.POSTING_STARTS, UINT32, posting_count + 1)
         origin = None
         if self.metric is Metric.EUCLIDEAN:
@@ -311,7 +447,11 @@ class SegmentReader:
         if len(outside) and int(outside.max()) >= self.row_count:
             raise sections.corrupt("an uncoded row does not exist.", at=SectionName.UNCODED_ROWS)
         blocks, block_guard = sections.guarded(
-            SectionName.CODE_BLOCKS, UINT8, block_count, 4 * padded
+            SectionName.CODE_BLOCKS,
+            UINT8,
+            block_count,
+            4 * padded,
+            on_absent=lambda frame: self._want_with_codes(frame, 4 * padded),
         )
         add, add_guard = sections.guarded(SectionName.CODE_ADD, FLOAT32, factor_count)
         scale, scale_guard = sections.guarded(SectionName.CODE_SCALE, FLOAT32, factor_count)
@@ -335,6 +475,14 @@ class SegmentReader:
         )
         return RowCodes(coded, footer.probe_shares)
 
+    def _want_with_codes(self, frame: int, block_bytes: int) -> None:
+        """Notes what will be read of the rows whose codes lie in a frame: factors, offsets of keys and metadata."""
+        first = frame * FRAME_BYTES_MAX // block_bytes * BLOCK_ROWS
+        limit = -(-(frame + 1) * FRAME_BYTES_MAX // block_bytes) * BLOCK_ROWS
+        ends = np.array([first, min(limit, self.row_count)], dtype=np.int64)
+        for name, row_bytes in _WITH_CODES:
+            self._sections.has_stretch(name, *(ends * row_bytes).tolist())
+
     @property
     def norms(self) -> Float64Array:
         """Lengths of the vectors, float64 [n]."""
@@ -355,12 +503,30 @@ class SegmentReader:
     def columns(self) -> Columns:
         """The filterable fields; what is read of them is verified when it is asked for."""
         if self._columns is None:
+            self._require_columns()
             names, n = self._field_names, self.row_count
             if self.footer.version in FORWARD_VERSIONS:
                 self._columns = self._forward_fields.columns()
             else:
                 self._columns = Columns(n, names, SegmentFields(self._sections, names, n))
         return self._columns
+
+    def _require_columns(self) -> None:
+        """Makes sure that small sections of columns are here; what is read of others is fetched when it is."""
+        if self.source is None:
+            return
+        is_forward = self.footer.version in FORWARD_VERSIONS
+        sections, size = self._sections, 0
+        lengths = {
+            name: sections.place(name).limit - sections.place(name).start
+            for name in (FORWARD_SECTIONS if is_forward else COLUMN_SECTIONS)
+        }
+        small = []
+        for name in sorted(lengths, key=lambda one: lengths[one]):
+            size += lengths[name]
+            if size <= COLUMNS_WHOLE_BYTES_MAX:
+                small.append(name)
+        sections.require(small)
 
     @property
     def _field_names(self) -> Blobs:
@@ -374,10 +540,14 @@ class SegmentReader:
 
     def find(self, hashes: UInt64Array, keys: Blobs) -> Int64Array:
         """Returns the row of each of m keys, -1 where it is not here; see `KeyIndex.find`."""
+        self._sections.require(name for name in KEY_READS if name in self.footer.sections)
         return self.key_index.find(hashes, keys)
 
     def take_vectors(self, rows: Int64Array) -> Float32Array:
         """Returns the vectors of a few rows, float32 [m, d]; only their frames are verified."""
+        row_bytes = self.dimension * np.dtype(FLOAT32).itemsize
+        if not self._sections.has_elements(SectionName.VECTORS, rows, row_bytes):
+            raise AbsentBytesError(f"vectors are not here yet. key=`{self.key}`")
         taken = np.empty((len(rows), self.dimension), dtype=np.float32)
         for number, row in enumerate(rows.tolist()):
             start = row * self.dimension
@@ -402,7 +572,9 @@ class SegmentReader:
         )
 
     def take_keys(self, rows: Int64Array) -> Blobs:
-        """Returns the keys of any number of rows; verifies all keys once."""
+        """Returns the keys of any number of rows; verifies all keys once, where all of the segment is here."""
+        if self.source is not None and len(rows) * FEW_RATIO < self.row_count:
+            return Blobs.of(self.list_keys(rows))
         return self.keys.take(rows)
 
     def check(self) -> None:

@@ -30,6 +30,10 @@ from whimbrel.engine.segment.format import (
 from whimbrel.engine.segment.rows import SegmentRows
 from whimbrel.storage.frame import ObjectKind, ObjectWriter
 
+# Of centroids and the like before the footer. A segment of the usual size has a megabyte; what is much larger is better
+# fetched in parallel parts.
+HEAD_BYTES_MAX = 4 << 20
+
 
 @dataclass(frozen=True, slots=True)
 class EncodedSegment:
@@ -38,12 +42,14 @@ class EncodedSegment:
     Attributes:
         data: the whole object.
         footer_start: byte offset of the footer, which the manifest remembers.
+        head_start: byte offset from which on all lies that every query reads, as far as it is not too much; likewise.
         row_count: its rows.
         footer: the footer, decoded.
     """
 
     data: bytes
     footer_start: int
+    head_start: int
     row_count: int
     footer: SegmentFooter
 
@@ -91,7 +97,10 @@ def encode_segment(
         probe_shares=() if codes is None else codes.shares,
     )
     place = writer.add_section(msgspec.json.encode(footer))
-    return EncodedSegment(writer.finish(), place.start, count, footer)
+    head_start = min(sections[name][0] for name in POSTING_SECTIONS)
+    if place.start - head_start > HEAD_BYTES_MAX:
+        head_start = place.start
+    return EncodedSegment(writer.finish(), place.start, head_start, count, footer)
 
 
 def _sections(
@@ -115,8 +124,6 @@ def _sections(
     yield SectionName.FIELD_NAME_OFFSETS, _view(columns.names.offsets, INT64)
     yield SectionName.FIELD_COLUMNS, _view(columns.field_columns, UINT32)
     yield SectionName.COLUMN_STARTS, _view(columns.column_starts, UINT32)
-    for name in POSTING_SECTIONS:
-        yield name, found.get(name, b"")
     yield SectionName.NORMS, _view(rows.norms, FLOAT64)
     yield SectionName.KEY_ORDER, _view(order_by_key(rows.keys), UINT32)
     yield SectionName.KEYS, rows.keys.data
@@ -124,6 +131,8 @@ def _sections(
     placed = order(rows.hashes, rows.keys)
     yield SectionName.HASHES, _view(rows.hashes[placed], UINT64)
     yield SectionName.HASH_ROWS, _view(placed, UINT32)
+    for name in POSTING_SECTIONS:
+        yield name, found.get(name, b"")
 
 
 def _code_sections(codes: RowCodes) -> dict[SectionName, bytes | memoryview]:
