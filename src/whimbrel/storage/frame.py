@@ -446,8 +446,8 @@ class ObjectReader:
     def _is_right(self, index: int) -> bool:
         start, length = self._starts[index], self._lengths[index]
         seed = _frame_seed(self.put_id, index)
-        found: int = xxhash.xxh3_64_intdigest(self._data[start : start + length], seed=seed)
-        return found == self._checksums[index]
+        found = xxhash.xxh3_64_intdigest(self._data[start : start + length], seed=seed)
+        return bool(found == self._checksums[index])
 
     def _verify(self, index: int) -> None:
         start, limit = self._starts[index], self._starts[index] + self._lengths[index]

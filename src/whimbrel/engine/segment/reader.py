@@ -14,6 +14,7 @@ ever handed out.
 
 import struct
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -451,7 +452,8 @@ class SegmentReader:
             UINT8,
             block_count,
             4 * padded,
-            on_absent=lambda frame: self._want_with_codes(frame, 4 * padded),
+            # Native code keeps the function: it must not hold this object, which holds what native code gave it.
+            on_absent=partial(_want_with_codes, sections, footer.row_count, 4 * padded),
         )
         add, add_guard = sections.guarded(SectionName.CODE_ADD, FLOAT32, factor_count)
         scale, scale_guard = sections.guarded(SectionName.CODE_SCALE, FLOAT32, factor_count)
@@ -474,14 +476,6 @@ class SegmentReader:
             guards=CodeGuards(block_guard, add_guard, scale_guard, None),
         )
         return RowCodes(coded, footer.probe_shares)
-
-    def _want_with_codes(self, frame: int, block_bytes: int) -> None:
-        """Notes what will be read of the rows whose codes lie in a frame: factors, offsets of keys and metadata."""
-        first = frame * FRAME_BYTES_MAX // block_bytes * BLOCK_ROWS
-        limit = -(-(frame + 1) * FRAME_BYTES_MAX // block_bytes) * BLOCK_ROWS
-        ends = np.array([first, min(limit, self.row_count)], dtype=np.int64)
-        for name, row_bytes in _WITH_CODES:
-            self._sections.has_stretch(name, *(ends * row_bytes).tolist())
 
     @property
     def norms(self) -> Float64Array:
@@ -643,3 +637,12 @@ class SegmentReader:
                 raise self._sections.corrupt("a vector is not finite.", at=SectionName.VECTORS)
             if not np.allclose(norms[step], expected, rtol=1e-12, atol=0):
                 raise self._sections.corrupt("a norm is wrong.", at=SectionName.NORMS)
+
+
+def _want_with_codes(sections: _Sections, row_count: int, block_bytes: int, frame: int) -> None:
+    """Notes what will be read of the rows whose codes lie in a frame: factors, offsets of keys and metadata."""
+    first = frame * FRAME_BYTES_MAX // block_bytes * BLOCK_ROWS
+    limit = -(-(frame + 1) * FRAME_BYTES_MAX // block_bytes) * BLOCK_ROWS
+    ends = np.array([first, min(limit, row_count)], dtype=np.int64)
+    for name, row_bytes in _WITH_CODES:
+        sections.has_stretch(name, *(ends * row_bytes).tolist())
