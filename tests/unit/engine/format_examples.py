@@ -38,7 +38,7 @@ DELETE = Write(Blobs.of([b"emma"]))
 DELETED = np.array([False, True, False, False, False, False, False, False, True])
 DELETIONS = DeletionsEntry(SPACE.deletions(1, UNIQUE), 2)
 PAGED = SegmentEntry(SPACE.segment(0, UNIQUE), 1936, 1152, 9, DELETIONS, SegmentRole.BASE)
-INLINE = SegmentEntry(SPACE.segment(1, UNIQUE), 1936, 1152, 2)
+INLINE = SegmentEntry(SPACE.segment(1, UNIQUE), 1936, 1152, 2, head_start=1152)
 CALIBRATION = Calibration(
     measured_at_s=CREATED_AT_S + 60,
     live_count=9,

@@ -121,7 +121,7 @@ FORWARD_SECTIONS = (
     SectionName.FIELD_STARTS,
 )
 
-# The sections of each version, in the order they are written today; readers go by the footer.
+# The sections of each version, in the order they are written: of version 3 today, as readers go by the footer.
 SECTIONS_OF_VERSION: dict[int, tuple[SectionName, ...]] = {
     1: (
         SectionName.VECTORS,
@@ -132,9 +132,10 @@ SECTIONS_OF_VERSION: dict[int, tuple[SectionName, ...]] = {
     2: (
         SectionName.VECTORS,
         *CODE_SECTIONS,
+        SectionName.UNCODED_ROWS,
         *METADATA_SECTIONS,
         *FORWARD_SECTIONS,
-        *POSTING_SECTIONS,
+        *POSTING_SECTIONS[1:],
         *KEY_SECTIONS,
         SectionName.HASH_ROWS,
     ),
