@@ -16,7 +16,6 @@ from whimbrel.core.errors import (
 )
 from whimbrel.core.rand import SeededRandom
 from whimbrel.storage.base import ByteRange
-from whimbrel.storage.cache import DiskCache
 from whimbrel.storage.cloud import open_cloud_store
 from whimbrel.storage.cloud_settings import CloudSettings
 from whimbrel.storage.instrument import RequestClass
@@ -120,19 +119,19 @@ class ScriptedServer:
         return f'"{hash(data):x}"'
 
 
-def open_cloud(port, *, cache=None, **settings):
+def open_cloud(port, **settings):
     address = f"http://127.0.0.1:{port}"
     keys = {"region": "us-east-1", "access_key_id": "a", "secret_access_key": "b"}
     settings = CloudSettings(endpoint=address, **keys, **settings)
-    return open_cloud_store("s3://bucket", settings=settings, cache=cache)
+    return open_cloud_store("s3://bucket", settings=settings)
 
 
 @asynccontextmanager
-async def scripted(*, cache=None, attempts_max=4, **settings):
+async def scripted(*, attempts_max=4, **settings):
     server = ScriptedServer()
     listener = await asyncio.start_server(server.serve, "127.0.0.1", 0)
     server.port = listener.sockets[0].getsockname()[1]
-    cloud = open_cloud(server.port, cache=cache, **settings)
+    cloud = open_cloud(server.port, **settings)
     retry = RetrySettings(attempts_max=attempts_max, first_delay_s=0.001)
     store = RetryingStore(cloud, clock=SystemClock(), random=SeededRandom(1), settings=retry)
     try:
@@ -254,11 +253,8 @@ def test_parts_of_one_view_are_of_one_object():
     run(body)
 
 
-def test_a_cached_view_sends_nothing_and_calls_share_a_download(tmp_path):
+def test_views_of_one_object_share_a_download():
     data = make_data("k", PART_BYTES_MAX + 1000)
-
-    def open_cache():
-        return DiskCache.open(tmp_path / "cache", bytes_max=256 << 20)
 
     async def body(server, store, cloud):
         server.objects["k"] = data
@@ -266,40 +262,9 @@ def test_a_cached_view_sends_nothing_and_calls_share_a_download(tmp_path):
         assert all(bytes(view) == data for view in views)
         assert cloud.counter.count_requests() == {RequestClass.GET: 2}
         assert bytes(await store.view("k")) == data
-        assert len(server.requests) == 2
-        # After a restart the copy is still there; another store's object of this name is not it.
-        restarted = open_cloud(server.port, cache=open_cache())
-        assert bytes(await restarted.view("k")) == data
-        assert len(server.requests) == 2
-        elsewhere = open_cloud(server.port + 1, cache=open_cache())
-        with pytest.raises(StoreUnavailableError):
-            await elsewhere.view("k")
-        # Damage is noticed by the next process, which fetches the object again.
-        for path in (tmp_path / "cache").glob("*.object"):
-            path.write_bytes(bytes(path.stat().st_size))
-        restarted = open_cloud(server.port, cache=open_cache())
-        assert bytes(await restarted.view("k")) == data
         assert len(server.requests) == 4
-        # What a process replaces or deletes, it forgets.
-        await store.put("k", b"short")
-        assert bytes(await store.view("k")) == b"short"
-        await store.delete("k")
-        with pytest.raises(ObjectNotFoundError):
-            await store.view("k")
 
-    run(body, cache=open_cache())
-
-
-def test_an_object_larger_than_the_cache_is_held_in_memory(tmp_path):
-    cache = DiskCache.open(tmp_path / "cache", bytes_max=4 << 20)
-    data = make_data("k", PART_BYTES_MAX * 2 + 5)
-
-    async def body(server, store, cloud):
-        server.objects["k"] = data
-        assert bytes(await store.view("k")) == data
-        assert list((tmp_path / "cache").iterdir()) == []
-
-    run(body, cache=cache)
+    run(body)
 
 
 def test_a_view_whose_callers_left_ends_quietly():

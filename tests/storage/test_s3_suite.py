@@ -1,4 +1,4 @@
-"""The S3 store keeps the protocol on a real server, with and without a cache, and with retries above it."""
+"""The S3 store keeps the protocol on a real server, with and without retries above it."""
 
 from contextlib import asynccontextmanager
 
@@ -6,7 +6,6 @@ import pytest
 
 from whimbrel.core.clock import SystemClock
 from whimbrel.core.rand import SystemRandom
-from whimbrel.storage.cache import DiskCache
 from whimbrel.storage.cloud import open_cloud_store
 from whimbrel.storage.cloud_settings import CloudSettings
 from whimbrel.storage.retry import RetryingStore
@@ -40,13 +39,12 @@ class TestS3Store(ObjectStoreSuite):
 
 
 @pytest.mark.s3
-class TestCachedS3Store(TestS3Store):
+class TestRetryingS3Store(TestS3Store):
     many_count = 100
 
     @asynccontextmanager
     async def open_store(self, tmp_path):
-        cache = DiskCache.open(tmp_path / "cache", bytes_max=64 << 20)
-        inner = open_s3(self.server.endpoint, self.bucket, cache=cache)
+        inner = open_s3(self.server.endpoint, self.bucket)
         store = RetryingStore(inner, clock=SystemClock(), random=SystemRandom())
         yield store
         await store.close()

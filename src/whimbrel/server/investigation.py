@@ -76,6 +76,7 @@ class Investigator:
         self._context = context
         self._directory = Directory(context, Writer(context))
         self._segments = SegmentCache(context)
+        self._whole_segments = SegmentCache(context, is_whole=True)
         # Never started, since that may write: nothing here has a second page.
         self._tokens = PageTokens(context)
 
@@ -109,7 +110,7 @@ class Investigator:
         async def measure(index: Index) -> RecallReport:
             snapshot = await index.prove()
             manifest = snapshot.manifest
-            segments = await self._segments.open_all(manifest.segments)
+            segments = await self._whole_segments.open_all(manifest.segments)
             meter = RecallMeter(manifest.config, segments, snapshot.tail, manifest.shares)
             offset = draw_offset(self._context.random)
             rows = sample_rows(segments, query_count, manifest.config, offset=offset)

@@ -73,7 +73,7 @@ class BlockCache:
         self._random = random or SystemRandom()
         self._lock = threading.Lock()
         self._added_bytes = 0
-        self._buffers: weakref.WeakValueDictionary[str, BlockBuffer] = weakref.WeakValueDictionary()
+        self._buffers: weakref.WeakSet[BlockBuffer] = weakref.WeakSet()
 
     @classmethod
     def open(
@@ -150,7 +150,7 @@ class BlockCache:
         file = BlockFile(path, status.st_ino, flags_start)
         buffer = BlockBuffer(size_bytes, mapped=mapped, file=file)
         with self._lock:
-            self._buffers[path] = buffer
+            self._buffers.add(buffer)
         return buffer
 
     def _create(self, key: str, size_bytes: int) -> BlockBuffer | None:
@@ -198,7 +198,7 @@ class BlockCache:
                     with contextlib.suppress(OSError):
                         Path(file.path).unlink()
                     excess -= file.allocated_bytes
-            buffers = list(self._buffers.values())
+            buffers = list(self._buffers)
         for buffer in buffers:
             buffer.check_name()
 
