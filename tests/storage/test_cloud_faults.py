@@ -10,7 +10,6 @@ from whimbrel.core.clock import SystemClock
 from whimbrel.core.errors import (
     Durability,
     ObjectExistsError,
-    ObjectNotFoundError,
     StoreRefusedError,
     StoreUnavailableError,
 )

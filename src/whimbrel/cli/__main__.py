@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "inspect": "Show what an index, a bucket or a store consists of.",
     "recall": "Measure how much of what there is to find queries of an index find.",
     "explain": "Answer one query over a store and show what that took.",
+    "warm": "Fetch what queries of an index read into the cache directory.",
     "fsck": "Check everything in a store against its checksums and invariants.",
     "version": "Print the version, the kernel in use and the build.",
 }

@@ -199,7 +199,8 @@ class Fsck:
     ) -> OpenSegment | None:
         try:
             segment = await segments.open(entry)
-            await self._context.compute.run(segment.reader.check)
+            check = segment.reader.check
+            await segments.read([segment], lambda: self._context.compute.run(check))
         except CorruptObjectError as error:
             self._note(error)
             return None

@@ -333,10 +333,11 @@ class QueryPlanner:
         sources, rows = result.hits.sources[offset:limit], result.hits.rows[offset:limit]
         metadata = [b""] * len(rows)
         places_of = {int(one): np.flatnonzero(sources == one) for one in set(sources.tolist())}
-        in_tail = places_of.pop(TAIL, _NO_PLACES)
-        found = result.tail_metadata.take(np.searchsorted(result.tail_places, in_tail + offset))
-        for place, item in zip(in_tail.tolist(), found, strict=True):
-            metadata[place] = item
+        in_tail = places_of.pop(TAIL, None)
+        if in_tail is not None:
+            found = result.tail_metadata.take(np.searchsorted(result.tail_places, in_tail + offset))
+            for place, item in zip(in_tail.tolist(), found, strict=True):
+                metadata[place] = item
         try:
             opened = [await self._segments.open(result.entries[one]) for one in places_of]
             readers = [segment.reader for segment in opened]

@@ -314,6 +314,26 @@ class SegmentCache:
             return  # whoever needs it is told
         self._note_fetched([reader])
 
+    async def fill(self, entry: SegmentEntry, *, with_vectors: bool) -> int:
+        """Fetches what queries read of a segment of a remote store; returns how many bytes that took.
+
+        Args:
+            entry: the segment.
+            with_vectors: fetches everything, rather than codes and columns.
+        """
+        assert self._fetcher is not None
+        before_bytes = self._fetcher.fetched_bytes
+        reader = (await self.open(entry)).reader
+        assert reader.source is not None
+        if with_vectors:
+            reader.want_all()
+        else:
+            reader.want_codes()
+            reader.want_columns()
+        await reader.source.fetch_wanted()
+        self._note_fetched([reader])
+        return self._fetcher.fetched_bytes - before_bytes
+
     async def close(self) -> None:
         """Ends what is fetched in the background."""
         if self._warmer is not None:

@@ -506,8 +506,10 @@ class SectionReader:
         if start < limit:
             frame = self._first_frame + start // FRAME_BYTES_MAX
             behind = self._first_frame + (limit - 1) // FRAME_BYTES_MAX + 1
-            if self._verified.find(0, frame, behind) >= 0 and self._object.is_partial:
+            frame = self._verified.find(0, frame, behind)
+            if frame >= 0 and self._object.is_partial:
                 self._object._check_here(self._start + start, self._start + limit)  # noqa: SLF001
-            while (frame := self._verified.find(0, frame, behind)) >= 0:
+            while frame >= 0:
                 self._object._verify(frame)  # noqa: SLF001
+                frame = self._verified.find(0, frame, behind)
         return self._data[self._start + start : self._start + limit]

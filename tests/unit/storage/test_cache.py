@@ -44,7 +44,11 @@ def test_what_was_written_reads_back_also_after_a_restart(tmp_path, size_bytes):
     cache = open_cache(tmp_path)
     assert not cache.buffer("k", size_bytes).has(0, 1)
     buffer = add(cache, "k", data)
-    for found in (buffer, cache.buffer("k", size_bytes), open_cache(tmp_path).buffer("k", size_bytes)):
+    for found in (
+        buffer,
+        cache.buffer("k", size_bytes),
+        open_cache(tmp_path).buffer("k", size_bytes),
+    ):
         assert found.has(0, size_bytes)
         assert list(found.list_absent(0, size_bytes)) == []
         assert bytes(found.data) == data
@@ -135,7 +139,7 @@ def test_what_was_forgotten_is_fetched_into_memory(tmp_path, is_on_disk):
 
 
 def test_pages_put_in_memory_are_not_released(tmp_path):
-    from whimbrel.storage.mapping import release_pages  # noqa: PLC0415 - what `note_reads` calls
+    from whimbrel.storage.mapping import release_pages
 
     data = make_data("k", 64 * BLOCK_BYTES)
     buffer = add(open_cache(tmp_path), "k", bytes(len(data)))

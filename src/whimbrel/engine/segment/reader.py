@@ -390,6 +390,10 @@ class SegmentReader:
         """Notes what queries of any kind read of codes, so that it can be fetched before they ask."""
         self._sections.has(name for name in CODE_READS if name in self.footer.sections)
 
+    def want_columns(self) -> None:
+        """Notes what queries with a filter read first."""
+        self._sections.has(self._small_columns())
+
     def want_all(self) -> None:
         """Notes everything that is not here."""
         self._sections.has(SectionName(name) for name in self.footer.sections)
@@ -497,7 +501,8 @@ class SegmentReader:
     def columns(self) -> Columns:
         """The filterable fields; what is read of them is verified when it is asked for."""
         if self._columns is None:
-            self._require_columns()
+            if self.source is not None:
+                self._sections.require(self._small_columns())
             names, n = self._field_names, self.row_count
             if self.footer.version in FORWARD_VERSIONS:
                 self._columns = self._forward_fields.columns()
@@ -505,10 +510,8 @@ class SegmentReader:
                 self._columns = Columns(n, names, SegmentFields(self._sections, names, n))
         return self._columns
 
-    def _require_columns(self) -> None:
-        """Makes sure that small sections of columns are here; what is read of others is fetched when it is."""
-        if self.source is None:
-            return
+    def _small_columns(self) -> list[SectionName]:
+        """Returns the sections of columns that are fetched whole; what is read of the others is fetched when it is."""
         is_forward = self.footer.version in FORWARD_VERSIONS
         sections, size = self._sections, 0
         lengths = {
@@ -520,7 +523,7 @@ class SegmentReader:
             size += lengths[name]
             if size <= COLUMNS_WHOLE_BYTES_MAX:
                 small.append(name)
-        sections.require(small)
+        return small
 
     @property
     def _field_names(self) -> Blobs:
