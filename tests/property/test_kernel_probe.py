@@ -1,18 +1,26 @@
 """Probes: every variant scans the same lists and finds the same candidates as the twin, and misses nothing it may."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from whimbrel.kernel import isas
-from whimbrel.kernel.coded import CodedRows, PostingLists, ProbeSource, ProbeSources
+from whimbrel.kernel.coded import (
+    CodedRows,
+    CodeGuards,
+    PostingLists,
+    ProbeSource,
+    ProbeSources,
+)
 from whimbrel.kernel.codes import CodeBlocks, encode_rows
 from whimbrel.kernel.distance import row_norms
 from whimbrel.kernel.probe import probe
 from whimbrel.kernel.rerank import rerank
 from whimbrel.kernel.rotation import rotate
-from whimbrel.kernel.stored import StoredRows
+from whimbrel.kernel.stored import AbsentRowsError, Guard, StoredRows
 
 SEED = 11
 METRICS = ("cosine", "euclidean")
@@ -177,3 +185,126 @@ def test_sources_that_do_not_fit_are_refused():
         if isas()[0] != "numpy":
             with pytest.raises(ValueError):
                 ProbeSources(*wrong)
+
+
+class Distant:
+    """An array of which nothing is here at first but bytes that would do harm; pieces come when they were asked for."""
+
+    def __init__(self, array, piece_bytes):
+        self._real = np.ascontiguousarray(array).view(np.uint8).reshape(-1)
+        here = np.full_like(self._real, 0xFF)  # as floats, not numbers
+        self.array = here.view(array.dtype).reshape(array.shape)
+        self._here = here
+        self._piece_bytes = piece_bytes
+        self.wanted = set()
+        self.flags = np.zeros(-(-len(here) // piece_bytes), dtype=np.uint8)
+        self.guard = Guard(self.flags, piece_bytes, self.wanted.add)
+
+    def fetch(self):
+        for piece in self.wanted:
+            place = slice(piece * self._piece_bytes, (piece + 1) * self._piece_bytes)
+            self._here[place] = self._real[place]
+            self.flags[piece] = 1
+        self.wanted.clear()
+
+
+def distant(case, piece_bytes):
+    """Returns the sources and vectors of a case as they are while nothing was fetched, and what fetches."""
+    arrays = []
+
+    def far(array):
+        arrays.append(Distant(array, piece_bytes))
+        return arrays[-1]
+
+    stored = []
+    for part in case.stored:
+        rows, norms = far(part.rows), far(part.norms)
+        stored.append(
+            StoredRows(rows.array, norms.array, row_guard=rows.guard, norm_guard=norms.guard)
+        )
+    sources = []
+    for source in case.sources:
+        lists = source.coded.lists
+        blocks, add, scale = map(far, (lists.blocks.blocks, lists.blocks.add, lists.blocks.scale))
+        coded = CodedRows(
+            replace(lists, blocks=CodeBlocks(blocks.array, add.array, scale.array)),
+            dimension=source.coded.dimension,
+            seed=source.coded.seed,
+            origin=None,
+            outside=source.coded.outside,
+            guards=CodeGuards(blocks.guard, add.guard, scale.guard, None),
+        )
+        sources.append(replace(source, coded=coded))
+    return ProbeSources(sources, stored), arrays
+
+
+@given(
+    seed=st.integers(0, 2**32),
+    counts=st.lists(
+        st.tuples(st.sampled_from([1, 2, 30, 300]), st.integers(1, 700)), min_size=1, max_size=3
+    ),
+    metric=st.sampled_from(METRICS),
+    kept=st.sampled_from([None, 0.02, 0.5]),
+    k=st.sampled_from([1, 10, 400]),
+    row_budget=st.sampled_from([0, 1, 100, 10_000]),
+    piece_bytes=st.sampled_from([64, 4096, 65_536]),
+    is_shared=st.booleans(),
+)
+def test_pieces_that_are_absent_change_nothing_once_they_came(
+    seed, counts, metric, kept, k, row_budget, piece_bytes, is_shared
+):
+    case = Case(seed, counts=counts, metric=metric, kept=kept, is_shared=is_shared)
+    for isa in isas():
+        options = {"k": k, "row_budget": row_budget, "epsilon": 1.9, "isa": isa}
+        sources, arrays = distant(case, piece_bytes)
+        for _ in range(12):
+            try:
+                found = probe(case.query, sources, metric=metric, **options)
+            except AbsentRowsError:
+                for array in arrays:
+                    array.fetch()
+            else:
+                break
+        assert flatten(found) == flatten(case.probe(**options))
+
+
+@pytest.mark.parametrize("isa", isas())
+def test_absent_pieces_are_asked_for_together(isa):
+    case = Case(8, counts=[(300, 6000), (300, 6000), (1, 200)], metric="cosine", kept=None)
+    sources, arrays = distant(case, 4096)
+    rounds = []
+    while True:
+        try:
+            probe(case.query, sources, metric="cosine", k=10, row_budget=600, epsilon=1.9, isa=isa)
+        except AbsentRowsError as error:
+            rounds.append((len(error.row), sum(len(array.wanted) for array in arrays)))
+            for array in arrays:
+                array.fetch()
+        else:
+            break
+    # Codes, perhaps those of lists that turned out to be better, rows, perhaps some that turned out to be near.
+    assert len(rounds) <= 4
+    assert rounds[0][0] == 0
+    assert rounds[-1][0] >= 26
+    assert all(pieces for _, pieces in rounds)
+
+
+@pytest.mark.parametrize("isa", isas())
+@pytest.mark.parametrize("count", [3, 700])
+def test_rerank_asks_for_all_rows_at_once(isa, count):
+    case = Case(9, counts=[(1, 1000)], metric="cosine", kept=None)
+    (plain,) = case.stored
+    rows, norms = Distant(plain.rows, 160), Distant(plain.norms, 8)
+    far = StoredRows(rows.array, norms.array, row_guard=rows.guard, norm_guard=norms.guard)
+    wanted = np.random.default_rng(1).permutation(1000)[:count].astype(np.int64)
+    numbers = np.zeros(count, dtype=np.uint32)
+    with pytest.raises(AbsentRowsError) as caught:
+        rerank(case.query, [far], numbers, wanted, metric="cosine", isa=isa)
+    assert caught.value.row.tolist() == wanted.tolist()
+    assert rows.wanted == norms.wanted == set(wanted.tolist())
+    rows.fetch()
+    norms.fetch()
+    found = rerank(case.query, [far], numbers, wanted, metric="cosine", isa=isa)
+    assert np.array_equal(
+        found, rerank(case.query, [plain], numbers, wanted, metric="cosine", isa=isa)
+    )
