@@ -19,7 +19,7 @@ class Guard {
   Guard(const std::uint8_t* flags, std::size_t piece_bytes, std::function<void(std::size_t)> verify)
       : flags_(flags), piece_bytes_(piece_bytes), verify_(std::move(verify)) {}
 
-  // Verifies bytes start to limit - 1; returns false when not all are here, so that none may be read.
+  // Verifies bytes start to limit - 1; returns false when not all are here: none may be read then.
   bool ensure(std::size_t start, std::size_t limit) const {
     if (flags_ == nullptr || start >= limit) return true;
     bool is_here = true;

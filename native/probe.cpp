@@ -396,8 +396,7 @@ class Run {
     found.is_absent = !measure(found, 0);
     // While rows are absent the limit is about what it will be, so that all rows are asked for at
     // once.
-    const float limit =
-        found.is_absent ? estimated_limit(candidates) : exact_limit(found.distance);
+    const float limit = found.is_absent ? estimated_limit(candidates) : exact_limit(found.distance);
     const std::size_t measured = found.row.size();
     for (std::size_t i = first; i < candidates.size(); ++i) {
       // The limit is exact now, so a row may be off by what two of them together were allowed

@@ -111,8 +111,8 @@ struct ProbeOptions {
 };
 
 struct Probed {
-  bool in_range;  // otherwise the query is out of the codes' range, and nothing was found
-  bool is_absent;  // codes or rows are not here yet; stored and row say what would have been compared
+  bool in_range;   // otherwise the query is out of the codes' range, and nothing was found
+  bool is_absent;  // something is not here yet; stored and row say what would have been compared
   std::vector<std::uint32_t> stored;
   std::vector<std::int64_t> row;  // in the stored rows
   std::vector<double> distance;
