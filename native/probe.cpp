@@ -435,10 +435,11 @@ class Run {
                   std::span(found.row).subspan(start), found.distance.data() + start);
   }
 
-  // Returns the k-th smallest estimate, infinite when there are fewer.
+  // Returns about the k-th smallest distance, rather too much, infinite when there are fewer.
   float estimated_limit(std::span<const Candidate> candidates) const {
     if (candidates.size() < options_.k) return std::numeric_limits<float>::infinity();
-    return candidates[options_.k - 1].estimate;
+    const Candidate& last = candidates[options_.k - 1];
+    return last.estimate + 0.5F * (last.estimate - last.lower);
   }
 
   // Returns the k-th smallest distance in the unit of estimates, infinite when there are fewer.

@@ -271,8 +271,7 @@ class _Ranking:
         lowest = np.float32(2.0) * lower - estimate
         limit = self._limit(exact)
         if self.is_absent:
-            # About as many as there will be, so that all are asked for at once.
-            limit = estimate[self._k - 1] if len(estimate) >= self._k else np.float32(np.inf)
+            limit = self._estimated_limit(estimate, lower)
         later = first + np.flatnonzero(lowest[first:] <= limit)
         source = np.concatenate([source, sources[later]])
         row = np.concatenate([row, rows[later]])
@@ -318,6 +317,13 @@ class _Ranking:
             if self._metric == "cosine":
                 return np.float32(limit + self._rounding)
             return np.float32((limit * limit) * (1.0 + self._rounding))
+
+    def _estimated_limit(self, estimate: Float32Array, lower: Float32Array) -> np.float32:
+        """Returns about what the limit will be, rather too much, so that all rows are asked for at once."""
+        last = self._k - 1
+        if len(estimate) <= last:
+            return np.float32(np.inf)
+        return np.float32(estimate[last] + np.float32(0.5) * (estimate[last] - lower[last]))
 
     def _nearest(self, exact: Float64Array, stored: UInt32Array, places: Int64Array) -> Int64Array:
         """Returns which are the `k` nearest and all that round to the same as the last, in order."""
