@@ -166,6 +166,28 @@ def test_a_query_reads_little_of_a_segment():
     asyncio.run(main())
 
 
+def test_records_are_looked_up_in_few_trips():
+    async def main():
+        place = Place()
+        await place.fill(3000, segment_count=3)
+        keys = Blobs.of([b"key-%05d" % number for number in range(0, 3000, 500)])
+        wanted = {"return_vectors": True, "return_metadata": True}
+        store, engine = await place.connect()
+        async with store.trip_count() as trips:
+            page = await engine.get_vectors(BUCKET, INDEX, keys, **wanted)
+        compare_pages(page, await place.node.engine.get_vectors(BUCKET, INDEX, keys, **wanted))
+        assert trips.count <= 3
+        store, engine = await place.connect()
+        request = ListRequest(page_size=100, **wanted)
+        async with store.trip_count() as trips:
+            page = await engine.list_vectors(BUCKET, INDEX, request)
+        compare_pages(page, await place.node.engine.list_vectors(BUCKET, INDEX, request))
+        assert trips.count <= 3
+        await place.close()
+
+    asyncio.run(main())
+
+
 def test_segments_from_before_take_a_trip_more():
     async def main():
         place = Place()

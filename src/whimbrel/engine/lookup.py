@@ -4,13 +4,13 @@ A listing runs in the order of (hash, key), which writes and compactions do not 
 not a snapshot, and a key present throughout a listing appears exactly once. Part i of n is a range of hashes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 
-from whimbrel.core.errors import ObjectNotFoundError, UnavailableError
+from whimbrel.core.errors import AbsentBytesError, ObjectNotFoundError, UnavailableError
 from whimbrel.engine.context import Context
 from whimbrel.engine.index import Index, Snapshot
 from whimbrel.engine.keys import hash_keys
@@ -25,6 +25,7 @@ from whimbrel.engine.model import (
 )
 from whimbrel.engine.page_token import ListPosition, PageTokens, bind
 from whimbrel.engine.part import TAIL
+from whimbrel.engine.segment.reader import SegmentReader
 from whimbrel.engine.segments import OpenSegment, SegmentCache
 from whimbrel.engine.write import UNAVAILABLE
 
@@ -130,6 +131,7 @@ def _get(
     return_vectors: bool,
     return_metadata: bool,
 ) -> VectorPage:
+    _require(segment.reader.has_keys(with_metadata=return_metadata) for segment in segments)
     unique = Blobs.of(dict.fromkeys(keys))
     hashes = hash_keys(unique)
     entries = snapshot.tail.find(hashes, unique)
@@ -152,6 +154,17 @@ def _get(
     return _page(found, snapshot, segments, vectors=return_vectors, metadata=return_metadata)
 
 
+def _require(here: Iterable[bool]) -> None:
+    """Makes sure that all of it is here, after all segments have noted what is not."""
+    if not all(list(here)):
+        raise AbsentBytesError("records are not here yet")
+
+
+def _is_here(reader: SegmentReader, rows: Int64Array, *, vectors: bool, metadata: bool) -> bool:
+    is_here = reader.has_vectors(rows) if vectors else True
+    return (reader.has_names(rows, with_metadata=True) if metadata else True) and is_here
+
+
 @dataclass(frozen=True, slots=True)
 class _Listed:
     """A page without its token, and its last record when more follow."""
@@ -169,6 +182,7 @@ def _list(
     after: tuple[int, bytes] | None,
     bytes_max: int,
 ) -> _Listed:
+    _require(segment.reader.has_keys(with_metadata=True) for segment in segments)
     found = _scan(snapshot.tail, segments, hashes=hashes, after=after, count=request.page_size + 1)
     count = _fit(found[: request.page_size], snapshot, segments, bytes_max)
     page = _page(
@@ -320,6 +334,11 @@ def _page(
         np.zeros((len(places), dimension), np.float32) if vectors else None
     )
     texts: list[bytes] | None = [b""] * len(places) if metadata else None
+    _require(
+        _is_here(segments[source].reader, rows, vectors=vectors, metadata=metadata)
+        for source, _, rows in _by_source(places)
+        if source != TAIL
+    )
     for source, chosen, rows in _by_source(places):
         reader = None if source == TAIL else segments[source].reader
         if matrix is not None:

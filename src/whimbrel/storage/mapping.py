@@ -10,6 +10,9 @@ import numpy as np
 
 _MAPPED = "is_mapped_file"  # attribute of the arrays that mappings are seen through, while all bytes are the file's
 
+# Room is taken when bytes come, not before.
+_PRIVATE = mmap.MAP_PRIVATE | getattr(mmap, "MAP_NORESERVE", 0)
+
 
 class _Library:
     """The C library's calls: `mmap.mmap` before Python 3.13 keeps a descriptor open for every mapping."""
@@ -58,7 +61,7 @@ def map_file(descriptor: int, length: int, *, is_private: bool = False) -> memor
     Raises:
         OSError: it cannot be mapped.
     """
-    flags = mmap.MAP_PRIVATE if is_private else mmap.MAP_SHARED
+    flags = _PRIVATE if is_private else mmap.MAP_SHARED
     mapped = _map(length, mmap.PROT_READ, flags, descriptor)
     setattr(mapped, _MAPPED, True)
     return memoryview(mapped).cast("B").toreadonly()
@@ -70,7 +73,7 @@ def map_memory(length: int) -> memoryview:
     Raises:
         OSError: there is no room for them.
     """
-    mapped = _map(length, mmap.PROT_READ, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1)
+    mapped = _map(length, mmap.PROT_READ, _PRIVATE | mmap.MAP_ANONYMOUS, -1)
     return memoryview(mapped).cast("B").toreadonly()
 
 
@@ -100,12 +103,11 @@ def overlay(view: memoryview, start: int, data: memoryview) -> None:
     """
     mapped = view.obj
     assert 0 <= start <= start + len(data) <= len(view)
-    address, source = ctypes.addressof(mapped), np.frombuffer(data, dtype=np.uint8)  # type: ignore[arg-type]
+    source = np.frombuffer(data, dtype=np.uint8)
     setattr(mapped, _MAPPED, False)
-    first = start // mmap.PAGESIZE * mmap.PAGESIZE
-    limit = -(-(start + len(data)) // mmap.PAGESIZE) * mmap.PAGESIZE
-    library, protection = _load_library(), mmap.PROT_READ | mmap.PROT_WRITE
-    if library.mprotect(address + first, limit - first, protection):
+    address = ctypes.addressof(mapped)  # type: ignore[arg-type]
+    # All of it at once: the system bounds how many stretches of different protection there are.
+    if _load_library().mprotect(address, len(view), mmap.PROT_READ | mmap.PROT_WRITE):
         _fail()
     ctypes.memmove(address + start, source.ctypes.data, len(data))
 

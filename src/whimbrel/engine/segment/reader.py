@@ -260,6 +260,8 @@ class _Sections:
 
     def has(self, names: Iterable[SectionName]) -> bool:
         """Says whether whole sections are here, and notes those that are not."""
+        if not self.is_partial:
+            return True
         places = [self.place(name) for name in names]
         found = [self._object.has(place.start, place.limit) for place in places]
         return all(found)
@@ -406,6 +408,20 @@ class SegmentReader:
             is_here = self._sections.has_strings(data, offsets, rows) and is_here
         return is_here
 
+    def has_keys(self, *, with_metadata: bool) -> bool:
+        """Says whether that is here by which rows are found by key, and notes what is not.
+
+        Args:
+            with_metadata: whether where their metadata lies counts as well.
+        """
+        names = (*KEY_READS, SectionName.METADATA_OFFSETS) if with_metadata else KEY_READS
+        return self._sections.has(name for name in names if name in self.footer.sections)
+
+    def has_vectors(self, rows: Int64Array) -> bool:
+        """Says whether the vectors of some rows are here, and notes those that are not."""
+        row_bytes = self.dimension * np.dtype(FLOAT32).itemsize
+        return self._sections.has_elements(SectionName.VECTORS, rows, row_bytes)
+
     def refetch_damaged(self) -> bool:
         """Verifies every frame; notes damaged ones for fetching, and says whether there were any."""
         return self._sections.refetch_damaged()
@@ -537,13 +553,13 @@ class SegmentReader:
 
     def find(self, hashes: UInt64Array, keys: Blobs) -> Int64Array:
         """Returns the row of each of m keys, -1 where it is not here; see `KeyIndex.find`."""
-        self._sections.require(name for name in KEY_READS if name in self.footer.sections)
+        if not self.has_keys(with_metadata=False):
+            raise AbsentBytesError(f"keys are not here yet. key=`{self.key}`")
         return self.key_index.find(hashes, keys)
 
     def take_vectors(self, rows: Int64Array) -> Float32Array:
         """Returns the vectors of a few rows, float32 [m, d]; only their frames are verified."""
-        row_bytes = self.dimension * np.dtype(FLOAT32).itemsize
-        if not self._sections.has_elements(SectionName.VECTORS, rows, row_bytes):
+        if not self.has_vectors(rows):
             raise AbsentBytesError(f"vectors are not here yet. key=`{self.key}`")
         taken = np.empty((len(rows), self.dimension), dtype=np.float32)
         for number, row in enumerate(rows.tolist()):
