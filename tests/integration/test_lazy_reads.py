@@ -19,7 +19,7 @@ from whimbrel.engine.engine import Engine
 from whimbrel.engine.model import Blobs, ListRequest, Metric, PutBatch, QueryRequest
 from whimbrel.engine.options import EngineOptions
 from whimbrel.kernel import variant
-from whimbrel.storage.cache import BlockCache
+from whimbrel.storage.cache import PartCache
 from whimbrel.storage.memory import MemoryStore
 from whimbrel.testing.distant_store import DistantStore
 from whimbrel.testing.faulty_store import Fault, FaultyStore, fault_on
@@ -86,10 +86,10 @@ class Place:
         """Returns a process far away, with its index open and its log read, and its handle on the store."""
         self.seed += 1
         handle = DistantStore(store or self.store)
-        cache = BlockCache()
+        cache = PartCache()
         if self.directory is not None:
             random_ = SeededRandom(self.seed)
-            cache = BlockCache.open(self.directory, bytes_max=1 << 30, store="s", random=random_)
+            cache = PartCache.open(self.directory, bytes_max=1 << 30, store="s", random=random_)
         context = Context(
             store=handle,
             clock=self.clock,
@@ -351,21 +351,21 @@ class Mischief:
         self.directory, self.dice = Path(directory), dice
 
     def evict(self):
-        for path in self.directory.glob("*.blocks"):
+        for path in self.directory.glob("*.sparse"):
             if self.dice.random() < 0.5:
                 path.unlink()
 
     def flip(self):
         """Damages bytes of files that nobody has mapped."""
-        for path in self.directory.glob("*.blocks"):
+        for path in self.directory.glob("*.sparse"):
             data = bytearray(path.read_bytes())
             for _ in range(20):
                 data[self.dice.randrange(len(data))] ^= 1 << self.dice.randrange(8)
             self._replace(path, bytes(data))
 
     def zero(self):
-        """Leaves blocks marked and empty, as power loss may."""
-        for path in self.directory.glob("*.blocks"):
+        """Leaves sectors marked and empty, as power loss may."""
+        for path in self.directory.glob("*.sparse"):
             data = bytearray(path.read_bytes())
             start = self.dice.randrange(len(data) // 2)
             length = min(50_000, len(data) // 2)
@@ -373,7 +373,7 @@ class Mischief:
             self._replace(path, bytes(data))
 
     def cut(self):
-        for path in self.directory.glob("*.blocks"):
+        for path in self.directory.glob("*.sparse"):
             data = path.read_bytes()
             self._replace(path, data[: self.dice.randrange(len(data))])
 
@@ -476,15 +476,15 @@ def room_of(directory):
 
 
 def test_a_cache_directory_needs_no_more_room_than_its_bound(tmp_path, monkeypatch):
-    original = BlockCache.open.__func__
+    original = PartCache.open.__func__
 
     def open_small(directory, **named):
-        return original(BlockCache, directory, **{**named, "bytes_max": 1_500_000})
+        return original(PartCache, directory, **{**named, "bytes_max": 1_500_000})
 
     async def run():
         place = Place(tmp_path)
         await place.fill(6000, segment_count=6)
-        monkeypatch.setattr(BlockCache, "open", open_small)
+        monkeypatch.setattr(PartCache, "open", open_small)
         _, engine = await place.connect()
         for number in range(0, 6000, 300):
             vector = place.vectors[number]

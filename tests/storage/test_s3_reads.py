@@ -88,7 +88,7 @@ def test_parts_are_kept_over_restarts_and_damage_is_fetched_again(environment, t
         found, requests = asyncio.run(ask_afresh(environment, asked))
         assert found == expected
         assert requests == {RequestClass.GET: 1, RequestClass.HEAD: 1}
-    files = sorted((tmp_path / "cache").glob("*.blocks"))
+    files = sorted((tmp_path / "cache").glob("*.sparse"))
     assert files
     for path in files:
         data = bytearray(path.read_bytes())

@@ -8,7 +8,7 @@ from whimbrel.core.rand import Random
 from whimbrel.engine.options import EngineOptions
 from whimbrel.engine.rules import ALL_RULES, ProtocolRules
 from whimbrel.storage.base import ObjectStore
-from whimbrel.storage.cache import BlockCache
+from whimbrel.storage.cache import PartCache
 from whimbrel.storage.frame import PUT_ID_BYTES
 
 INCARNATION_BYTES = 16
@@ -35,7 +35,7 @@ class Context:
     compute: Compute
     options: EngineOptions = field(default_factory=EngineOptions)
     rules: ProtocolRules = ALL_RULES
-    cache: BlockCache = field(default_factory=BlockCache)
+    cache: PartCache = field(default_factory=PartCache)
 
     def new_put_id(self) -> bytes:
         """Returns the id of one put."""

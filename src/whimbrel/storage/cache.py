@@ -2,13 +2,13 @@
 
 A file holds one object, as far as it was fetched. What was not is a hole, which takes no room:
 
-    object bytes | zeros up to a multiple of 64 KiB | a byte a block of 4 KiB, 1 when it is there | trailer
+    object bytes | zeros up to a multiple of 64 KiB | a byte a sector of 4 KiB, 1 when it is there | trailer
     trailer = magic (8) | size, u64 little-endian | hash of store and name (16)
 
 1. A file appears under its name with its full length and its trailer (link), and never changes its length, so several
-   processes may share a directory, and write to one file, without locks: whoever writes a block writes the same bytes.
-2. Nothing here is fsynced: after power loss blocks that are said to be there may hold zeros. Every process verifies
-   each frame before it uses it for the first time (`storage.frame`), and forgets the blocks of those that are damaged.
+   processes may share a directory, and write to one file, without locks: whoever writes a sector writes the same bytes.
+2. Nothing here is fsynced: after power loss sectors that are said to be there may hold zeros. Every process verifies
+   each frame before it uses it for the first time (`storage.frame`), and forgets the sectors of those that are damaged.
 3. Files are named by store and object name alone: only immutable objects are kept, and their names are never used
    twice, so finding one needs no request.
 4. The files used longest ago (by modification time) go first when all of them take more room than the bound. A mapping
@@ -33,17 +33,17 @@ import xxhash
 
 from whimbrel.core.errors import StoreRefusedError
 from whimbrel.core.rand import Random, SystemRandom
-from whimbrel.storage.blocks import BlockBuffer, BlockFile, count_blocks
 from whimbrel.storage.mapping import map_file
+from whimbrel.storage.sparse import SparseBuffer, SparseFile, count_sectors
 
 _log = logging.getLogger(__name__)
 
-_MAGIC = b"WHMBBLK1"
+_MAGIC = b"WHMBSPR1"
 _TRAILER = struct.Struct("<8sQ16s")
 _ALIGNMENT_BYTES = 64 << 10  # at least a page of any machine
 _ALLOCATED_UNIT_BYTES = 512  # of `st_blocks`
 _LEFTOVER_AGE_S = 3600.0
-_SUFFIX = ".blocks"
+_SUFFIX = ".sparse"
 _TEMPORARY_SUFFIX = ".part"
 _OLD_SUFFIX = ".object"  # whole copies, as versions before kept them
 
@@ -55,7 +55,7 @@ class _CachedFile:
     used_at_s: float
 
 
-class BlockCache:
+class PartCache:
     """Makes buffers for parts of objects: over files of a directory, or in memory where there is none."""
 
     def __init__(
@@ -73,7 +73,7 @@ class BlockCache:
         self._random = random or SystemRandom()
         self._lock = threading.Lock()
         self._added_bytes = 0
-        self._buffers: weakref.WeakSet[BlockBuffer] = weakref.WeakSet()
+        self._buffers: weakref.WeakSet[SparseBuffer] = weakref.WeakSet()
 
     @classmethod
     def open(
@@ -83,7 +83,7 @@ class BlockCache:
         bytes_max: int,
         store: str,
         random: Random | None = None,
-    ) -> "BlockCache":
+    ) -> "PartCache":
         """Opens a cache, creating its directory for its owner only where missing.
 
         Args:
@@ -111,7 +111,7 @@ class BlockCache:
         """Whether there is a directory, so that what is fetched survives this process."""
         return bool(self._directory)
 
-    def buffer(self, key: str, size_bytes: int) -> BlockBuffer:
+    def buffer(self, key: str, size_bytes: int) -> SparseBuffer:
         """Returns a buffer for an object, with what is kept of it, and marks it as used.
 
         Args:
@@ -119,18 +119,18 @@ class BlockCache:
             size_bytes: its length, at least 1.
         """
         if not self._directory:
-            return BlockBuffer(size_bytes)
+            return SparseBuffer(size_bytes)
         try:
             found = self._open(key, size_bytes) or self._create(key, size_bytes)
         except OSError as error:
             _log.warning("cache cannot be used. %s path=`%s`", error.strerror, self._directory)
             found = None
         if found is None:
-            return BlockBuffer(size_bytes)
+            return SparseBuffer(size_bytes)
         found.touch()
         return found
 
-    def _open(self, key: str, size_bytes: int) -> BlockBuffer | None:
+    def _open(self, key: str, size_bytes: int) -> SparseBuffer | None:
         path = self._path(key)
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -147,13 +147,13 @@ class BlockCache:
             mapped = map_file(descriptor, length, is_private=True)
         finally:
             os.close(descriptor)
-        file = BlockFile(path, status.st_ino, flags_start)
-        buffer = BlockBuffer(size_bytes, mapped=mapped, file=file)
+        file = SparseFile(path, status.st_ino, flags_start)
+        buffer = SparseBuffer(size_bytes, mapped=mapped, file=file)
         with self._lock:
             self._buffers.add(buffer)
         return buffer
 
-    def _create(self, key: str, size_bytes: int) -> BlockBuffer | None:
+    def _create(self, key: str, size_bytes: int) -> SparseBuffer | None:
         part = f"{self._directory}/{self._random.token(8).hex()}{_TEMPORARY_SUFFIX}"
         descriptor = os.open(part, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
@@ -228,4 +228,4 @@ class BlockCache:
 def _lay_out(size_bytes: int) -> tuple[int, int]:
     """Returns where the flags start in the file of an object of so many bytes, and how long the file is."""
     flags_start = -(-size_bytes // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES
-    return flags_start, flags_start + count_blocks(size_bytes) + _TRAILER.size
+    return flags_start, flags_start + count_sectors(size_bytes) + _TRAILER.size

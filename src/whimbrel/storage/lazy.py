@@ -15,9 +15,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from whimbrel.storage.base import ByteRange, ObjectStore
-from whimbrel.storage.blocks import BLOCK_BYTES, BlockBuffer
-from whimbrel.storage.cache import BlockCache
+from whimbrel.storage.cache import PartCache
 from whimbrel.storage.range_merge import merge_ranges
+from whimbrel.storage.sparse import SECTOR_BYTES, SparseBuffer
 
 INLINE_BYTES_MAX = 256 * 1024  # more are written to the disk in a thread
 ATTEMPT_COUNT_MAX = 8  # of those who waited for others' requests, which failed or were taken back
@@ -38,7 +38,7 @@ class Fetcher:
         fetched_bytes: bytes received so far.
     """
 
-    def __init__(self, store: ObjectStore, cache: BlockCache, *, large_parts_max: int) -> None:
+    def __init__(self, store: ObjectStore, cache: PartCache, *, large_parts_max: int) -> None:
         """Takes a store and the cache that keeps its parts.
 
         Args:
@@ -56,7 +56,7 @@ class Fetcher:
         """Returns an object of known length, with what the cache has of it; sends no request."""
         return LazyObject(self, key, self._cache.buffer(key, size_bytes))
 
-    def begin(self, buffer: BlockBuffer, key: str, place: ByteRange) -> _Flight:
+    def begin(self, buffer: SparseBuffer, key: str, place: ByteRange) -> _Flight:
         """Starts to fetch a part into a buffer."""
         task = asyncio.ensure_future(self._fetch(buffer, key, place))
         self._tasks.add(task)
@@ -68,14 +68,14 @@ class Fetcher:
         if not task.cancelled():
             task.exception()  # seen, also where everyone who waited has gone
 
-    async def _fetch(self, buffer: BlockBuffer, key: str, place: ByteRange) -> None:
+    async def _fetch(self, buffer: SparseBuffer, key: str, place: ByteRange) -> None:
         if place.limit - place.start < 1 << 20:
             await self._fetch_part(buffer, key, place)
             return
         async with self._large_parts:
             await self._fetch_part(buffer, key, place)
 
-    async def _fetch_part(self, buffer: BlockBuffer, key: str, place: ByteRange) -> None:
+    async def _fetch_part(self, buffer: SparseBuffer, key: str, place: ByteRange) -> None:
         (data,) = await self._store.get_ranges(key, [place])
         self.fetched_bytes += len(data)
         if not self._cache.is_on_disk:
@@ -86,7 +86,7 @@ class Fetcher:
         elif not await asyncio.to_thread(self._put_on_disk, buffer, place.start, data):
             buffer.put_in_memory(place.start, data)
 
-    def _put_on_disk(self, buffer: BlockBuffer, start: int, data: memoryview) -> bool:
+    def _put_on_disk(self, buffer: SparseBuffer, start: int, data: memoryview) -> bool:
         is_written = buffer.put_on_disk(start, data)
         if is_written:
             self._cache.note_added(len(data))
@@ -103,7 +103,7 @@ class Fetcher:
 class LazyObject:
     """One object, read in parts. `fetch` and `fetch_wanted` belong to one event loop, the rest to any thread."""
 
-    def __init__(self, fetcher: Fetcher, key: str, buffer: BlockBuffer) -> None:
+    def __init__(self, fetcher: Fetcher, key: str, buffer: SparseBuffer) -> None:
         """Takes a buffer; `Fetcher.open` makes one."""
         self._fetcher = fetcher
         self.key = key
@@ -198,7 +198,7 @@ def _meet(one: ByteRange, other: ByteRange) -> bool:
 
 
 def _without(ranges: Sequence[ByteRange], taken: Sequence[ByteRange]) -> list[ByteRange]:
-    """Returns what is left of ranges when others are taken out; all edges are those of blocks."""
+    """Returns what is left of ranges when others are taken out; all edges are those of sectors."""
     left = list(ranges)
     for gone in taken:
         left = [
@@ -210,5 +210,5 @@ def _without(ranges: Sequence[ByteRange], taken: Sequence[ByteRange]) -> list[By
             )
             if start < limit
         ]
-    assert all(each.start % BLOCK_BYTES == 0 for each in left)
+    assert all(each.start % SECTOR_BYTES == 0 for each in left)
     return left

@@ -21,7 +21,7 @@ from whimbrel.core.clock import Clock, SystemClock
 from whimbrel.core.errors import StoreRefusedError
 from whimbrel.core.rand import Random, SystemRandom
 from whimbrel.storage.base import ObjectStore
-from whimbrel.storage.cache import BlockCache
+from whimbrel.storage.cache import PartCache
 from whimbrel.storage.cloud_settings import CloudSettings
 from whimbrel.storage.instrument import CountingStore, RequestCounter
 from whimbrel.storage.local import LocalSettings, LocalStore
@@ -73,7 +73,7 @@ class OpenStore:
 
     store: ObjectStore
     counter: RequestCounter
-    cache: BlockCache = field(default_factory=BlockCache)
+    cache: PartCache = field(default_factory=PartCache)
 
 
 async def open_store(
@@ -101,14 +101,14 @@ async def open_store(
     counter = RequestCounter()
     if url == "memory:":
         return OpenStore(CountingStore(MemoryStore(clock), counter), counter)
-    scheme, cache = read_scheme(url), BlockCache()
+    scheme, cache = read_scheme(url), PartCache()
     inner: ObjectStore
     if scheme in _CLOUD_SCHEMES:
         inner = _open_cloud(url, settings, counter)
         if settings.cache_dir:
             # Buckets of one name at two addresses are two stores.
             name = f"{settings.cloud.endpoint} {inner.url}"
-            cache = BlockCache.open(
+            cache = PartCache.open(
                 settings.cache_dir, bytes_max=settings.cache_bytes, store=name, random=random
             )
     else:

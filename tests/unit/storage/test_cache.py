@@ -8,17 +8,17 @@ import pytest
 
 from whimbrel.core.errors import StoreRefusedError
 from whimbrel.core.rand import SeededRandom
-from whimbrel.storage import blocks
+from whimbrel.storage import sparse
 from whimbrel.storage.base import ByteRange
-from whimbrel.storage.blocks import BLOCK_BYTES, BlockBuffer
-from whimbrel.storage.cache import BlockCache
+from whimbrel.storage.cache import PartCache
+from whimbrel.storage.sparse import SECTOR_BYTES, SparseBuffer
 from whimbrel.testing.store_suite import make_data
 
 MIB = 1 << 20
 
 
 def open_cache(path, *, bytes_max=64 * MIB, seed=1, store="s3://bucket/prefix"):
-    return BlockCache.open(path, bytes_max=bytes_max, store=store, random=SeededRandom(seed))
+    return PartCache.open(path, bytes_max=bytes_max, store=store, random=SeededRandom(seed))
 
 
 def add(cache, key, data, *, parts=((0, None),)):
@@ -31,7 +31,7 @@ def add(cache, key, data, *, parts=((0, None),)):
 
 
 def files(path):
-    return sorted(p.name for p in Path(path).iterdir() if p.suffix == ".blocks")
+    return sorted(p.name for p in Path(path).iterdir() if p.suffix == ".sparse")
 
 
 def room_of(path):
@@ -59,36 +59,36 @@ def test_what_was_written_reads_back_also_after_a_restart(tmp_path, size_bytes):
 
 
 @pytest.mark.parametrize("is_on_disk", [True, False])
-def test_parts_are_there_or_not_by_blocks(tmp_path, is_on_disk):
-    data = make_data("k", 10 * BLOCK_BYTES + 100)
-    buffer = open_cache(tmp_path).buffer("k", len(data)) if is_on_disk else BlockBuffer(len(data))
+def test_parts_are_there_or_not_by_sectors(tmp_path, is_on_disk):
+    data = make_data("k", 10 * SECTOR_BYTES + 100)
+    buffer = open_cache(tmp_path).buffer("k", len(data)) if is_on_disk else SparseBuffer(len(data))
     for start, limit in ((2, 4), (10, 11)):
-        part = memoryview(data)[start * BLOCK_BYTES : limit * BLOCK_BYTES]
+        part = memoryview(data)[start * SECTOR_BYTES : limit * SECTOR_BYTES]
         if is_on_disk:
-            assert buffer.put_on_disk(start * BLOCK_BYTES, part)
+            assert buffer.put_on_disk(start * SECTOR_BYTES, part)
         else:
-            assert not buffer.put_on_disk(start * BLOCK_BYTES, part)
-            buffer.put_in_memory(start * BLOCK_BYTES, part)
-    assert buffer.has(2 * BLOCK_BYTES, 4 * BLOCK_BYTES)
-    assert not buffer.has(2 * BLOCK_BYTES - 1, 4 * BLOCK_BYTES)
-    assert not buffer.has(2 * BLOCK_BYTES, 4 * BLOCK_BYTES + 1)
+            assert not buffer.put_on_disk(start * SECTOR_BYTES, part)
+            buffer.put_in_memory(start * SECTOR_BYTES, part)
+    assert buffer.has(2 * SECTOR_BYTES, 4 * SECTOR_BYTES)
+    assert not buffer.has(2 * SECTOR_BYTES - 1, 4 * SECTOR_BYTES)
+    assert not buffer.has(2 * SECTOR_BYTES, 4 * SECTOR_BYTES + 1)
     assert buffer.has(len(data) - 1, len(data))
     assert list(buffer.list_absent(1, len(data))) == [
-        ByteRange(0, 2 * BLOCK_BYTES),
-        ByteRange(4 * BLOCK_BYTES, 10 * BLOCK_BYTES),
+        ByteRange(0, 2 * SECTOR_BYTES),
+        ByteRange(4 * SECTOR_BYTES, 10 * SECTOR_BYTES),
     ]
-    assert bytes(buffer.data[2 * BLOCK_BYTES : 4 * BLOCK_BYTES]) == data[8192:16384]
-    assert bytes(buffer.data[:BLOCK_BYTES]) == bytes(BLOCK_BYTES)
-    assert buffer.memory_bytes == (0 if is_on_disk else 3 * BLOCK_BYTES)
+    assert bytes(buffer.data[2 * SECTOR_BYTES : 4 * SECTOR_BYTES]) == data[8192:16384]
+    assert bytes(buffer.data[:SECTOR_BYTES]) == bytes(SECTOR_BYTES)
+    assert buffer.memory_bytes == (0 if is_on_disk else 3 * SECTOR_BYTES)
     if is_on_disk:
-        assert room_of(tmp_path) <= 8 * BLOCK_BYTES
+        assert room_of(tmp_path) <= 8 * SECTOR_BYTES
 
 
 def test_two_processes_fill_one_file(tmp_path):
-    data = make_data("k", 8 * BLOCK_BYTES)
+    data = make_data("k", 8 * SECTOR_BYTES)
     one = open_cache(tmp_path, seed=1).buffer("k", len(data))
     other = open_cache(tmp_path, seed=2).buffer("k", len(data))
-    half = 4 * BLOCK_BYTES
+    half = 4 * SECTOR_BYTES
     assert one.put_on_disk(0, memoryview(data)[:half])
     assert other.has(0, half)
     assert other.put_on_disk(half, memoryview(data)[half:])
@@ -120,28 +120,28 @@ def test_a_file_that_is_not_what_it_should_be_is_made_anew(tmp_path, damage, cap
 
 @pytest.mark.parametrize("is_on_disk", [True, False])
 def test_what_was_forgotten_is_fetched_into_memory(tmp_path, is_on_disk):
-    data = make_data("k", 8 * BLOCK_BYTES)
+    data = make_data("k", 8 * SECTOR_BYTES)
     cache = open_cache(tmp_path)
-    buffer = add(cache, "k", bytes(len(data))) if is_on_disk else BlockBuffer(len(data))
+    buffer = add(cache, "k", bytes(len(data))) if is_on_disk else SparseBuffer(len(data))
     if not is_on_disk:
         buffer.put_in_memory(0, memoryview(bytes(len(data))))
-    buffer.forget(BLOCK_BYTES + 1, 2 * BLOCK_BYTES + 1)
-    assert list(buffer.list_absent(0, len(data))) == [ByteRange(BLOCK_BYTES, 3 * BLOCK_BYTES)]
-    part = memoryview(data)[BLOCK_BYTES : 3 * BLOCK_BYTES]
-    assert not buffer.put_on_disk(BLOCK_BYTES, part)
-    buffer.put_in_memory(BLOCK_BYTES, part)
+    buffer.forget(SECTOR_BYTES + 1, 2 * SECTOR_BYTES + 1)
+    assert list(buffer.list_absent(0, len(data))) == [ByteRange(SECTOR_BYTES, 3 * SECTOR_BYTES)]
+    part = memoryview(data)[SECTOR_BYTES : 3 * SECTOR_BYTES]
+    assert not buffer.put_on_disk(SECTOR_BYTES, part)
+    buffer.put_in_memory(SECTOR_BYTES, part)
     assert buffer.has(0, len(data))
-    assert bytes(buffer.data[BLOCK_BYTES : 3 * BLOCK_BYTES]) == part
-    assert bytes(buffer.data[3 * BLOCK_BYTES :]) == bytes(5 * BLOCK_BYTES)
+    assert bytes(buffer.data[SECTOR_BYTES : 3 * SECTOR_BYTES]) == part
+    assert bytes(buffer.data[3 * SECTOR_BYTES :]) == bytes(5 * SECTOR_BYTES)
     if is_on_disk:
-        assert buffer.memory_bytes == 2 * BLOCK_BYTES
-        assert not cache.buffer("k", len(data)).has(BLOCK_BYTES, BLOCK_BYTES + 1)
+        assert buffer.memory_bytes == 2 * SECTOR_BYTES
+        assert not cache.buffer("k", len(data)).has(SECTOR_BYTES, SECTOR_BYTES + 1)
 
 
 def test_pages_put_in_memory_are_not_released(tmp_path):
     from whimbrel.storage.mapping import release_pages
 
-    data = make_data("k", 64 * BLOCK_BYTES)
+    data = make_data("k", 64 * SECTOR_BYTES)
     buffer = add(open_cache(tmp_path), "k", bytes(len(data)))
     buffer.forget(0, len(data))
     buffer.put_in_memory(0, memoryview(data))
@@ -169,35 +169,35 @@ def test_the_files_used_longest_ago_go_first_and_mappings_live_on(tmp_path):
 
 def test_what_was_taken_out_is_not_written_to(tmp_path):
     cache = open_cache(tmp_path)
-    buffer = add(cache, "k", make_data("k", 8 * BLOCK_BYTES), parts=((0, BLOCK_BYTES),))
+    buffer = add(cache, "k", make_data("k", 8 * SECTOR_BYTES), parts=((0, SECTOR_BYTES),))
     (name,) = files(tmp_path)
     (tmp_path / name).unlink()
-    part = memoryview(make_data("k", BLOCK_BYTES))
-    assert not buffer.put_on_disk(BLOCK_BYTES, part)
+    part = memoryview(make_data("k", SECTOR_BYTES))
+    assert not buffer.put_on_disk(SECTOR_BYTES, part)
     assert buffer.is_evicted
-    buffer.put_in_memory(BLOCK_BYTES, part)
-    assert buffer.has(0, 2 * BLOCK_BYTES)
+    buffer.put_in_memory(SECTOR_BYTES, part)
+    assert buffer.has(0, 2 * SECTOR_BYTES)
     # Nor is a later file of the same name.
-    again = cache.buffer("k", 8 * BLOCK_BYTES)
+    again = cache.buffer("k", 8 * SECTOR_BYTES)
     assert not buffer.put_on_disk(0, part)
     assert not again.has(0, 1)
 
 
 def test_a_disk_that_fails_is_no_error(tmp_path, monkeypatch):
     cache = open_cache(tmp_path)
-    buffer = cache.buffer("k", BLOCK_BYTES)
+    buffer = cache.buffer("k", SECTOR_BYTES)
 
     def fail(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(blocks.os, "pwrite", fail)
-    part = memoryview(make_data("k", BLOCK_BYTES))
+    monkeypatch.setattr(sparse.os, "pwrite", fail)
+    part = memoryview(make_data("k", SECTOR_BYTES))
     assert not buffer.put_on_disk(0, part)
     assert not buffer.has(0, 1)
     buffer.put_in_memory(0, part)
     assert bytes(buffer.data) == part
     assert not buffer.is_evicted
-    other = cache.buffer("other", BLOCK_BYTES)
+    other = cache.buffer("other", SECTOR_BYTES)
     other.put_in_memory(0, part)
     assert files(tmp_path) == [Path(cache._path("k")).name]
     assert bytes(other.data) == part

@@ -7,7 +7,7 @@ import pytest
 from whimbrel.core.errors import ObjectNotFoundError, StoreUnavailableError
 from whimbrel.core.rand import SeededRandom
 from whimbrel.storage.base import ByteRange
-from whimbrel.storage.cache import BlockCache
+from whimbrel.storage.cache import PartCache
 from whimbrel.storage.instrument import CountingStore, RequestClass
 from whimbrel.storage.lazy import Fetcher
 from whimbrel.storage.memory import MemoryStore
@@ -44,7 +44,7 @@ async def make(cache=None, *, size_bytes=SIZE):
     await counting.put_if_absent(KEY, data)
     counting.counter.reset()
     store = Failing(counting)
-    fetcher = Fetcher(store, cache or BlockCache(), large_parts_max=2)
+    fetcher = Fetcher(store, cache or PartCache(), large_parts_max=2)
     return fetcher, store, counting.counter, data
 
 
@@ -55,9 +55,9 @@ def requests(counter):
 @pytest.mark.parametrize("is_on_disk", [True, False])
 def test_only_what_is_wanted_is_fetched_and_close_parts_together(tmp_path, is_on_disk):
     async def main():
-        cache = BlockCache()
+        cache = PartCache()
         if is_on_disk:
-            cache = BlockCache.open(tmp_path, bytes_max=1 << 30, store="s", random=SeededRandom(1))
+            cache = PartCache.open(tmp_path, bytes_max=1 << 30, store="s", random=SeededRandom(1))
         fetcher, _, counter, data = await make(cache)
         one = fetcher.open(KEY, SIZE)
         assert not await one.fetch_wanted()
@@ -183,11 +183,11 @@ def test_an_object_that_is_gone_says_so():
 
 def test_a_disk_that_fills_up_is_made_up_for_by_memory(tmp_path, monkeypatch):
     async def main():
-        cache = BlockCache.open(tmp_path, bytes_max=1 << 30, store="s", random=SeededRandom(1))
+        cache = PartCache.open(tmp_path, bytes_max=1 << 30, store="s", random=SeededRandom(1))
         fetcher, _, _, data = await make(cache)
         one = fetcher.open(KEY, SIZE)
         await one.fetch([ByteRange(0, 100_000)])
-        monkeypatch.setattr("whimbrel.storage.blocks.BlockFile.write", fail)
+        monkeypatch.setattr("whimbrel.storage.sparse.SparseFile.write", fail)
         await one.fetch([ByteRange(0, SIZE)])
         assert bytes(one.data) == data
         assert SIZE - 200_000 < one.memory_bytes < SIZE

@@ -1,9 +1,9 @@
-"""The bytes of one object of which only some are here yet: a buffer of its full length, and which blocks are in it.
+"""The bytes of one object of which only some are here yet: a buffer of its full length, and which sectors are in it.
 
 A buffer lies over a file of a cache directory, which other processes fill as well, or in this process's memory. What
 cannot be written to the file goes into memory over it, so no failure of a disk loses bytes that were fetched.
 
-A block being present says that somebody wrote it, not that it is right: after power loss, or on a disk that lies, it
+A sector being present says that somebody wrote it, not that it is right: after power loss, or on a disk that lies, it
 may hold anything. Who reads it verifies it first, and may `forget` it.
 
 Safe for several threads, except that `put_in_memory` has one caller at a time.
@@ -21,17 +21,17 @@ from numpy.typing import NDArray
 from whimbrel.storage.base import ByteRange
 from whimbrel.storage.mapping import map_memory, overlay
 
-BLOCK_BYTES = 4096
+SECTOR_BYTES = 4096
 
 
-def count_blocks(size_bytes: int) -> int:
-    """Returns how many blocks so many bytes take."""
-    return -(-size_bytes // BLOCK_BYTES)
+def count_sectors(size_bytes: int) -> int:
+    """Returns how many sectors so many bytes take."""
+    return -(-size_bytes // SECTOR_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
-class BlockFile:
-    """The file under a buffer: the object's bytes, and a byte a block from `flags_start` on, not 0 when it is there.
+class SparseFile:
+    """The file under a buffer: the object's bytes, and a byte a sector from `flags_start` on, not 0 when it is there.
 
     Attributes:
         path: its name.
@@ -52,7 +52,7 @@ class BlockFile:
             return False
 
     def write(self, start: int, data: memoryview) -> bool:
-        """Writes whole blocks, then says that they are there; returns False where the file has lost its name.
+        """Writes whole sectors, then says that they are there; returns False where the file has lost its name.
 
         Raises:
             OSError: the disk failed or is full.
@@ -68,7 +68,7 @@ class BlockFile:
         return True
 
     def forget(self, start: int, length: int) -> None:
-        """Says that some whole blocks are not there.
+        """Says that some whole sectors are not there.
 
         Raises:
             OSError: the disk failed.
@@ -91,11 +91,11 @@ class BlockFile:
         return descriptor
 
     def _mark(self, descriptor: int, start: int, length: int, *, value: int) -> None:
-        flags = memoryview(bytes([value]) * count_blocks(length))
-        _write_at(descriptor, self.flags_start + start // BLOCK_BYTES, flags)
+        flags = memoryview(bytes([value]) * count_sectors(length))
+        _write_at(descriptor, self.flags_start + start // SECTOR_BYTES, flags)
 
 
-class BlockBuffer:
+class SparseBuffer:
     """The bytes of one object.
 
     Attributes:
@@ -104,7 +104,7 @@ class BlockBuffer:
     """
 
     def __init__(
-        self, size_bytes: int, *, mapped: memoryview | None = None, file: BlockFile | None = None
+        self, size_bytes: int, *, mapped: memoryview | None = None, file: SparseFile | None = None
     ) -> None:
         """Makes a buffer in memory, or over a file.
 
@@ -116,7 +116,7 @@ class BlockBuffer:
         assert (mapped is None) == (file is None)
         self._whole = map_memory(size_bytes) if mapped is None else mapped
         self._file = file
-        self._own = np.zeros(count_blocks(size_bytes), dtype=np.uint8)
+        self._own = np.zeros(count_sectors(size_bytes), dtype=np.uint8)
         self._stored: NDArray[np.uint8] | None = None
         if mapped is not None and file is not None:
             self._stored = np.frombuffer(
@@ -134,19 +134,19 @@ class BlockBuffer:
     @property
     def memory_bytes(self) -> int:
         """How much memory of this process it takes."""
-        return int(np.count_nonzero(self._own)) * BLOCK_BYTES
+        return int(np.count_nonzero(self._own)) * SECTOR_BYTES
 
     def has(self, start: int, limit: int) -> bool:
         """Says whether bytes `start` <= i < `limit` are present."""
-        return bool(self._present(start // BLOCK_BYTES, count_blocks(limit)).all())
+        return bool(self._present(start // SECTOR_BYTES, count_sectors(limit)).all())
 
     def list_absent(self, start: int, limit: int) -> Iterator[ByteRange]:
-        """Yields the absent parts of a range, cut at blocks, ascending."""
-        first = start // BLOCK_BYTES
-        absent = self._present(first, count_blocks(limit)) == 0
+        """Yields the absent parts of a range, cut at sectors, ascending."""
+        first = start // SECTOR_BYTES
+        absent = self._present(first, count_sectors(limit)) == 0
         edges = np.flatnonzero(np.diff(absent.astype(np.int8), prepend=0, append=0)) + first
         for low, high in edges.reshape(-1, 2).tolist():
-            yield ByteRange(low * BLOCK_BYTES, min(high * BLOCK_BYTES, self.size_bytes))
+            yield ByteRange(low * SECTOR_BYTES, min(high * SECTOR_BYTES, self.size_bytes))
 
     def _present(self, first: int, limit: int) -> NDArray[np.uint8]:
         own = self._own[first:limit]
@@ -161,8 +161,8 @@ class BlockBuffer:
         """Writes what was fetched to the file; says whether that was done. Blocks.
 
         Args:
-            start: a multiple of `BLOCK_BYTES`.
-            data: whole blocks, or up to the object's end.
+            start: a multiple of `SECTOR_BYTES`.
+            data: whole sectors, or up to the object's end.
         """
         if self._file is None or self._is_distrusted(start, len(data)):
             return False
@@ -181,11 +181,11 @@ class BlockBuffer:
             data: likewise.
         """
         overlay(self._whole, start, data)
-        self._own[start // BLOCK_BYTES : count_blocks(start + len(data))] = 1
+        self._own[start // SECTOR_BYTES : count_sectors(start + len(data))] = 1
 
     def forget(self, start: int, limit: int) -> None:
-        """Makes blocks absent whose bytes turned out to be damaged; what is fetched anew goes into memory."""
-        first, last = start // BLOCK_BYTES, count_blocks(limit)
+        """Makes sectors absent whose bytes turned out to be damaged; what is fetched anew goes into memory."""
+        first, last = start // SECTOR_BYTES, count_sectors(limit)
         self._own[first:last] = 0
         if self._file is None:
             return
@@ -193,12 +193,12 @@ class BlockBuffer:
             self._distrusted = np.zeros(len(self._own), dtype=np.bool_)
         self._distrusted[first:last] = True
         with contextlib.suppress(OSError):
-            self._file.forget(first * BLOCK_BYTES, (last - first) * BLOCK_BYTES)
+            self._file.forget(first * SECTOR_BYTES, (last - first) * SECTOR_BYTES)
 
     def _is_distrusted(self, start: int, length: int) -> bool:
         if self._distrusted is None:
             return False
-        return bool(self._distrusted[start // BLOCK_BYTES : count_blocks(start + length)].any())
+        return bool(self._distrusted[start // SECTOR_BYTES : count_sectors(start + length)].any())
 
     def check_name(self) -> None:
         """Finds out whether the file was taken out of the cache."""
