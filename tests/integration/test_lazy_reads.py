@@ -471,6 +471,23 @@ def compare_pages(one, other):
     assert np.array_equal(one.vectors, other.vectors)
 
 
+def test_parts_in_memory_need_no_more_than_their_bound():
+    async def main():
+        place = Place(segment_memory_bytes_max=600_000, warm_codes=True)
+        await place.fill(6000, segment_count=6)
+        store, engine = await place.connect()
+        for number in range(0, 6000, 600):
+            vector = place.vectors[number]
+            assert await ask(engine, vector) == await ask(place.node.engine, vector)
+            assert engine.segments._readers.size_bytes <= 600_000
+        async with store.trip_count() as trips:
+            await ask(engine, place.vectors[0])
+        assert trips.count > 1  # not everything fits
+        await place.close()
+
+    asyncio.run(main())
+
+
 def room_of(directory):
     return sum(path.stat().st_blocks * 512 for path in directory.iterdir())
 

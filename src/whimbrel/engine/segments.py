@@ -281,7 +281,7 @@ class SegmentCache:
 
     def _warm_later(self, segments: Sequence[OpenSegment]) -> None:
         """Fetches the rest of what queries scan in the background: one segment after the other, each once."""
-        if not self._context.options.warm_codes:
+        if self._is_whole or not self._context.options.warm_codes:
             return
         for segment in segments:
             reader = segment.reader
@@ -305,7 +305,7 @@ class SegmentCache:
     async def _warm(self, reader: SegmentReader) -> None:
         # Memory is for what was asked for; what nobody did must not push it out.
         is_full = 2 * self._readers.size_bytes > self._context.options.segment_memory_bytes_max
-        if reader.source is None or is_full:
+        if reader.source is None or is_full or self._readers.peek(reader.key) is not reader:
             return
         reader.want_codes()
         try:
