@@ -32,16 +32,16 @@ CHANGE_MAX = 0.25
 SLICE_S = 0.2
 
 
-def plan_calibration(manifest: Manifest) -> Due:
+def plan_calibration(manifest: Manifest, target: float) -> Due:
     """Says what is due, as far as a manifest shows; without posting lists to choose from nothing is.
 
-    Measuring, when that was never done or the number of rows has changed by more than a quarter since; a check of the
-    recall, when more than a quarter of the rows lie in segments that are new since.
+    Measuring, when that was never done, for another target, or the number of rows has changed by more than a quarter
+    since; a check of the recall, when more than a quarter of the rows lie in segments that are new since.
     """
     live_count, last = manifest.live_count, manifest.calibration
     if live_count < ROWS_MIN:
         return Due.NOTHING
-    if last is None or _is_outgrown(last, manifest):
+    if last is None or last.target != target or _is_outgrown(last, manifest):
         return Due.MEASURE
     is_rewritten = count_fresh_rows(manifest, last.generation) > CHANGE_MAX * live_count
     return Due.CHECK if is_rewritten else Due.NOTHING
@@ -91,7 +91,10 @@ class Calibrator:
         self._last = manifest.calibration
         offset = draw_offset(context.random)
         now_s = context.clock.now_s()
-        self._measurement = Measurement(manifest, segments, due, offset=offset, now_s=now_s)
+        target = context.options.recall_target
+        self._measurement = Measurement(
+            manifest, segments, due, target=target, offset=offset, now_s=now_s
+        )
         self._steps = self._measurement.run()
 
     async def step(self, index: Index) -> Outcome | None:
@@ -142,7 +145,7 @@ async def begin_calibration(
         CorruptObjectError: a segment is damaged.
     """
     manifest = index.manifest
-    due = plan_calibration(manifest)
+    due = plan_calibration(manifest, context.options.recall_target)
     if due is Due.NOTHING:
         return None
     opened = await segments.open_all(manifest.segments)

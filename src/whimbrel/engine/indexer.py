@@ -500,7 +500,8 @@ class Indexer:
         except (IndexNotFoundError, LogGoneError):
             await mark_dirty(self._context, index_id)
             return
-        if index.memtable is not None or plan_calibration(index.manifest) is not Due.NOTHING:
+        due = plan_calibration(index.manifest, self._context.options.recall_target)
+        if index.memtable is not None or due is not Due.NOTHING:
             await index.mark_dirty()
         found = await self.collector.begin_index(index_id.space, find_orphans=True)
         if found is not None:

@@ -19,6 +19,7 @@ class EngineOptions:
         flush_age_s: a smaller tail is flushed when it has waited this long.
         compaction_fan_in: segments of similar size that are merged at a time.
         segment_bytes_max: compaction makes no segment larger than about this; a larger index is cut into regions.
+        recall_target: mean recall of the nearest 10 and 100 that calibration aims at; what queries cost depends on it.
         settle_age_s: an index that was not written to for so long is brought into its final form.
         index_poll_interval_s: how often an indexer lists the dirty markers.
         deleted_interval_s: how often an indexer looks for deleted buckets to collect (two requests).
@@ -57,6 +58,7 @@ class EngineOptions:
     flush_age_s: float = 5.0
     compaction_fan_in: int = 6
     segment_bytes_max: int = 256 * MIB
+    recall_target: float = 0.98
     settle_age_s: float = 3.0
     index_poll_interval_s: float = 0.5
     deleted_interval_s: float = 60.0
