@@ -166,6 +166,10 @@ class _Sections:
         """Takes a section's pages off this process where it is mapped."""
         self._object.release(self.place(name))
 
+    def release_all(self) -> None:
+        """Takes all pages off this process where the object is mapped."""
+        self._object.release(Section(0, self._object.size_bytes))
+
     def verify_all(self) -> None:
         """Verifies every frame of the object."""
         self._object.verify_all()
@@ -273,6 +277,10 @@ class SegmentReader:
     def release_vectors(self) -> None:
         """Takes vectors that queries have read off this process's memory, where they are mapped."""
         self._sections.release(SectionName.VECTORS)
+
+    def release(self) -> None:
+        """Takes everything that was read off this process's memory, where it is mapped."""
+        self._sections.release_all()
 
     @property
     def codes(self) -> RowCodes | None:
