@@ -20,7 +20,7 @@ namespace {
 constexpr std::size_t kSelectMin = 64;
 constexpr std::size_t kBatch = 4;  // lists whose terms are summed at once
 constexpr std::size_t kCacheLine = 64;
-constexpr std::size_t kPrefetchBytes = 24576;  // about a posting list
+constexpr std::size_t kPrefetchBytes = 24576;  // of a posting list, at most
 
 template <typename T>
 T value_at(const unsigned char* values, std::size_t index) {
@@ -378,10 +378,14 @@ class Run {
     const std::size_t number = list.list - first_list_[index];
     prefetch(coded.centres.row(static_cast<std::int64_t>(number)),
              coded.centres.dimension * sizeof(float));
-    const auto block = static_cast<std::size_t>(coded.starts[number]) / kBlockRows;
-    prefetch(coded.blocks + block * kBlockRows * (coded.centres.dimension / 8), kPrefetchBytes);
-    prefetch(coded.add + block * kBlockRows * sizeof(float), kBlockRows * sizeof(float));
-    prefetch(coded.scale + block * kBlockRows * sizeof(float), kBlockRows * sizeof(float));
+    const auto first = static_cast<std::size_t>(coded.starts[number]) / kBlockRows;
+    const auto rows = static_cast<std::size_t>(coded.starts[number + 1]) - first * kBlockRows;
+    const std::size_t block_bytes = kBlockRows * (coded.centres.dimension / 8);
+    const std::size_t blocks = (rows + kBlockRows - 1) / kBlockRows;
+    prefetch(coded.blocks + first * block_bytes, std::min(blocks * block_bytes, kPrefetchBytes));
+    const std::size_t factor_bytes = std::min(rows * sizeof(float), kPrefetchBytes);
+    prefetch(coded.add + first * kBlockRows * sizeof(float), factor_bytes);
+    prefetch(coded.scale + first * kBlockRows * sizeof(float), factor_bytes);
   }
 
   static void ensure(const CodedRows& coded, std::size_t list, std::size_t start,
