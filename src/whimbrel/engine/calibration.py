@@ -29,7 +29,8 @@ from whimbrel.engine.segments import OpenSegment, SegmentCache
 
 ROWS_MIN = 8192  # fewer are never searched by share
 CHANGE_MAX = 0.25
-SLICE_S = 0.2
+SLICE_S = 0.2  # while there is a tail, which a flush may soon be due for
+SLICE_S_QUIET = 2.0
 
 
 def plan_calibration(manifest: Manifest, target: float) -> Due:
@@ -110,7 +111,8 @@ class Calibrator:
             BaseLostError: the manifest that the index stands on was collected.
             StoreError: the store failed; at worst what was measured is published.
         """
-        if await self._context.compute.run(_advance, self._steps, self._context.clock):
+        slice_s = SLICE_S if index.memtable is not None else SLICE_S_QUIET
+        if await self._context.compute.run(_advance, self._steps, self._context.clock, slice_s):
             return None
         found = self._measurement.result
         return Outcome(self._measurement.due, found, await self._publish(index, found))
@@ -129,9 +131,9 @@ class Calibrator:
         return manifest.calibration == found
 
 
-def _advance(steps: Iterator[None], clock: Clock) -> bool:
+def _advance(steps: Iterator[None], clock: Clock, slice_s: float) -> bool:
     """Takes steps for a slice of time; says whether there are more."""
-    limit_s = clock.monotonic_s() + SLICE_S
+    limit_s = clock.monotonic_s() + slice_s
     return any(clock.monotonic_s() >= limit_s for _ in steps)
 
 

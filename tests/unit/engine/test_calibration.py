@@ -365,6 +365,7 @@ def test_a_calibration_of_a_deleted_index_ends():
 def test_a_measurement_is_cut_into_slices(monkeypatch):
     """Each turn of the indexer takes one, so that a flush does not wait for more."""
     monkeypatch.setattr(calibration, "SLICE_S", -1.0)
+    monkeypatch.setattr(calibration, "SLICE_S_QUIET", -1.0)
 
     async def run(world: World) -> None:
         process = await start(world)

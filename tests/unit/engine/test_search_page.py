@@ -72,7 +72,8 @@ def test_the_page_says_two_refinements_and_a_quarter_and_eight_lists():
     assert "has grown by more than half since lists were made" in text
     assert calibration.CHANGE_MAX == 0.25
     assert "changed by more than a quarter since" in text
-    assert calibration.SLICE_S == 0.2
+    assert (calibration.SLICE_S, calibration.SLICE_S_QUIET) == (0.2, 2.0)
+    assert "a fifth of a second at a time while something waits to be flushed, else two" in text
     assert "a fifth of a second at a time" in text
     assert calibrate.MARGIN == 1.25
     assert "a quarter larger for safety" in text
