@@ -17,8 +17,7 @@ constexpr std::size_t kGroup = 32;        // ranks compared at once
 
 }  // namespace
 
-void rank_by_nearness(std::span<const float> squares, const unsigned char* spreads, float near,
-                      float* ranks) {
+void rank_by_nearness(std::span<float> squares, const unsigned char* spreads, float near) {
   for (std::size_t i = 0; i < squares.size(); ++i) {
     float spread;
     std::memcpy(&spread, spreads + i * sizeof(float), sizeof spread);
@@ -27,29 +26,28 @@ void rank_by_nearness(std::span<const float> squares, const unsigned char* sprea
     const float least = kSpreadMin * distance;
     spread = spread < least ? least : spread;
     const float z = ((square + spread * spread) - near) / ((2.0F * distance) * spread);
-    const float rank = z == z ? z : kInfinity;
-    ranks[i] = square > 0.0F ? rank : -kInfinity;
+    const float rank = square > 0.0F ? (z == z ? z : kInfinity) : -kInfinity;
+    squares[i] = square == square ? rank : square;
   }
 }
 
 void ListOrder::add_unwanted(std::size_t count) { ranks_.resize(ranks_.size() + count, kNone); }
 
-void ListOrder::add(std::span<const float> ranks) {
-  ranks_.insert(ranks_.end(), ranks.begin(), ranks.end());
-  left_ += ranks.size();
+std::span<float> ListOrder::add(std::size_t count) {
+  const std::size_t first = ranks_.size();
+  ranks_.resize(first + count);
+  left_ += count;
+  return ranks_of(first, count);
+}
+
+std::span<float> ListOrder::ranks_of(std::size_t first, std::size_t count) {
+  return std::span(ranks_).subspan(first, count);
 }
 
 void ListOrder::remove(std::uint32_t list) {
   if (std::isnan(ranks_[list])) return;
   ranks_[list] = kNone;
   --left_;
-}
-
-void ListOrder::replace(std::size_t first, std::span<const float> ranks) {
-  for (std::size_t i = 0; i < ranks.size(); ++i) {
-    float& rank = ranks_[first + i];
-    rank = rank == rank ? ranks[i] : rank;
-  }
 }
 
 void ListOrder::find_best(std::size_t count, std::vector<RankedList>& found) const {

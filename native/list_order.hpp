@@ -18,10 +18,10 @@ inline bool before(const RankedList& a, const RankedList& b) {
   return a.rank != b.rank ? a.rank < b.rank : a.list < b.list;
 }
 
-// Writes z of lists whose centroids lie at the given squared distances, for neighbours at the
-// squared distance `near`; infinity where it is no number. `spreads` are float32 at any address.
-void rank_by_nearness(std::span<const float> squares, const unsigned char* spreads, float near,
-                      float* ranks);
+// Puts z in the place of the squared distances of lists' centroids, for neighbours at the squared
+// distance `near`; infinity where it is no number. Lists that are not there stay so. `spreads` are
+// float32 at any address.
+void rank_by_nearness(std::span<float> squares, const unsigned char* spreads, float near);
 
 // Ranks of lists that are numbered through. It takes a pass over all of them to find some, so
 // whoever wants the best ones should ask for as many as it will need.
@@ -30,14 +30,17 @@ class ListOrder {
   // Adds `count` lists that are not wanted.
   void add_unwanted(std::size_t count);
 
-  // Adds lists with the ranks given; numbers, or infinity.
-  void add(std::span<const float> ranks);
+  // Adds `count` lists, and returns their ranks for the caller to write: numbers, or infinity.
+  std::span<float> add(std::size_t count);
 
   // Takes a list away.
   void remove(std::uint32_t list);
 
-  // Gives a range of lists other ranks; those that were taken away stay so.
-  void replace(std::size_t first, std::span<const float> ranks);
+  // Returns the ranks of a range of lists, for the caller to replace.
+  std::span<float> ranks_of(std::size_t first, std::size_t count);
+
+  // Returns how many lists there are and were, so the number of the next one.
+  std::size_t size() const { return ranks_.size(); }
 
   // Returns how many lists are left.
   std::size_t left() const { return left_; }

@@ -138,22 +138,20 @@ class Run {
   void collect(std::size_t index) {
     const ProbeSource& source = sources_[index];
     const std::size_t count = source.coded.list_count();
-    const std::size_t first = squares_.size();
+    const std::size_t first = order_.size();
     first_list_.push_back(static_cast<std::uint32_t>(first));
-    squares_.resize(first + count, 0.0F);
     if (count == 1) {
       order_.add_unwanted(1);
       const auto list = static_cast<std::uint32_t>(first);
       if (rows_of(list) > 0) singles_.push_back({0.0F, list});
       return;
     }
-    const std::span<float> squares(squares_.data() + first, count);
+    const std::span<float> squares = order_.add(count);
     if (source.coded.codes.blocks == nullptr) {
       measure_squares(index, squares);
     } else {
       estimate_squares(index, squares);
     }
-    order_.add(squares);
     if (source.keep == nullptr && !source.coded.has_empty_lists) {
       rows_left_ += source.coded.starts[count];
       return;
@@ -265,14 +263,10 @@ class Run {
 
   // Puts z in the place of ranks, for neighbours at the squared distance `near`.
   void rank_lists(float near) {
-    std::vector<float> ranks;
     for (std::size_t i = 0; i < sources_.size(); ++i) {
-      const std::size_t count = sources_[i].coded.list_count();
-      if (count == 1) continue;
-      ranks.resize(count);
-      const std::span<const float> squares(squares_.data() + first_list_[i], count);
-      rank_by_nearness(squares, sources_[i].coded.spreads, near, ranks.data());
-      order_.replace(first_list_[i], ranks);
+      const CodedRows& coded = sources_[i].coded;
+      if (coded.list_count() == 1) continue;
+      rank_by_nearness(order_.ranks_of(first_list_[i], coded.list_count()), coded.spreads, near);
     }
   }
 
@@ -495,7 +489,6 @@ class Run {
   std::vector<SeenQuery> seen_;
   std::vector<std::size_t> seen_of_;
   std::vector<std::uint32_t> first_list_;  // of each source
-  std::vector<float> squares_;             // of each list
   ListOrder order_;                        // of those of sources with several
   std::vector<RankedList> singles_;        // the only list of its source
   std::vector<RankedList> best_;           // lists found last
