@@ -36,27 +36,24 @@ class Entries:
     rows: Int64Array
 
     def moved(self, new_rows: Int64Array) -> "Entries":
-        """Returns the entries with row r as `new_rows[r]`; dropped where that is -1, and values with their last entry."""
+        """Returns the entries with row r as `new_rows[r]`; dropped where it is -1, and unused values too."""
         rows = new_rows[self.rows]
         kept = rows >= 0
         if np.all(kept):
             return replace(self, rows=rows)
+        values = self.values[kept]
         # A job that takes a few rows of many must not sort the values of all.
-        return replace(self, values=self.values[kept], rows=rows[kept])._without_unused()
-
-    def _without_unused(self) -> "Entries":
         used = np.zeros(len(self.value_fields), dtype=np.bool_)
-        used[self.values] = True
+        used[values] = True
         is_text = self.value_kinds == ValueKind.STRING
-        numbers_of = np.cumsum(used) - 1
         return Entries(
             self.names,
             self.value_fields[used],
             self.value_kinds[used],
             self.numbers[used[~is_text]],
             self.texts.take(np.flatnonzero(used[is_text])),
-            numbers_of[self.values],
-            self.rows,
+            (np.cumsum(used) - 1)[values],
+            rows[kept],
         )
 
 
