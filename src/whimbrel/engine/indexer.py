@@ -487,6 +487,7 @@ class Indexer:
     async def _sweep_bucket(self, catalog: BucketCatalog, bucket_incarnation: str) -> None:
         await self._sweep_catalog_garbage(catalog.space)
         await self.collector.collect_unknown_indexes(catalog, bucket_incarnation)
+        await self.collector.collect_hints(catalog, bucket_incarnation)
         incarnations = [entry.incarnation for entry in catalog.state.indexes.values()]
         for incarnation in [*incarnations, *catalog.state.deleted]:
             index_id = IndexId(bucket_incarnation, incarnation)
