@@ -23,6 +23,9 @@ class Scale:
         idle_s: seconds before the memory of an idle server is read.
         flush_age_s: how long the indexer lets a small tail wait, seconds; the default in full runs.
         builds_wheel: whether the package is built to weigh it, which takes a compiler a minute or two.
+        remote_row_count: rows of each index that cold queries over a far store are timed on.
+        remote_start_count: timed starts of a server over that store, and cold queries.
+        remote_query_count: timed warm queries and puts after each start.
         quiet_s: a server whose folder has not changed for so long has nothing left to flush.
     """
 
@@ -38,6 +41,9 @@ class Scale:
     index_count_many: int = 10_000
     start_count: int = 5
     idle_s: float = 10.0
+    remote_row_count: int = 20_000
+    remote_start_count: int = 5
+    remote_query_count: int = 5
     flush_age_s: float = 5.0
     quiet_s: float = 8.0
     builds_wheel: bool = True
@@ -60,6 +66,9 @@ SMOKE = Scale(
     index_count_many=30,
     start_count=1,
     idle_s=1.0,
+    remote_row_count=1_000,
+    remote_start_count=1,
+    remote_query_count=2,
     flush_age_s=0.2,
     quiet_s=1.5,
     builds_wheel=False,

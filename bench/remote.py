@@ -1,0 +1,142 @@
+"""How long operations take over a store that is far away, and how many requests they wait for, one after another.
+
+One S3 server, reached in two ways: directly, and through a relay that hands every request on 30 ms late. The difference
+of the two times, in units of 30 ms, is the number of dependent trips: what of an operation's time is waiting for
+answers of which each was needed for the next question.
+"""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import boto3
+import msgspec
+
+from bench.client import BUCKET, RawClient, boto, create_index, load, put_body, query_body, rows
+from bench.relay import relay
+from bench.report import Report
+from bench.s3_server import BUCKET_NAME, S3Server, s3_server
+from bench.scale import Scale
+from bench.server import Server, whimbrel
+
+SECTION = "remote"
+DIMENSION = 384
+DELAY_S = 0.03
+SETTLE_TIMEOUT_S = 300.0
+START, FRESH, LOADED = "start", "cold query, new process", "cold query, manifest loaded"
+OPEN, WARM, PUT = "open an index of an open bucket", "warm query", "put of 1 vector"
+TRIPS_MAX = {LOADED: 4.0, FRESH: 7.0}
+TRIPS = {WARM: 1.0, PUT: 2.0}
+
+
+def measure(report: Report, scale: Scale, folder: Path) -> None:
+    """Times cold and warm queries and puts, near and far."""
+    with s3_server(folder) as s3, relay(s3.endpoint, delay_s=DELAY_S) as far:
+        if s3.is_mock:
+            report.skip(f"a real S3 server ({s3.name} answers instead: its own times are longer)")
+        _fill(scale, folder, s3)
+        # In turn, so that what disturbs the machine disturbs both.
+        times = {"far": Times(), "near": Times()}
+        for turn in range(scale.remote_start_count):
+            for name, endpoint in (("far", far.endpoint), ("near", s3.endpoint)):
+                inner = folder / f"{name}-{turn}"
+                inner.mkdir()
+                with served(inner, s3, endpoint, indexer="off") as server:
+                    _time(times[name], server, scale, turn)
+    size = f"{scale.remote_row_count:,} x {DIMENSION}"
+    report.settings["remote"] = f"{size}, {s3.name}, {DELAY_S * 1e3:.0f} ms a request"
+    for what, far_ms in times["far"].samples.items():
+        near_ms = times["near"].samples[what]
+        far_p50 = report.add(SECTION, f"{what}, 30 ms away", "ms", far_ms)
+        near_p50 = report.add(SECTION, f"{what}, same machine", "ms", near_ms)
+        trips = (far_p50 - near_p50) / (DELAY_S * 1e3)
+        report.add(SECTION, f"{what}: dependent trips", "", [trips])
+        if what in TRIPS_MAX:
+            report.check(f"{what}: dependent trips", round(trips), TRIPS_MAX[what], "")
+        if what in TRIPS:
+            report.check(f"{what}: dependent trips", round(trips), TRIPS[what], "", exact=True)
+
+
+@dataclass(slots=True)
+class Times:
+    """Milliseconds of each operation."""
+
+    samples: dict[str, list[float]] = field(default_factory=dict)
+
+    def add(self, what: str, milliseconds: float) -> None:
+        """Adds a sample."""
+        self.samples.setdefault(what, []).append(milliseconds)
+
+
+@contextlib.contextmanager
+def served(folder: Path, s3: S3Server, endpoint: str, **settings: object) -> Iterator[Server]:
+    """Runs a Whimbrel server over an S3 server, by one of its addresses, for a `with` block."""
+    chosen = {
+        "store": f"s3://{BUCKET_NAME}/bench",
+        "s3_endpoint": endpoint,
+        "s3_region": "us-east-1",
+        "s3_path_style": "true",
+        **settings,
+    }
+    with whimbrel(folder, environment=s3.credentials, **chosen) as server:
+        yield server
+
+
+def settle_store(s3: S3Server, *, quiet_s: float) -> None:
+    """Waits until no object has come or gone for a while, heartbeats left out."""
+    client = boto3.client(
+        "s3",
+        endpoint_url=s3.endpoint,
+        region_name="us-east-1",
+        aws_access_key_id=s3.credentials["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=s3.credentials["AWS_SECRET_ACCESS_KEY"],
+    )
+    deadline = time.monotonic() + SETTLE_TIMEOUT_S
+    seen: set[str] = set()
+    quiet_since = time.monotonic()
+    while time.monotonic() < deadline and time.monotonic() - quiet_since < quiet_s:
+        pages = client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET_NAME)
+        names = {item["Key"] for page in pages for item in page.get("Contents", ())}
+        names = {name for name in names if "/indexer/" not in name}
+        if names != seen:
+            seen, quiet_since = names, time.monotonic()
+        time.sleep(quiet_s / 10)
+
+
+def _fill(scale: Scale, folder: Path, s3: S3Server) -> None:
+    """Writes an index for each cold measurement, and one for puts; near, as nobody times it."""
+    inner = folder / "fill"
+    inner.mkdir()
+    with served(inner, s3, s3.endpoint, engine_flush_age_s=scale.flush_age_s) as server:
+        raw, client = RawClient(server), boto(server)
+        for index in ("fresh", "loaded"):
+            create_index(client, index, DIMENSION)
+            load(raw, index, rows(scale.remote_row_count, DIMENSION))
+        create_index(client, "puts", DIMENSION)
+        settle_store(s3, quiet_s=scale.quiet_s)
+        raw.close()
+
+
+def _time(times: Times, server: Server, scale: Scale, turn: int) -> None:
+    times.add(START, server.started_in_s * 1e3)
+    raw = RawClient(server)
+    vectors = rows(2 + scale.remote_query_count, DIMENSION, seed=100 + turn)
+
+    def call(operation: str, body: bytes) -> float:
+        return raw.call(operation, body)[1]
+
+    times.add(FRESH, call("QueryVectors", query_body("fresh", vectors[0])))
+    times.add(OPEN, call("GetIndex", _names("loaded")))
+    times.add(LOADED, call("QueryVectors", query_body("loaded", vectors[1])))
+    for vector in vectors[2:]:
+        times.add(WARM, call("QueryVectors", query_body("loaded", vector)))
+    call("PutVectors", put_body("puts", vectors[:1], first=turn))
+    for vector in vectors[2:]:
+        times.add(PUT, call("PutVectors", put_body("puts", vector[None, :], first=turn)))
+    raw.close()
+
+
+def _names(index: str) -> bytes:
+    return msgspec.json.encode({"vectorBucketName": BUCKET, "indexName": index})
