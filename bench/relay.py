@@ -151,6 +151,8 @@ def classify(head: bytes) -> str:
     method, target, _ = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ", 2)
     if method == "GET" and "list-type=" in target:
         return "list"
+    if method == "POST" and target.endswith("?delete"):
+        return "delete"
     return method.lower()
 
 

@@ -387,6 +387,12 @@ class Settings:
     engine_index_poll_interval_s: float = _inner(
         0.5, "How often the indexer looks for indexes that changed.", unit="s", bounds=(0.01, 3600)
     )
+    engine_remote_poll_interval_s: float = _inner(
+        10.0,
+        "The same on a remote store, where each look is a paid listing, for changes that other servers made.",
+        unit="s",
+        bounds=(0.01, 3600),
+    )
     engine_deleted_interval_s: float = _inner(
         60.0,
         "How often the indexer looks for objects of deleted indexes and buckets.",

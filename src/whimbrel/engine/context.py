@@ -1,5 +1,6 @@
 """What every part of the engine is handed: the store, time, randomness, threads, limits, rules."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from whimbrel.core.clock import Clock
@@ -14,6 +15,17 @@ INCARNATION_BYTES = 16
 UNIQUE_NAME_BYTES = 8
 
 
+@dataclass(slots=True)
+class Bell:
+    """What this process rings when it has marked an index, so that an indexer of its own need not look for markers.
+
+    Attributes:
+        ring: called without arguments, from the event loop; does nothing until somebody listens.
+    """
+
+    ring: Callable[[], None] = lambda: None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
     """The world outside, as this process sees it."""
@@ -24,6 +36,7 @@ class Context:
     compute: Compute
     options: EngineOptions = field(default_factory=EngineOptions)
     rules: ProtocolRules = ALL_RULES
+    bell: Bell = field(default_factory=Bell)
 
     def new_put_id(self) -> bytes:
         """Returns the id of one put."""

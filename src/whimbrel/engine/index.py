@@ -421,6 +421,7 @@ async def mark_dirty(context: Context, index_id: IndexId) -> None:
         await context.store.put(key, writer.finish())
     except StoreError:
         return
+    context.bell.ring()
 
 
 def _ignore(_: Index) -> None:
