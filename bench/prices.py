@@ -1,4 +1,4 @@
-"""Published prices, and what a month of given work costs by them. Constants and arithmetic only: nothing is measured here.
+"""Published prices, and what a month of work costs by them: constants and arithmetic, nothing is measured here.
 
 All in US dollars, on demand, region us-east-1, without taxes, free tiers and commitments; decimal units, as bills have
 them. Look them up again before relying on them.

@@ -1,8 +1,8 @@
 """A relay in front of an S3 server: makes every request late, as a network does, and counts requests by class.
 
-It runs in a thread of this process and listens on the loopback only. A request is handed on `delay_s` after its head has
-come, so a request takes that much longer and requests at the same time do not wait for one another. What a network would
-also take to open a connection is not imitated.
+It runs in a thread of this process and listens on the loopback only. A request is handed on `delay_s` after its head
+has come, so a request takes that much longer and requests at the same time do not wait for one another. What a network
+would also take to open a connection is not imitated.
 """
 
 import asyncio

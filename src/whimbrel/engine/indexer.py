@@ -2,9 +2,9 @@
 
 A function of the store; run any number of them. It reads dirty markers, so idle indexes cost it nothing; a slow sweep
 over everything finds what a marker that was never written would have told. On a remote store, where each listing of the
-markers is paid for, it lists them seldom, and when a server of its own says that it has written one. Several indexers share indexes out by
-rendezvous hash over live heartbeats; that is advisory only, two that work on the same index waste effort and nothing
-else.
+markers is paid for, it lists them seldom, and when a server of its own says that it has written one. Several indexers
+share indexes out by rendezvous hash over live heartbeats; that is advisory only, two that work on the same index waste
+effort and nothing else.
 """
 
 import asyncio

@@ -52,7 +52,10 @@ async def index_until_stopped(
         def stop_soon() -> None:
             loop.call_soon_threadsafe(stop.set)
 
-        watch_lifeline(lifeline, stop_soon, on_work=lambda: bell.ring())
+        def ring() -> None:
+            bell.ring()  # looked up each time: the indexer that listens is made below
+
+        watch_lifeline(lifeline, stop_soon, on_work=ring)
     if lifeline is None:
         opening = open_existing_context(settings, environment, is_read_only=False)
     else:
