@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import boto3
 import msgspec
 
 from bench.client import BUCKET, RawClient, boto, create_index, load, put_body, query_body, rows
@@ -86,13 +85,7 @@ def served(folder: Path, s3: S3Server, endpoint: str, **settings: object) -> Ite
 
 def settle_store(s3: S3Server, *, quiet_s: float) -> None:
     """Waits until no object has come or gone for a while, heartbeats left out."""
-    client = boto3.client(
-        "s3",
-        endpoint_url=s3.endpoint,
-        region_name="us-east-1",
-        aws_access_key_id=s3.credentials["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=s3.credentials["AWS_SECRET_ACCESS_KEY"],
-    )
+    client = s3.client()
     deadline = time.monotonic() + SETTLE_TIMEOUT_S
     seen: set[str] = set()
     quiet_since = time.monotonic()
