@@ -98,7 +98,12 @@ class Hints:
         if len(self._writes) < WRITE_COUNT_MAX:
             task = asyncio.ensure_future(self.write(bucket_incarnation, name, incarnation))
             self._writes.add(task)
-            task.add_done_callback(self._writes.discard)
+            task.add_done_callback(self._written)
+
+    def _written(self, done: asyncio.Task[None]) -> None:
+        self._writes.discard(done)
+        if not done.cancelled():
+            done.exception()  # whatever it was, the next process tries again
 
     async def finish(self) -> None:
         """Waits for the writes under way."""
