@@ -141,7 +141,7 @@ def _measure_uses(
         create_index(client, INDEX, scale.price_dimension)
         meter = _Meter(server, store)
         load(raw, INDEX, matrix)
-        settle_store(s3, quiet_s=scale.quiet_s)
+        settle_store(s3, quiet_s=2 * scale.quiet_s)
         uses["written in batches of 500, a million"] = meter.read(len(matrix)).per(MILLION)
         create_index(client, "small-batches", scale.price_dimension)
         few = matrix[: scale.price_small_batch_count * SMALL_BATCH]
@@ -149,12 +149,12 @@ def _measure_uses(
         for first in range(0, len(few), SMALL_BATCH):
             body = put_body("small-batches", few[first : first + SMALL_BATCH], first=first)
             raw.call("PutVectors", body)
-        settle_store(s3, quiet_s=scale.quiet_s)
+        settle_store(s3, quiet_s=2 * scale.quiet_s)
         uses["written in batches of 10, a million"] = meter.read(len(few)).per(MILLION)
         for number in range(scale.price_index_count):
             create_index(client, f"idle-{number}", scale.price_dimension)
             load(raw, f"idle-{number}", matrix[: scale.price_idle_row_count])
-        settle_store(s3, quiet_s=scale.quiet_s)
+        settle_store(s3, quiet_s=2 * scale.quiet_s)
         raw.close()
     uses |= _measure_queries(scale, folder, s3, store, matrix.shape[1])
     stored = _stored_bytes(s3)

@@ -7,15 +7,37 @@ would also take to open a connection is not imitated.
 
 import asyncio
 import contextlib
+import math
 import threading
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 HEAD_BYTES_MAX = 64 * 1024
 CHUNK_BYTES = 256 * 1024
 START_TIMEOUT_S = 10.0
+
+
+@dataclass(slots=True)
+class Trip:
+    """One request: when it came, and when the last of its answer had gone back, seconds of one clock."""
+
+    began_s: float
+    ended_s: float = math.inf
+
+
+def longest_chain(trips: Iterable[Trip]) -> int:
+    """Returns the most requests of which each came after the one before it was answered.
+
+    That is how many of them can have depended on one another: requests under way at the same time did not.
+    """
+    count, free_s = 0, -math.inf
+    for trip in sorted(trips, key=lambda trip: trip.ended_s):
+        if trip.began_s >= free_s:
+            count, free_s = count + 1, trip.ended_s
+    return count
 
 
 @dataclass(slots=True)
@@ -28,6 +50,7 @@ class Relay:
         counts: requests by class: get, head, list, put, delete.
         bytes_up: bytes of bodies sent to the server.
         bytes_down: bytes that came back.
+        trips: every request, in order of arrival, unless there is no delay.
     """
 
     endpoint: str
@@ -35,6 +58,7 @@ class Relay:
     counts: Counter[str] = field(default_factory=Counter)
     bytes_up: int = 0
     bytes_down: int = 0
+    trips: list[Trip] = field(default_factory=list)
 
     def snapshot(self) -> Counter[str]:
         """Returns the counts so far."""
@@ -101,9 +125,10 @@ async def _connection(
     except OSError:
         writer.close()
         return
-    answers = asyncio.ensure_future(_answers(relay, up_reader, writer))
+    under_way: list[Trip] = []  # the last request of this connection, if any
+    answers = asyncio.ensure_future(_answers(relay, up_reader, writer, under_way))
     try:
-        while await _request(relay, reader, up_writer):
+        while await _request(relay, reader, up_writer, under_way):
             pass
     except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
         pass  # an end: whoever still waits for an answer sees it
@@ -113,7 +138,9 @@ async def _connection(
         writer.close()
 
 
-async def _request(relay: Relay, reader: asyncio.StreamReader, up: asyncio.StreamWriter) -> bool:
+async def _request(
+    relay: Relay, reader: asyncio.StreamReader, up: asyncio.StreamWriter, under_way: list[Trip]
+) -> bool:
     """Hands one request on; says whether there was one."""
     try:
         head = await reader.readuntil(b"\r\n\r\n")
@@ -122,6 +149,9 @@ async def _request(relay: Relay, reader: asyncio.StreamReader, up: asyncio.Strea
             raise
         return False
     relay.counts[classify(head)] += 1
+    if relay.delay_s:
+        under_way[:] = [Trip(time.monotonic())]
+        relay.trips += under_way
     left = content_length(head)
     relay.bytes_up += left
     await asyncio.sleep(relay.delay_s)
@@ -137,10 +167,14 @@ async def _request(relay: Relay, reader: asyncio.StreamReader, up: asyncio.Strea
     return True
 
 
-async def _answers(relay: Relay, up: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _answers(
+    relay: Relay, up: asyncio.StreamReader, writer: asyncio.StreamWriter, under_way: list[Trip]
+) -> None:
     with contextlib.suppress(OSError):
         while chunk := await up.read(CHUNK_BYTES):
             relay.bytes_down += len(chunk)
+            for trip in under_way:
+                trip.ended_s = time.monotonic()
             writer.write(chunk)
             await writer.drain()
     writer.close()

@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from bench.relay import classify, content_length, relay
+from bench.relay import Trip, classify, content_length, longest_chain, relay
 
 DELAY_S = 0.05
 
@@ -84,6 +84,14 @@ def test_requests_at_the_same_time_do_not_wait_for_one_another(echo):
             thread.join()
         assert time.monotonic() - began_s < count * 10 * DELAY_S
         assert found.counts == {"get": count}
+
+
+def test_the_longest_chain_of_requests():
+    assert longest_chain([]) == 0
+    pair = [Trip(0.0, 1.0), Trip(0.1, 1.1)]
+    assert longest_chain(pair) == 1
+    assert longest_chain([*pair, Trip(1.1, 2.0), Trip(1.05, 3.0)]) == 2
+    assert longest_chain([Trip(0.0, 9.0), Trip(1.0, 2.0), Trip(2.0, 3.0), Trip(2.5)]) == 2
 
 
 def test_heads_are_understood():
