@@ -121,6 +121,16 @@ def test_an_index_of_an_open_bucket():
     Distance(others=1).run(measure)
 
 
+def test_describing_an_index():
+    async def measure(store):
+        process = await store.far()
+        for trips in (OPEN_TRIPS + 1, 1):
+            describing = process.engine.get_index(BUCKET, INDEX)
+            assert await store.trips(process.call(describing)) == trips
+
+    Distance(others=1).run(measure)
+
+
 def test_an_index_created_since_the_bucket_was_opened():
     async def measure(store):
         process, other = await store.far(), await store.far("other")

@@ -270,10 +270,17 @@ class Directory:
     ) -> tuple[BucketCatalog, IndexEntry]:
         """Like `index_entry`, and proves from the index's own log that it was not deleted."""
 
-        async def prove(index: Index) -> None:
+        async def prove(index: Index) -> IndexId:
             await index.prove()
+            return index.id
 
-        await self.with_index(bucket_name, name, prove)
+        proving = self.with_index(bucket_name, name, prove)
+        if self._context.store.is_remote:
+            index_id, found = await asyncio.gather(proving, self.index_entry(bucket_name, name))
+            if found[1].incarnation == index_id.incarnation:
+                return found
+        else:
+            await proving
         return await self.index_entry(bucket_name, name)
 
     async def with_index(
