@@ -355,7 +355,8 @@ class Directory:
             return unproven
         catalog, entry = await self.index_entry(bucket_name, name)
         index_id = IndexId(catalog.space.prefix.split("/")[1], entry.incarnation)
-        index = await guessing if guess.index_id in (None, index_id) else None
+        # A hint that has not come by now is not waited for.
+        index = await guessing if guess.index_id == index_id else None
         if guess.is_hinted and guess.index_id != index_id:
             self._hints.heal(index_id.bucket_incarnation, name, index_id.incarnation)
         if index is None:
