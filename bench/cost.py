@@ -4,16 +4,16 @@ Counted by the server itself and read from its metrics before and after each ope
 the warm operation without the odd background request. Indexers are off: what they do does not depend on operations.
 """
 
-import contextlib
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from bench.client import BUCKET, boto, create_index, query_arguments, rows
+from bench.remote import served
 from bench.report import Report
-from bench.s3_server import BUCKET_NAME, S3Server, s3_server
+from bench.s3_server import s3_server
 from bench.scale import Scale
-from bench.server import Server, whimbrel
+from bench.server import Server
 
 SECTION = "cost"
 DIMENSION = 8
@@ -25,7 +25,7 @@ CLASSES = ("put", "get", "head", "list", "delete")
 def measure(report: Report, scale: Scale, folder: Path) -> None:
     """Counts the requests of puts, queries, gets and list pages, warm."""
     del scale
-    with s3_server(folder) as s3, _served(folder, s3) as server:
+    with s3_server(folder) as s3, served(folder, s3, s3.endpoint, indexer="off") as server:
         if s3.is_mock:
             report.skip(f"a real S3 server ({s3.name} answers instead; counts are the same)")
         client = boto(server)
@@ -46,19 +46,6 @@ def measure(report: Report, scale: Scale, folder: Path) -> None:
                 label = f"{name}, warm: {request_class.upper()} requests"
                 report.add(SECTION, label, "", [found[request_class]])
     _hold(report, counts)
-
-
-@contextlib.contextmanager
-def _served(folder: Path, s3: S3Server) -> Iterator[Server]:
-    settings = {
-        "store": f"s3://{BUCKET_NAME}/bench",
-        "s3_endpoint": s3.endpoint,
-        "s3_region": "us-east-1",
-        "s3_path_style": "true",
-        "indexer": "off",
-    }
-    with whimbrel(folder, environment=s3.credentials, **settings) as server:
-        yield server
 
 
 def requests_of(server: Server, call: Callable[[], object]) -> dict[str, float]:

@@ -4,6 +4,7 @@ The floor under a boto3 call is the same call against a server that answers the 
 """
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ QUERY_SEED = 8
 FLOOR_SEED = 18
 FLOOR_LIMIT = 1.5
 SETTLE_TIMEOUT_S = 120.0
+LOOKING_SHARE = 0.1  # of the time, while waiting for a folder to rest
 
 
 def measure(report: Report, scale: Scale, folder: Path) -> None:
@@ -45,21 +47,23 @@ def measure(report: Report, scale: Scale, folder: Path) -> None:
         _hold_against_floor(report, scale, server, folder)
 
 
-def settle(server: Server, *, quiet_s: float) -> None:
+def settle(server: Server, *, quiet_s: float, timeout_s: float = SETTLE_TIMEOUT_S) -> None:
     """Waits until the server's folder has not changed for a while: everything is flushed and compacted.
 
     Args:
         server: a server over a folder; its indexer is a process of its own, so the folder is what tells.
         quiet_s: how long nothing may change; longer than the indexer lets a small tail wait.
+        timeout_s: how long to wait at most.
     """
     data = server.log_path.parent / "data"
-    deadline = time.monotonic() + SETTLE_TIMEOUT_S
+    deadline = time.monotonic() + timeout_s
     seen, quiet_since = -1, time.monotonic()
     while time.monotonic() < deadline and time.monotonic() - quiet_since < quiet_s:
-        count = sum(1 for path in data.rglob("*") if path.is_file())
+        began = time.monotonic()
+        count = sum(len(files) for _, _, files in os.walk(data))
         if count != seen:
             seen, quiet_since = count, time.monotonic()
-        time.sleep(quiet_s / 10)
+        time.sleep(max(quiet_s / 10, (time.monotonic() - began) / LOOKING_SHARE))
 
 
 def _time_queries(report: Report, scale: Scale, server: Server, index: str) -> None:

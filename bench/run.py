@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import cost, crowd, exact, footprint, package, puts, queries
+from bench import bill, cost, crowd, exact, footprint, package, puts, queries, remote
 from bench.report import Report
 from bench.scale import FULL, SMOKE
 
@@ -20,6 +20,8 @@ SECTIONS = {
     package.SECTION: package.measure,
     cost.SECTION: cost.measure,
     crowd.SECTION: crowd.measure,
+    remote.SECTION: remote.measure,
+    bill.SECTION: bill.measure,
 }
 
 

@@ -1,10 +1,11 @@
-"""An S3-compatible server for the `cost` section, on a loopback port, with one bucket in it."""
+"""An S3-compatible server for the sections over S3, on a loopback port, with one bucket in it."""
 
 import contextlib
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import boto3
 
@@ -32,20 +33,23 @@ class S3Server:
     credentials: dict[str, str]
     is_mock: bool
 
+    def client(self) -> Any:
+        """Returns boto3's client for it."""
+        return boto3.client(
+            "s3",
+            endpoint_url=self.endpoint,
+            region_name="us-east-1",
+            aws_access_key_id=self.credentials["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=self.credentials["AWS_SECRET_ACCESS_KEY"],
+        )
+
 
 @contextlib.contextmanager
 def s3_server(folder: Path) -> Iterator[S3Server]:
     """Runs the S3 server that `tools/install_s3_server.sh` built, or the mock, for a `with` block."""
     running = _gateway(folder) if GATEWAY.exists() else _mock(folder)
     with running as server:
-        client = boto3.client(
-            "s3",
-            endpoint_url=server.endpoint,
-            region_name="us-east-1",
-            aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
-        )
-        client.create_bucket(Bucket=BUCKET_NAME)
+        server.client().create_bucket(Bucket=BUCKET_NAME)
         yield server
 
 

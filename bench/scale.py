@@ -23,6 +23,14 @@ class Scale:
         idle_s: seconds before the memory of an idle server is read.
         flush_age_s: how long the indexer lets a small tail wait, seconds; the default in full runs.
         builds_wheel: whether the package is built to weigh it, which takes a compiler a minute or two.
+        remote_row_count: rows of each index that cold queries over a far store are timed on.
+        remote_start_count: timed starts of a server over that store, and cold queries.
+        remote_query_count: timed warm queries and puts after each start.
+        price_row_count, price_dimension: of the index whose writing, storage and queries are priced.
+        price_small_batch_count: batches of ten vectors written for their price.
+        price_index_count, price_idle_row_count: indexes that are queried once each, and their rows.
+        price_query_count: warm queries that are priced.
+        price_idle_s: how long an idle server is watched, seconds.
         quiet_s: a server whose folder has not changed for so long has nothing left to flush.
     """
 
@@ -38,6 +46,16 @@ class Scale:
     index_count_many: int = 10_000
     start_count: int = 5
     idle_s: float = 10.0
+    remote_row_count: int = 20_000
+    remote_start_count: int = 5
+    remote_query_count: int = 5
+    price_row_count: int = 50_000
+    price_dimension: int = 768
+    price_small_batch_count: int = 200
+    price_index_count: int = 20
+    price_idle_row_count: int = 500
+    price_query_count: int = 500
+    price_idle_s: float = 120.0
     flush_age_s: float = 5.0
     quiet_s: float = 8.0
     builds_wheel: bool = True
@@ -60,6 +78,16 @@ SMOKE = Scale(
     index_count_many=30,
     start_count=1,
     idle_s=1.0,
+    remote_row_count=1_000,
+    remote_start_count=1,
+    remote_query_count=2,
+    price_row_count=1_000,
+    price_dimension=64,
+    price_small_batch_count=3,
+    price_index_count=2,
+    price_idle_row_count=10,
+    price_query_count=5,
+    price_idle_s=2.0,
     flush_age_s=0.2,
     quiet_s=1.5,
     builds_wheel=False,

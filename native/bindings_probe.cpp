@@ -1,6 +1,7 @@
 // The part of the extension module about probes; see bindings.cpp for what bindings do.
 #include <nanobind/stl/optional.h>
 
+#include <algorithm>
 #include <cstring>
 #include <optional>
 
@@ -106,7 +107,8 @@ class HeldCoded {
              {},
              {},
              {},
-             {}};
+             {},
+             has_empty_lists(span_of(starts_))};
     if (!guards.is_none()) hold_guards(nb::cast<nb::tuple>(guards));
   }
 
@@ -131,6 +133,10 @@ class HeldCoded {
     for (const std::uint32_t row : span_of(outside_)) {
       require(row < count, "a row outside does not exist");
     }
+  }
+
+  static bool has_empty_lists(std::span<const std::int64_t> starts) {
+    return std::adjacent_find(starts.begin(), starts.end()) != starts.end();
   }
 
   static void check_codes(const Table<const std::uint8_t>& blocks, const Floats& add,

@@ -11,16 +11,16 @@
 #include <utility>
 
 #include "codes.hpp"
+#include "list_order.hpp"
 #include "rerank.hpp"
 
 namespace whimbrel {
 namespace {
 
-constexpr float kSpreadMin = 1e-6F;
 constexpr std::size_t kSelectMin = 64;
 constexpr std::size_t kBatch = 4;  // lists whose terms are summed at once
 constexpr std::size_t kCacheLine = 64;
-constexpr std::size_t kPrefetchBytes = 24576;  // about a posting list
+constexpr std::size_t kPrefetchBytes = 24576;  // of a posting list, at most
 
 template <typename T>
 T value_at(const unsigned char* values, std::size_t index) {
@@ -67,17 +67,7 @@ struct SeenQuery {
   TableNumbers numbers;
 };
 
-// A list, or a place in an order of them.
-struct Ranked {
-  float rank;
-  std::uint32_t list;
-};
-
-bool before(const Ranked& a, const Ranked& b) {
-  return a.rank != b.rank ? a.rank < b.rank : a.list < b.list;
-}
-
-// One query under way. The lists of all sources that may hold anything are numbered through.
+// One query under way. The lists of all sources are numbered through.
 class Run {
  public:
   Run(const Kernels& kernels, std::span<const ProbeSource> sources,
@@ -96,7 +86,7 @@ class Run {
     found.in_range = see();
     if (!found.in_range) return found;
     for (std::size_t i = 0; i < sources_.size(); ++i) collect(i);
-    scan_singles();
+    scan_in_order(singles_);
     scan_lists();
     found.is_absent = is_absent_;
     if (!is_absent_) rank(found);
@@ -148,24 +138,44 @@ class Run {
   // Notes the lists of a source that may be scanned, with the squared distances of their centroids.
   void collect(std::size_t index) {
     const ProbeSource& source = sources_[index];
-    const CodedRows& coded = source.coded;
-    const std::size_t count = coded.list_count();
-    const std::size_t first = squares_.size();
+    const std::size_t count = source.coded.list_count();
+    const std::size_t first = order_.size();
     first_list_.push_back(static_cast<std::uint32_t>(first));
-    squares_.resize(first + count, 0.0F);
-    rows_.resize(first + count);
-    source_of_.resize(first + count, static_cast<std::uint32_t>(index));
-    std::vector<Ranked>& order = count == 1 ? singles_ : lists_;
-    for (std::size_t i = 0; i < count; ++i) {
-      rows_[first + i] = count_kept(source, coded.starts[i], coded.starts[i + 1]);
-      if (rows_[first + i] > 0) order.push_back({0.0F, static_cast<std::uint32_t>(first + i)});
+    if (count == 1) {
+      order_.add_unwanted(1);
+      const auto list = static_cast<std::uint32_t>(first);
+      if (rows_of(list) > 0) singles_.push_back({0.0F, list});
+      return;
     }
-    if (count == 1) return;
-    if (coded.codes.blocks == nullptr) {
-      measure_squares(index, {squares_.data() + first, count});
+    const std::span<float> squares = order_.add(count);
+    if (source.coded.codes.blocks == nullptr) {
+      measure_squares(index, squares);
     } else {
-      estimate_squares(index, {squares_.data() + first, count});
+      estimate_squares(index, squares);
     }
+    if (source.keep == nullptr && !source.coded.has_empty_lists) {
+      rows_left_ += source.coded.starts[count];
+      return;
+    }
+    for (std::size_t i = 0; i < count; ++i) {
+      const auto list = static_cast<std::uint32_t>(first + i);
+      const std::int64_t rows = rows_of(list);
+      rows_left_ += rows;
+      if (rows == 0) order_.remove(list);
+    }
+  }
+
+  std::size_t source_of(std::uint32_t list) const {
+    const auto behind = std::upper_bound(first_list_.begin(), first_list_.end(), list);
+    return static_cast<std::size_t>(behind - first_list_.begin()) - 1;
+  }
+
+  // Returns how many rows of a list may be found.
+  std::int64_t rows_of(std::uint32_t list) const {
+    const std::size_t index = source_of(list);
+    const ProbeSource& source = sources_[index];
+    const std::size_t number = list - first_list_[index];
+    return count_kept(source, source.coded.starts[number], source.coded.starts[number + 1]);
   }
 
   void measure_squares(std::size_t index, std::span<float> squares) {
@@ -227,37 +237,26 @@ class Run {
             0};
   }
 
-  void scan_singles() { scan_in_order(singles_); }
-
   void scan_lists() {
     budget_ = options_.row_budget;
     const auto share =
-        static_cast<std::size_t>(static_cast<double>(lists_.size()) * options_.first_share);
-    for (Ranked& list : lists_) list.rank = squares_[list.list];
+        static_cast<std::size_t>(static_cast<double>(order_.left()) * options_.first_share);
     scan_best(std::max(options_.first_list_count, share));
-    if (is_enough_for_all()) return scan_all();
+    if (budget_ >= rows_left_) return scan_all();
     // While codes are absent, nobody knows which of the other lists are the best.
     if (is_absent_) budget_ += options_.row_budget;
     const float limit = pool_.limit();
     if (std::isfinite(limit)) rank_lists((cosine() ? 2.0F : 1.0F) * std::max(limit, 0.0F));
-    scan_best(lists_.size());
-  }
-
-  bool is_enough_for_all() const {
-    std::int64_t left = budget_;
-    for (const Ranked& list : lists_) left -= rows_[list.list];
-    return left >= 0;
+    scan_best(order_.left());
   }
 
   // Scans what is left in the order of memory.
   void scan_all() {
-    std::sort(lists_.begin(), lists_.end(),
-              [](const Ranked& a, const Ranked& b) { return a.list < b.list; });
-    scan_in_order(lists_);
-    lists_.clear();
+    order_.find_all(best_);
+    scan_in_order(best_);
   }
 
-  void scan_in_order(std::span<const Ranked> lists) {
+  void scan_in_order(std::span<const RankedList> lists) {
     while (!lists.empty()) {
       const std::size_t count = std::min(kBatch, lists.size());
       scan(lists.first(count), {});
@@ -267,68 +266,87 @@ class Run {
 
   // Puts z in the place of ranks, for neighbours at the squared distance `near`.
   void rank_lists(float near) {
-    for (Ranked& list : lists_) {
-      const std::size_t source = source_of_[list.list];
-      const float square = squares_[list.list];
-      const float distance = std::sqrt(square);
-      const float spread =
-          std::max(value_at<float>(sources_[source].coded.spreads, list.list - first_list_[source]),
-                   kSpreadMin * distance);
-      list.rank = square > 0.0F ? ((square + spread * spread) - near) / ((2.0F * distance) * spread)
-                                : -std::numeric_limits<float>::infinity();
+    for (std::size_t i = 0; i < sources_.size(); ++i) {
+      const CodedRows& coded = sources_[i].coded;
+      if (coded.list_count() == 1) continue;
+      rank_by_nearness(order_.ranks_of(first_list_[i], coded.list_count()), coded.spreads, near);
     }
   }
 
   // Scans the best lists in order until `count` were scanned or the budget is used up, and takes
-  // them away; the others are left in no order.
+  // them away.
   void scan_best(std::size_t count) {
-    count = std::min(count, lists_.size());
+    std::size_t wanted = std::min(count, lists_for_budget());
+    while (count > 0 && budget_ > 0 && order_.left() > 0) {
+      order_.find_best(wanted, best_);
+      count -= scan_sorted(std::min(count, best_.size()));
+      wanted *= 2;
+    }
+  }
+
+  // Returns about how many lists the budget is enough for.
+  std::size_t lists_for_budget() const {
+    const double share = static_cast<double>(budget_) / static_cast<double>(rows_left_ + 1);
+    return 1 + static_cast<std::size_t>(static_cast<double>(order_.left()) * std::min(share, 1.0));
+  }
+
+  // Does so with those that were found; returns how many were scanned.
+  std::size_t scan_sorted(std::size_t count) {
     std::size_t sorted = 0;
     std::size_t done = 0;
     std::size_t step = kSelectMin;
     while (done < count && budget_ > 0) {
       if (done == sorted) {
-        const std::size_t limit = std::min(sorted + step, lists_.size());
+        const std::size_t limit = std::min(sorted + step, best_.size());
         const auto at = [&](std::size_t index) {
-          return lists_.begin() + static_cast<std::ptrdiff_t>(index);
+          return best_.begin() + static_cast<std::ptrdiff_t>(index);
         };
-        if (limit < lists_.size()) std::nth_element(at(sorted), at(limit), lists_.end(), before);
+        if (limit < best_.size()) std::nth_element(at(sorted), at(limit), best_.end(), before);
         std::sort(at(sorted), at(limit), before);
         sorted = limit;
         step *= 2;
       }
       const std::size_t first = done;
       while (done < std::min({sorted, count, first + kBatch}) && budget_ > 0) {
-        budget_ -= rows_[lists_[done++].list];
+        const std::uint32_t list = best_[done++].list;
+        const std::int64_t rows = rows_of(list);
+        budget_ -= rows;
+        rows_left_ -= rows;
+        order_.remove(list);
       }
-      scan({lists_.data() + first, done - first}, {lists_.data() + done, sorted - done});
+      scan({best_.data() + first, done - first}, {best_.data() + done, sorted - done});
     }
-    lists_.erase(lists_.begin(), lists_.begin() + static_cast<std::ptrdiff_t>(done));
+    return done;
   }
 
   // Scans a batch of lists, and asks for the codes of those that follow.
-  void scan(std::span<const Ranked> batch, std::span<const Ranked> following) {
+  void scan(std::span<const RankedList> batch, std::span<const RankedList> following) {
     std::array<Posting, kBatch> postings;
+    std::array<std::size_t, kBatch> owners;
     bool is_here = true;
-    for (const Ranked& list : batch) is_here = ensure(list) && is_here;
+    for (std::size_t i = 0; i < batch.size(); ++i) {
+      owners[i] = source_of(batch[i].list);
+      is_here = ensure(owners[i], batch[i].list) && is_here;
+    }
     is_absent_ = is_absent_ || !is_here;
     for (std::size_t i = 0, count; is_here && i < batch.size(); i += count) {
-      const std::uint32_t source = source_of_[batch[i].list];
       count = 1;
-      while (i + count < batch.size() && source_of_[batch[i + count].list] == source) ++count;
-      describe(source, batch.subspan(i, count), {postings.data() + i, count});
+      while (i + count < batch.size() && owners[i + count] == owners[i]) ++count;
+      describe(owners[i], batch.subspan(i, count), {postings.data() + i, count});
     }
-    for (const Ranked& list : following.first(std::min(following.size(), kBatch))) ask_for(list);
+    for (const RankedList& list : following.first(std::min(following.size(), kBatch)))
+      ask_for(list);
     for (std::size_t i = 0; i < batch.size(); ++i) {
-      const std::uint32_t source = source_of_[batch[i].list];
-      if (is_here) pool_.scan(scan_input(source), postings[i], source);
-      row_count_ += static_cast<std::uint64_t>(rows_[batch[i].list]);
+      if (is_here) {
+        pool_.scan(scan_input(owners[i]), postings[i], static_cast<std::uint32_t>(owners[i]));
+      }
+      row_count_ += static_cast<std::uint64_t>(rows_of(batch[i].list));
     }
     list_count_ += batch.size();
   }
 
   // Computes where lists of one source lie, and their terms.
-  void describe(std::uint32_t index, std::span<const Ranked> lists,
+  void describe(std::size_t index, std::span<const RankedList> lists,
                 std::span<Posting> postings) const {
     const CodedRows& coded = sources_[index].coded;
     const SeenQuery& seen = seen_[seen_of_[index]];
@@ -356,23 +374,26 @@ class Run {
   }
 
   // Asks for what a scan of the list reads first.
-  void ask_for(const Ranked& list) const {
-    const std::size_t index = source_of_[list.list];
+  void ask_for(const RankedList& list) const {
+    const std::size_t index = source_of(list.list);
     const CodedRows& coded = sources_[index].coded;
     const std::size_t number = list.list - first_list_[index];
     prefetch(coded.centres.row(static_cast<std::int64_t>(number)),
              coded.centres.dimension * sizeof(float));
-    const auto block = static_cast<std::size_t>(coded.starts[number]) / kBlockRows;
-    prefetch(coded.blocks + block * kBlockRows * (coded.centres.dimension / 8), kPrefetchBytes);
-    prefetch(coded.add + block * kBlockRows * sizeof(float), kBlockRows * sizeof(float));
-    prefetch(coded.scale + block * kBlockRows * sizeof(float), kBlockRows * sizeof(float));
+    const auto first = static_cast<std::size_t>(coded.starts[number]) / kBlockRows;
+    const auto rows = static_cast<std::size_t>(coded.starts[number + 1]) - first * kBlockRows;
+    const std::size_t block_bytes = kBlockRows * (coded.centres.dimension / 8);
+    const std::size_t blocks = (rows + kBlockRows - 1) / kBlockRows;
+    prefetch(coded.blocks + first * block_bytes, std::min(blocks * block_bytes, kPrefetchBytes));
+    const std::size_t factor_bytes = std::min(rows * sizeof(float), kPrefetchBytes);
+    prefetch(coded.add + first * kBlockRows * sizeof(float), factor_bytes);
+    prefetch(coded.scale + first * kBlockRows * sizeof(float), factor_bytes);
   }
 
   // Verifies what a scan of a list reads; returns false when not all of it is here yet.
-  bool ensure(const Ranked& ranked) const {
-    const std::size_t index = source_of_[ranked.list];
+  bool ensure(std::size_t index, std::uint32_t number) const {
     const CodedRows& coded = sources_[index].coded;
-    const std::size_t list = ranked.list - first_list_[index];
+    const std::size_t list = number - first_list_[index];
     const std::size_t centre_bytes = coded.centres.dimension * sizeof(float);
     bool is_here = coded.centre_guard.ensure(list * centre_bytes, (list + 1) * centre_bytes);
     const std::size_t first = static_cast<std::size_t>(coded.starts[list]) / kBlockRows;
@@ -490,11 +511,10 @@ class Run {
   std::vector<SeenQuery> seen_;
   std::vector<std::size_t> seen_of_;
   std::vector<std::uint32_t> first_list_;  // of each source
-  std::vector<float> squares_;             // of each list
-  std::vector<std::uint32_t> source_of_;   // of each list
-  std::vector<std::int64_t> rows_;         // of each list, those that may be found
-  std::vector<Ranked> singles_;            // the only list of its source
-  std::vector<Ranked> lists_;
+  ListOrder order_;                        // of those of sources with several
+  std::vector<RankedList> singles_;        // the only list of its source
+  std::vector<RankedList> best_;           // lists found last
+  std::int64_t rows_left_ = 0;             // in lists that are not scanned yet
   std::int64_t budget_ = 0;
   std::uint64_t row_count_ = 0;
   std::uint64_t list_count_ = 0;

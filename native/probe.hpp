@@ -82,6 +82,7 @@ struct CodedRows {
   Guard add_guard;
   Guard scale_guard;
   Guard centre_guard;
+  bool has_empty_lists;
 
   std::size_t list_count() const { return starts.size() - 1; }
 };

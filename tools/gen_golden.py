@@ -14,8 +14,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from unittest.mock import patch
 
-from whimbrel.engine import manifest
+from whimbrel.engine import manifest, paths
 from whimbrel.engine.filter import arrange
+from whimbrel.engine.hint import encode_hint
 from whimbrel.engine.ivf import codes, partition
 from whimbrel.engine.model import Metric
 from whimbrel.engine.options import EngineOptions
@@ -84,7 +85,7 @@ async def write_store() -> dict[str, bytes]:
     """Returns every object of the golden store, by name.
 
     It holds two segments (one with a deletion bitmap), a manifest page, a tail of puts and deletes, a deleted
-    index, catalogs with snapshots, a marker, a heartbeat and the page-token secret; for each metric an index
+    index, catalogs with snapshots, a hint, a marker, a heartbeat and the page-token secret; for each metric an index
     whose segments have codes, in rows by posting list and in rows by hash; an index with columns of every kind; and
     one with regions, in the middle of a round.
     """
@@ -118,8 +119,16 @@ async def write_store() -> dict[str, bytes]:
     await node.put(BUCKET, LABELLED_INDEX, labelled_records(60, 75, layer=2))
     await write_regions(store, clock)
     await node.indexer.collector.store_time_s()
+    await write_hint(node)
     await node.close()
     return {name: bytes((await store.get(name)).data) for name in store._names}  # noqa: SLF001
+
+
+async def write_hint(node: Node) -> None:
+    """Writes the hint that only a remote store would get. Since version 3 of segments, in which it came late."""
+    catalog, entry = await node.engine.directory.index_entry(BUCKET, INDEX)
+    key = paths.hint(catalog.space.prefix.split("/")[1], INDEX)
+    await node.store.put(key, encode_hint(key, node.context.new_put_id(), entry.incarnation))
 
 
 async def write_coded_index(node: Node, name: str, metric: Metric) -> None:

@@ -9,6 +9,7 @@
 | `grown` | rows drawn around the real ones (`bench.search.grown`), queries are real ones |
 | `topics` | topics in a low-dimensional space, 768 dimensions, length 1 |
 | `lengths` | the same with very unequal lengths, euclidean, 384 dimensions |
+| `compact` | topics in 128 dimensions, for many rows |
 
 Rows of one kind are prefixes of one another: the first 100,000 of a million are the set of 100,000.
 """
@@ -26,9 +27,9 @@ from bench.search.arrays import ArrayCache, digest
 from bench.search.filters import Filter, draw_columns, standard_filters
 from bench.search.neighbours import Float32Array, Int32Array, Metric, nearest
 
-KINDS = ("real", "grown", "topics", "lengths")
+KINDS = ("real", "grown", "topics", "lengths", "compact")
 SEED = 20
-DIMENSIONS = {"topics": 768, "lengths": 384}
+DIMENSIONS = {"topics": 768, "lengths": 384, "compact": 128}
 QUERY_STREAM, ROW_STREAM = 1, 2
 SYNTHETIC_QUERY_COUNT = 1_000
 
@@ -149,7 +150,7 @@ def _synthetic(
     dimension = DIMENSIONS[kind]
     parameters = {"kind": kind, "count": count, "dimension": dimension, "seed": SEED}
     parameters |= topics.PARAMETERS
-    drawn = topics.Topics(dimension, seed=SEED, has_unit_length=kind == "topics")
+    drawn = topics.Topics(dimension, seed=SEED, has_unit_length=kind != "lengths")
     rows = cache.array(
         f"rows-{kind}",
         parameters,

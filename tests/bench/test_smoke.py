@@ -8,7 +8,7 @@ import pytest
 
 from tests.tidy.source_tree import ROOT
 
-SECTIONS = {"put", "query", "exact", "footprint", "package", "cost", "crowd"}
+SECTIONS = {"put", "query", "exact", "footprint", "package", "cost", "crowd", "remote", "price"}
 CHECK_COUNT_MIN = 8
 
 

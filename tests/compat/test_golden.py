@@ -322,7 +322,9 @@ def test_a_golden_catalog_is_as_it_was(folder):
 @pytest.mark.parametrize("folder", STORES, ids=lambda path: path.name)
 def test_a_golden_store_has_every_kind_of_object(folder):
     objects = kept(folder)
-    assert kinds(objects) >= set(ObjectKind)
+    # Hints came with version 3 of segments.
+    later = set() if folder in LABELLED_STORES else {ObjectKind.HINT}
+    assert kinds(objects) >= set(ObjectKind) - later
     for name, data in objects.items():
         (kind,) = kinds({name: data})
         ObjectReader(name, kind, memoryview(data)).verify_all()

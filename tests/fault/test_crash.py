@@ -338,19 +338,29 @@ MUTATION_COUNTS = {
     Founding: 3,
     Round: 10,
     Calibration: 5,
-    Upkeep: 31,
-    OrphanCollection: 47,
+    Upkeep: 29,
+    OrphanCollection: 45,
     DeleteIndex: 3,
-    CollectDeletedIndex: 17,
+    CollectDeletedIndex: 15,
     Recreate: 27,
     DeleteBucket: 2,
-    CollectDeletedBucket: 20,
+    CollectDeletedBucket: 17,
     CatalogSnapshot: 3,
 }
 
 
-def run(scenario, *, after):
-    return asyncio.run(crash_everywhere(scenario, after=after))
+# The same over a remote store, where indexes have hints.
+REMOTE_COUNTS = {
+    CreateIndex: 3,
+    DeleteIndex: 4,
+    CollectDeletedIndex: 15,
+    Recreate: 28,
+    CollectDeletedBucket: 17,
+}
+
+
+def run(scenario, *, after, is_remote=False):
+    return asyncio.run(crash_everywhere(scenario, after=after, is_remote=is_remote))
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
@@ -359,6 +369,12 @@ def test_crash_at_every_mutation(scenario, after):
     # So few rows are cut into regions by their posting lists.
     with small_lists() if scenario in {Founding, Round} else nullcontext():
         assert run(scenario(), after=after) == MUTATION_COUNTS[scenario]
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("scenario", REMOTE_COUNTS, ids=lambda one: one.__name__)
+def test_crash_at_every_mutation_of_a_remote_store(scenario, after):
+    assert run(scenario(), after=after, is_remote=True) == REMOTE_COUNTS[scenario]
 
 
 @pytest.mark.parametrize("scenario", [Flush, Compaction], ids=lambda one: one.__name__)

@@ -35,6 +35,9 @@ class RemoteStore(MemoryStore):
         return True
 
 
+IDLE_MINUTE = {RequestClass.LIST: 6, RequestClass.GET: 1, RequestClass.HEAD: 1}
+
+
 @dataclass
 class World:
     clock: ManualClock
@@ -56,6 +59,14 @@ class World:
 def make_world(store_type=MemoryStore):
     clock, counter = ManualClock(), RequestCounter()
     return World(clock, CountingStore(store_type(clock), counter), counter)
+
+
+async def pass_time(world, duration_s):
+    """Lets time pass in small steps, so that everybody gets to what is due."""
+    for _ in range(int(duration_s / 0.25)):
+        world.clock.advance(0.25)
+        for _ in range(30):
+            await asyncio.sleep(0)
 
 
 def total(counts):
@@ -167,6 +178,57 @@ def test_opening_a_bucket_and_an_index(store_type, tail_count):
         assert total(counts) <= OPEN_REQUESTS_MAX + tail_count, counts
         await node.close()
         await other.close()
+
+    asyncio.run(main())
+
+
+def test_an_idle_indexer_of_a_remote_store():
+    """A listing of the markers every ten seconds, a look for deleted buckets a minute; no heartbeat."""
+    minutes = 10
+
+    async def main():
+        world = make_world(RemoteStore)
+        node = await world.spawn()
+        await node.engine.create_bucket(BUCKET, tags={})
+        await node.create_index(BUCKET, INDEX)
+        stop = asyncio.Event()
+        running = asyncio.ensure_future(node.indexer.run(stop))
+        await pass_time(world, 30.0)
+        world.count()
+        await pass_time(world, 60.0 * minutes)
+        counts = world.count()
+        assert counts == {kind: count * minutes for kind, count in IDLE_MINUTE.items()}
+        stop.set()
+        await world.clock.run(running)
+        await node.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("rings", [False, True])
+def test_an_indexer_of_a_remote_store_is_told_of_a_marker(rings):
+    """Whoever marks an index in its process or in its server need not wait for the next listing."""
+
+    async def main():
+        world = make_world(RemoteStore)
+        node = await world.spawn()
+        await node.engine.create_bucket(BUCKET, tags={})
+        await node.create_index(BUCKET, INDEX)
+        indexer, options = node.indexer, node.context.options
+        if rings:
+            node.context.bell.ring = indexer.wake
+        stop = asyncio.Event()
+        running = asyncio.ensure_future(indexer.run(stop))
+        await pass_time(world, options.remote_poll_interval_s / 2)
+        await node.put(BUCKET, INDEX, ROW)
+        await pass_time(world, 2 * options.index_poll_interval_s)
+        assert bool(indexer._work) is rings
+        # Without another listing: what is due is known.
+        await pass_time(world, options.flush_age_s + 2.0)
+        assert bool(indexer.stats.flush_count) is rings
+        stop.set()
+        await world.clock.run(running)
+        await node.close()
 
     asyncio.run(main())
 

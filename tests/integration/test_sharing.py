@@ -78,7 +78,8 @@ async def count_shares(inner, nodes, written):
 
 @pytest.mark.parametrize(
     ("distances_s", "least"),
-    [((0.01, 0.01), 0.35), ((0.01, 0.02), 0.25), ((0.01, 0.01, 0.01), 0.2)],
+    # With other seeds the farther one of the second case gets 0.21 to 0.31.
+    [((0.01, 0.01), 0.35), ((0.01, 0.02), 0.2), ((0.01, 0.01, 0.01), 0.2)],
 )
 def test_each_node_gets_its_share_of_the_commits(distances_s, least):
     shares = asyncio.run(write_all_the_time(distances_s))

@@ -126,6 +126,39 @@ def test_every_variant_finds_the_same(seed, counts, metric, kept, k, row_budget,
 
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("kept", [None, 0.3])
+@pytest.mark.parametrize("row_budget", [1, 50, 700, 5_000])
+def test_of_thousands_of_lists_every_variant_scans_the_same(metric, kept, row_budget):
+    """So many that the best are found through a sample of ranks; a third hold nothing."""
+    case = Case(7, counts=[(5_000, 6_000), (1, 40), (2_000, 2_500)], metric=metric, kept=kept)
+    found = [
+        flatten(case.probe(k=5, row_budget=row_budget, epsilon=1.9, isa=isa)) for isa in isas()
+    ]
+    assert all(other == found[-1] for other in found)
+    assert found[0][1] >= min(row_budget, 100) // 20
+
+
+def test_lists_of_equal_rank_are_scanned_in_order():
+    """All centroids are the same, so a sample of their ranks tells nothing."""
+    draw = np.random.default_rng(3)
+    case = Case(3, counts=[(4_000, 5_000)], metric="euclidean", kept=None)
+    lists = case.sources[0].coded.lists
+    same = PostingLists.of(
+        lists.blocks,
+        lists.starts,
+        centres=np.repeat(lists.centres[:1], 4_000, axis=0),
+        spreads=np.full(4_000, 0.5, dtype=np.float32),
+        spread=lists.spread,
+    )
+    none = np.zeros(0, dtype=np.uint32)
+    coded = CodedRows(same, dimension=40, seed=SEED, origin=None, outside=none)
+    case.sources = [ProbeSource(coded)]
+    case.query = draw.standard_normal(40, dtype=np.float32)
+    found = [flatten(case.probe(k=5, row_budget=300, epsilon=1.9, isa=isa)) for isa in isas()]
+    assert all(other == found[-1] for other in found)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("kept", [None, 0.3])
 @pytest.mark.parametrize("is_shared", [False, True])
 def test_a_budget_for_all_rows_finds_the_nearest(metric, kept, is_shared):
     counts = [(300, 2000), (1, 50), (7, 90)]

@@ -9,6 +9,7 @@ import asyncio
 import os
 from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -38,6 +39,14 @@ SHORT_WAITS: Settings = {
     "index_poll_interval_s": 0.05,
     "settle_age_s": 0.2,
 }
+# Ten million rows are asked at two recalls, so that their cost can be compared with that of fewer. What is replaced
+# while they are loaded is several times what is left, so it is not kept for as long as page tokens would need.
+COMPACT_TARGETS = (0.95, 0.98)
+COMPACT_OPTIONS: Settings = {
+    "recall_target": COMPACT_TARGETS[0],
+    "manifest_grace_s": 30.0,
+    "collection_wait_s": 5.0,
+}
 COLLECT_WAIT_S = 0.01
 COLLECT_TURNS = 8
 
@@ -50,11 +59,16 @@ class Whimbrel:
 
     def build_settings(self, data: DataSet, effort: Effort) -> Sequence[Settings]:
         """Returns the defaults; in small, waits are short."""
+        if data.kind == "compact":
+            return [COMPACT_OPTIONS]
         return [SHORT_WAITS] if effort == "smoke" else [{}]
 
     def search_settings(self, k: int, built: Settings) -> Iterator[Sequence[Settings]]:
-        """Yields the defaults: the index decides how far it looks."""
-        yield [{}]
+        """Yields the defaults: the index decides how far it looks, which may be set to two recalls."""
+        if "recall_target" in built:
+            yield from ([{"recall_target": target}] for target in COMPACT_TARGETS)
+        else:
+            yield [{}]
 
     def build(self, data: DataSet, folder: Path, settings: Settings) -> Built:
         """Puts all rows and waits until they are indexed."""
@@ -83,6 +97,8 @@ class WhimbrelSearcher:
         self, queries: Float32Array, k: int, settings: Settings, condition: Filter | None = None
     ) -> Found:
         """Asks the engine as the wire does, page after page."""
+        if "recall_target" in settings:
+            self.run(self.node.calibrate(settings["recall_target"]))
         document = condition.document() if condition else None
         asked = len(queries) + min(len(queries), WARM_UP_QUERIES)
         before = self.node.requests()
@@ -225,6 +241,22 @@ class Opened:
 
         found: tuple[bool, str] = await self.engine.directory.with_index(BUCKET, INDEX, look)
         return found
+
+    async def calibrate(self, target: float) -> None:
+        """Sees to it that queries look as far as a recall takes; nothing to do where they do."""
+        from whimbrel.engine.calibration import begin_calibration
+
+        context = replace(self._context, options=replace(self.options, recall_target=target))
+
+        async def measure(index: Any) -> None:
+            await index.prove()
+            await index.refresh()
+            calibrator = await begin_calibration(context, index, self.engine.segments)
+            while calibrator is not None and await calibrator.step(index) is None:
+                pass
+            await index.refresh()
+
+        await self.engine.directory.with_index(BUCKET, INDEX, measure)
 
     async def collect(self) -> None:
         """Runs the indexer until what nothing names is deleted; the options must have short waits."""

@@ -359,6 +359,13 @@ class Settings:
         unit="bytes",
         bounds=(MIB, 384 * MIB),
     )
+    engine_recall_target: float = _inner(
+        0.98,
+        "Mean recall of the nearest 10 and 100 that calibration aims at: less makes queries of large indexes cheaper. "
+        "The same for all indexers of a store.",
+        unit="",
+        bounds=(0.5, 0.999),
+    )
     engine_settle_age_s: float = _inner(
         3.0,
         "An index not written to for so long is compacted further than one under load.",
@@ -379,6 +386,12 @@ class Settings:
     )
     engine_index_poll_interval_s: float = _inner(
         0.5, "How often the indexer looks for indexes that changed.", unit="s", bounds=(0.01, 3600)
+    )
+    engine_remote_poll_interval_s: float = _inner(
+        10.0,
+        "The same on a remote store, where each look is a paid listing, for changes that other servers made.",
+        unit="s",
+        bounds=(0.01, 3600),
     )
     engine_deleted_interval_s: float = _inner(
         60.0,

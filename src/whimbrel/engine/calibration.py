@@ -29,19 +29,20 @@ from whimbrel.engine.segments import OpenSegment, SegmentCache
 
 ROWS_MIN = 8192  # fewer are never searched by share
 CHANGE_MAX = 0.25
-SLICE_S = 0.2
+SLICE_S = 0.2  # while there is a tail, which a flush may soon be due for
+SLICE_S_QUIET = 2.0
 
 
-def plan_calibration(manifest: Manifest) -> Due:
+def plan_calibration(manifest: Manifest, target: float) -> Due:
     """Says what is due, as far as a manifest shows; without posting lists to choose from nothing is.
 
-    Measuring, when that was never done or the number of rows has changed by more than a quarter since; a check of the
-    recall, when more than a quarter of the rows lie in segments that are new since.
+    Measuring, when that was never done, for another target, or the number of rows has changed by more than a quarter
+    since; a check of the recall, when more than a quarter of the rows lie in segments that are new since.
     """
     live_count, last = manifest.live_count, manifest.calibration
     if live_count < ROWS_MIN:
         return Due.NOTHING
-    if last is None or _is_outgrown(last, manifest):
+    if last is None or last.target != target or _is_outgrown(last, manifest):
         return Due.MEASURE
     is_rewritten = count_fresh_rows(manifest, last.generation) > CHANGE_MAX * live_count
     return Due.CHECK if is_rewritten else Due.NOTHING
@@ -91,7 +92,10 @@ class Calibrator:
         self._last = manifest.calibration
         offset = draw_offset(context.random)
         now_s = context.clock.now_s()
-        self._measurement = Measurement(manifest, segments, due, offset=offset, now_s=now_s)
+        target = context.options.recall_target
+        self._measurement = Measurement(
+            manifest, segments, due, target=target, offset=offset, now_s=now_s
+        )
         self._steps = self._measurement.run()
 
     async def step(self, index: Index) -> Outcome | None:
@@ -107,7 +111,8 @@ class Calibrator:
             BaseLostError: the manifest that the index stands on was collected.
             StoreError: the store failed; at worst what was measured is published.
         """
-        if await self._context.compute.run(_advance, self._steps, self._context.clock):
+        slice_s = SLICE_S if index.memtable is not None else SLICE_S_QUIET
+        if await self._context.compute.run(_advance, self._steps, self._context.clock, slice_s):
             return None
         found = self._measurement.result
         return Outcome(self._measurement.due, found, await self._publish(index, found))
@@ -126,9 +131,9 @@ class Calibrator:
         return manifest.calibration == found
 
 
-def _advance(steps: Iterator[None], clock: Clock) -> bool:
+def _advance(steps: Iterator[None], clock: Clock, slice_s: float) -> bool:
     """Takes steps for a slice of time; says whether there are more."""
-    limit_s = clock.monotonic_s() + SLICE_S
+    limit_s = clock.monotonic_s() + slice_s
     return any(clock.monotonic_s() >= limit_s for _ in steps)
 
 
@@ -142,7 +147,7 @@ async def begin_calibration(
         CorruptObjectError: a segment is damaged.
     """
     manifest = index.manifest
-    due = plan_calibration(manifest)
+    due = plan_calibration(manifest, context.options.recall_target)
     if due is Due.NOTHING:
         return None
     opened = await segments.open_all(manifest.segments)

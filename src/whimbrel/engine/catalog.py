@@ -27,7 +27,7 @@ from whimbrel.core.errors import (
     UnavailableError,
 )
 from whimbrel.engine.context import Context
-from whimbrel.engine.log import Base, BaseLostError, Log, LogGoneError
+from whimbrel.engine.log import Base, BaseLostError, Log, LogGoneError, Opening
 from whimbrel.engine.model import IndexConfig, IndexMode
 from whimbrel.engine.paths import LogSpace
 from whimbrel.engine.write import UNAVAILABLE
@@ -375,8 +375,8 @@ class Catalog(Generic[State, Record]):
             return self.state
 
     async def _refresh(self) -> None:
-        if self._base is None:
-            await self._open()
+        if self._base is None and await self._open():
+            return
         while True:
             assert self._base is not None
             # Applied only once it is proven: a record under a name that was collected need not fit the state.
@@ -389,31 +389,46 @@ class Catalog(Generic[State, Record]):
                     is_opening=not self._is_tail_known,
                 )
             except BaseLostError:
-                await self._open()
+                if await self._open():
+                    return
                 continue
             for sequence, item in found.items():
                 self._apply(sequence, item)
             self._is_tail_known = True
             return
 
-    async def _open(self) -> None:
+    async def _open(self) -> bool:
+        """Reads the newest snapshot; says whether it came with all records above it, proven to be all."""
         clock = self._context.clock
         for _ in range(16):
             started_s = clock.monotonic_s()
-            if not await self._is_live():
+            is_live, opening = await self._look()
+            if not is_live:
                 raise CatalogGoneError(self.space.prefix)
-            try:
-                generation, found = await self._log.load_newest()
-            except LogGoneError:
-                if await self._is_live():
-                    continue
-                raise CatalogGoneError(self.space.prefix) from None
-            if clock.monotonic_s() - started_s <= self._context.options.proof_age_max_s:
-                self._adopt(generation, found)
-                return
+            took_s = clock.monotonic_s() - started_s
+            if opening is not None and took_s <= self._context.options.proof_age_max_s:
+                return self._adopt(opening)
         raise StoreError("catalog cannot be opened")
 
-    def _adopt(self, generation: int, found: StoredObject) -> None:
+    async def _look(self) -> tuple[bool, Opening | None]:
+        """Says whether the incarnation is live, and reads its newest snapshot; None when there is none.
+
+        A remote store is asked for both at once. Nothing of an incarnation is collected until long after it was live,
+        so a proof of that counts for what was read earlier, and for what was read a little later.
+        """
+        if self._context.store.is_remote:
+            return await asyncio.gather(self._is_live(), self._load())
+        is_live = await self._is_live()
+        return is_live, await self._load() if is_live else None
+
+    async def _load(self) -> Opening | None:
+        try:
+            return await self._log.open()
+        except LogGoneError:
+            return None
+
+    def _adopt(self, opening: Opening) -> bool:
+        generation, found = opening.generation, opening.found
         key = found.meta.key
         stored = decode_catalog_object(key, ObjectKind.CATALOG_SNAPSHOT, found.data, generation)
         try:
@@ -422,7 +437,11 @@ class Catalog(Generic[State, Record]):
             raise CorruptObjectError(key, 0, f"state does not parse: {error}.") from error
         self._base = Base(generation, found.meta.etag, stored.position)
         self._position = stored.position
-        self._is_tail_known = False
+        records = opening.above(stored.position)
+        for sequence, item in records or ():
+            self._apply(sequence, item)
+        self._is_tail_known = records is not None
+        return self._is_tail_known
 
     def _apply(self, sequence: int, item: StoredObject) -> None:
         if sequence != self._position + 1:
@@ -488,7 +507,7 @@ class Catalog(Generic[State, Record]):
         try:
             if not await self._log.confirm(base):
                 await self._open()
-                if sequence <= self._position:
+                if sequence <= self._base.position:
                     # Either the name had been collected, or the record counts and is in a snapshot already.
                     raise UnavailableError(UNAVAILABLE, durability=Durability.UNKNOWN)
                 await self._refresh()

@@ -75,6 +75,9 @@ class _Compaction:
             outputs = await self._make(regions)
             published = await self._publish(outputs)
         finally:
+            # A job reads up to a gigabyte, the next one another: together they would hold the whole index.
+            for taking in self._takings:
+                taking.segment.reader.release()
             await self._job.clean_up(published)
         return published is not None
 

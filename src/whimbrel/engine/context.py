@@ -1,5 +1,6 @@
 """What every part of the engine is handed: the store, time, randomness, threads, limits, rules."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from whimbrel.core.clock import Clock
@@ -13,6 +14,17 @@ from whimbrel.storage.frame import PUT_ID_BYTES
 
 INCARNATION_BYTES = 16
 UNIQUE_NAME_BYTES = 8
+
+
+@dataclass(slots=True)
+class Bell:
+    """What this process rings when it has marked an index, so that an indexer of its own need not look for markers.
+
+    Attributes:
+        ring: called without arguments, from the event loop; does nothing until somebody listens.
+    """
+
+    ring: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +48,7 @@ class Context:
     options: EngineOptions = field(default_factory=EngineOptions)
     rules: ProtocolRules = ALL_RULES
     cache: PartCache = field(default_factory=PartCache)
+    bell: Bell = field(default_factory=Bell)
 
     def new_put_id(self) -> bytes:
         """Returns the id of one put."""

@@ -9,6 +9,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
 
@@ -23,6 +24,7 @@ from whimbrel.core.errors import (
     QuotaExceededError,
     StoreError,
     UnavailableError,
+    WhimbrelError,
 )
 from whimbrel.engine import paths
 from whimbrel.engine.catalog import (
@@ -42,6 +44,7 @@ from whimbrel.engine.catalog import (
     first_snapshot,
 )
 from whimbrel.engine.context import Context
+from whimbrel.engine.hint import Hints
 from whimbrel.engine.index import Index, IndexId
 from whimbrel.engine.manifest import Manifest, encode_manifest
 from whimbrel.engine.model import IndexConfig
@@ -57,6 +60,19 @@ T = TypeVar("T")
 
 class _StartOverError(Exception):
     """A creation finds itself below the barrier: what it uploaded may be collected."""
+
+
+@dataclass(slots=True)
+class _Guess:
+    """What a name is thought to mean while the catalog is asked.
+
+    Attributes:
+        index_id: the incarnation, once there is a guess.
+        is_hinted: whether that is for a hint to say.
+    """
+
+    index_id: IndexId | None = None
+    is_hinted: bool = False
 
 
 class Directory:
@@ -85,6 +101,7 @@ class Directory:
         self._catalogs: OrderedDict[str, BucketCatalog] = OrderedDict()
         self._indexes: OrderedDict[tuple[str, str], Index] = OrderedDict()
         self._opening: dict[tuple[str, str], asyncio.Future[Index]] = {}
+        self._hints = Hints(context)
 
     async def start(self) -> None:
         """Opens the root catalog; makes it in a new store."""
@@ -94,6 +111,10 @@ class Directory:
             with suppress(ObjectExistsError):  # another process was first
                 await self._context.store.put_if_absent(key, data)
         await self.root.refresh()
+
+    async def finish(self) -> None:
+        """Waits for what nobody waited for."""
+        await self._hints.finish()
 
     @property
     def open_indexes(self) -> list[Index]:
@@ -249,10 +270,17 @@ class Directory:
     ) -> tuple[BucketCatalog, IndexEntry]:
         """Like `index_entry`, and proves from the index's own log that it was not deleted."""
 
-        async def prove(index: Index) -> None:
+        async def prove(index: Index) -> IndexId:
             await index.prove()
+            return index.id
 
-        await self.with_index(bucket_name, name, prove)
+        proving = self.with_index(bucket_name, name, prove)
+        if self._context.store.is_remote:
+            index_id, found = await asyncio.gather(proving, self.index_entry(bucket_name, name))
+            if found[1].incarnation == index_id.incarnation:
+                return found
+        else:
+            await proving
         return await self.index_entry(bucket_name, name)
 
     async def with_index(
@@ -303,22 +331,76 @@ class Directory:
 
     async def _open_new(self, bucket_name: str, name: str) -> Index:
         live_at_s = self._context.clock.monotonic_s()  # before the proof: a stall must count
-        catalog, entry = await self.index_entry(bucket_name, name)
+        guess = _Guess()
+        guessing = asyncio.ensure_future(self._open_guess(guess, bucket_name, name, live_at_s))
+        try:
+            index = await self._open_proven(guess, guessing, bucket_name, name, live_at_s)
+        finally:
+            guessing.cancel()
+        self._discard((bucket_name, name))  # an earlier incarnation, if any
+        self._indexes[bucket_name, name] = index
+        self._close_idle_indexes()
+        return index
 
+    async def _open_proven(
+        self,
+        guess: _Guess,
+        guessing: "asyncio.Future[Index | None]",
+        bucket_name: str,
+        name: str,
+        live_at_s: float,
+    ) -> Index:
+        """Opens the incarnation that the catalog names; most likely the one that is being opened on a guess."""
+        if not self._context.rules.prove_guesses and (unproven := await guessing) is not None:
+            return unproven
+        catalog, entry = await self.index_entry(bucket_name, name)
+        index_id = IndexId(catalog.space.prefix.split("/")[1], entry.incarnation)
+        # A hint that has not come by now is not waited for.
+        index = await guessing if guess.index_id == index_id else None
+        if guess.is_hinted and guess.index_id != index_id:
+            self._hints.heal(index_id.bucket_incarnation, name, index_id.incarnation)
+        if index is None:
+            index = self._make_index(bucket_name, name, index_id)
+            await index.open(live_at_s=live_at_s)
+        return index
+
+    async def _open_guess(
+        self, guess: _Guess, bucket_name: str, name: str, live_at_s: float
+    ) -> Index | None:
+        """Opens, on a remote store, the incarnation that a name most likely means, while the catalog is asked.
+
+        Returns:
+            The index, to be used only if the catalog names it; None when there was no guess, or it could not be opened,
+            which whoever opens it for certain will see.
+        """
+        entry = self.root.state.buckets.get(bucket_name)
+        if entry is None or not self._context.store.is_remote:
+            return None
+        catalog = self._catalogs.get(entry.incarnation)
+        if catalog is not None and catalog.is_open:
+            found = catalog.state.indexes.get(name)
+            incarnation = found.incarnation if found else None
+        else:
+            guess.is_hinted = True
+            incarnation = await self._hints.find(entry.incarnation, name)
+        if incarnation is None:
+            return None
+        guess.index_id = IndexId(entry.incarnation, incarnation)
+        index = self._make_index(bucket_name, name, guess.index_id)
+        try:
+            return index if await index.try_open(live_at_s) else None
+        except WhimbrelError:
+            return None
+
+    def _make_index(self, bucket_name: str, name: str, index_id: IndexId) -> Index:
         async def is_live() -> bool:
             try:
                 _, found = await self.index_entry(bucket_name, name)
             except IndexNotFoundError:
                 return False
-            return found.incarnation == entry.incarnation
+            return found.incarnation == index_id.incarnation
 
-        index_id = IndexId(catalog.space.prefix.split("/")[1], entry.incarnation)
-        index = Index(self._context, index_id, is_live=is_live, on_tail=self._on_tail)
-        await index.open(live_at_s=live_at_s)
-        self._discard((bucket_name, name))  # an earlier incarnation, if any
-        self._indexes[bucket_name, name] = index
-        self._close_idle_indexes()
-        return index
+        return Index(self._context, index_id, is_live=is_live, on_tail=self._on_tail)
 
     def _close_idle_indexes(self) -> None:
         """Closes the least recently used indexes that have nothing under way, above the limit."""
@@ -424,7 +506,10 @@ class Directory:
             config=config,
         )
         key = paths.index_space(bucket_incarnation, incarnation).manifest(1)
-        await self._upload_first(key, encode_manifest(key, self._context.new_put_id(), manifest))
+        data = encode_manifest(key, self._context.new_put_id(), manifest)
+        await asyncio.gather(
+            self._upload_first(key, data), self._hints.write(bucket_incarnation, name, incarnation)
+        )
 
         def decide(state: BucketState) -> CreateIndex:
             if state.is_terminal or (self._context.rules.bar_late_jobs and state.barrier > start):
@@ -464,7 +549,10 @@ class Directory:
                 continue
             self._forget_index(bucket_name, name, index)
             await _after_the_end(self._complete_deletion(bucket_name, name, index.id))
-            await index.mark_dirty()  # the collector has work now
+            # The collector has work now.
+            await asyncio.gather(
+                index.mark_dirty(), self._hints.remove(index.id.bucket_incarnation, name)
+            )
             return
         raise UnavailableError(UNAVAILABLE)
 

@@ -71,13 +71,13 @@ class Engine:
             StoreError: the store cannot be used.
             CorruptObjectError: the catalog is damaged.
         """
-        await self.directory.start()
-        await self._tokens.start()
+        await asyncio.gather(self.directory.start(), self._tokens.start())
         self._refresher = asyncio.ensure_future(self._refresh_for_ever())
 
     async def close(self) -> None:
         """Settles what was accepted and stops; the store stays open, it is the caller's."""
         await self._writer.finish()
+        await self.directory.finish()
         await self.segments.close()
         if self._refresher is not None:
             self._refresher.cancel()

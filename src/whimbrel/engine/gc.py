@@ -333,6 +333,14 @@ class Collector:
 
         await catalog.append(decide, use_reserve=True)
 
+    async def collect_hints(self, catalog: BucketCatalog, bucket_incarnation: str) -> None:
+        """Deletes hints for names that no index has. One deleted in error costs time, once."""
+        names = catalog.state.indexes
+        needed = {paths.hint(bucket_incarnation, name) for name in names}
+        for item in await list_all(self._context.store, paths.hint_prefix(bucket_incarnation)):
+            if item.key not in needed:
+                await self._context.store.delete(item.key)
+
     async def delete_prefix(self, prefix: str) -> None:
         """Deletes every object below a prefix."""
         for item in await list_all(self._context.store, prefix):

@@ -185,7 +185,7 @@ class Index:
         Raises:
             IndexNotFoundError: this incarnation was deleted.
         """
-        if self._base is None and live_at_s is not None and await self._try_read_newest(live_at_s):
+        if self._base is None and live_at_s is not None and await self.try_open(live_at_s):
             return
         await self._reopen(self._base)
 
@@ -219,17 +219,21 @@ class Index:
             live_at_s = self._context.clock.monotonic_s()
             if not await self._is_live():
                 raise self._gone()
-            if await self._try_read_newest(live_at_s):
+            if await self.try_open(live_at_s):
                 return
         message = "index cannot be opened: its manifest keeps changing or is missing"
         raise NoManifestError(message)
 
-    async def _try_read_newest(self, live_at_s: float) -> bool:
+    async def try_open(self, live_at_s: float) -> bool:
         """Reads the newest manifest, and says whether that was soon enough after the incarnation was seen live.
 
         A deleted index's manifests are collected no sooner than `collection_wait_s` after its catalog record, so a
         manifest read shortly after that proof is the newest this index ever had, and not one that a sleeping job
-        created after all others were collected.
+        created after all others were collected. For the same reason the proof may come later than the manifest: then
+        nothing of the incarnation was collected when the manifest was read.
+
+        Args:
+            live_at_s: monotonic time no later than the beginning of the proof.
         """
         try:
             base, manifest = await self.manifests.load_newest()
@@ -417,6 +421,7 @@ async def mark_dirty(context: Context, index_id: IndexId) -> None:
         await context.store.put(key, writer.finish())
     except StoreError:
         return
+    context.bell.ring()
 
 
 def _ignore(_: Index) -> None:

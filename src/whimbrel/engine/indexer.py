@@ -1,9 +1,10 @@
 """The indexer: flushes tails, compacts segments, calibrates searches, collects garbage.
 
 A function of the store; run any number of them. It reads dirty markers, so idle indexes cost it nothing; a slow sweep
-over everything finds what a marker that was never written would have told. Several indexers share indexes out by
-rendezvous hash over live heartbeats; that is advisory only, two that work on the same index waste effort and nothing
-else.
+over everything finds what a marker that was never written would have told. On a remote store, where each listing of the
+markers is paid for, it lists them seldom, and when a server of its own says that it has written one. Several indexers
+share indexes out by rendezvous hash over live heartbeats; that is advisory only, two that work on the same index waste
+effort and nothing else.
 """
 
 import asyncio
@@ -114,6 +115,8 @@ class Indexer:
         self._waiting: list[tuple[Collectable, Callable[[], Awaitable[None]] | None]] = []
         self._peers: list[str] = []
         self._heartbeat_at_s = float("-inf")
+        self._listed_at_s = float("-inf")
+        self._is_woken = False
         self._deleted_at_s = float("-inf")
         self._deleted_buckets: dict[str, float] = {}
 
@@ -132,12 +135,22 @@ class Indexer:
         sweeper = asyncio.ensure_future(self._sweep_for_ever())
         try:
             while not stop.is_set():
-                await self.turn()
+                await self.turn(lists=self._listing_is_due())
                 await self._pause(stop)
         finally:
             sweeper.cancel()
             await asyncio.gather(sweeper, return_exceptions=True)
         await self._guarded("heartbeat", self.collector.stop)
+
+    def wake(self) -> None:
+        """Has the next turn list the markers: one was written just now. Safe to call from any thread."""
+        self._is_woken = True
+
+    def _listing_is_due(self) -> bool:
+        if not self._context.store.is_remote or self._is_woken:
+            return True
+        age_s = self._now_s() - self._listed_at_s
+        return age_s >= self._context.options.remote_poll_interval_s
 
     async def _pause(self, stop: asyncio.Event) -> None:
         waiting = asyncio.ensure_future(stop.wait())
@@ -160,11 +173,17 @@ class Indexer:
 
     # --- one turn ----------------------------------------------------------------------------------
 
-    async def turn(self) -> None:
-        """Looks at the markers once and does what is due."""
-        await self._guarded("heartbeat", self._heartbeat)
+    async def turn(self, *, lists: bool = True) -> None:
+        """Does what is due.
+
+        Args:
+            lists: whether the markers are looked at first; otherwise what is known of them has to do.
+        """
         await self._guarded("collection", self._finish_collections)
-        await self._guarded("markers", self._work_on_markers)
+        if lists:
+            await self._guarded("markers", self._work_on_markers)
+        else:
+            await self._guarded("known markers", self._work_on_known)
         await self._guarded("deleted buckets", self._collect_deleted_buckets)
 
     async def _guarded(self, what: str, step: Callable[[], Awaitable[None]]) -> None:
@@ -206,7 +225,12 @@ class Indexer:
         )
 
     async def _work_on_markers(self) -> None:
+        self._is_woken, self._listed_at_s = False, self._now_s()
         markers = await list_all(self._context.store, paths.DIRTY_PREFIX)
+        if (
+            markers
+        ):  # without any there is nothing to share out, and nobody needs to know who is there
+            await self._guarded("heartbeat", self._heartbeat)
         seen: set[IndexId] = set()
         for marker in markers:
             parsed = paths.parse_dirty_marker(marker.key)
@@ -221,6 +245,13 @@ class Indexer:
                 await self._work_on(index_id, work)
         for index_id in set(self._work) - seen:
             del self._work[index_id]
+
+    async def _work_on_known(self) -> None:
+        if self._work:
+            await self._guarded("heartbeat", self._heartbeat)
+        for index_id, work in list(self._work.items()):
+            if work.due_at_s <= self._now_s() and self._is_mine(index_id):
+                await self._work_on(index_id, work)
 
     async def _work_on(self, index_id: IndexId, work: _Work) -> None:
         work.due_at_s = self._now_s() + RETRY_S
@@ -487,6 +518,7 @@ class Indexer:
     async def _sweep_bucket(self, catalog: BucketCatalog, bucket_incarnation: str) -> None:
         await self._sweep_catalog_garbage(catalog.space)
         await self.collector.collect_unknown_indexes(catalog, bucket_incarnation)
+        await self.collector.collect_hints(catalog, bucket_incarnation)
         incarnations = [entry.incarnation for entry in catalog.state.indexes.values()]
         for incarnation in [*incarnations, *catalog.state.deleted]:
             index_id = IndexId(bucket_incarnation, incarnation)
@@ -500,7 +532,8 @@ class Indexer:
         except (IndexNotFoundError, LogGoneError):
             await mark_dirty(self._context, index_id)
             return
-        if index.memtable is not None or plan_calibration(index.manifest) is not Due.NOTHING:
+        due = plan_calibration(index.manifest, self._context.options.recall_target)
+        if index.memtable is not None or due is not Due.NOTHING:
             await index.mark_dirty()
         found = await self.collector.begin_index(index_id.space, find_orphans=True)
         if found is not None:

@@ -11,8 +11,8 @@ proofs; in short:
 """
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from whimbrel.core.errors import (
     CorruptObjectError,
@@ -22,12 +22,14 @@ from whimbrel.core.errors import (
 )
 from whimbrel.engine.context import Context
 from whimbrel.engine.paths import LogSpace, parse_generation, parse_sequence
-from whimbrel.storage.base import ObjectMeta, StoredObject
+from whimbrel.storage.base import Listing, ObjectMeta, StoredObject
 
 READ_AHEAD_COUNT_MAX = 32
 LIST_COUNT = 1000
 FOLLOW_COUNT = 4  # names asked for at once by a writer that was beaten to one
 NEWEST_ATTEMPT_COUNT_MAX = 8
+OPENING_READ_COUNT_MAX = 64  # log objects read beside a manifest, before it says which are above it
+OPENING_MARGIN_S = 5.0  # stores round times, to whole seconds for instance
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,35 @@ class Base:
     generation: int
     etag: str
     position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """The newest manifest of a log, and what was read beside it.
+
+    Attributes:
+        generation: the manifest's number.
+        found: the manifest.
+        end: sequence of the last log object at that time; None when that is not known.
+        tail: log objects up to `end`, by sequence; not always all those above the manifest.
+    """
+
+    generation: int
+    found: StoredObject
+    end: int | None = None
+    tail: Mapping[int, StoredObject] = field(default_factory=dict)
+
+    def above(self, position: int) -> list[tuple[int, StoredObject]] | None:
+        """Returns all log objects above the manifest's position, in order; None when more must be asked for.
+
+        What is returned is proven: the log ended at `end` while the manifest existed.
+        """
+        if self.end is None or self.end < position:
+            return None
+        wanted = range(position + 1, self.end + 1)
+        if any(sequence not in self.tail for sequence in wanted):
+            return None
+        return [(sequence, self.tail[sequence]) for sequence in wanted]
 
 
 class BaseLostError(WhimbrelError):
@@ -85,6 +116,55 @@ class Log:
                 return parse_generation(newest.key), found
         message = f"log has no manifest. prefix=`{self.space.prefix}`"
         raise LogGoneError(message)
+
+    async def open(self) -> Opening:
+        """Finds the newest manifest, and on a remote store, as far as it takes no longer, the log above it.
+
+        Raises:
+            LogGoneError: there is none.
+        """
+        if not self._store.is_remote:
+            return Opening(*await self.load_newest())
+        for _ in range(NEWEST_ATTEMPT_COUNT_MAX):
+            manifests, log = await asyncio.gather(
+                self._store.list(self.space.manifest_prefix, limit=1),
+                self._store.list(self.space.wal_prefix, limit=LIST_COUNT),
+            )
+            if not manifests.objects:
+                break
+            if (opening := await self._read_opening(manifests.objects[0], log)) is not None:
+                return opening
+        message = f"log has no manifest. prefix=`{self.space.prefix}`"
+        raise LogGoneError(message)
+
+    async def _read_opening(self, newest: ObjectMeta, log: Listing) -> Opening | None:
+        """Reads a manifest that was listed, and the end of a log that was; None when the manifest is gone.
+
+        Reading the manifest proves that it exists, so that together with the name after the last one listed it is a
+        pair of questions like that of every reader.
+        """
+        generation = parse_generation(newest.key)
+        if log.is_truncated:
+            found = await self._get(newest.key)
+            is_same = found is not None and found.meta.etag == newest.etag
+            return Opening(generation, found) if found is not None and is_same else None
+        end = parse_sequence(log.objects[-1].key) if log.objects else 0
+        # The manifest was written after what it includes; only which objects are read early depends on these times.
+        since_s = newest.modified_at_s - OPENING_MARGIN_S
+        likely = [meta.key for meta in log.objects if meta.modified_at_s >= since_s]
+        likely = likely[-OPENING_READ_COUNT_MAX:]
+        started_s = self._clock.monotonic_s()
+        found, after, *items = await asyncio.gather(
+            self._get(newest.key), self._read(end + 1), *(self._get(key) for key in likely)
+        )
+        if found is None or found.meta.etag != newest.etag:
+            return None
+        took_s = self._clock.monotonic_s() - started_s
+        is_slow = self._rules.discard_slow_proofs and took_s > self._proof_age_max_s
+        if after is not None or is_slow:
+            return Opening(generation, found)
+        read = {parse_sequence(item.meta.key): item for item in items if item is not None}
+        return Opening(generation, found, end, read)
 
     async def load_successor(self, base: Base) -> StoredObject | None:
         """Reads the manifest after the one stood on.
@@ -233,8 +313,11 @@ class Log:
         return not self._rules.prove_absence or await self.base_exists(base)
 
     async def _read(self, sequence: int) -> StoredObject | None:
+        return await self._get(self.space.wal(sequence))
+
+    async def _get(self, key: str) -> StoredObject | None:
         try:
-            return await self._store.get(self.space.wal(sequence))
+            return await self._store.get(key)
         except ObjectNotFoundError:
             return None
 

@@ -26,6 +26,7 @@ from whimbrel.storage.frame import ObjectKind, ObjectReader, ObjectWriter
 
 PAGE_ENTRY_COUNT = 512
 INLINE_ENTRY_COUNT_MAX = 2 * PAGE_ENTRY_COUNT
+FORMER_TARGET = 0.985  # of calibrations that do not name theirs
 
 
 class DeletionsEntry(msgspec.Struct, frozen=True, array_like=True):
@@ -112,6 +113,7 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
         checked_at_s: when that was.
         query_count: rows that were taken as queries then.
         recalls: numbers of neighbours, ascending, each with the recall measured at its share.
+        target: mean recall that the shares were to reach; manifests from before had a fixed one.
     """
 
     measured_at_s: float
@@ -123,6 +125,7 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     checked_at_s: float
     query_count: int
     recalls: tuple[tuple[int, float], ...]
+    target: float = FORMER_TARGET
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):

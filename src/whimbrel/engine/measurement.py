@@ -24,13 +24,17 @@ from whimbrel.engine.segments import OpenSegment
 
 # Numbers of neighbours that shares are measured for, ascending, each with so many queries.
 QUERY_COUNTS = {10: 192, 100: 96, 1000: 12, 10_000: 4}
-TARGETS = {10: 0.985, 100: 0.985, 1000: 0.96, 10_000: 0.96}
+DEEP_COUNT = (
+    1000  # from so many neighbours on, recall beyond `DEEP_TARGET_MAX` is not worth what it costs
+)
+DEEP_TARGET_MAX = 0.96
 ROWS_PER_NEIGHBOUR = 16  # a number is measured where there are so many rows to each neighbour
 CHECKED_COUNTS = {10: 32, 100: 32}  # likewise, of a check
 CHECK_SLACK = 0.01  # so few queries are off by about as much
 LAVISH_RATIO = 0.5  # a share that misses less than so much of what it may is measured anew
 SAMPLE_NOISE = 0.005  # by how much the mean recall of a sample may be off
-SHARE_MIN = 1 / 512
+SHARE_MIN = 1 / 512  # the first share asked for, or, if that is fewer rows, as many as these
+ROWS_MIN = 2048
 ROWS_MIN_RATIO = 4  # and so many rows to each neighbour are scanned at least, whatever the share
 SHARE_STEP = 2.0
 REFINE_COUNT = 2  # further shares asked for between the last two
@@ -76,6 +80,7 @@ class Measurement:
         segments: Sequence[OpenSegment],
         due: Due,
         *,
+        target: float,
         offset: float,
         now_s: float,
     ) -> None:
@@ -85,12 +90,14 @@ class Measurement:
             manifest: whose segments they are.
             segments: in its order.
             due: a check of the manifest's calibration, or a measurement.
+            target: mean recall wanted for 10 and for 100 neighbours, 0 < target < 1.
             offset: 0 <= offset < 1, decides which rows are sampled.
             now_s: seconds since 1970.
         """
         config = manifest.config
         self.due = due
         self._manifest = manifest
+        self._target = target
         self._now_s = now_s
         tail = empty_tail(config.dimension, manifest.position)
         self._meter = RecallMeter(config, segments, tail)
@@ -108,12 +115,12 @@ class Measurement:
             for k, share in last.shares:
                 if k in CHECKED_COUNTS and k in self._counts:
                     recalls[k] = yield from self._measure_recall(k, share, CHECKED_COUNTS[k])
-            if _is_enough(recalls) and not _is_lavish(recalls, last):
+            if self._is_enough(recalls) and not self._is_lavish(recalls):
                 self.result = self._checked(last, recalls)
                 return
         self.due = Due.MEASURE
         shares: dict[int, float] = {}
-        share = SHARE_MIN
+        share = _first_share(self._manifest.live_count)
         for k in self._counts:
             # More neighbours need no smaller share.
             share = max(share, min(ROWS_MIN_RATIO * k / self._manifest.live_count, 1.0))
@@ -128,13 +135,14 @@ class Measurement:
 
     def _find_share(self, k: int, share: float) -> Steps:
         """Returns the smallest share from `share` on whose mean recall is the target, about."""
+        target = target_of(k, self._target)
         recalls = np.zeros(min(QUERY_COUNTS[k], len(self._queries)))
         missed = yield from self._ask_again(recalls, k, share)
-        if missed <= 1 - TARGETS[k]:
+        if missed <= 1 - target:
             return share
         smaller = larger = _Asked(share, missed, recalls)
         asked = [larger]
-        while larger.missed > 1 - TARGETS[k]:
+        while larger.missed > 1 - target:
             if larger.share >= 1:
                 return 1.0
             smaller, share = larger, min(larger.share * SHARE_STEP, 1.0)
@@ -142,20 +150,20 @@ class Measurement:
             larger = _Asked(share, (yield from self._ask_again(recalls, k, share)), recalls)
             asked.append(larger)
         for _ in range(REFINE_COUNT):
-            share = _reckon(smaller, larger, TARGETS[k])
+            share = _reckon(smaller, larger, target)
             recalls = smaller.recalls.copy()
             between = _Asked(share, (yield from self._ask_again(recalls, k, share)), recalls)
             asked.append(between)
-            if between.missed > 1 - TARGETS[k]:
+            if between.missed > 1 - target:
                 smaller = between
             else:
                 larger = between
         if larger.share >= 1:
             # Bounds are wider there, so nothing can be reckoned from what is missed. What narrower ones miss, no list
             # more would find; so where that may be chance, the first share that was as good will do.
-            missed_max = 1 - TARGETS[k] + SAMPLE_NOISE
+            missed_max = 1 - target + SAMPLE_NOISE
             return min(one.share for one in [*asked, larger] if one.missed <= missed_max)
-        return _reckon(smaller, larger, TARGETS[k])
+        return _reckon(smaller, larger, target)
 
     def _ask_again(self, recalls: Float64Array, k: int, share: float) -> Steps:
         """Asks with those queries that missed something with a smaller share; returns what is missed on average.
@@ -190,6 +198,17 @@ class Measurement:
 
     # --- what came out -----------------------------------------------------------------------------
 
+    def _is_enough(self, recalls: dict[int, float]) -> bool:
+        """Says whether shares find as much as is wanted, as far as a check can tell."""
+        return all(recall >= self._target - CHECK_SLACK for recall in recalls.values())
+
+    def _is_lavish(self, recalls: dict[int, float]) -> bool:
+        """Says whether shares find far more than is wanted, all of them: one alone may do so by chance."""
+        last = self._manifest.calibration
+        is_least = last is None or last.shares[0][1] <= _first_share(self._manifest.live_count)
+        missed_max = LAVISH_RATIO * (1 - self._target)
+        return not is_least and all(1 - recall < missed_max for recall in recalls.values())
+
     def _checked(self, last: Calibration, recalls: dict[int, float]) -> Calibration:
         return msgspec.structs.replace(
             last,
@@ -217,18 +236,18 @@ class Measurement:
             checked_at_s=self._now_s,
             query_count=len(self._queries),
             recalls=tuple(sorted(recalls.items())),
+            target=self._target,
         )
 
 
-def _is_enough(recalls: dict[int, float]) -> bool:
-    """Says whether shares find as much as is wanted, as far as a check can tell."""
-    return all(recall >= TARGETS[k] - CHECK_SLACK for k, recall in recalls.items())
+def target_of(k: int, target: float) -> float:
+    """Returns the mean recall wanted for k neighbours, given that for 10."""
+    return min(target, DEEP_TARGET_MAX) if k >= DEEP_COUNT else target
 
 
-def _is_lavish(recalls: dict[int, float], last: Calibration) -> bool:
-    """Says whether shares find far more than is wanted, all of them: one alone may do so by chance."""
-    is_more = all(1 - recall < LAVISH_RATIO * (1 - TARGETS[k]) for k, recall in recalls.items())
-    return is_more and last.shares[0][1] > SHARE_MIN
+def _first_share(live_count: int) -> float:
+    """Returns the least share worth trying; of many rows a fixed share would be more than the nearest few need."""
+    return min(SHARE_MIN, ROWS_MIN / max(live_count, 1))
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,11 @@ class EngineOptions:
         flush_age_s: a smaller tail is flushed when it has waited this long.
         compaction_fan_in: segments of similar size that are merged at a time.
         segment_bytes_max: compaction makes no segment larger than about this; a larger index is cut into regions.
+        recall_target: mean recall of the nearest 10 and 100 that calibration aims at; what queries cost depends on it.
         settle_age_s: an index that was not written to for so long is brought into its final form.
-        index_poll_interval_s: how often an indexer lists the dirty markers.
+        index_poll_interval_s: how often an indexer lists the dirty markers, and looks at what is due.
+        remote_poll_interval_s: how often it lists them on a remote store, where a listing costs money, unless a server
+            of its own has told it to.
         deleted_interval_s: how often an indexer looks for deleted buckets to collect (two requests).
         sweep_interval_s: how often an indexer looks at every catalog and index, as a backstop for lost markers and
             orphans; linear in their number.
@@ -59,8 +62,10 @@ class EngineOptions:
     flush_age_s: float = 5.0
     compaction_fan_in: int = 6
     segment_bytes_max: int = 256 * MIB
+    recall_target: float = 0.98
     settle_age_s: float = 3.0
     index_poll_interval_s: float = 0.5
+    remote_poll_interval_s: float = 10.0
     deleted_interval_s: float = 60.0
     sweep_interval_s: float = 6 * 3600.0
     refresh_interval_s: float = 1.0

@@ -8,6 +8,8 @@ Names of segments and deletions start with the generation their job stood on (`b
 import re
 from dataclasses import dataclass
 
+import xxhash
+
 NUMBER_DIGITS = 20
 NUMBER_MAX: int = 10**NUMBER_DIGITS - 1
 
@@ -86,6 +88,17 @@ def index_prefix(bucket_incarnation: str) -> str:
 def index_space(bucket_incarnation: str, index_incarnation: str) -> IndexSpace:
     """Returns the names of one incarnation of an index."""
     return IndexSpace(f"{index_prefix(bucket_incarnation)}{index_incarnation}/")
+
+
+def hint_prefix(bucket_incarnation: str) -> str:
+    """Returns what the names of all hints of a bucket's incarnation start with."""
+    return f"bucket/{bucket_incarnation}/hint/"
+
+
+def hint(bucket_incarnation: str, index_name: str) -> str:
+    """Returns the name of the object that tells which incarnation an index's name most likely means."""
+    digest = xxhash.xxh3_128_hexdigest(index_name.encode())
+    return f"{hint_prefix(bucket_incarnation)}{digest}"
 
 
 def dirty_marker(bucket_incarnation: str, index_incarnation: str) -> str:

@@ -25,6 +25,7 @@ class ProtocolRules:
         name_incarnations: every creation has names of its own (6).
         end_log_on_delete: DeleteIndex ends the index's log before its catalog record (6).
         mark_after_flush: a tail that outlives a flush is marked again (7).
+        prove_guesses: an incarnation that was guessed is used only once the catalog has named it (8).
     """
 
     upload_before_naming: bool = True
@@ -40,6 +41,7 @@ class ProtocolRules:
     name_incarnations: bool = True
     end_log_on_delete: bool = True
     mark_after_flush: bool = True
+    prove_guesses: bool = True
 
 
 ALL_RULES = ProtocolRules()

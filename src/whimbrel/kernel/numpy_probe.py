@@ -212,6 +212,7 @@ class _Probe:
         spreads = np.maximum(self._spreads[lists], SPREAD_MIN * distances)
         with np.errstate(all="ignore"):
             z = ((squares + spreads * spreads) - near) / ((np.float32(2.0) * distances) * spreads)
+        z[np.isnan(z)] = np.inf
         ranks: Float32Array = np.where(squares > 0.0, z, np.float32(-np.inf))
         return ranks
 

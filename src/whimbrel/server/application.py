@@ -148,6 +148,7 @@ async def _tend(
             on_restart=metrics.indexer_restarts.inc,
         )
         await child.start()
+        context.bell.ring = child.wake
         try:
             yield
         finally:

@@ -3,10 +3,11 @@
 import asyncio
 import signal
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 from whimbrel.core.settings import Settings
-from whimbrel.engine.context import Context
+from whimbrel.engine.context import Bell, Context
 from whimbrel.engine.indexer import Indexer
 from whimbrel.server.assembly import open_context, open_existing_context
 from whimbrel.server.lifeline import watch_lifeline
@@ -17,9 +18,11 @@ INDEXER: Final = "indexer"  # what its requests to the store are counted as
 
 
 async def run_indexer(context: Context, stop: asyncio.Event) -> None:
-    """Tends all indexes of a store until `stop` is set."""
+    """Tends all indexes of a store until `stop` is set; whoever rings the context's bell wakes the indexer."""
     with count_as(INDEXER):
-        await Indexer(context).run(stop)
+        indexer = Indexer(context)
+        context.bell.ring = indexer.wake
+        await indexer.run(stop)
 
 
 async def index_until_stopped(
@@ -36,7 +39,7 @@ async def index_until_stopped(
         WhimbrelError: the store cannot be opened.
     """
     loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
+    stop, bell = asyncio.Event(), Bell()
     if lifeline is None:
         loop.add_signal_handler(signal.SIGTERM, stop.set)
         loop.add_signal_handler(signal.SIGINT, stop.set)
@@ -49,11 +52,14 @@ async def index_until_stopped(
         def stop_soon() -> None:
             loop.call_soon_threadsafe(stop.set)
 
-        watch_lifeline(lifeline, stop_soon)
+        def ring() -> None:
+            bell.ring()  # looked up each time: the indexer that listens is made below
+
+        watch_lifeline(lifeline, stop_soon, on_work=ring)
     if lifeline is None:
         opening = open_existing_context(settings, environment, is_read_only=False)
     else:
         # The server tried its store out a moment ago; a directory that has gone since must not be made again.
         opening = open_context(settings, environment, is_probed=False, access=Access.EXISTING)
     async with opening as opened:
-        await run_indexer(opened.context, stop)
+        await run_indexer(replace(opened.context, bell=bell), stop)

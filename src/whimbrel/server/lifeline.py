@@ -1,9 +1,10 @@
-"""How a child process notices that its server is gone, SIGKILL included.
+"""How a child process notices that its server is gone, SIGKILL included, and that there is work.
 
-The server holds the write end of a pipe that nobody ever writes to; the child holds the read end. Whatever ends
-the server closes the pipe, and the child's read returns.
+The server holds the write end of a pipe; the child holds the read end. A byte in it says that there is work. Whatever
+ends the server closes the pipe, and the child's read returns nothing.
 """
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable, Mapping
@@ -11,11 +12,26 @@ from typing import Final
 
 LIFELINE_ENV: Final = "WHIMBREL_LIFELINE_FD"
 GRACE_S: Final = 5.0
+READ_BYTES: Final = 4096
 
 
 def open_lifeline() -> tuple[int, int]:
     """Returns (read end for the child, write end for the server); neither is inherited by accident."""
-    return os.pipe()
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    return read_end, write_end
+
+
+def wake_child(descriptor: int) -> None:
+    """Tells the child at the other end that there is work; never waits.
+
+    Args:
+        descriptor: the write end.
+    """
+    with contextlib.suppress(
+        OSError
+    ):  # full: it was told often enough; broken: it is gone, and finds out at its start
+        os.write(descriptor, b"!")
 
 
 def inherited_lifeline(environment: Mapping[str, str]) -> int | None:
@@ -24,7 +40,9 @@ def inherited_lifeline(environment: Mapping[str, str]) -> int | None:
     return int(text) if text.isdecimal() else None
 
 
-def watch_lifeline(descriptor: int, on_end: Callable[[], None]) -> None:
+def watch_lifeline(
+    descriptor: int, on_end: Callable[[], None], *, on_work: Callable[[], None] = lambda: None
+) -> None:
     """Calls `on_end` when the server is gone, then ends the process if it does not end by itself.
 
     A thread of its own does the waiting, so that a busy event loop delays it by nothing but the interpreter lock.
@@ -33,11 +51,12 @@ def watch_lifeline(descriptor: int, on_end: Callable[[], None]) -> None:
     Args:
         descriptor: the read end.
         on_end: asks the program to stop; called on the waiting thread.
+        on_work: called there whenever the server says that there is work.
     """
 
     def wait() -> None:
-        while os.read(descriptor, 1):
-            pass
+        while os.read(descriptor, READ_BYTES):
+            on_work()
         on_end()
         threading.Event().wait(GRACE_S)
         os._exit(0)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from whimbrel.core.clock import Clock
-from whimbrel.server.lifeline import LIFELINE_ENV, open_lifeline
+from whimbrel.server.lifeline import LIFELINE_ENV, open_lifeline, wake_child
 
 MODULE: Final = "whimbrel.server.indexer_main"
 BACKOFF_S_MIN: Final = 0.5
@@ -72,6 +72,11 @@ class IndexerProcess:
         except TimeoutError:
             process.kill()
             await process.wait()
+
+    def wake(self) -> None:
+        """Tells the child that an index was marked."""
+        if self._lifeline is not None:
+            wake_child(self._lifeline)
 
     async def _spawn(self) -> None:
         read_end, write_end = open_lifeline()

@@ -57,6 +57,7 @@ class ObjectKind(IntEnum):
     MARKER = 8
     HEARTBEAT = 9
     SECRET = 10
+    HINT = 11
 
 
 @dataclass(frozen=True, slots=True)

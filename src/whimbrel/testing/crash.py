@@ -47,6 +47,7 @@ class World:
     Attributes:
         options: of every process.
         rules: of every process.
+        is_remote: whether the store is far away for every process.
         clock: the time.
         store: the store that never fails.
         histories: what each index of the bucket may hold.
@@ -55,6 +56,7 @@ class World:
 
     options: EngineOptions = field(default_factory=EngineOptions)
     rules: ProtocolRules = ALL_RULES
+    is_remote: bool = False
     clock: ManualClock = field(default_factory=ManualClock)
     histories: dict[str, History] = field(default_factory=dict)
     seed: int = 0
@@ -67,7 +69,12 @@ class World:
     def make_node(self) -> tuple[Node, FaultyStore]:
         """Returns a process that is not started yet, and its handle on the store."""
         self.seed += 1
-        handle = FaultyStore(self.store, clock=self.clock, random=SeededRandom(self.seed))
+        handle = FaultyStore(
+            self.store,
+            clock=self.clock,
+            random=SeededRandom(self.seed),
+            is_remote=self.is_remote,
+        )
         node = Node(
             handle, clock=self.clock, seed=self.seed, options=self.options, rules=self.rules
         )
@@ -173,6 +180,7 @@ async def find_leftovers(node: Node) -> set[str]:
             left -= {item.key for item in await list_all(store, prefix)}
         catalog = await directory.catalog_by_id(bucket.incarnation)
         assert catalog is not None
+        left -= {paths.hint(bucket.incarnation, name) for name in catalog.state.indexes}
         for entry in catalog.state.indexes.values():
             left -= await _needed_by(node, IndexId(bucket.incarnation, entry.incarnation))
     return left
@@ -211,12 +219,13 @@ class Scenario:
         """Checks, after the work was done to its end, what only this scenario knows."""
 
 
-async def crash_everywhere(scenario: Scenario, *, after: bool) -> int:
+async def crash_everywhere(scenario: Scenario, *, after: bool, is_remote: bool = False) -> int:
     """Interrupts a scenario at its first mutation, at its second, and so on.
 
     Args:
         scenario: what to interrupt.
         after: whether the mutation still applies.
+        is_remote: whether the store is far away.
 
     Returns:
         How many mutations were interrupted: all there are.
@@ -226,7 +235,7 @@ async def crash_everywhere(scenario: Scenario, *, after: bool) -> int:
     """
     for crash_index in itertools.count(1):
         assert crash_index < CRASH_COUNT_MAX, "scenario does not end"
-        world = World(scenario.options, scenario.rules)
+        world = World(scenario.options, scenario.rules, is_remote)
         try:
             was_crashed = await _crash_once(world, scenario, crash_index, after=after)
         except Exception as error:

@@ -3,6 +3,7 @@
 import numpy as np
 
 from whimbrel.engine import catalog, paths
+from whimbrel.engine.hint import encode_hint
 from whimbrel.engine.manifest import (
     Calibration,
     DeletionsEntry,
@@ -67,6 +68,7 @@ RECORD = catalog.CreateIndex("titles", INDEX, CREATED_AT_S, CONFIG, {"team": "se
 RECORD_NAME = paths.bucket_space(BUCKET).wal(1)
 STATE = catalog.RootState({"books": catalog.BucketEntry(BUCKET, CREATED_AT_S)}, {}, 0)
 SNAPSHOT_NAME = paths.ROOT.manifest(2)
+HINT_NAME = paths.hint(BUCKET, "titles")
 MARKER_NAME = paths.dirty_marker(BUCKET, INDEX)
 SECRET_NAME = paths.PAGE_TOKEN_SECRET
 
@@ -89,7 +91,7 @@ def manifest_objects() -> list[bytes]:
 
 
 def catalog_objects() -> list[bytes]:
-    """Returns a record, a snapshot, a marker and the page-token secret."""
+    """Returns a record, a snapshot, a marker, a hint and the page-token secret."""
     record = catalog.encode_catalog_object(
         RECORD_NAME, ObjectKind.CATALOG_RECORD, PUT_ID, number=1, position=1, content=RECORD
     )
@@ -99,4 +101,5 @@ def catalog_objects() -> list[bytes]:
     secret = ObjectWriter(SECRET_NAME, ObjectKind.SECRET, PUT_ID)
     secret.add_section(bytes(range(32)))
     marker = ObjectWriter(MARKER_NAME, ObjectKind.MARKER, PUT_ID)
-    return [record, snapshot, marker.finish(), secret.finish()]
+    hint = encode_hint(HINT_NAME, PUT_ID, INDEX)
+    return [record, snapshot, marker.finish(), hint, secret.finish()]

@@ -11,7 +11,13 @@ from whimbrel.core.errors import CorruptObjectError, IndexNotFoundError
 from whimbrel.engine import calibration, measurement, paths
 from whimbrel.engine.calibration import begin_calibration, plan_calibration
 from whimbrel.engine.log import BaseLostError, LogGoneError
-from whimbrel.engine.manifest import Calibration, DeletionsEntry, Manifest, SegmentEntry
+from whimbrel.engine.manifest import (
+    FORMER_TARGET,
+    Calibration,
+    DeletionsEntry,
+    Manifest,
+    SegmentEntry,
+)
 from whimbrel.engine.measurement import Due
 from whimbrel.engine.model import IndexConfig, Metric
 from whimbrel.engine.options import EngineOptions
@@ -71,7 +77,32 @@ def manifest(*segments: SegmentEntry, last: Calibration | None = LAST) -> Manife
 )
 def test_what_is_due(segments, last, due, monkeypatch):
     monkeypatch.setattr(calibration, "ROWS_MIN", ROWS_MIN)
-    assert plan_calibration(manifest(*segments, last=last)) is due
+    assert plan_calibration(manifest(*segments, last=last), LAST.target) is due
+
+
+def test_another_target_is_due_to_be_measured():
+    known = manifest(segment(3, ROWS))
+    assert plan_calibration(known, LAST.target) is Due.NOTHING
+    assert plan_calibration(known, 0.9) is Due.MEASURE
+
+
+def test_a_calibration_from_before_had_the_former_target():
+    document = msgspec.to_builtins(LAST)
+    del document["target"]
+    assert msgspec.convert(document, Calibration).target == FORMER_TARGET
+
+
+def test_less_is_scanned_for_a_lower_target():
+    async def run(world: World) -> None:
+        process = await start(world, count=1500, spread=10.0)
+        usual = (await calibrate(process)).calibration
+        modest = await world.process(options=EngineOptions(recall_target=0.7))
+        found = (await calibrate(modest)).calibration
+        assert found.target == 0.7
+        assert found.shares[0][1] < usual.shares[0][1]
+        assert usual.recalls[0][1] > found.recalls[0][1] >= 0.7
+
+    World.run(run)
 
 
 @pytest.fixture(autouse=True)
@@ -130,7 +161,7 @@ def test_shares_are_measured_and_kept():
         found = after.calibration
         assert [k for k, _ in found.shares] == [10]
         assert all(0 < share <= 1 for _, share in found.shares)
-        assert all(recall >= measurement.TARGETS[k] for k, recall in found.recalls)
+        assert all(recall >= measurement.target_of(k, found.target) for k, recall in found.recalls)
         assert found.live_count == 400
         assert found.generation == before.generation
         assert found.query_count == max(measurement.QUERY_COUNTS.values())
@@ -334,6 +365,7 @@ def test_a_calibration_of_a_deleted_index_ends():
 def test_a_measurement_is_cut_into_slices(monkeypatch):
     """Each turn of the indexer takes one, so that a flush does not wait for more."""
     monkeypatch.setattr(calibration, "SLICE_S", -1.0)
+    monkeypatch.setattr(calibration, "SLICE_S_QUIET", -1.0)
 
     async def run(world: World) -> None:
         process = await start(world)

@@ -8,6 +8,7 @@ import msgspec
 from tests.unit.engine import format_examples as examples
 from tests.unit.engine.hexdump import blocks_of
 from whimbrel.engine import catalog
+from whimbrel.engine.hint import decode_hint
 from whimbrel.engine.options import EngineOptions
 from whimbrel.engine.page_token import KEY_BYTES
 from whimbrel.storage.frame import ObjectKind, ObjectReader
@@ -31,7 +32,7 @@ def test_the_page_shows_what_is_written():
 
 
 def test_the_example_says_what_the_page_says():
-    record, snapshot, marker, secret = map(memoryview, blocks_of(PAGE))
+    record, snapshot, marker, hint, secret = map(memoryview, blocks_of(PAGE))
     stored = catalog.decode_catalog_object(
         examples.RECORD_NAME, ObjectKind.CATALOG_RECORD, record, 1
     )
@@ -43,6 +44,7 @@ def test_the_example_says_what_the_page_says():
     state = msgspec.msgpack.decode(stored.content, type=catalog.RootState)
     assert state.name_of(examples.BUCKET) == "books"
     assert ObjectReader(examples.MARKER_NAME, ObjectKind.MARKER, marker).put_id == examples.PUT_ID
+    assert decode_hint(examples.HINT_NAME, hint) == examples.INDEX
     reader = ObjectReader(examples.SECRET_NAME, ObjectKind.SECRET, secret)
     assert bytes(reader.read_footer()) == bytes(range(KEY_BYTES))
 

@@ -434,7 +434,7 @@ def test_an_indexer_that_stops_by_an_error_ends_its_sweep():
         process = await world.process()
         before = len(asyncio.all_tasks())
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(process.node.indexer, "turn", lambda: 1 / 0)
+            patch.setattr(process.node.indexer, "turn", lambda **_: 1 / 0)
             with pytest.raises(ZeroDivisionError):
                 await process.node.indexer.run(asyncio.Event())
         assert len(asyncio.all_tasks()) == before

@@ -23,6 +23,7 @@ MADE = {
     "IndexSpace.segment": {SPACE.segment(1, UNIQUE)},
     "IndexSpace.deletions": {SPACE.deletions(1, UNIQUE)},
     "IndexSpace.page": {SPACE.page(1, UNIQUE)},
+    "hint": {paths.hint(BUCKET, "titles")},
     "dirty_marker": {paths.dirty_marker(BUCKET, INDEX)},
     "INDEXER_PREFIX": {paths.INDEXER_PREFIX + UNIQUE},
     "PAGE_TOKEN_SECRET": {paths.PAGE_TOKEN_SECRET},
@@ -36,6 +37,7 @@ PARTS = {
     "ROOT",
     "bucket_space",
     "format_number",
+    "hint_prefix",
     "index_prefix",
     "index_space",
 }

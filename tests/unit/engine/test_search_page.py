@@ -6,10 +6,12 @@ import pytest
 
 from whimbrel.engine import approximate, calibration, measurement, part, search
 from whimbrel.engine.ivf import calibrate, chunks, codes, partition, train
+from whimbrel.engine.options import EngineOptions
 from whimbrel.kernel import coded, probe
 
 SEARCH = Path("docs/concepts/search.md")
 SEGMENT = Path("docs/format/segment.md")
+TARGET = EngineOptions().recall_target
 SENTENCES = {
     SEARCH: [
         f"at most {part.CODED_ROWS_MIN} in the tail",
@@ -29,11 +31,11 @@ SENTENCES = {
         f"among {coded.CODED_CENTRES_MIN} centroids or more",
         f"comparing all rows with {calibrate.QUERY_COUNT} of them",
         f"takes {measurement.QUERY_COUNTS[10]} live rows as queries",
-        f"a {1 / measurement.SHARE_MIN:.0f}th of the rows",
-        f"the target: {measurement.TARGETS[10]} for 10 and for 100 neighbours",
-        f"{measurement.TARGETS[1000]} for 1,000 and 10,000",
+        f"a {1 / measurement.SHARE_MIN:.0f}th of the rows, or with {measurement.ROWS_MIN:,}",
+        f"the target: {TARGET} for 10 and for 100 neighbours",
+        f"at most {measurement.DEEP_TARGET_MAX} for 1,000 and 10,000",
         f"10 and 100 neighbours with {measurement.CHECKED_COUNTS[10]} queries",
-        f"below {measurement.TARGETS[10] - measurement.CHECK_SLACK:.3f}",
+        f"below {TARGET - measurement.CHECK_SLACK:.2f}",
     ],
     SEGMENT: [
         f"at least {codes.CODED_ROWS_MIN} rows and {codes.CODED_DIMENSION_MIN} dimensions get codes",
@@ -59,8 +61,8 @@ def test_the_page_says_two_refinements_and_a_quarter_and_eight_lists():
     assert train.REFINEMENT_COUNT == 2
     assert "centroids move to the means of their rows, twice" in text
     assert list(measurement.QUERY_COUNTS) == list(calibrate.COUNTS) == [10, 100, 1000, 10_000]
-    assert measurement.TARGETS[10] == measurement.TARGETS[100] == calibrate.RECALL
-    assert measurement.TARGETS[1000] == measurement.TARGETS[10_000]
+    assert measurement.target_of(100, 0.999) == 0.999
+    assert measurement.target_of(1000, 0.999) == measurement.DEEP_TARGET_MAX
     assert (measurement.SHARE_STEP, measurement.REFINE_COUNT) == (2, 2)
     assert "twice as many each time" in text
     assert "Two more searches between the last two shares" in text
@@ -70,7 +72,8 @@ def test_the_page_says_two_refinements_and_a_quarter_and_eight_lists():
     assert "has grown by more than half since lists were made" in text
     assert calibration.CHANGE_MAX == 0.25
     assert "changed by more than a quarter since" in text
-    assert calibration.SLICE_S == 0.2
+    assert (calibration.SLICE_S, calibration.SLICE_S_QUIET) == (0.2, 2.0)
+    assert "a fifth of a second at a time while something waits to be flushed, else two" in text
     assert "a fifth of a second at a time" in text
     assert calibrate.MARGIN == 1.25
     assert "a quarter larger for safety" in text

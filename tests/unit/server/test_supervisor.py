@@ -28,7 +28,10 @@ asyncio.run(main())
 CHILD = """
 import os, sys, threading
 from whimbrel.server.lifeline import inherited_lifeline, watch_lifeline
-watch_lifeline(inherited_lifeline(os.environ), lambda: os._exit(0))
+def note_work():
+    print("told", file=open(os.environ["NOTE"], "a"), flush=True)
+
+watch_lifeline(inherited_lifeline(os.environ), lambda: os._exit(0), on_work=note_work)
 print("ready", *sys.argv[1:], file=open(os.environ["NOTE"], "a"), flush=True)
 if os.environ.get("DIES"):
     sys.exit(3)
@@ -93,6 +96,27 @@ def test_stop_ends_the_child_and_starts_no_other(environment, tmp_path):
         await child.stop()
         assert child.pid is None
         assert restarts == []
+
+    asyncio.run(scenario())
+
+
+def test_a_child_is_told_of_work_and_never_waited_for(environment, tmp_path):
+    async def scenario():
+        child = IndexerProcess(
+            environment, clock=SystemClock(), on_restart=lambda: None, module="child"
+        )
+        child.wake()  # there is none yet
+        await child.start()
+        note = tmp_path / "note"
+        await until(note.exists)
+        child.wake()
+        await until(lambda: "told" in note.read_text())
+        os.kill(child.pid, signal.SIGSTOP)
+        for _ in range(200_000):  # more than a pipe holds
+            child.wake()
+        os.kill(child.pid, signal.SIGCONT)
+        await child.stop()
+        child.wake()  # there is none any more
 
     asyncio.run(scenario())
 

@@ -1,7 +1,7 @@
 """Values and the rows that have them, in any order: what columns are made of, and what they are taken apart into."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -36,20 +36,24 @@ class Entries:
     rows: Int64Array
 
     def moved(self, new_rows: Int64Array) -> "Entries":
-        """Returns the entries with row r as `new_rows[r]`; dropped where that is -1."""
+        """Returns the entries with row r as `new_rows[r]`; dropped where it is -1, and unused values too."""
         rows = new_rows[self.rows]
         kept = rows >= 0
-        values = self.values
-        if not np.all(kept):
-            rows, values = rows[kept], values[kept]
+        if np.all(kept):
+            return replace(self, rows=rows)
+        values = self.values[kept]
+        # A job that takes a few rows of many must not sort the values of all.
+        used = np.zeros(len(self.value_fields), dtype=np.bool_)
+        used[values] = True
+        is_text = self.value_kinds == ValueKind.STRING
         return Entries(
             self.names,
-            self.value_fields,
-            self.value_kinds,
-            self.numbers,
-            self.texts,
-            values,
-            rows,
+            self.value_fields[used],
+            self.value_kinds[used],
+            self.numbers[used[~is_text]],
+            self.texts.take(np.flatnonzero(used[is_text])),
+            (np.cumsum(used) - 1)[values],
+            rows[kept],
         )
 
 

@@ -225,6 +225,10 @@ class SegmentReader:
         """Takes vectors that queries have read off this process's memory, where they are mapped."""
         self._sections.release(SectionName.VECTORS)
 
+    def release(self) -> None:
+        """Takes everything that was read off this process's memory, where it is mapped."""
+        self._sections.release_all()
+
     @property
     def codes(self) -> RowCodes | None:
         """Posting lists and codes; None in a segment without."""

@@ -228,6 +228,10 @@ class OpenSections:
         """Takes a section's pages off this process where it is mapped."""
         self._object.release(self.place(name))
 
+    def release_all(self) -> None:
+        """Takes all pages off this process where the object is mapped."""
+        self._object.release(Section(0, self._object.size_bytes))
+
     def verify_all(self) -> None:
         """Verifies every frame of the object."""
         self._object.verify_all()

@@ -35,11 +35,13 @@ async def _find_garbage(process: Process) -> list[str]:
     await directory.start()
     found = [f"deleted bucket is left: {name}" for name in directory.root.state.deleted]
     expected: set[str] = set()
+    hints: set[str] = set()
     for entry in directory.root.state.buckets.values():
         catalog = await directory.catalog_by_id(entry.incarnation)
         if catalog is None:
             continue
         found += [f"deleted index is left: {name}" for name in catalog.state.deleted]
+        hints |= {paths.hint(entry.incarnation, name) for name in catalog.state.indexes}
         for index in catalog.state.indexes.values():
             index_id = IndexId(entry.incarnation, index.incarnation)
             expected.add(index_id.space.prefix)
@@ -50,7 +52,8 @@ async def _find_garbage(process: Process) -> list[str]:
     for item in await list_all(store, "bucket/"):
         parts = item.key.split("/")
         known = parts[1] in {entry.incarnation for entry in directory.root.state.buckets.values()}
-        if not known or (parts[2] == "index" and "/".join(parts[:4]) + "/" not in expected):
+        is_left = parts[2] == "index" and "/".join(parts[:4]) + "/" not in expected
+        if not known or is_left or (parts[2] == "hint" and item.key not in hints):
             found.append(f"object of nothing that exists: {item.key}")
     return found
 

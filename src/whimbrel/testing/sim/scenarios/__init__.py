@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from whimbrel.engine.options import EngineOptions
 from whimbrel.engine.rules import ALL_RULES, ProtocolRules
 from whimbrel.storage.base import ObjectStore
-from whimbrel.testing.sim.scenarios import jobs, lifecycle, log, pages
+from whimbrel.testing.sim.scenarios import guesses, jobs, lifecycle, log, pages
 from whimbrel.testing.sim.simulation import small_query_pages
 from whimbrel.testing.sim.stage import STAGE_OPTIONS, Stage
 from whimbrel.testing.sim.world import Conditions
@@ -100,6 +100,12 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario(play=lifecycle.stalled_snapshot_publisher),
     Scenario(play=lifecycle.reader_of_a_deleted_bucket),
     Scenario(play=lifecycle.zombie_catalog_of_a_bucket),
+    Scenario(play=guesses.hint_of_a_deleted_index, breaks_without=("prove_guesses",)),
+    Scenario(play=guesses.hint_of_an_earlier_life, breaks_without=("prove_guesses",)),
+    Scenario(play=guesses.catalog_of_an_earlier_life, breaks_without=("prove_guesses",)),
+    Scenario(play=guesses.reborn_behind_a_guess, breaks_without=("prove_guesses",)),
+    Scenario(play=guesses.deleted_bucket_behind_a_guess, breaks_without=("prove_guesses",)),
+    Scenario(play=guesses.hint_is_damaged),
     Scenario(play=pages.page_across_everything),
     Scenario(play=pages.page_of_an_old_manifest),
     Scenario(play=pages.page_across_a_slow_collector),
