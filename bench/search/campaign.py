@@ -18,12 +18,12 @@ import msgspec
 from bench.search.arrays import ArrayCache
 from bench.search.dataset import DataSet, open_dataset, short_count
 from bench.search.lifecycle import Figure
-from bench.search.peers.catalog import OURS, PEERS
-from bench.search.peers.interface import Built, Effort, Settings
+from bench.search.peers.catalog import DATABASES, OURS, PEERS, SCALING
+from bench.search.peers.interface import Built, Effort, Settings, UnsupportedError
 from bench.search.peers.whimbrel_peer import SHORT_WAITS
 from bench.search.real import DataMissingError, Source, find_source
 from bench.search.results import Results, Row, cheapest, row_of
-from bench.search.stages import Question, Searched, Task, run_stage
+from bench.search.stages import BUILD_CPU_S_MAX, Question, Searched, Task, run_stage
 
 SHAPE_ROWS: dict[Effort, int] = {
     "smoke": 1_000,
@@ -45,7 +45,7 @@ class Step:
         questions: (k, number of queries).
         filter_query_count: queries asked with each filter; 0 leaves filters out.
         spread_queries: distinct queries asked before memory is read.
-        peers: engines; None for all.
+        peers: engines.
         has_life: whether our index is led through overwrites and churn as well.
     """
 
@@ -54,7 +54,7 @@ class Step:
     questions: Sequence[tuple[int, int]]
     filter_query_count: int = 0
     spread_queries: int = 0
-    peers: Sequence[str] | None = None
+    peers: Sequence[str] = SCALING
     has_life: bool = False
 
     @property
@@ -64,7 +64,8 @@ class Step:
 
 
 FULL = (
-    Step("real", 60_000, ((10, 1_000), (100, 200)), filter_query_count=200),
+    Step("real", 60_000, ((10, 1_000), (100, 200)), filter_query_count=200, peers=list(PEERS)),
+    Step("topics", 100_000, ((10, 500),), peers=[OURS, "faiss-hnsw32", *DATABASES]),
     Step("topics", 250_000, ((10, 500), (100, 200)), has_life=True),
     Step("lengths", 250_000, ((10, 500),)),
     Step("grown", 100_000, ((10, 500),), peers=[OURS, "faiss-rabitq-ivf"]),
@@ -75,7 +76,7 @@ FULL = (
     ),
 )
 SMOKE = (
-    Step("real", 4_000, ((10, 20), (100, 5)), filter_query_count=10),
+    Step("real", 4_000, ((10, 20), (100, 5)), filter_query_count=10, peers=list(PEERS)),
     Step("grown", 6_000, ((10, 20), (1_000, 3)), peers=[OURS, "faiss-rabitq-ivf"]),
     Step(
         "topics",
@@ -119,7 +120,7 @@ class Campaign:
             self._skip(f"{step.name}: {error}")
             return
         self._prepare_truth(data, step)
-        for name in step.peers or PEERS:
+        for name in step.peers:
             if self.chosen_peers and name not in self.chosen_peers:
                 continue
             missing = [module for module in PEERS[name].modules if not _is_installed(module)]
@@ -190,7 +191,12 @@ class Campaign:
         best: tuple[float, Settings, Settings, Built, Path] | None = None
         for number, settings in enumerate(PEERS[name].build_settings(data, self.effort)):
             folder = self._empty_folder(f"{data.name}-{name}-{number}")
-            built, rows = self._build_and_search(name, data, step, settings, folder)
+            try:
+                built, rows = self._build_and_search(name, data, step, settings, folder)
+            except UnsupportedError as error:
+                self._skip(f"{data.name}, {name} {settings or ''}: {error}")
+                shutil.rmtree(folder)
+                continue
             point = cheapest(
                 (row for row in rows if row.k == FILTER_K), recall_min=FILTER_RECALL
             ) or max(rows, key=lambda row: row.recall)
@@ -200,7 +206,8 @@ class Campaign:
                 best = (point.cpu_ms, settings, point.search_settings, built, folder)
             else:
                 shutil.rmtree(folder)
-        assert best is not None
+        if best is None:
+            return
         if step.filter_query_count:
             _, settings, search_settings, built, folder = best
             questions = list(_filter_questions(data, step))
@@ -213,7 +220,8 @@ class Campaign:
     def _build_and_search(
         self, name: str, data: DataSet, step: Step, settings: Settings, folder: Path
     ) -> tuple[Built, list[Row]]:
-        task = self._task("build", name, data, folder, settings)
+        cpu_s_max = 0.0 if self.effort == "thorough" else BUILD_CPU_S_MAX
+        task = self._task("build", name, data, folder, settings, cpu_s_max=cpu_s_max)
         built = msgspec.convert(run_stage(task), Built)
         print(
             f"{data.name}  {name:<20} {settings}  built in {built.cpu_s:.1f} CPU-s,"

@@ -18,6 +18,16 @@ COLOURS = {
     "faiss-hnsw32": "#7fb3d5",
     "lancedb-ivf-rq": "#3d7a37",
     "lancedb-ivf-hnsw-sq": "#8fc07f",
+    "usearch-f32": "#5b3a8c",
+    "usearch-f16": "#a58bd0",
+    "hnswlib": "#111111",
+    "chroma": "#d98e04",
+    "chroma-server": "#f2c46d",
+    "pgvector-hnsw": "#0f7f7f",
+    "pgvector-ivfflat": "#6cc5c1",
+    "sqlite-vec": "#6b6b6b",
+    "sqlite-vec-bits": "#b5b5b5",
+    "milvus-lite": "#c2408f",
 }
 SIZE_INCHES = (7.0, 4.5)
 DOTS_PER_INCH = 120

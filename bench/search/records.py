@@ -4,6 +4,7 @@ Keys are row numbers with leading zeros, so that what a search returns leads bac
 """
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,8 +25,8 @@ def key_of(row: int) -> bytes:
     return b"%0*d" % (KEY_DIGITS, row)
 
 
-def rows_of(keys: list[bytes], k: int) -> Int32Array:
-    """Returns the rows that keys stand for, int32 [k], padded with `MISSING`."""
+def rows_of(keys: Sequence[Any], k: int) -> Int32Array:
+    """Returns the rows that keys stand for, as bytes, text or numbers, int32 [k], padded with `MISSING`."""
     found = np.full(k, MISSING, dtype=np.int32)
     found[: len(keys)] = [int(key) for key in keys]
     return found

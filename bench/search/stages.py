@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from bench.process_tree import pss_bytes
+from bench.process_tree import cpu_seconds, kill, pss_bytes
 from bench.report import ROOT
 from bench.search import lifecycle, shapes
 from bench.search.arrays import ArrayCache
@@ -38,9 +38,17 @@ ONE_THREAD = (
     "TOKIO_WORKER_THREADS",
     "LANCE_CPU_THREADS",
 )
+# What a child ends with whose engine cannot do what was asked; what it printed says why.
+UNSUPPORTED = 3
+# A build that takes more is ended, unless a run is thorough: it would take most of the run by itself.
+BUILD_CPU_S_MAX = 2_400.0
+LOOK_EVERY_S = 5.0
 # A ladder is left when one more step gains less than this, or when recall is as good as complete.
 GAIN_MIN = 0.0005
 RECALL_ENOUGH = 0.999
+# An engine that would take longer over a question is asked fewer of its queries, but never fewer than these.
+QUESTION_S_MAX = 4.0
+QUERIES_MIN = 20
 
 
 class Question(msgspec.Struct, frozen=True):
@@ -65,6 +73,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
         questions: what to ask, when searching.
         search_settings: settings to ask filtered questions with; None climbs all ladders for every question.
         spread_queries: so many further distinct queries are asked before memory is read.
+        cpu_s_max: a stage that takes more processor seconds is ended; 0 for no limit.
     """
 
     stage: str
@@ -79,6 +88,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     questions: list[Question] = []
     search_settings: Settings | None = None
     spread_queries: int = 0
+    cpu_s_max: float = 0
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,6 +138,7 @@ def run_stage(task: Task) -> Any:
     """Runs a stage in a child process and returns its answer, decoded JSON.
 
     Raises:
+        UnsupportedError: the engine cannot do this here, or took more processor time than is allowed.
         RuntimeError: the child failed; the message is the end of what it printed.
     """
     output = Path(task.output)
@@ -135,14 +146,31 @@ def run_stage(task: Task) -> Any:
     request.write_bytes(msgspec.json.encode(task))
     environment = {**os.environ, **dict.fromkeys(ONE_THREAD, "1")}
     command = [sys.executable, "-m", "bench.search.stages", str(request)]
-    child = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-    )
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True
+    ) as child:
+        printed, complaints = _await(child, task)
+    if child.returncode == UNSUPPORTED:
+        raise UnsupportedError(printed.strip())
     if child.returncode:
-        raise RuntimeError(
-            f"{task.peer}, {task.stage}: {child.stdout[-500:]}{child.stderr[-3000:]}"
-        )
+        raise RuntimeError(f"{task.peer}, {task.stage}: {printed[-500:]}{complaints[-3000:]}")
     return msgspec.json.decode(output.read_bytes())
+
+
+def _await(child: "subprocess.Popen[str]", task: Task) -> tuple[str, str]:
+    """Waits for a child and returns what it printed; ends it, servers included, when it takes too much."""
+    while True:
+        try:
+            return child.communicate(timeout=LOOK_EVERY_S)
+        except subprocess.TimeoutExpired:
+            spent_s = cpu_seconds(child.pid) if task.cpu_s_max else 0.0
+            if spent_s <= task.cpu_s_max:
+                continue
+            kill(child.pid)
+            raise UnsupportedError(
+                f"{task.stage} took more than {task.cpu_s_max / 60:g} CPU-minutes and was ended"
+            ) from None
 
 
 def search(data: DataSet, task: Task) -> Searched:
@@ -168,9 +196,9 @@ def search(data: DataSet, task: Task) -> Searched:
             else list(peer.search_settings(question.k, task.settings))
         )
         try:
-            _warm(searcher, data, question, ladders[0][0])
+            count = _warm(searcher, data, question, ladders[0][0])
             for ladder in ladders:
-                points += climb(searcher, data, question, ladder)
+                points += climb(searcher, data, question, ladder, query_count=count)
         except UnsupportedError as error:
             unsupported[question.filter or f"top {question.k}"] = str(error)
     if task.spread_queries:
@@ -186,19 +214,41 @@ def search(data: DataSet, task: Task) -> Searched:
     )
 
 
-def _warm(searcher: Searcher, data: DataSet, question: Question, settings: Settings) -> None:
-    """Asks all queries once, so that whatever an engine does when it first touches rows is done."""
+def _warm(searcher: Searcher, data: DataSet, question: Question, settings: Settings) -> int:
+    """Asks all queries once, so that whatever an engine does when it first touches rows is done.
+
+    Returns:
+        How many there is time for.
+    """
     condition = data.filter(question.filter) if question.filter else None
-    searcher.search(data.queries[: question.query_count], question.k, settings, condition)
+    few = searcher.search(data.queries[:QUERIES_MIN], question.k, settings, condition)
+    there_is_time_for = int(QUESTION_S_MAX * 1e3 / float(np.median(few.wall_ms)))
+    count = min(question.query_count, max(QUERIES_MIN, there_is_time_for))
+    if count > QUERIES_MIN:
+        searcher.search(data.queries[QUERIES_MIN:count], question.k, settings, condition)
+    return count
 
 
 def climb(
-    searcher: Searcher, data: DataSet, question: Question, ladder: Sequence[Settings]
+    searcher: Searcher,
+    data: DataSet,
+    question: Question,
+    ladder: Sequence[Settings],
+    *,
+    query_count: int,
 ) -> list[Point]:
-    """Measures settings from cheap to dear until more effort finds no more."""
+    """Measures settings from cheap to dear until more effort finds no more.
+
+    Args:
+        searcher: who is asked.
+        data: where the queries are.
+        question: what is asked.
+        ladder: the settings.
+        query_count: so many of the question's queries are asked.
+    """
     points: list[Point] = []
     for settings in ladder:
-        points.append(_measure(searcher, data, question, settings))
+        points.append(_measure(searcher, data, question, settings, query_count))
         if points[-1].recall >= RECALL_ENOUGH:
             break
         if len(points) > 2 and points[-1].recall - points[-3].recall < GAIN_MIN:
@@ -206,11 +256,14 @@ def climb(
     return points
 
 
-def _measure(searcher: Searcher, data: DataSet, question: Question, settings: Settings) -> Point:
+def _measure(
+    searcher: Searcher, data: DataSet, question: Question, settings: Settings, query_count: int
+) -> Point:
     condition = data.filter(question.filter) if question.filter else None
-    queries = data.queries[: question.query_count]
+    queries = data.queries[:query_count]
     found = searcher.search(queries, question.k, settings, condition)
-    truth = data.truth(question.k, query_count=question.query_count, condition=condition)
+    whole = data.truth(question.k, query_count=question.query_count, condition=condition)
+    truth = whole[0][:query_count], whole[1][:query_count]
     wrong_count = 0
     ids = found.ids
     if condition is not None:
@@ -219,7 +272,8 @@ def _measure(searcher: Searcher, data: DataSet, question: Question, settings: Se
         wrong_count = int(is_wrong.sum())
         ids = np.where(is_wrong, MISSING, ids)
     recall = recall_at_k(ids, truth, rows=data.rows, queries=queries, metric=data.metric)
-    return _point(question, settings, found, recall, wrong_count)
+    asked = msgspec.structs.replace(question, query_count=query_count)
+    return _point(asked, settings, found, recall, wrong_count)
 
 
 def _point(
@@ -272,7 +326,11 @@ def _answer(task: Task) -> Any:
 def main() -> int:
     """Does what the task says."""
     task = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Task)
-    answer = _answer(task)
+    try:
+        answer = _answer(task)
+    except UnsupportedError as error:
+        print(error)
+        return UNSUPPORTED
     Path(task.output).write_bytes(msgspec.json.encode(answer))
     return 0
 

@@ -6,6 +6,7 @@ python -m bench.search.tables build/bench-search/results.json
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from statistics import mean
 
 from bench.search.results import Results, Row, cheapest, load, select
 from bench.search.targets import judge
@@ -18,7 +19,7 @@ def equal_recall(results: Results) -> str:
     """Returns, for every data set and k, what each engine's cheapest point at equal recall costs."""
     head = ["data", "top", "engine"]
     head += [f"CPU ms at recall {recall:g}" for recall in RECALLS]
-    head += ["best recall", "memory MB", "disk MB", "build CPU-s"]
+    head += ["best recall", "first query ms", "memory MB", "disk MB", "build CPU-s"]
     lines = []
     asked = dict.fromkeys((row.data, row.k, row.engine) for row in select(results.rows))
     for data, k, engine in asked:
@@ -26,9 +27,24 @@ def equal_recall(results: Results) -> str:
         some = cheapest(rows, recall_min=RECALLS[-1]) or max(rows, key=lambda row: row.recall)
         costs = [_cost(rows, recall) for recall in RECALLS]
         best = max(row.recall for row in rows)
+        first = f"{some.open_ms + some.first_ms:,.0f}"
         sizes = [_megabytes(some.memory_bytes), _megabytes(some.disk_bytes)]
-        build = f"{some.build_cpu_s:,.0f}"
-        lines.append([data, f"{k:,}", engine, *costs, f"{best:.3f}", *sizes, build])
+        build = f"{some.build_cpu_s:,.1f}"
+        lines.append([data, f"{k:,}", engine, *costs, f"{best:.3f}", first, *sizes, build])
+    return table(head, lines)
+
+
+def filtered_engines(results: Results) -> str:
+    """Returns what filters as a whole do to each engine, at the setting chosen without one."""
+    rows = select(results.rows, is_filtered=True)
+    head = ["data", "engine", "filters", "least recall", "mean recall", "mean CPU ms", "dearest"]
+    lines = []
+    for data, engine in dict.fromkeys((row.data, row.engine) for row in rows):
+        some = select(rows, data=data, engines=[engine], is_filtered=True)
+        recalls, costs = [row.recall for row in some], [row.cpu_ms for row in some]
+        means = [f"{mean(recalls):.3f}", f"{mean(costs):.3g}"]
+        dearest = f"{max(costs):.3g}"
+        lines.append([data, engine, f"{len(some)}", f"{min(recalls):.3f}", *means, dearest])
     return table(head, lines)
 
 
@@ -40,7 +56,7 @@ def filters(results: Results) -> str:
     for data, share, engine in dict.fromkeys((row.data, _share(row), row.engine) for row in rows):
         some = [row for row in rows if (row.data, _share(row), row.engine) == (data, share, engine)]
         worst = min(some, key=lambda row: row.recall)
-        mean_ms = sum(row.cpu_ms for row in some) / len(some)
+        mean_ms = mean(row.cpu_ms for row in some)
         lines.append([data, share, engine, f"{worst.recall:.3f}", f"{mean_ms:.3g}", worst.filter])
     return table(head, lines)
 
@@ -70,6 +86,8 @@ def page(results: Results) -> str:
         "## Cost at equal recall\n",
         equal_recall(results),
         "## Filters\n",
+        filtered_engines(results),
+        "## Filters by selectivity\n",
         filters(results),
         "## Targets\n",
         targets(results),

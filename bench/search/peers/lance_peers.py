@@ -15,7 +15,7 @@ import numpy as np
 
 from bench.search.dataset import DataSet
 from bench.search.filters import Filter
-from bench.search.neighbours import MISSING, Float32Array, Int32Array
+from bench.search.neighbours import Float32Array, Int32Array
 from bench.search.peers.interface import (
     Built,
     Effort,
@@ -25,6 +25,7 @@ from bench.search.peers.interface import (
     folder_bytes,
     time_each,
 )
+from bench.search.records import rows_of
 
 TABLE = "rows"
 ADD_ROWS = 50_000
@@ -124,10 +125,7 @@ class _Table:
                 asked = asked.ef(settings["effort"])
             if condition is not None:
                 asked = asked.where(condition.sql(), prefilter=True)
-            found = asked.select(["row"]).limit(k).to_arrow()["row"].to_numpy()
-            ids = np.full(k, MISSING, dtype=np.int32)
-            ids[: len(found)] = found
-            return ids
+            return rows_of(asked.select(["row"]).limit(k).to_arrow()["row"].to_numpy(), k)
 
         return time_each(queries, k, ask)
 
