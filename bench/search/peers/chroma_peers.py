@@ -5,6 +5,7 @@ search effort belongs to a collection and is read when its graph is loaded, so a
 before anything is timed. Its pools take their size from the environment, which `bench.search.stages` sets.
 """
 
+import gc
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -82,17 +83,24 @@ class InProcess:
     def __init__(self, folder: Path) -> None:
         """Names the folder."""
         self._folder = folder / STATE_FOLDER
+        self._client: Any = None
 
     def client(self) -> Any:
-        """Returns a client that has nothing loaded, whatever another in this process had."""
+        """Returns a client that has nothing loaded, in place of the one before."""
         import chromadb
         from chromadb.api.client import SharedSystemClient
 
+        self.stop()
         SharedSystemClient.clear_system_cache()
-        return chromadb.PersistentClient(str(self._folder), settings=_quiet())
+        self._client = chromadb.PersistentClient(str(self._folder), settings=_quiet())
+        return self._client
 
     def stop(self) -> None:
-        """Has nothing to do: what was added is durable."""
+        """Closes the client and lets go of the graph that it had loaded."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+            gc.collect()  # clients and collections refer to each other
 
 
 class OverHttp:
@@ -121,7 +129,7 @@ class _Collection:
 
     def __init__(self, service: InProcess | OverHttp) -> None:
         self._service = service
-        self._rows = rows_in(service.client())
+        self._rows: Any = rows_in(service.client())
         self._effort: int | None = None
 
     def search(
@@ -140,6 +148,7 @@ class _Collection:
     def _load(self, effort: int) -> None:
         if self._rows.configuration["hnsw"]["ef_search"] != effort:
             set_effort(self._rows, effort)
+            self._rows = None
             self._rows = rows_in(self._service.client())
         self._effort = effort
 
