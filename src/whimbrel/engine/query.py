@@ -292,8 +292,7 @@ class QueryPlanner:
             return False
         if segments and segments not in self._warm:
             return False
-        size_bytes = sum(segment.entry.object_bytes for segment in segments)
-        if size_bytes > self._context.options.inline_segment_bytes_max:
+        if segments.object_bytes > self._context.options.inline_segment_bytes_max:
             return False
         return (
             estimate_ns(wanted, snapshot.tail, segments, snapshot.manifest.shares) <= INLINE_NS_MAX

@@ -86,11 +86,16 @@ class OpenSegment:
 
 
 class SegmentSet(Sequence[OpenSegment]):
-    """The open segments of a manifest, with what was derived from all of them."""
+    """The open segments of a manifest, with what was derived from all of them.
+
+    Attributes:
+        object_bytes: length of their objects together.
+    """
 
     def __init__(self, segments: Sequence[OpenSegment]) -> None:
         """Takes them in the manifest's order."""
         self._segments = segments
+        self.object_bytes = sum(segment.entry.object_bytes for segment in segments)
         self._derived: dict[Callable[[Sequence[OpenSegment]], Any], Any] = {}
 
     @overload
