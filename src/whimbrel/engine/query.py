@@ -283,7 +283,7 @@ class QueryPlanner:
             return result
 
         result = await self._segments.read(segments, compute)
-        self._segments.note_reads(result.hits.stats.exact_count)
+        self._segments.note_reads(segments, result.hits.stats.exact_count)
         return result
 
     def _is_quick(self, wanted: Search, snapshot: Snapshot, segments: SegmentSet) -> bool:
