@@ -31,15 +31,6 @@ def pss_bytes(root_id: int) -> int:
     return total
 
 
-def cpu_seconds(root_id: int) -> float:
-    """Returns the processor time that a process and its living descendants have taken."""
-    ticks = 0
-    for process_id in process_ids(root_id):
-        fields = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
-
-
 def descriptor_count(root_id: int) -> int:
     """Returns how many descriptors a process and its descendants have open together."""
     return sum(len(list(Path(f"/proc/{each}/fd").iterdir())) for each in process_ids(root_id))
