@@ -78,7 +78,9 @@ def test_pages_of_vectors_are_released_when_they_may_be_more_than_allowed(
 ):
     """What is mapped of an index is never more than the index, however often it is queried."""
     released = []
-    monkeypatch.setattr(SegmentReader, "release_vectors", released.append)
+    monkeypatch.setattr(
+        SegmentReader, "release_vectors", lambda reader: released.append(reader.key)
+    )
 
     async def run(world: World) -> None:
         process = await world.process()
