@@ -1,7 +1,7 @@
 """A server that reads each request whole and answers with one canned body: the floor under any server.
 
-It runs on the same HTTP server with the same settings as Whimbrel, so that what remains of a client's time is the
-client's own work, the loopback and the HTTP server.
+It runs on uvicorn with the parser and the event loop that Whimbrel has as well, so that what remains of a client's time
+is the client's own work, the loopback and an HTTP server.
 
     python -m bench.canned_server PORT BODY_FILE
 """

@@ -89,7 +89,7 @@ def _hold_against_floor(report: Report, scale: Scale, server: Server, folder: Pa
     index = f"query-{scale.query_row_counts[0]}"
     client = boto(server)
     vectors = rows(scale.query_count, DIMENSION, seed=FLOOR_SEED)
-    answer = _wire_bytes(client.query_vectors(**query_arguments(index, vectors[0])))
+    answer = wire_bytes(client.query_vectors(**query_arguments(index, vectors[0])))
     ours, floor = [], []
     with canned(folder, answer) as idle_server:
         idle_client = boto(idle_server)
@@ -104,7 +104,8 @@ def _hold_against_floor(report: Report, scale: Scale, server: Server, folder: Pa
     report.check(f"boto3 query, {size} / canned floor", ours_ms / floor_ms, FLOOR_LIMIT)
 
 
-def _wire_bytes(answer: dict[str, Any]) -> bytes:
+def wire_bytes(answer: dict[str, Any]) -> bytes:
+    """Returns the bytes that boto3 made an answer of, or as many."""
     body = {name: value for name, value in answer.items() if name != "ResponseMetadata"}
     assert body["vectors"], BUCKET
     return json.dumps(body).encode()

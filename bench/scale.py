@@ -31,6 +31,14 @@ class Scale:
         price_index_count, price_idle_row_count: indexes that are queried once each, and their rows.
         price_query_count: warm queries that are priced.
         price_idle_s: how long an idle server is watched, seconds.
+        serving_row_count: vectors of the index that is put under load.
+        serving_query_count: different queries asked of it.
+        serving_targets: names of the servers to put under load; empty for all.
+        worker_count: processes that Whimbrel serves with.
+        load_s: how long each load lasts.
+        steady_s: how long each stream of writes lasts.
+        ingest_body_count: different batches of 500 that are written.
+        idle_connection_count: connections that say nothing.
         quiet_s: a server whose folder has not changed for so long has nothing left to flush.
     """
 
@@ -57,6 +65,14 @@ class Scale:
     price_query_count: int = 500
     price_idle_s: float = 120.0
     flush_age_s: float = 5.0
+    serving_row_count: int = 100_000
+    serving_query_count: int = 1_000
+    serving_targets: tuple[str, ...] = ()
+    worker_count: int = 1
+    load_s: float = 10.0
+    steady_s: float = 30.0
+    ingest_body_count: int = 60
+    idle_connection_count: int = 1_000
     quiet_s: float = 8.0
     builds_wheel: bool = True
 
@@ -90,5 +106,11 @@ SMOKE = Scale(
     price_idle_s=2.0,
     flush_age_s=0.2,
     quiet_s=1.5,
+    serving_row_count=2_000,
+    serving_query_count=20,
+    load_s=0.5,
+    steady_s=1.0,
+    ingest_body_count=2,
+    idle_connection_count=20,
     builds_wheel=False,
 )

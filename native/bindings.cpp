@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "nearest.hpp"
+#include "query_scanner.hpp"
 #include "scanner.hpp"
 
 using namespace nanobind::literals;
@@ -124,6 +125,47 @@ nb::tuple scan_put_vectors_of(nb::handle body, std::size_t record_max) {
       array_of(std::move(put.metadata_offsets)), array_of(std::move(put.flags)));
 }
 
+// Below this a body is read faster than another thread would give the interpreter lock back.
+constexpr std::size_t kLockedBytesMax = 64 * 1024;
+constexpr std::size_t kIntegerDigitsMax = 9;
+
+// A member's value where that is simple; the text of any other as bytes, which nothing else
+// becomes.
+nb::object simple_value_of(std::string_view text) {
+  if (text == "true") return nb::bool_(true);
+  if (text == "false") return nb::bool_(false);
+  if (text == "null") return nb::none();
+  if (text.front() == '"') {
+    const std::string value = string_of(text);
+    return nb::str(value.data(), value.size());
+  }
+  const bool is_integer = text.find_first_not_of("0123456789") == std::string_view::npos;
+  if (!is_integer || text.size() > kIntegerDigitsMax) return nb::bytes(text.data(), text.size());
+  long value = 0;
+  for (const char digit : text) value = value * 10 + (digit - '0');
+  return nb::int_(value);
+}
+
+// Returns the vector's values and the other members in order, (name, value) each; None for a body
+// that is not plain.
+nb::object scan_query_of(nb::handle body) {
+  const Buffer buffer(body);
+  ScannedQuery query;
+  if (buffer.text().size() <= kLockedBytesMax) {
+    query = scan_query(buffer.text());
+  } else {
+    nb::gil_scoped_release unlocked;
+    query = scan_query(buffer.text());
+  }
+  if (!query.plain) return nb::none();
+  nb::list members;
+  for (const ScannedQuery::Member& member : query.members) {
+    members.append(nb::make_tuple(nb::str(member.name.data(), member.name.size()),
+                                  simple_value_of(member.text)));
+  }
+  return nb::make_tuple(array_of(std::move(query.values)), members);
+}
+
 }  // namespace
 }  // namespace whimbrel
 
@@ -140,5 +182,6 @@ NB_MODULE(_native, module) {
   bind_codes(module);
   bind_probe(module);
   bind_bitmap(module);
+  module.def("scan_query", scan_query_of, "body"_a);
   module.def("scan_put_vectors", scan_put_vectors_of, "body"_a, "record_max"_a);
 }

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <utility>
 
 namespace whimbrel {
 namespace {
@@ -14,6 +15,8 @@ constexpr float kSpreadMin = 1e-6F;
 constexpr std::size_t kSampleCount = 1024;
 constexpr std::size_t kSampleSlack = 12;  // samples more than the share asked for
 constexpr std::size_t kGroup = 32;        // ranks compared at once
+
+thread_local std::vector<float> spare_ranks;  // four bytes for each list of the largest index
 
 }  // namespace
 
@@ -30,6 +33,10 @@ void rank_by_nearness(std::span<float> squares, const unsigned char* spreads, fl
     squares[i] = square == square ? rank : square;
   }
 }
+
+ListOrder::ListOrder() : ranks_(std::move(spare_ranks)) { ranks_.clear(); }
+
+ListOrder::~ListOrder() { spare_ranks = std::move(ranks_); }
 
 void ListOrder::add_unwanted(std::size_t count) { ranks_.resize(ranks_.size() + count, kNone); }
 

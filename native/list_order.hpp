@@ -27,6 +27,13 @@ void rank_by_nearness(std::span<float> squares, const unsigned char* spreads, fl
 // whoever wants the best ones should ask for as many as it will need.
 class ListOrder {
  public:
+  // Takes the memory of the thread's last order: given back to the system after each query, it
+  // would have to be cleared for the next one, which takes longer than filling it.
+  ListOrder();
+  ~ListOrder();
+  ListOrder(const ListOrder&) = delete;
+  ListOrder& operator=(const ListOrder&) = delete;
+
   // Adds `count` lists that are not wanted.
   void add_unwanted(std::size_t count);
 

@@ -288,7 +288,7 @@ def test_a_client_that_takes_no_bytes_is_given_up():
     engine = RecordingEngine()
     keys = [b"k" * 1000] * 10_000
     engine.answers["list_vectors"] = VectorPage(keys, None, None)
-    options = WireOptions(keep_alive_s=1)
+    options = WireOptions(send_deadline_s=0.2)
     body = b'{"vectorBucketName":"birds","indexName":"waders"}'
     request = b"POST /ListVectors HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n%s"
     with contextlib.ExitStack() as clients:
@@ -298,3 +298,107 @@ def test_a_client_that_takes_no_bytes_is_given_up():
             _, headers = connection.read_head()
             # Ten megabytes wait for a client that reads no more. Stopping waits for the connection to end.
         assert connection.read_rest() < int(headers["content-length"])
+
+
+def test_an_answer_has_a_date_and_says_where_its_time_went(port):
+    with Connection(port) as connection:
+        connection.send(sized(2) + b"{}")
+        _, headers, _ = connection.read_answer()
+        assert headers["date"].endswith(" GMT")
+        assert headers["server-timing"].startswith("read;dur=")
+
+
+def test_a_head_is_answered_without_a_body(port):
+    with Connection(port) as connection:
+        connection.send(b"HEAD /health/live HTTP/1.1\r\nhost: a\r\n\r\n")
+        assert connection.read_head()[0] == 200
+        connection.send(sized(2) + b"{}")
+        assert connection.read_answer()[0] == 200
+
+
+def test_an_old_client_is_answered_and_sent_away(port):
+    with Connection(port) as connection:
+        connection.send(HEAD.replace(b"HTTP/1.1", b"HTTP/1.0") + b"content-length: 2\r\n\r\n{}")
+        status, headers, _ = connection.read_answer()
+        assert (status, headers["connection"]) == (200, "close")
+        assert connection.is_closed()
+
+
+@pytest.mark.parametrize("piece", [b"\r\n", b"x"])
+def test_a_client_that_sends_a_byte_now_and_then_is_given_up(piece):
+    options = WireOptions(header_deadline_s=0.3, keep_alive_s=60)
+    with listening(Endpoint(options=options).app, options) as port, Connection(port) as connection:
+        connection.send(sized(2) + b"{}")
+        assert connection.read_answer()[0] == 200
+        with contextlib.suppress(OSError):
+            for _ in range(200):
+                connection.send(piece)
+                time.sleep(0.02)
+            raise AssertionError("the server went on listening")
+
+
+def test_answers_that_wait_for_slow_clients_hold_bounded_memory():
+    engine = RecordingEngine()
+    engine.answers["list_vectors"] = VectorPage([b"k" * 1000] * 10_000, None, None)
+    options = WireOptions(answer_bytes_in_flight_max=25 * 2**20)
+    body = b'{"vectorBucketName":"birds","indexName":"waders"}'
+    request = b"POST /ListVectors HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n%s"
+    with (
+        contextlib.ExitStack() as clients,
+        listening(Endpoint(engine, options).app, options) as port,
+    ):
+        slow = [
+            clients.enter_context(Connection(port, receive_buffer_bytes=4096)) for _ in range(4)
+        ]
+        lengths = []
+        for connection in slow:
+            connection.send(request % (len(body), body))
+            lengths.append(int(connection.read_head()[1]["content-length"]))
+        # Ten megabytes wait for each; the one that has waited longest made room, the last is still served.
+        with contextlib.suppress(ConnectionResetError):
+            assert slow[0].read_rest() < lengths[0]
+        for connection in slow[1:]:
+            connection.socket.close()
+
+
+def test_a_server_that_cannot_keep_up_sends_away_what_waited_and_answers_probes():
+    engine = WaitingEngine()
+
+    async def query(*args):
+        await engine.list_buckets()
+        return engine.answers["query"]
+
+    engine.query = query
+    options = WireOptions(read_count_max=1, read_wait_s=0.05)
+    query = json.dumps(
+        {
+            "vectorBucketName": "birds",
+            "indexName": "waders",
+            "queryVector": {"float32": [1, 2]},
+            "topK": 1,
+        }
+    ).encode()
+    request = b"POST /QueryVectors HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n%s"
+    request %= (len(query), query)
+    with (
+        contextlib.ExitStack() as clients,
+        listening(Endpoint(engine, options).app, options) as port,
+    ):
+        held, late = [clients.enter_context(Connection(port)) for _ in range(2)]
+        held.send(request)
+        assert engine.has_started.wait(20)
+        late.send(request)
+        with Connection(port) as probe:
+            probe.send(b"GET /health/live HTTP/1.1\r\nhost: a\r\n\r\n")
+            assert probe.read_answer()[0] == 200
+        time.sleep(2 * options.read_wait_s)
+        engine.go.set()
+        assert held.read_answer()[0] == 200
+        status, headers, _ = late.read_answer()
+        assert (status, headers["x-amzn-errortype"]) == (503, "ServiceUnavailableException")
+        with Connection(port) as probe:
+            probe.send(b"GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n")
+            metrics = probe.read_answer()[2].decode()
+        assert 'whimbrel_requests_refused_total{lane="read"} 1.0' in metrics
+        late.send(request)
+        assert late.read_answer()[0] == 200

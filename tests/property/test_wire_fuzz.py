@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
+from tests.unit.wire.endpoint import RecordingChannel
 from whimbrel.auth import Authenticator, Credential, NoAuthenticator, SigV4Authenticator
 from whimbrel.core.clock import SystemClock
 from whimbrel.core.compute import InlineCompute
@@ -26,6 +27,7 @@ from whimbrel.storage.memory import MemoryStore
 from whimbrel.wire.app import WireApp
 from whimbrel.wire.model import OPERATIONS
 from whimbrel.wire.options import WireOptions
+from whimbrel.wire.request import RequestHead
 from whimbrel.wire.shape import (
     BooleanShape,
     IntegerShape,
@@ -126,6 +128,7 @@ class Stack:
         self.failures: list[str] = []
         self.loop = asyncio.new_event_loop()
         clock, compute = SystemClock(), InlineCompute()
+        self.clock = clock
         context = Context(
             store=MemoryStore(clock), clock=clock, random=SystemRandom(), compute=compute
         )
@@ -165,36 +168,22 @@ class Stack:
         query: bytes = b"",
     ) -> tuple[int, str]:
         """Sends a request; checks that the answer has the shape of one, and returns status and code."""
-        sent: list[dict[str, Any]] = []
-
-        async def receive() -> dict[str, Any]:
-            return {"type": "http.request", "body": body, "more_body": False}
-
-        async def send(message: dict[str, Any]) -> None:
-            sent.append(message)
-
-        scope = {
-            "type": "http",
-            "method": method,
-            "path": path,
-            "raw_path": path.encode("latin-1", "replace"),
-            "query_string": query,
-            "headers": [*headers, (b"content-length", b"%d" % len(body))],
-        }
-        self.loop.run_until_complete(self.app(scope, receive, send))
-        return self.check(sent)
-
-    def check(self, sent: list[dict[str, Any]]) -> tuple[int, str]:
-        start, *parts = sent
-        headers = dict(start["headers"])
-        answer = b"".join(part["body"] for part in parts)
-        assert start["status"] < 500, (answer, self.failures)
+        head = RequestHead(
+            method,
+            path.encode("latin-1", "replace"),
+            query,
+            [*headers, (b"content-length", b"%d" % len(body))],
+        )
+        channel = RecordingChannel([body], now_s=self.clock.monotonic_s())
+        self.loop.run_until_complete(self.app.serve(head, channel))
+        reply = channel.reply()
+        assert reply.status < 500, (reply.body, self.failures)
         assert self.failures == []
-        assert int(headers[b"content-length"]) == len(answer)
-        if headers[b"content-type"] == b"application/json":
-            decoded = json.loads(answer)
-            assert start["status"] == 200 or isinstance(decoded["message"], str)
-        return start["status"], headers.get(b"x-amzn-errortype", b"").decode()
+        assert int(reply.headers["content-length"]) == len(reply.body)
+        if reply.headers["content-type"] == "application/json":
+            decoded = reply.json
+            assert reply.status == 200 or isinstance(decoded["message"], str)
+        return reply.status, reply.code or ""
 
 
 @pytest.fixture(scope="module")

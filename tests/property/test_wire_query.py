@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from whimbrel.core.errors import InvalidRequestError
+from whimbrel.kernel.scanner import scan_query
 from whimbrel.kernel.strict_json import ScanError, parse_strict
 from whimbrel.wire import query_body
 from whimbrel.wire.decoding import decode
@@ -114,10 +115,42 @@ def test_fast_path_agrees_on_bodies_made_to_confuse_it(body):
 
 def test_usual_bodies_take_the_fast_path(monkeypatch):
     def refuse(body):
-        assert b"vector" in body
-        assert b"0.5" not in body, "the array reached the slow parser"
-        return parse_strict(body)
+        raise AssertionError("the body reached the slow parser")
 
     monkeypatch.setattr(query_body, "parse_strict", refuse)
-    parsed = parse_query(b'{"filter": {"x": 1}, "topK": 1, "queryVector": {"float32": [0.5, 1]}}')
-    assert parsed["queryVector"]["float32"].dtype == np.float32
+    parsed = parse_query(
+        b'{"filter": {"x": 1}, "topK": 1, "indexName": "a\\u00e9", "returnDistance": true, '
+        b'"queryVector": {"float32": [0.5, 1]}, "nextToken": null}'
+    )
+    assert parsed.pop("queryVector")["float32"].dtype == np.float32
+    assert parsed == {
+        "filter": {"x": 1},
+        "topK": 1,
+        "indexName": "a\u00e9",
+        "returnDistance": True,
+        "nextToken": None,
+    }
+
+
+@pytest.mark.parametrize("isa", ["numpy", None])
+@given(bodies, st.booleans(), st.data())
+def test_both_scanners_return_what_the_strict_parser_does(isa, body, is_damaged, data):
+    text = json.dumps(body).encode()
+    if is_damaged:
+        at = data.draw(st.integers(0, len(text)))
+        text = text[:at] + data.draw(st.binary(max_size=2)) + text[at + 1 :]
+    scanned = scan_query(text, isa=isa)
+    try:
+        parsed = parse_strict(text)
+    except ScanError:
+        assert scanned is None
+        return
+    vector = parsed.get("queryVector") if isinstance(parsed, dict) else None
+    is_plain = isinstance(vector, dict) and list(vector) == ["float32"]
+    is_plain = is_plain and isinstance(vector["float32"], list)
+    is_plain = is_plain and not set(map(type, vector["float32"])) - {int, float}
+    assert (scanned is not None) == is_plain
+    if scanned is not None:
+        assert scanned.pop("queryVector")["float32"].dtype == np.float32
+        del parsed["queryVector"]
+        assert scanned == parsed

@@ -7,6 +7,7 @@ with AWS's text for it.
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 from whimbrel.auth.canonical import HeaderMap
@@ -17,8 +18,14 @@ ALGORITHM: Final = "AWS4-HMAC-SHA256"
 TERMINATOR: Final = "aws4_request"
 AUTHORIZATION_CHARS_MAX: Final = 8192
 SIGNED_HEADERS_MAX: Final = 100
+# What is remembered of headers and dates: pure results, bounded in number and length.
+KNOWN_COUNT_MAX: Final = 256
+KNOWN_CHARS_MAX: Final = 1024
+TIMES_MAX: Final = 64
+TIME_CHARS_MAX: Final = 64
 
 _PARAMETERS: Final = ("Credential", "Signature", "SignedHeaders")
+_LAST_PARAMETER: Final = ", Signature="
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]{1,256}")
 _WORD = re.compile(r"[\x21-\x2e\x30-\x7e]{1,128}")
 _ISO_TIME = re.compile(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z", re.ASCII)
@@ -58,6 +65,18 @@ class Authorization:
     def scope(self) -> str:
         """The credential scope as it is signed."""
         return f"{self.date}/{self.region}/{self.service}/{self.terminator}"
+
+    def signed_with(self, signature: str) -> "Authorization":
+        """Returns the same with another signature."""
+        return Authorization(
+            self.access_key_id,
+            self.date,
+            self.region,
+            self.service,
+            self.terminator,
+            self.signed_names,
+            signature,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +122,20 @@ def parse_authorization(text: str | None, *, service: str) -> Authorization:
         raise Refusal.MISSING.error(service, MISSING_TOKEN_TEXT)
     if len(text) > AUTHORIZATION_CHARS_MAX:
         raise Refusal.INCOMPLETE.error(service, "Authorization header is too long")
+    # A client's headers differ in the signature alone, for a day; SDKs write it last.
+    known, mark, signature = text.rpartition(_LAST_PARAMETER)
+    if mark and len(known) <= KNOWN_CHARS_MAX and _HEX_SIGNATURE.fullmatch(signature):
+        return _parse_known(known, service).signed_with(signature)
+    return _parse_whole(text, service)
+
+
+@lru_cache(maxsize=KNOWN_COUNT_MAX)
+def _parse_known(known: str, service: str) -> Authorization:
+    """Reads a header up to its signature, once; a refusal is not kept."""
+    return _parse_whole(f"{known}{_LAST_PARAMETER}{'0' * 64}", service)
+
+
+def _parse_whole(text: str, service: str) -> Authorization:
     algorithm, _, rest = text.partition(" ")
     if algorithm != ALGORITHM:
         raise Refusal.INCOMPLETE.error(service, f"Unsupported AWS 'algorithm': '{algorithm[:64]}'")
@@ -183,11 +216,20 @@ def parse_signing_time(headers: HeaderMap, *, service: str) -> SigningTime:
             service,
             "Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header.",
         )
+    found = _parse_time(text, name) if len(text) <= TIME_CHARS_MAX else None
+    if found is None:
+        raise _bad_date(name, text, service=service)
+    return found
+
+
+@lru_cache(maxsize=TIMES_MAX)
+def _parse_time(text: str, name: bytes) -> SigningTime | None:
+    """Reads a date; SDKs sign many requests within one second."""
     moment = _parse_iso_time(text)
     if moment is None and name == b"date":
         moment = _parse_http_date(text)
     if moment is None:
-        raise _bad_date(name, text, service=service)
+        return None
     return SigningTime(
         text=moment.strftime("%Y%m%dT%H%M%SZ"), seconds=moment.timestamp(), header=name
     )

@@ -11,8 +11,12 @@ Source: "Signature Version 4 signing process", AWS General Reference.
 """
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from urllib.parse import quote_from_bytes, unquote_to_bytes
+
+# Signed as it is: nothing to encode, no dot and no empty segment.
+_PLAIN_PATH = re.compile(rb"/[A-Za-z0-9_~-]+")
 
 HeaderMap = Mapping[bytes, Sequence[bytes]]
 
@@ -36,6 +40,8 @@ def normalize_path(raw_path: bytes) -> bytes:
 
 def canonical_path(raw_path: bytes) -> str:
     """Returns the path as it is signed: normalised, then every byte but `/` and unreserved ones encoded."""
+    if _PLAIN_PATH.fullmatch(raw_path):
+        return raw_path.decode()
     return quote_from_bytes(normalize_path(raw_path), safe="/~")
 
 
@@ -56,6 +62,8 @@ def canonical_query(raw_query: bytes) -> str:
 
 def canonical_header_value(values: Sequence[bytes]) -> bytes:
     """Joins a header's values with commas, each trimmed and with runs of white space made one space."""
+    if len(values) == 1:
+        return b" ".join(values[0].split())
     return b",".join(b" ".join(value.split()) for value in values)
 
 

@@ -39,6 +39,7 @@ def command(*, as_json: bool, **flags: Any) -> None:
     configure_logging(level=settings.log_level, use_json=uses_json(settings.log_format))
     from whimbrel.server.service_manager import tell_ready, without_manager
     from whimbrel.server.serving import serve
+    from whimbrel.server.workers import serve_with_workers
 
     environment = without_manager(with_secret_files(os.environ))
 
@@ -53,7 +54,8 @@ def command(*, as_json: bool, **flags: Any) -> None:
         except OSError as error:
             click.echo(f"warning: the service manager cannot be told: {error}", err=True)
 
-    uvloop.run(serve(settings, environment, announce=announce))
+    run = serve if settings.workers == 1 else serve_with_workers
+    uvloop.run(run(settings, environment, announce=announce))
 
 
 def uses_json(log_format: str) -> bool:

@@ -10,6 +10,7 @@ Example:
     log.info("request done", extra={"operation": "PutVectors", "status": 200})
 """
 
+import contextlib
 import json
 import logging
 import sys
@@ -45,7 +46,7 @@ def configure_logging(*, level: str, use_json: bool, stream: TextIO | None = Non
         use_json: JSON lines, or lines for people.
         stream: where to; standard error when None.
     """
-    handler = logging.StreamHandler(stream or sys.stderr)
+    handler = EventHandler(stream or sys.stderr) if use_json else logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter() if use_json else TextFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -85,6 +86,51 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)[-VALUE_CHARS_MAX:]
         return json.dumps(line, ensure_ascii=False, default=str)
+
+
+class EventHandler(logging.StreamHandler[TextIO]):
+    """Writes JSON lines; what is one already takes a short way, without a record and a formatter between."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._second = -1
+        self._start = ""
+
+    def write_event(self, logger: logging.Logger, level: str, event: str, *, now_s: float) -> None:
+        """Writes a line just as a record with this message would be.
+
+        Args:
+            logger: whose line it is.
+            level: the severity, in lower case.
+            event: a JSON object on one line, which begins with `EVENT_START`.
+            now_s: the time, seconds since 1970.
+        """
+        assert event.startswith(EVENT_START)
+        second = int(now_s)
+        line = f'", "level": "{level}", "logger": "{logger.name}", {event[1:]}\n'
+        with self.lock or contextlib.nullcontext():
+            if second != self._second:
+                self._start = datetime.fromtimestamp(second, tz=UTC).strftime("%Y-%m-%dT%H:%M:%S")
+                self._second = second
+            millis = int((now_s - second) * 1000)
+            try:
+                self.stream.write(f'{{"time": "{self._start}.{millis:03}Z{line}')
+                self.flush()
+            except Exception:  # noqa: BLE001 - as every handler does: a log that fails stops nothing
+                self.handleError(logging.makeLogRecord({"msg": event}))
+
+
+def find_event_handler(logger: logging.Logger) -> EventHandler | None:
+    """Returns the one handler of a logger's lines, if that is what `configure_logging` has set up, else None."""
+    handlers = logging.getLogger().handlers
+    if len(handlers) != 1 or not isinstance(handlers[0], EventHandler) or logger.filters:
+        return None
+    parent: logging.Logger | None = logger
+    while parent is not None and parent.parent is not None:
+        if parent.handlers or not parent.propagate:
+            return None
+        parent = parent.parent
+    return handlers[0]
 
 
 class TextFormatter(logging.Formatter):

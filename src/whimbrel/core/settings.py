@@ -241,6 +241,11 @@ class Settings:
     compute_threads: int = _setting(
         0, "Threads for heavy computing; 0 takes one per processor.", bounds=(0, 256)
     )
+    workers: int = _setting(
+        1,
+        "Processes that serve, all on one port and one store; not with `memory:`.",
+        bounds=(1, 64),
+    )
     log_level: str = _setting(
         "info", "Least severity that is logged.", choices=("debug", "info", "warning", "error")
     )
@@ -252,13 +257,43 @@ class Settings:
     # --- limits of the HTTP side, by the names of its options ---
     wire_request_count_max: int = _inner(
         512,
-        "Requests worked on at a time; more are answered 503.",
+        "Requests of a kind that wait for their turn, and of the rare kinds that are worked on; more are answered 503.",
         unit="requests",
         bounds=(1, 65536),
+    )
+    wire_read_count_max: int = _inner(
+        0,
+        "Queries, gets and lists of vectors worked on at a time; further ones wait. 0 takes 2 per computing thread, "
+        "and 32 over a remote store.",
+        unit="requests",
+        bounds=(0, 65536),
+    )
+    wire_read_wait_s: float = _inner(
+        0.5,
+        "How long those may wait in a burst, and a tenth of it once they have been waiting for so long without a "
+        "break; then they are answered 503.",
+        unit="s",
+        bounds=(0.001, 3600),
+    )
+    wire_write_count_max: int = _inner(
+        16,
+        "Puts and deletes of vectors worked on at a time; further ones wait.",
+        unit="requests",
+        bounds=(1, 65536),
+    )
+    wire_write_wait_s: float = _inner(
+        5.0, "How long those may wait, likewise.", unit="s", bounds=(0.001, 3600)
     )
     wire_body_bytes_in_flight_max: int = _inner(
         512 * MIB,
         "Memory for request bodies of all requests together; beyond it requests are answered 503.",
+        unit="bytes",
+        bounds=(32 * MIB, TIB),
+    )
+    wire_answer_bytes_in_flight_max: int = _inner(
+        256 * MIB,
+        "Memory for answers that their clients have not taken yet, all together; beyond it the connection whose answer "
+        "has waited longest is closed.",
         unit="bytes",
         bounds=(32 * MIB, TIB),
     )

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from whimbrel.core.errors import IndexNotFoundError, StoreError
+from whimbrel.core.timing import note_store
 from whimbrel.engine.context import Context
 from whimbrel.engine.log import Base, BaseLostError, Log, LogGoneError
 from whimbrel.engine.manifest import Manifest, ManifestStore
@@ -266,14 +267,18 @@ class Index:
             IndexNotFoundError: the index was deleted.
             StoreError: the store does not answer.
         """
-        if not self._context.store.is_remote:
-            await self._prove()
-            return self.snapshot()
-        # One pair of requests serves all callers that came before it was sent.
-        if self._forming is None:
-            self._forming = asyncio.ensure_future(self._prove_forming())
-            self._forming.add_done_callback(_retrieve)
-        return await asyncio.shield(self._forming)
+        started_s = self._context.clock.monotonic_s()
+        try:
+            if not self._context.store.is_remote:
+                await self._prove()
+                return self.snapshot()
+            # One pair of requests serves all callers that came before it was sent.
+            if self._forming is None:
+                self._forming = asyncio.ensure_future(self._prove_forming())
+                self._forming.add_done_callback(_retrieve)
+            return await asyncio.shield(self._forming)
+        finally:
+            note_store(self._context.clock.monotonic_s() - started_s)
 
     async def _prove_forming(self) -> Snapshot:
         self._forming = None

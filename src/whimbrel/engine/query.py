@@ -20,6 +20,7 @@ import numpy as np
 
 from whimbrel.core.clock import Clock
 from whimbrel.core.errors import InvalidRequestError, ObjectNotFoundError, UnavailableError
+from whimbrel.core.timing import note_search
 from whimbrel.engine.context import Context
 from whimbrel.engine.filter.parse import parse_filter
 from whimbrel.engine.index import Index, Snapshot
@@ -274,16 +275,26 @@ class QueryPlanner:
         keep_metadata: bool,
     ) -> _Result:
         async def compute() -> _Result:
-            if self._is_quick(wanted, snapshot, segments):
-                return _compute(wanted, snapshot, segments, keep_metadata=keep_metadata)
-            result = await self._context.compute.run(
-                _compute, wanted, snapshot, segments, keep_metadata=keep_metadata
-            )
-            self._warm.add(segments)
-            return result
+            started_s = self._context.clock.monotonic_s()
+            try:
+                return await self._search(wanted, snapshot, segments, keep_metadata=keep_metadata)
+            finally:
+                note_search(self._context.clock.monotonic_s() - started_s)
 
         result = await self._segments.read(segments, compute)
-        self._segments.note_reads(result.hits.stats.exact_count)
+        self._segments.note_reads(segments, result.hits.stats.exact_count)
+        return result
+
+    async def _search(
+        self, wanted: Search, snapshot: Snapshot, segments: SegmentSet, *, keep_metadata: bool
+    ) -> _Result:
+        """Searches at once, or on a thread where that takes longer."""
+        if self._is_quick(wanted, snapshot, segments):
+            return _compute(wanted, snapshot, segments, keep_metadata=keep_metadata)
+        result = await self._context.compute.run(
+            _compute, wanted, snapshot, segments, keep_metadata=keep_metadata
+        )
+        self._warm.add(segments)
         return result
 
     def _is_quick(self, wanted: Search, snapshot: Snapshot, segments: SegmentSet) -> bool:
@@ -292,8 +303,7 @@ class QueryPlanner:
             return False
         if segments and segments not in self._warm:
             return False
-        size_bytes = sum(segment.entry.object_bytes for segment in segments)
-        if size_bytes > self._context.options.inline_segment_bytes_max:
+        if segments.object_bytes > self._context.options.inline_segment_bytes_max:
             return False
         return (
             estimate_ns(wanted, snapshot.tail, segments, snapshot.manifest.shares) <= INLINE_NS_MAX

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextvars import Context as Variables
 from dataclasses import dataclass
 from typing import Any, TypeVar, overload
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 import numpy as np
 
@@ -86,11 +86,16 @@ class OpenSegment:
 
 
 class SegmentSet(Sequence[OpenSegment]):
-    """The open segments of a manifest, with what was derived from all of them."""
+    """The open segments of a manifest, with what was derived from all of them.
+
+    Attributes:
+        object_bytes: length of their objects together.
+    """
 
     def __init__(self, segments: Sequence[OpenSegment]) -> None:
         """Takes them in the manifest's order."""
         self._segments = segments
+        self.object_bytes = sum(segment.entry.object_bytes for segment in segments)
         self._derived: dict[Callable[[Sequence[OpenSegment]], Any], Any] = {}
 
     @overload
@@ -157,7 +162,8 @@ class SegmentCache:
             count_max=DERIVED_COUNT_MAX, bytes_max=options.segment_memory_bytes_max
         )
         self._opening: dict[str, asyncio.Future[Any]] = {}
-        self._scattered_bytes = 0
+        self._mapped_bytes: WeakKeyDictionary[SegmentSet, int] = WeakKeyDictionary()
+        self._mapped_total_bytes = 0  # with those of sets that are gone, until the next release
         # Sets hold on to readers, so they are dropped when any reader is.
         self._sets: LruCache[tuple[str, ...], SegmentSet] = LruCache(
             count_max=options.segment_reader_count_max, bytes_max=options.segment_memory_bytes_max
@@ -342,15 +348,19 @@ class SegmentCache:
         if self._fetcher is not None:
             await self._fetcher.close()
 
-    def note_reads(self, row_count: int) -> None:
-        """Takes note that queries read so many vectors here and there, and lets go of mapped ones when they are many.
+    def note_reads(self, segments: SegmentSet, row_count: int) -> None:
+        """Takes note that a query read so many vectors here and there, and lets go of mapped ones when they are many.
 
         The system maps some pages around each one that is read, so scattered reads would fill this process with as
-        much memory as all vectors take. They stay in the system's cache.
+        much memory as all vectors take. They stay in the system's cache. No set of segments maps more than it has.
         """
-        self._scattered_bytes += row_count * FAULT_BYTES
-        if self._scattered_bytes > self._context.options.mapped_vector_bytes_max:
-            self._scattered_bytes = 0
+        before_bytes = self._mapped_bytes.get(segments, 0)
+        after_bytes = min(before_bytes + row_count * FAULT_BYTES, segments.object_bytes)
+        self._mapped_bytes[segments] = after_bytes
+        self._mapped_total_bytes += after_bytes - before_bytes
+        if self._mapped_total_bytes > self._context.options.mapped_vector_bytes_max:
+            self._mapped_bytes.clear()
+            self._mapped_total_bytes = 0
             for key in self._readers:
                 reader = self._readers.peek(key)
                 if reader is not None:

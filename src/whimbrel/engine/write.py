@@ -18,6 +18,7 @@ from whimbrel.core.errors import (
     UnavailableError,
     WhimbrelError,
 )
+from whimbrel.core.timing import note_store
 from whimbrel.engine.context import Context
 from whimbrel.engine.index import Index, IndexId
 from whimbrel.engine.log import Base
@@ -94,7 +95,11 @@ class _Committer:
         self._waiting_bytes += size
         if self._task is None:
             self._task = asyncio.ensure_future(self._run())
-        await waiting.done
+        started_s = self._context.clock.monotonic_s()
+        try:
+            await waiting.done
+        finally:
+            note_store(self._context.clock.monotonic_s() - started_s)
 
     async def finish(self) -> None:
         """Waits until everything accepted is settled."""

@@ -95,6 +95,9 @@ class Pool:
         NDArray[np.uint32], NDArray[np.uint32], NDArray[np.float32], NDArray[np.float32]
     ]: ...
 
+def scan_query(
+    body: bytes | bytearray | memoryview,
+) -> tuple[NDArray[np.float32], list[tuple[str, Any]]] | None: ...
 def scan_put_vectors(body: bytes | bytearray | memoryview, record_max: int) -> tuple[Any, ...]: ...
 def probe(
     isa: str,

@@ -31,6 +31,26 @@ def scan_put_vectors(body: bytes, vectors_max: int) -> tuple[Any, ...]:
         return ((error.kind, error.path, error.offset),)
 
 
+def scan_query(body: bytes) -> tuple[np.ndarray[Any, Any], list[tuple[str, Any]]] | None:
+    """Returns what the native function of this name returns."""
+    try:
+        text = decode(body)
+        check_structure(body)
+        members = loads(body, text)
+        floats = loads(body, text, integers_as_floats=True)
+    except ScanError:
+        return None
+    vector = floats.get("queryVector") if isinstance(floats, dict) else None
+    if not isinstance(vector, dict) or set(vector) != {"float32"}:
+        return None
+    values = vector["float32"]
+    if not isinstance(values, list) or set(map(type, values)) - {float}:
+        return None
+    with np.errstate(over="ignore"):
+        array = np.array(values, dtype=np.float64).astype(np.float32)
+    return array, [(name, value) for name, value in members.items() if name != "queryVector"]
+
+
 class _Text:
     """A position in text that is valid JSON."""
 

@@ -1,4 +1,4 @@
-"""Reads the body of a PutVectors request into arrays: no Python object per vector or per number.
+"""Reads the bodies of PutVectors and QueryVectors into arrays: no Python object per vector or per number.
 
 Invariants, the same for the native scanner and its twin over the standard library:
 
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whimbrel.kernel import json_scanner
-from whimbrel.kernel.strict_json import ScanError, loads
+from whimbrel.kernel.strict_json import ScanError, loads, parse_strict
 from whimbrel.kernel.variant import NUMPY, active_isa, native, resolve
 
 KEY_ABSENT = 1
@@ -89,6 +89,34 @@ def scan_put_vectors(
     members, vector_count, *arrays = found
     decoded = {name: _member(text) for name, text in members}
     return ScannedPut(decoded, None if vector_count < 0 else vector_count, *arrays)
+
+
+def scan_query(
+    body: bytes | bytearray | memoryview, *, isa: str | None = None
+) -> dict[str, Any] | None:
+    """Takes the body of a QueryVectors request apart, if it is one that means something.
+
+    Args:
+        body: the JSON text, contiguous.
+        isa: forces a variant, as for `scan_put_vectors`.
+
+    Returns:
+        What `strict_json.parse_strict` returns, but for `queryVector.float32`, which is a float32 array. None where the
+        body breaks a rule, where it is no object, or where its vector is anything but `float32` and numbers.
+    """
+    chosen = active_isa() if isa is None else resolve(isa)
+    if chosen == NUMPY or native is None:
+        found = json_scanner.scan_query(bytes(body))
+    else:
+        found = native.scan_query(body)
+    if found is None:
+        return None
+    values, members = found
+    parsed: dict[str, Any] = {"queryVector": {"float32": values}}
+    for name, value in members:
+        # Text is what the native scanner leaves of values that are not simple.
+        parsed[name] = parse_strict(value) if isinstance(value, bytes) else value
+    return parsed
 
 
 def _member(text: bytes) -> Any:

@@ -3,6 +3,7 @@
 import errno
 import ipaddress
 import socket
+import sys
 
 from whimbrel.core.errors import Kind, WhimbrelError
 
@@ -23,13 +24,15 @@ class AddressError(WhimbrelError):
         self.hint = hint
 
 
-def bind_socket(host: str, port: int, *, backlog: int) -> socket.socket:
+def bind_socket(host: str, port: int, *, backlog: int, is_shared: bool = False) -> socket.socket:
     """Binds and listens; connections queue until someone accepts them.
 
     Args:
         host: an address, or a name that resolves to one.
         port: 0 for a free one.
         backlog: connections the system queues.
+        is_shared: whether further sockets of this user may listen there, each with a queue of its own, among which the
+            system spreads connections.
 
     Raises:
         AddressError: the port is taken, or the address is not this machine's.
@@ -45,6 +48,8 @@ def bind_socket(host: str, port: int, *, backlog: int) -> socket.socket:
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if is_shared:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind(address)
         listener.listen(backlog)
     except OSError as error:
@@ -52,6 +57,29 @@ def bind_socket(host: str, port: int, *, backlog: int) -> socket.socket:
         raise _explain(error, host, port) from error
     listener.settimeout(0.0)  # the event loop waits, not the socket
     return listener
+
+
+def bind_sockets(host: str, port: int, *, backlog: int, count: int) -> list[socket.socket]:
+    """Binds one socket for each of several processes.
+
+    On Linux each has a queue of its own, and the system spreads connections evenly; elsewhere it is one socket, from
+    which whoever is quickest accepts.
+
+    Args:
+        host: as for `bind_socket`.
+        port: likewise.
+        backlog: of each queue.
+        count: how many.
+
+    Raises:
+        AddressError: as `bind_socket` does, also where the port is shared among others already.
+    """
+    first = bind_socket(host, port, backlog=backlog)  # fails where anybody listens
+    if not sys.platform.startswith("linux"):
+        return [first] * count
+    port = first.getsockname()[1]
+    first.close()
+    return [bind_socket(host, port, backlog=backlog, is_shared=True) for _ in range(count)]
 
 
 def _explain(error: OSError, host: str, port: int) -> AddressError:

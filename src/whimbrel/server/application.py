@@ -8,19 +8,27 @@ import logging
 import math
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
+
+from prometheus_client import CollectorRegistry
 
 from whimbrel.auth import Authenticator
 from whimbrel.auth.credentials import SECRET_KEY_ENV
+from whimbrel.core.clock import Clock
 from whimbrel.core.metrics import Metrics
 from whimbrel.core.settings import Settings
 from whimbrel.engine.context import Context
 from whimbrel.engine.engine import Engine
-from whimbrel.server.assembly import open_context
+from whimbrel.server.assembly import count_threads, open_context
 from whimbrel.server.indexing import run_indexer
-from whimbrel.server.supervisor import IndexerProcess
+from whimbrel.server.supervisor import KeptProcess
 from whimbrel.wire.app import WireApp
 from whimbrel.wire.options import WireOptions
+
+# One that computes and one whose turn comes next; reads from a remote store mostly wait for it.
+READS_PER_THREAD: Final = 2
+REMOTE_READS_PER_THREAD: Final = 32
 
 _log = logging.getLogger(__name__)
 
@@ -33,11 +41,13 @@ class Application:
         app: answers requests.
         context: what its engine stands on.
         indexer: how indexes are tended: `process`, `task` or `off`.
+        registry: its figures.
     """
 
     app: WireApp
     context: Context
     indexer: str
+    registry: CollectorRegistry
 
 
 @asynccontextmanager
@@ -65,6 +75,10 @@ async def open_application(
         metrics.add_store(opened.counter.list_totals)
         engine = await stack.enter_async_context(_open_engine(context, metrics))
         mode = choose_indexer(settings)
+        thread_count = count_threads(settings)
+        if not options.read_count_max:
+            places = REMOTE_READS_PER_THREAD if context.store.is_remote else READS_PER_THREAD
+            options = replace(options, read_count_max=places * thread_count)
         await stack.enter_async_context(
             _tend(mode, settings, environment, context=context, metrics=metrics)
         )
@@ -78,7 +92,7 @@ async def open_application(
             registry=metrics.registry,
             logger=logging.getLogger("whimbrel.wire"),
         )
-        yield Application(app=app, context=context, indexer=mode)
+        yield Application(app=app, context=context, indexer=mode, registry=metrics.registry)
 
 
 def choose_indexer(settings: Settings) -> str:
@@ -90,6 +104,25 @@ def choose_indexer(settings: Settings) -> str:
     if settings.indexer == "auto" or (is_memory and settings.indexer == "process"):
         return "task" if is_memory else "process"
     return settings.indexer
+
+
+@asynccontextmanager
+async def indexer_process(
+    settings: Settings, environment: Mapping[str, str], *, clock: Clock, metrics: Metrics
+) -> AsyncIterator[KeptProcess]:
+    """Keeps an indexer's process running for a block."""
+    # The child signs nothing, so it gets no credential.
+    inherited = {name: value for name, value in environment.items() if name != SECRET_KEY_ENV}
+    child = KeptProcess(
+        {**inherited, **settings.environment()},
+        clock=clock,
+        on_restart=metrics.indexer_restarts.inc,
+    )
+    await child.start()
+    try:
+        yield child
+    finally:
+        await child.stop()
 
 
 @asynccontextmanager
@@ -140,19 +173,10 @@ async def _tend(
 ) -> AsyncIterator[None]:
     """Has the indexes tended while the block runs."""
     if mode == "process":
-        # The child signs nothing, so it gets no credential.
-        inherited = {name: value for name, value in environment.items() if name != SECRET_KEY_ENV}
-        child = IndexerProcess(
-            {**inherited, **settings.environment()},
-            clock=context.clock,
-            on_restart=metrics.indexer_restarts.inc,
-        )
-        await child.start()
-        context.bell.ring = child.wake
-        try:
+        opening = indexer_process(settings, environment, clock=context.clock, metrics=metrics)
+        async with opening as child:
+            context.bell.ring = child.wake
             yield
-        finally:
-            await child.stop()
         return
     stop = asyncio.Event()
     task = None

@@ -49,6 +49,11 @@ def count_processors() -> int:
     return os.cpu_count() or 1
 
 
+def count_threads(settings: Settings) -> int:
+    """Returns how many threads compute."""
+    return settings.compute_threads or count_processors()
+
+
 def make_wire_options(settings: Settings) -> WireOptions:
     """Returns the endpoint's options that the settings ask for."""
     return WireOptions(
@@ -124,7 +129,7 @@ async def open_context(
         StoreError: the store cannot be opened, or lacks what the protocol needs.
     """
     clock, random = SystemClock(), SystemRandom()
-    compute = ThreadCompute(settings.compute_threads or count_processors())
+    compute = ThreadCompute(count_threads(settings))
     try:
         opened = await open_store(
             settings.store,

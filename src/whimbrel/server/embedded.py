@@ -27,6 +27,7 @@ import uvicorn
 import uvloop
 
 from whimbrel.auth import NoAuthenticator
+from whimbrel.core.clock import SystemClock
 from whimbrel.core.rand import SystemRandom
 from whimbrel.core.settings import Settings
 from whimbrel.server.address import bind_socket, format_endpoint
@@ -69,7 +70,9 @@ class EmbeddedServer:
         )
         self._options = replace(options, connection_count_max=count, shutdown_deadline_s=SETTLE_S)
         self._random = SystemRandom()
-        self._mounts = MountedApps(gone_text=GONE_TEXT, options=self._options, random=self._random)
+        self._mounts = MountedApps(
+            gone_text=GONE_TEXT, options=self._options, random=self._random, clock=SystemClock()
+        )
         listener = bind_socket(self._settings.host, 0, backlog=self._options.backlog)
         self._endpoint = format_endpoint(self._settings.host, listener.getsockname()[1])
         started: Future[asyncio.AbstractEventLoop] = Future()

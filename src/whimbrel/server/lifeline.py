@@ -41,7 +41,11 @@ def inherited_lifeline(environment: Mapping[str, str]) -> int | None:
 
 
 def watch_lifeline(
-    descriptor: int, on_end: Callable[[], None], *, on_work: Callable[[], None] = lambda: None
+    descriptor: int,
+    on_end: Callable[[], None],
+    *,
+    on_work: Callable[[], None] = lambda: None,
+    grace_s: float = GRACE_S,
 ) -> None:
     """Calls `on_end` when the server is gone, then ends the process if it does not end by itself.
 
@@ -52,13 +56,14 @@ def watch_lifeline(
         descriptor: the read end.
         on_end: asks the program to stop; called on the waiting thread.
         on_work: called there whenever the server says that there is work.
+        grace_s: how long it may take to do so.
     """
 
     def wait() -> None:
         while os.read(descriptor, READ_BYTES):
             on_work()
         on_end()
-        threading.Event().wait(GRACE_S)
+        threading.Event().wait(grace_s)
         os._exit(0)
 
     threading.Thread(target=wait, name="lifeline", daemon=True).start()

@@ -25,7 +25,7 @@ from whimbrel.core.clock import SystemClock
 from whimbrel.core.rand import SystemRandom
 from whimbrel.core.settings import Settings
 from whimbrel.server.address import bind_socket, format_endpoint
-from whimbrel.server.application import open_application
+from whimbrel.server.application import Application, open_application
 from whimbrel.server.assembly import make_wire_options
 from whimbrel.server.descriptors import reserve_descriptors
 from whimbrel.server.platform import refuse_unsupported_platform
@@ -33,6 +33,7 @@ from whimbrel.server.root_credential import find_config_directory, find_root_cre
 from whimbrel.server.runtime_file import RunningServer, remove_runtime_file, write_runtime_file
 from whimbrel.storage.open_store import check_url
 from whimbrel.wire.listener import make_server_config
+from whimbrel.wire.telemetry import Render
 
 _log = logging.getLogger(__name__)
 
@@ -75,60 +76,107 @@ async def serve(
     Raises:
         WhimbrelError: the server cannot start; nothing is left running.
     """
+    check_start(settings)
+    with bind_socket(settings.host, settings.port, backlog=settings.wire_backlog) as listener:
+        access = find_access(settings, environment)
+        async with AsyncExitStack() as stack:
+
+            def ready(application: Application) -> None:
+                announcement = Announcement(
+                    server=describe(settings, application.context.store.url, listener),
+                    credentials=access.source,
+                    are_new=access.is_new,
+                    kernel=kernel.active_isa(),
+                    indexer=application.indexer,
+                )
+                if stop is None:
+                    stack.enter_context(runtime_note(settings, environment, announcement.server))
+                announce(announcement)
+
+            await serve_on(
+                listener, settings, environment, access=access, on_ready=ready, stop=stop
+            )
+
+
+def check_start(settings: Settings) -> None:
+    """Refuses what cannot work, before anything is made, credentials among it.
+
+    Raises:
+        WhimbrelError: platform, store or address are none that can be served.
+    """
     refuse_unsupported_platform()
-    check_url(settings.store)  # before anything is made, credentials among it
+    check_url(settings.store)
     if settings.no_auth:
         check_loopback_address(settings.host)
+
+
+async def serve_on(
+    listener: socket.socket,
+    settings: Settings,
+    environment: Mapping[str, str],
+    *,
+    access: "Access",
+    on_ready: Callable[[Application], None],
+    stop: asyncio.Event | None,
+    render: Render | None = None,
+) -> None:
+    """Serves on a socket until a stop signal, or until it is told to stop.
+
+    Args:
+        listener: bound and listening.
+        settings: all of them.
+        environment: as `os.environ`.
+        access: who is let in.
+        on_ready: called once, when requests are served.
+        stop: as for `serve`.
+        render: makes the text of `/metrics`; None for this process's own alone.
+    """
     options = make_wire_options(settings)
     connection_count = reserve_descriptors(options.connection_count_max)
     options = replace(options, connection_count_max=connection_count)
-    async with AsyncExitStack() as stack:
-        listener = bind_socket(settings.host, settings.port, backlog=options.backlog)
-        stack.callback(listener.close)
-        access = _find_access(settings, environment)
-        application = await stack.enter_async_context(
-            open_application(
-                settings, environment, authenticator=access.authenticator, options=options
-            )
-        )
+    opening = open_application(
+        settings, environment, authenticator=access.authenticator, options=options
+    )
+    async with opening as application:
+        if render is not None:
+            application.app.render_metrics_with(render)
         config = make_server_config(
             application.app, host=settings.host, port=settings.port, options=options
         )
-        announcement = Announcement(
-            server=_describe(settings, application.context.store.url, listener),
-            credentials=access.source,
-            are_new=access.is_new,
-            kernel=kernel.active_isa(),
-            indexer=application.indexer,
-        )
-        if stop is None:
-            stack.enter_context(_runtime_file(settings, environment, announcement.server))
         await _AnnouncingServer(config).run(
-            listener, on_ready=lambda: announce(announcement), stop=stop
+            listener, on_ready=lambda: on_ready(application), stop=stop
         )
 
 
 @dataclass(frozen=True, slots=True)
-class _Access:
-    """Who is let in, and where the credentials are."""
+class Access:
+    """Who is let in, and where the credentials are.
+
+    Attributes:
+        authenticator: decides about each request.
+        source: where the credentials are, for people; never what they are.
+        is_new: whether this start made them.
+    """
 
     authenticator: Authenticator
     source: str
     is_new: bool
 
 
-def _find_access(settings: Settings, environment: Mapping[str, str]) -> _Access:
+def find_access(settings: Settings, environment: Mapping[str, str]) -> Access:
+    """Finds the credentials, or makes them."""
     if settings.no_auth:
         authenticator = NoAuthenticator(account_id=settings.account_id)
-        return _Access(authenticator, "none needed (--no-auth)", is_new=False)
+        return Access(authenticator, "none needed (--no-auth)", is_new=False)
     root = find_root_credential(settings, environment, random=SystemRandom())
     signed = SigV4Authenticator(
         [root.credential], clock=SystemClock(), account_id=settings.account_id
     )
-    return _Access(signed, root.source, root.is_new)
+    return Access(signed, root.source, root.is_new)
 
 
-def _describe(settings: Settings, store_url: str, listener: socket.socket) -> RunningServer:
+def describe(settings: Settings, store_url: str, listener: socket.socket) -> RunningServer:
+    """Returns what the server's note tells of it."""
     return RunningServer(
         endpoint=format_endpoint(settings.host, listener.getsockname()[1]),
         region=settings.region,
@@ -139,9 +187,10 @@ def _describe(settings: Settings, store_url: str, listener: socket.socket) -> Ru
 
 
 @contextlib.contextmanager
-def _runtime_file(
+def runtime_note(
     settings: Settings, environment: Mapping[str, str], server: RunningServer
 ) -> Iterator[None]:
+    """Leaves the server's note for `whimbrel env` while a block runs."""
     directory = find_config_directory(settings, environment)
     if directory is None:
         yield
@@ -178,7 +227,7 @@ class _AnnouncingServer(uvicorn.Server):
         self._on_ready = on_ready
         with contextlib.ExitStack() as stack:
             if stop is None:
-                stack.enter_context(self._stop_signals())
+                stack.enter_context(stop_signals(self._stop))
             else:
                 waiting = asyncio.create_task(self._stop_at(stop))
                 stack.callback(waiting.cancel)
@@ -190,23 +239,32 @@ class _AnnouncingServer(uvicorn.Server):
         if self.started:
             self._on_ready()
 
-    @contextlib.contextmanager
-    def _stop_signals(self) -> Iterator[None]:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._stop)
-        try:
-            yield
-        finally:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                loop.remove_signal_handler(number)
-
     async def _stop_at(self, stop: asyncio.Event) -> None:
         await stop.wait()
         self.should_exit = True
 
     def _stop(self) -> None:
-        if self.should_exit:
-            os._exit(1)
-        _log.info("stopping; requests in progress are finished first")
         self.should_exit = True
+
+
+@contextlib.contextmanager
+def stop_signals(on_stop: Callable[[], None]) -> Iterator[None]:
+    """Has stop signals call a function while a block runs; a second one ends the process at once."""
+    loop = asyncio.get_running_loop()
+    signalled = False
+
+    def stop() -> None:
+        nonlocal signalled
+        if signalled:
+            os._exit(1)
+        signalled = True
+        _log.info("stopping; requests in progress are finished first")
+        on_stop()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)

@@ -76,6 +76,11 @@ def count_as(operation: str) -> Iterator[None]:
         _operation.reset(token)
 
 
+def start_counting_as(operation: str) -> None:
+    """Counts requests made by this task from now on, and by tasks it starts, for this operation."""
+    _operation.set(operation)
+
+
 @contextmanager
 def tally_requests() -> Iterator[dict[str, int]]:
     """Counts requests made inside the `with` block, and by tasks started there, on their own as well.

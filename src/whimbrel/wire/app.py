@@ -1,4 +1,4 @@
-"""The ASGI application: from a connection's bytes to an answer, for 22 operations, STS and a few probes.
+"""The application: from a request to its answer, for 22 operations, STS and a few probes.
 
 1. Every request gets exactly one answer, in AWS's shape, also when it is refused or fails.
 2. A request is authenticated before its body is parsed, and routed before it is authenticated.
@@ -12,8 +12,8 @@ For one event loop. No framework stands between: 22 fixed paths need a dictionar
 import asyncio
 import hashlib
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Final
 
 from prometheus_client import CollectorRegistry
@@ -24,9 +24,11 @@ from whimbrel.core.compute import Compute
 from whimbrel.core.errors import UnavailableError
 from whimbrel.core.log import request_id
 from whimbrel.core.rand import Random
-from whimbrel.storage.instrument import count_as
+from whimbrel.storage.instrument import start_counting_as
 from whimbrel.wire import sts
+from whimbrel.wire.admission import Lanes
 from whimbrel.wire.arn import ArnFormat
+from whimbrel.wire.deadline import Deadline
 from whimbrel.wire.errors import BodyTimeoutError, ErrorAnswer, answer_error
 from whimbrel.wire.exchange import (
     EXPLAIN_HEADER,
@@ -34,25 +36,19 @@ from whimbrel.wire.exchange import (
     XML_TYPE,
     Answered,
     Exchange,
-    answer_headers,
+    answer_lines,
     check_media_type,
     encode_error,
     make_request_id,
 )
 from whimbrel.wire.input import DecodedInput, decode_input
 from whimbrel.wire.options import WireOptions
-from whimbrel.wire.output import encode_output
-from whimbrel.wire.request import (
-    BodyBudget,
-    ClientGoneError,
-    Receive,
-    RequestHead,
-    Scope,
-    Send,
-)
+from whimbrel.wire.output import encode_answer
+from whimbrel.wire.request import BodyBudget, Channel, ClientGoneError, RequestHead
 from whimbrel.wire.routes import STS_PATH, Route, find_route
-from whimbrel.wire.service import Call, Engine, Explained, Service
-from whimbrel.wire.telemetry import METRICS_TYPE, RequestLog, WireMetrics
+from whimbrel.wire.service import Call, Engine, Service
+from whimbrel.wire.telemetry import METRICS_TYPE, Render, RequestLog, WireMetrics
+from whimbrel.wire.timing import AUTH, DECODE, ENCODE, READ, WAIT, Timing
 
 SERVICE: Final = "s3vectors"
 LIVE_PATH: Final = b"/health/live"
@@ -85,10 +81,14 @@ class WireApp:
         self._clock = clock
         self._random = random
         self._budget = BodyBudget(options.body_bytes_in_flight_max)
-        self._metrics = WireMetrics(registry, read_in_flight=lambda: self._in_flight)
-        self._log = RequestLog(logger)
+        self._lanes = Lanes(options, clock=clock, count_present=lambda: self._in_flight)
+        self._metrics = WireMetrics(
+            registry,
+            read_in_flight=lambda: self._in_flight,
+            lanes=self._lanes.by_name,
+        )
+        self._log = RequestLog(logger, clock)
         self._in_flight = 0
-        self._working = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self._is_ready = False
@@ -99,52 +99,61 @@ class WireApp:
         """Says whether `/health/ready` answers 200; requests are served either way."""
         self._is_ready = is_ready
 
+    def render_metrics_with(self, render: Render) -> None:
+        """Has `/metrics` answer what a function makes of the registry, in place of the registry alone."""
+        self._metrics.render_with = render
+
+    def start(self) -> None:
+        """A listener is in front: the endpoint is ready."""
+        self.set_ready(True)
+
+    async def stop(self) -> None:
+        """The listener has gone: waits for what it let through."""
+        self.set_ready(False)
+        await self.wait_idle()
+
     def make_request_id(self) -> str:
         """Returns a new request id, for answers that are given before a request could be told."""
         return make_request_id(self._random)
+
+    def now_s(self) -> float:
+        """Returns the time by which requests are timed, seconds."""
+        return self._clock.monotonic_s()
 
     async def wait_idle(self) -> None:
         """Waits until no request is being worked on."""
         await self._idle.wait()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serves one ASGI connection scope."""
-        if scope["type"] == "http":
-            await self._serve(RequestHead(scope), receive, send)
-        elif scope["type"] == "lifespan":
-            await self._serve_lifespan(receive, send)
-        else:
-            raise ValueError(f"not an HTTP server's scope. type=`{scope['type']}`")
-
-    async def _serve_lifespan(self, receive: Receive, send: Send) -> None:
-        while True:
-            message = await receive()
-            if message["type"] == "lifespan.startup":
-                self.set_ready(True)
-                await send({"type": "lifespan.startup.complete"})
-            else:
-                self.set_ready(False)
-                await self.wait_idle()
-                await send({"type": "lifespan.shutdown.complete"})
-                return
-
     # --- life of a request -----------------------------------------------------------------------
 
-    async def _serve(self, head: RequestHead, receive: Receive, send: Send) -> None:
-        if head.method in ("GET", "HEAD") and await self._serve_probe(head, send):
-            return
-        started_s = self._clock.monotonic_s()
-        exchange = Exchange(head, receive, send, random=self._random, budget=self._budget)
-        request_id.set(exchange.record.request_id)
+    def serve(self, head: RequestHead, channel: Channel) -> Coroutine[None, None, None]:
+        """Returns what answers one request, which counts as present from now on; a probe is worked on never."""
+        probe = self._find_probe(head)
+        if probe is not None:
+            return _send_probe(probe, channel)
         self._enter()
+        return self._serve(head, channel)
+
+    async def _serve(self, head: RequestHead, channel: Channel) -> None:
         try:
-            await exchange.send_answer(await self._answer(exchange), options=self._options)
+            await self._exchange(head, channel)
+        finally:
+            self._leave()
+
+    async def _exchange(self, head: RequestHead, channel: Channel) -> None:
+        exchange = Exchange(
+            head, channel, request_id=make_request_id(self._random), budget=self._budget
+        )
+        request_id.set(exchange.record.request_id)
+        timing = Timing(self._clock, channel.began_s)
+        try:
+            answered = await self._answer(exchange, timing)
+            await exchange.send_answer(answered, options=self._options, timing=timing.header())
         except ClientGoneError:
             exchange.record.code = "ClientGone"
         finally:
             exchange.body.release()
-            self._leave()
-            duration_s = self._clock.monotonic_s() - started_s
+            duration_s = self._clock.monotonic_s() - channel.began_s
             self._metrics.observe(exchange.record, duration_s)
             self._log.write(exchange.record, duration_s)
 
@@ -157,14 +166,14 @@ class WireApp:
         if not self._in_flight:
             self._idle.set()
 
-    async def _answer(self, exchange: Exchange) -> Answered:
+    async def _answer(self, exchange: Exchange, timing: Timing) -> Answered:
         """Returns the answer to a request, whatever happens."""
         is_sts = exchange.head.raw_path == STS_PATH and exchange.head.method == "POST"
         try:
-            async with asyncio.timeout(self._options.request_deadline_s):
+            with Deadline(self._options.request_deadline_s):
                 if is_sts:
-                    return Answered(200, XML_TYPE, await self._answer_sts(exchange))
-                return await self._answer_operation(exchange)
+                    return Answered(200, XML_TYPE, await self._answer_sts(exchange, timing))
+                return await self._answer_operation(exchange, timing)
         except ClientGoneError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
@@ -185,76 +194,81 @@ class WireApp:
             self._log.write_failure(exchange.record, error)
         return answer
 
-    async def _answer_operation(self, exchange: Exchange) -> Answered:
+    async def _answer_operation(self, exchange: Exchange, timing: Timing) -> Answered:
         route = find_route(exchange.head.method, exchange.head.raw_path)
-        exchange.record.operation = route.operation.name
+        name = exchange.record.operation = route.operation.name
         body = await exchange.read_body(self._options.body_bytes_max)
+        waited_s = timing.end(READ) - exchange.arrived_s
         principal = await self._authenticate(exchange.head, body, service=SERVICE)
         check_media_type(exchange.head, body)
-        with self._work(), count_as(route.operation.name):
-            decoded = await self._decode(route, exchange.head, body)
-            call = Call(
-                input=decoded.members,
-                service=self._service,
-                principal=principal,
-                batch=decoded.batch,
-                explain=principal.is_administrator and exchange.head.header(EXPLAIN_HEADER) == b"1",
-            )
-            answer = await route.handler(call)
-            if isinstance(answer, Explained):
-                return Answered(200, JSON_TYPE, answer.body, explanation=answer.explanation)
-            return Answered(
-                200, JSON_TYPE, answer if isinstance(answer, bytes) else encode_output(answer)
-            )
+        timing.end(AUTH)
+        start_counting_as(name)
+        async with self._lanes.of(name).place(waited_s):
+            timing.end(WAIT)
+            return await self._work(route, exchange.head, body, principal, timing)
 
-    @contextmanager
-    def _work(self) -> Iterator[None]:
-        if self._working >= self._options.request_count_max:
-            raise UnavailableError("too many requests being worked on")
-        self._working += 1
-        try:
-            yield
-        finally:
-            self._working -= 1
+    async def _work(
+        self, route: Route, head: RequestHead, body: bytes, principal: Principal, timing: Timing
+    ) -> Answered:
+        """Does what an authentic request asks for."""
+        decoded = await self._decode(route, head, body)
+        timing.end(DECODE)
+        call = Call(
+            input=decoded.members,
+            service=self._service,
+            principal=principal,
+            batch=decoded.batch,
+            explain=principal.is_administrator and head.header(EXPLAIN_HEADER) == b"1",
+        )
+        answer = await route.handler(call)
+        timing.end_engine()
+        encoded = await encode_answer(answer, self._service.compute)
+        timing.end(ENCODE)
+        return Answered(200, JSON_TYPE, encoded.body, explanation=encoded.explanation)
 
-    async def _answer_sts(self, exchange: Exchange) -> bytes:
+    async def _answer_sts(self, exchange: Exchange, timing: Timing) -> bytes:
         exchange.record.operation = sts.OPERATION
         body = await exchange.read_body(self._options.form_bytes_max)
+        timing.end(READ)
         principal = await self._authenticate(exchange.head, body, service=sts.SERVICE)
+        timing.end(AUTH)
         sts.parse_action(body)
         return sts.encode_identity(principal, request_id=exchange.record.request_id)
 
     async def _authenticate(self, head: RequestHead, body: bytes, *, service: str) -> Principal:
         digest = None
         if len(body) > self._options.inline_body_bytes_max:
-            digest = await self._service.compute.run(_sha256_hex, body)
+            digest = await self._service.compute.run_aside(_sha256_hex, body)
         request = SignedRequest(head.method, head.raw_path, head.raw_query, head.headers, body)
         return self._authenticator.authenticate(request, service=service, payload_sha256=digest)
 
     async def _decode(self, route: Route, head: RequestHead, body: bytes) -> DecodedInput:
         if len(body) > self._options.inline_body_bytes_max:
-            return await self._service.compute.run(
+            return await self._service.compute.run_aside(
                 decode_input, route.operation, head=head, body=body
             )
         return decode_input(route.operation, head=head, body=body)
 
     # --- probes ----------------------------------------------------------------------------------
 
-    async def _serve_probe(self, head: RequestHead, send: Send) -> bool:
+    def _find_probe(self, head: RequestHead) -> Answered | None:
+        """Returns the answer to a probe; None to what is none."""
+        if head.method not in ("GET", "HEAD"):
+            return None
         if head.raw_path == LIVE_PATH:
-            answered = Answered(200, JSON_TYPE, b'{"status":"live"}')
-        elif head.raw_path == READY_PATH and self._is_ready:
-            answered = Answered(200, JSON_TYPE, b'{"status":"ready"}')
-        elif head.raw_path == READY_PATH:
-            answered = Answered(503, JSON_TYPE, b'{"status":"not ready"}')
-        elif head.raw_path == METRICS_PATH:
-            answered = Answered(200, METRICS_TYPE, self._metrics.render())
-        else:
-            return False
-        headers = answer_headers(answered)
-        await send({"type": "http.response.start", "status": answered.status, "headers": headers})
-        await send({"type": "http.response.body", "body": answered.body})
-        return True
+            return Answered(200, JSON_TYPE, b'{"status":"live"}')
+        if head.raw_path == READY_PATH and self._is_ready:
+            return Answered(200, JSON_TYPE, b'{"status":"ready"}')
+        if head.raw_path == READY_PATH:
+            return Answered(503, JSON_TYPE, b'{"status":"not ready"}')
+        if head.raw_path == METRICS_PATH:
+            return Answered(200, METRICS_TYPE, self._metrics.render())
+        return None
+
+
+async def _send_probe(answered: Answered, channel: Channel) -> None:
+    with suppress(ClientGoneError):
+        await channel.send(answered.status, answer_lines(answered), answered.body)
 
 
 def _sha256_hex(data: bytes) -> str:

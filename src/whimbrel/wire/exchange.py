@@ -1,6 +1,5 @@
-"""One request and its answer on an ASGI connection, and the shape of error bodies."""
+"""One request and its answer, and the shape of error bodies."""
 
-import asyncio
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,7 +8,7 @@ import msgspec
 from whimbrel.core.rand import Random
 from whimbrel.wire.errors import ErrorAnswer, ProtocolError
 from whimbrel.wire.options import WireOptions
-from whimbrel.wire.request import BodyBudget, Receive, RequestBody, RequestHead, Send
+from whimbrel.wire.request import BodyBudget, Channel, RequestBody, RequestHead
 from whimbrel.wire.telemetry import RequestRecord
 
 JSON_TYPE: Final = b"application/json"
@@ -17,8 +16,6 @@ XML_TYPE: Final = b"text/xml"
 # With the value 1 it asks a query what it takes; the answer's says it.
 EXPLAIN_HEADER: Final = b"x-whimbrel-explain"
 MEDIA_TYPE_TEXT: Final = "The Content-Type must be application/json"
-
-Headers = list[tuple[bytes, bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,22 +47,21 @@ class Exchange:
         is_reading: whether the body is being read, so that a deadline passed is the client's doing.
     """
 
-    __slots__ = ("_send", "body", "head", "is_reading", "record")
+    __slots__ = ("_channel", "body", "head", "is_reading", "record")
 
     def __init__(
-        self,
-        head: RequestHead,
-        receive: Receive,
-        send: Send,
-        *,
-        random: Random,
-        budget: BodyBudget,
+        self, head: RequestHead, channel: Channel, *, request_id: str, budget: BodyBudget
     ) -> None:
         self.head = head
-        self.body = RequestBody(receive, head=head, budget=budget)
-        self.record = RequestRecord(make_request_id(random))
+        self.body = RequestBody(channel, head=head, budget=budget)
+        self.record = RequestRecord(request_id)
         self.is_reading = False
-        self._send = send
+        self._channel = channel
+
+    @property
+    def arrived_s(self) -> float:
+        """When the request was there whole."""
+        return self._channel.arrived_s
 
     async def read_body(self, bytes_max: int) -> bytes:
         """Returns the request's body; see `RequestBody.read` for what it raises."""
@@ -75,44 +71,44 @@ class Exchange:
         self.record.body_bytes = len(data)
         return data
 
-    async def send_answer(self, answered: Answered, *, options: WireOptions) -> None:
-        """Sends an answer whole; what is left of the request's body is dropped after it, within bounds."""
-        self.record.status = answered.status
-        self.record.answer_bytes = len(answered.body)
-        headers = answer_headers(answered)
-        headers.append((b"x-amzn-requestid", self.record.request_id.encode()))
-        if self.record.code:
-            headers.append((b"x-amzn-errortype", self.record.code.encode()))
-        is_early = not self.body.is_complete
-        if is_early:
-            headers.append((b"connection", b"close"))
-        start = {"type": "http.response.start", "status": answered.status, "headers": headers}
-        try:
-            async with asyncio.timeout(options.send_deadline_s):
-                await self._send(start)
-                await self._send(_body_message(answered.body, more_body=is_early))
-        except TimeoutError:
-            return  # the client takes no bytes; returning unfinished makes the server close
-        if is_early:
+    async def send_answer(
+        self, answered: Answered, *, options: WireOptions, timing: str = ""
+    ) -> None:
+        """Sends an answer whole; what is left of the request's body is dropped after it, within bounds.
+
+        Args:
+            answered: the answer.
+            options: the bounds.
+            timing: the value of `server-timing`; empty sends none.
+        """
+        record = self.record
+        record.status = answered.status
+        record.answer_bytes = len(answered.body)
+        lines = f"x-amzn-requestid: {record.request_id}\r\n"
+        if timing:
+            lines = f"{lines}server-timing: {timing}\r\n"
+        if record.code:
+            lines = f"{lines}x-amzn-errortype: {record.code}\r\n"
+        whole = answer_lines(answered) + lines.encode()
+        is_last = self.body.is_complete
+        await self._channel.send(answered.status, whole, answered.body, is_last=is_last)
+        if not is_last:
             await self.body.drain(options)
-            await self._send(_body_message(b"", more_body=False))
+            self._channel.finish()
 
 
-def _body_message(body: bytes, *, more_body: bool) -> dict[str, object]:
-    return {"type": "http.response.body", "body": body, "more_body": more_body}
-
-
-def answer_headers(answered: Answered) -> Headers:
+def answer_lines(answered: Answered) -> bytes:
     """Returns the headers every answer has, `allow` where it must be, and what it took where somebody asked."""
-    headers = [
-        (b"content-type", answered.content_type),
-        (b"content-length", b"%d" % len(answered.body)),
-    ]
+    lines = b"content-type: %b\r\ncontent-length: %d\r\n" % (
+        answered.content_type,
+        len(answered.body),
+    )
     if answered.allow:
-        headers.append((b"allow", ", ".join(answered.allow).encode()))
+        lines += b"allow: %b\r\n" % ", ".join(answered.allow).encode()
     if answered.explanation:
-        headers.append((EXPLAIN_HEADER, answered.explanation))
-    return headers
+        assert b"\n" not in answered.explanation
+        lines += b"%b: %b\r\n" % (EXPLAIN_HEADER, answered.explanation)
+    return lines
 
 
 def make_request_id(random: Random) -> str:

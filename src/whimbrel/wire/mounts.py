@@ -9,30 +9,35 @@ For one event loop.
 
 from typing import Final
 
+from whimbrel.core.clock import Clock
 from whimbrel.core.rand import Random
 from whimbrel.wire.app import WireApp
 from whimbrel.wire.errors import ErrorAnswer
 from whimbrel.wire.exchange import JSON_TYPE, Answered, Exchange, encode_error, make_request_id
 from whimbrel.wire.options import WireOptions
-from whimbrel.wire.request import BodyBudget, ClientGoneError, Receive, RequestHead, Scope, Send
+from whimbrel.wire.request import BodyBudget, Channel, ClientGoneError, RequestHead
 
 GONE_CODE: Final = "AccessDeniedException"
 
 
 class MountedApps:
-    """An ASGI application that hands each request on to one of several."""
+    """An endpoint that hands each request on to one of several."""
 
-    def __init__(self, *, gone_text: str, options: WireOptions, random: Random) -> None:
+    def __init__(
+        self, *, gone_text: str, options: WireOptions, random: Random, clock: Clock
+    ) -> None:
         """Starts without any application.
 
         Args:
             gone_text: what a client is told whose address belongs to no application.
             options: the listener's limits.
             random: makes request ids.
+            clock: times requests, for the applications as well.
         """
         self._gone = ErrorAnswer(GONE_CODE, 403, gone_text)
         self._options = options
         self._random = random
+        self._clock = clock
         self._apps: dict[bytes, WireApp] = {}
 
     def mount(self, name: str, app: WireApp) -> None:
@@ -49,32 +54,32 @@ class MountedApps:
         """Returns a new request id, for answers that are given before a request could be told."""
         return make_request_id(self._random)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serves one ASGI connection scope."""
-        if scope["type"] == "lifespan":
-            await self._serve_lifespan(receive, send)
-            return
-        raw_path: bytes = scope["raw_path"]
-        _, _, rest = raw_path.partition(b"/")
+    def now_s(self) -> float:
+        """Returns the time by which requests are timed, seconds."""
+        return self._clock.monotonic_s()
+
+    def start(self) -> None:
+        """Is told that a listener is in front; applications come and go on their own."""
+
+    async def stop(self) -> None:
+        """Is told that it has gone."""
+
+    async def serve(self, head: RequestHead, channel: Channel) -> None:
+        """Hands one request on."""
+        _, _, rest = head.raw_path.partition(b"/")
         name, _, rest = rest.partition(b"/")
         app = self._apps.get(name)
         if app is None:
-            await self._refuse(scope, receive, send)
+            await self._refuse(head, channel)
         else:
-            inner = b"/" + rest
-            await app({**scope, "raw_path": inner, "path": inner.decode("latin-1")}, receive, send)
+            await app.serve(head.with_path(b"/" + rest), channel)
 
-    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _refuse(self, head: RequestHead, channel: Channel) -> None:
         budget = BodyBudget(0)  # the body is dropped, never kept
-        exchange = Exchange(RequestHead(scope), receive, send, random=self._random, budget=budget)
+        exchange = Exchange(head, channel, request_id=self.make_request_id(), budget=budget)
         exchange.record.code = self._gone.code
         answered = Answered(self._gone.status, JSON_TYPE, encode_error(self._gone))
         try:
             await exchange.send_answer(answered, options=self._options)
         except ClientGoneError:
             return
-
-    async def _serve_lifespan(self, receive: Receive, send: Send) -> None:
-        for stage in ("startup", "shutdown"):
-            await receive()
-            await send({"type": f"lifespan.{stage}.complete"})

@@ -14,8 +14,15 @@ class WireOptions:
         account_id: 12 digits; the account of every resource here.
         body_bytes_max: the largest request body, inclusive; AWS's number.
         form_bytes_max: the largest form (STS), of which every one in use is far smaller.
-        request_count_max: requests worked on at a time; further ones get 503.
+        request_count_max: requests that wait in each lane; further ones get 503.
+        read_count_max: queries, gets and lists of vectors worked on at a time; further ones wait; 0 is for
+            whoever knows the threads to choose.
+        read_wait_s: how long they may wait in a burst, and a tenth of it under standing overload; then 503.
+        write_count_max: puts and deletes of vectors worked on at a time; further ones wait.
+        write_wait_s: how long they may wait, likewise.
         body_bytes_in_flight_max: request bodies held in memory at a time, all together; beyond it 503.
+        answer_bytes_in_flight_max: answers held in memory that clients have not taken yet, all together; beyond it the
+            one that has waited longest is given up, and its connection.
         request_deadline_s: from the request's head to its answer, body included.
         send_deadline_s: for the client to take the answer.
         drain_bytes_max: of a refused body, how much is read and dropped so that its sender sees the answer.
@@ -36,7 +43,12 @@ class WireOptions:
     body_bytes_max: int = 20_971_520
     form_bytes_max: int = 64 * 1024
     request_count_max: int = 512
+    read_count_max: int = 0
+    read_wait_s: float = 0.5
+    write_count_max: int = 16
+    write_wait_s: float = 5.0
     body_bytes_in_flight_max: int = 512 * MIB
+    answer_bytes_in_flight_max: int = 256 * MIB
     request_deadline_s: float = 60.0
     send_deadline_s: float = 60.0
     drain_bytes_max: int = 256 * MIB

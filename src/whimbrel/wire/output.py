@@ -9,12 +9,14 @@ A test holds every Struct against the output shapes of the service model.
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 import numpy as np
 from msgspec import UNSET, Raw, Struct, UnsetType
 
+from whimbrel.core.compute import Compute
 from whimbrel.engine.model import Float32Array, QueryPage, VectorPage
 
 EMPTY_METADATA: Final = Raw(b"{}")
@@ -171,6 +173,57 @@ class QueryVectorsOutput(Output, frozen=True):
     vectors: list[QueryOutputVector]
     distance_metric: str
     next_token: str | UnsetType = UNSET
+
+
+@dataclass(frozen=True, slots=True)
+class Hits:
+    """What QueryVectors found.
+
+    Attributes:
+        page: the hits.
+        with_distance: whether the answer tells their distances.
+    """
+
+    page: QueryPage
+    with_distance: bool
+
+
+Answer = Struct | Hits | VectorPage
+"""What handlers return: one of the Structs above, or records that are encoded without making a Struct of each first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """An answer as JSON.
+
+    Attributes:
+        body: the answer.
+        explanation: what it took, as one line; empty where nobody asked.
+    """
+
+    body: bytes
+    explanation: bytes = b""
+
+
+async def encode_answer(answer: Answer, compute: Compute) -> Encoded:
+    """Returns an answer as JSON.
+
+    Args:
+        answer: what a handler returned.
+        compute: where large ones are encoded.
+    """
+    match answer:
+        case Hits(page, with_distance):
+            body = encode_hits(page, with_distance=with_distance)
+            if page.explanation is None:
+                return Encoded(body)
+            return Encoded(body, encode_output(page.explanation))
+        case VectorPage() if component_count(answer) <= INLINE_COMPONENTS_MAX:
+            return Encoded(encode_vectors(answer))
+        case VectorPage():
+            return Encoded(await compute.run(encode_vectors, answer))
+        case _:
+            return Encoded(encode_output(answer))
 
 
 def encode_output(output: Struct) -> bytes:

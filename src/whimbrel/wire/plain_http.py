@@ -9,18 +9,27 @@ The offer shows in the `Connection` header alone, which concerns one connection 
 """
 
 from array import array
-from typing import Any, cast
+from typing import Protocol
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+
+class OfferedProtocol(Protocol):
+    """What the parser needs of the protocol whose `on_...` methods it calls."""
+
+    def head_without_offer(self) -> bytes:
+        """Returns the head of the request that was parsed last, without its offer."""
+
+    def renew_parser(self) -> "PlainHttpParser":
+        """Returns a parser that knows nothing yet; it parses what arrives from now on."""
 
 
 class PlainHttpParser(httptools.HttpRequestParser):
     """A parser that lets its protocol put a request without the offer in the place of one with it."""
 
-    def __init__(self, protocol: "PlainHttpProtocol") -> None:
+    def __init__(self, protocol: OfferedProtocol) -> None:
         super().__init__(protocol)
-        # As uvicorn sets it, so that the first of several requests sent together is answered.
+        # So that the first of several requests sent together is answered.
         self.set_dangerous_leniencies(lenient_data_after_close=True)
         self._protocol = protocol
 
@@ -50,40 +59,22 @@ class PlainHttpParser(httptools.HttpRequestParser):
         return self.should_upgrade() and self.get_method() != b"CONNECT"
 
 
-class PlainHttpProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, which sees every request as if it offered nothing."""
+def head_without_offer(
+    parser: PlainHttpParser, target: bytes, headers: list[tuple[bytes, bytes]]
+) -> bytes:
+    """Returns the head of a request, without the `upgrade` in its `Connection`.
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self.renew_parser()
-
-    def renew_parser(self) -> PlainHttpParser:
-        """Returns a parser that knows nothing yet; it parses what arrives from now on."""
-        parser = PlainHttpParser(self)
-        self.parser = parser
-        return parser
-
-    def on_headers_complete(self) -> None:
-        """Starts the request, unless it is to be parsed again."""
-        if not self._is_offered():
-            super().on_headers_complete()
-
-    def on_message_complete(self) -> None:
-        """Ends the request, unless it is to be parsed again."""
-        if not self._is_offered():
-            super().on_message_complete()
-
-    def head_without_offer(self) -> bytes:
-        """Returns the head of the request that was parsed last, without the `upgrade` in its `Connection`."""
-        version = self.parser.get_http_version().encode()
-        lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)]
-        for name, value in self.headers:
-            kept = _without_upgrade(value) if name == b"connection" else value
-            lines.append(b"%b: %b" % (name, kept))
-        return b"\r\n".join(lines) + b"\r\n\r\n"
-
-    def _is_offered(self) -> bool:
-        return cast("PlainHttpParser", self.parser).is_offered()
+    Args:
+        parser: has just parsed it.
+        target: of its request line.
+        headers: in lower case.
+    """
+    version = parser.get_http_version().encode()
+    lines = [b"%b %b HTTP/%b" % (parser.get_method(), target, version)]
+    for name, value in headers:
+        kept = _without_upgrade(value) if name == b"connection" else value
+        lines.append(b"%b: %b" % (name, kept))
+    return b"\r\n".join(lines) + b"\r\n\r\n"
 
 
 def _without_upgrade(value: bytes) -> bytes:

@@ -1,8 +1,7 @@
 """Parsing the body of QueryVectors, which is one long array of numbers and little else.
 
-The array is cut out and read by the native scanner of PutVectors; the rest, with a placeholder where the array
-was, by the strict parser. Whatever does not go smoothly is parsed whole, so this path decides how fast an answer
-is and never what it is: a test holds the two equal.
+The native scanner reads usual bodies whole. Any other is parsed by the strict parser, so the scanner decides how fast
+an answer is and never what it is: a test holds the two equal.
 """
 
 import json
@@ -10,17 +9,8 @@ import re
 from itertools import islice
 from typing import Any, Final
 
-from whimbrel.kernel.scanner import scan_put_vectors
-from whimbrel.kernel.strict_json import DEPTH_MAX, ScanError, parse_strict
-
-# An array begins here, if this is no part of a string; the placeholder's place tells.
-_ARRAY = re.compile(rb'"float32"[ \t\n\r]*:[ \t\n\r]*(?=\[)')
-_PLACEHOLDER: Final = "\0vector"
-_PLACEHOLDER_JSON: Final = rb'"\u0000vector"'
-# No string of a body can equal the placeholder without this, the one spelling of NUL in JSON.
-_NUL: Final = rb"\u0000"
-_HEAD: Final = b'{"vectors":[{"data":{"float32":'
-_TAIL: Final = b"}}]}"
+from whimbrel.kernel.scanner import scan_query
+from whimbrel.kernel.strict_json import DEPTH_MAX, parse_strict
 
 # A whole string (to the end of the body if it never ends, so that time stays linear), or a bracket.
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\Z)|[\[\]{}]', re.DOTALL)
@@ -35,30 +25,9 @@ def parse_query(body: bytes) -> Any:
     Raises:
         ScanError: the body is not valid JSON.
     """
-    try:
-        parsed = _parse_in_two(body)
-    except ScanError:
-        parsed = None
+    parsed = scan_query(body)
     # What is wrong is told by the parser of the whole, with its true place.
     return parse_strict(body) if parsed is None else parsed
-
-
-def _parse_in_two(body: bytes) -> Any:
-    match = _ARRAY.search(body)
-    if match is None or _NUL in body:
-        return None
-    start = match.end()
-    limit = body.find(b"]", start) + 1
-    if limit == 0:
-        return None
-    parsed = parse_strict(b"".join((body[:start], _PLACEHOLDER_JSON, body[limit:])))
-    if not isinstance(parsed, dict) or not isinstance(parsed.get("queryVector"), dict):
-        return None
-    vector = parsed["queryVector"]
-    if vector.get("float32") != _PLACEHOLDER:
-        return None
-    vector["float32"] = scan_put_vectors(b"".join((_HEAD, body[start:limit], _TAIL))).values
-    return parsed
 
 
 def find_deep_member(body: bytes) -> str | None:

@@ -7,19 +7,11 @@
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, Final
+from typing import Protocol
 
 from whimbrel.core.errors import InvalidRequestError, UnavailableError
 from whimbrel.wire.errors import BODY_TOO_LARGE_TEXT
 from whimbrel.wire.options import WireOptions
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-
-DISCONNECT: Final = "http.disconnect"
 
 
 class ClientGoneError(Exception):
@@ -49,22 +41,41 @@ class BodyBudget:
 
 
 class RequestHead:
-    """The parts of an ASGI scope that we use, as bytes."""
+    """A request's head, as bytes.
 
-    __slots__ = ("_lengths", "headers", "is_chunked", "method", "raw_path", "raw_query")
+    Attributes:
+        method: upper case.
+        raw_path: as sent, without the query.
+        raw_query: what follows the `?`, as sent.
+        headers: names in lower case, and values, in the order sent.
+        is_chunked: whether the body comes in chunks.
+    """
 
-    def __init__(self, scope: Scope) -> None:
-        self.method: str = scope["method"]
-        self.raw_path: bytes = scope.get("raw_path") or scope["path"].encode()
-        self.raw_query: bytes = scope["query_string"]
-        self.headers: list[tuple[bytes, bytes]] = scope["headers"]
-        self._lengths = [value for name, value in self.headers if name == b"content-length"]
-        self.is_chunked = any(name == b"transfer-encoding" for name, _ in self.headers)
+    __slots__ = ("_length", "headers", "is_chunked", "method", "raw_path", "raw_query")
+
+    def __init__(
+        self, method: str, raw_path: bytes, raw_query: bytes, headers: list[tuple[bytes, bytes]]
+    ) -> None:
+        self.method = method
+        self.raw_path = raw_path
+        self.raw_query = raw_query
+        self.headers = headers
+        self.is_chunked = False
+        self._length: bytes | None = None
+        for name, value in headers:
+            if name == b"content-length":
+                self._length = self._length or value
+            elif name == b"transfer-encoding":
+                self.is_chunked = True
+
+    def with_path(self, raw_path: bytes) -> "RequestHead":
+        """Returns the same head with another path."""
+        return RequestHead(self.method, raw_path, self.raw_query, self.headers)
 
     @property
     def content_length(self) -> int | None:
         """The length that the client declared; the HTTP parser let only digits through."""
-        return int(self._lengths[0]) if self._lengths else None
+        return None if self._length is None else int(self._length)
 
     @property
     def has_body(self) -> bool:
@@ -79,11 +90,48 @@ class RequestHead:
         return None
 
 
+class Channel(Protocol):
+    """One request's body, as it comes, and the way back for its answer.
+
+    Attributes:
+        began_s: when its head was there, on the endpoint's clock.
+        arrived_s: when all of it was there; before that, what `began_s` says.
+    """
+
+    began_s: float
+    arrived_s: float
+
+    async def receive(self) -> tuple[bytes, bool]:
+        """Returns what came of the body since, and whether more follows.
+
+        Raises:
+            ClientGoneError: the client has closed the connection.
+        """
+
+    async def send(self, status: int, lines: bytes, body: bytes, *, is_last: bool = True) -> None:
+        """Sends an answer.
+
+        Args:
+            status: HTTP status.
+            lines: the headers, each ended by CR LF, without `connection`.
+            body: all of it, of the length that a header says.
+            is_last: whether the request is over with it; else `finish` ends it, and the connection with it.
+
+        Raises:
+            ClientGoneError: the client has closed the connection.
+        """
+
+    def finish(self) -> None:
+        """Ends a request whose answer went out before its body had come."""
+
+
 class RequestBody:
     """One request's body: read at most once, counted against the budget until `release`."""
 
-    def __init__(self, receive: Receive, *, head: RequestHead, budget: BodyBudget) -> None:
-        self._receive = receive
+    __slots__ = ("_budget", "_channel", "_head", "_taken_bytes", "is_complete")
+
+    def __init__(self, channel: Channel, *, head: RequestHead, budget: BodyBudget) -> None:
+        self._channel = channel
         self._head = head
         self._budget = budget
         self._taken_bytes = 0
@@ -142,12 +190,9 @@ class RequestBody:
             self._taken_bytes += byte_count
 
     async def _next(self) -> tuple[bytes, bool]:
-        message = await self._receive()
-        if message["type"] == DISCONNECT:
-            raise ClientGoneError
-        has_more = bool(message.get("more_body", False))
+        part, has_more = await self._channel.receive()
         self.is_complete = not has_more
-        return message.get("body", b""), has_more
+        return part, has_more
 
 
 def _too_large() -> InvalidRequestError:

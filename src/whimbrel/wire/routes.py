@@ -12,7 +12,8 @@ from urllib.parse import unquote_to_bytes
 from whimbrel.wire.errors import ProtocolError, SerializationError, WrongMethodError
 from whimbrel.wire.handlers import buckets, indexes, policies, tags, vectors
 from whimbrel.wire.model import OPERATIONS
-from whimbrel.wire.service import Answer, Call
+from whimbrel.wire.output import Answer
+from whimbrel.wire.service import Call
 from whimbrel.wire.shape import Operation
 
 Handler = Callable[[Call], Awaitable[Answer]]

@@ -5,8 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from msgspec import Struct
-
 from whimbrel.auth import Principal
 from whimbrel.core.compute import Compute
 from whimbrel.engine.model import (
@@ -22,17 +20,6 @@ from whimbrel.engine.model import (
     VectorPage,
 )
 from whimbrel.wire.arn import ArnFormat
-
-
-@dataclass(frozen=True, slots=True)
-class Explained:
-    """An answer, encoded, and what it took, as one line of JSON."""
-
-    body: bytes
-    explanation: bytes
-
-
-Answer = Struct | bytes | Explained
 
 
 class Engine(Protocol):

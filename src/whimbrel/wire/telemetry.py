@@ -6,17 +6,25 @@
 
 import logging
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from whimbrel.core.clock import Clock
+from whimbrel.core.log import find_event_handler
+from whimbrel.wire.admission import Lane
 
 DURATION_BUCKETS_S: Final = (
     0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 60.0,
 )  # fmt: skip
 METRICS_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
+Render = Callable[[CollectorRegistry], bytes]
+"""Makes Prometheus text of a registry."""
 # Traceback text in the log is cut here, so that a deep recursion cannot flood it.
 TRACEBACK_CHARS_MAX: Final = 16_384
 
@@ -45,8 +53,15 @@ class RequestRecord:
 class WireMetrics:
     """Counters of one endpoint, in a registry that other parts of the server may share."""
 
-    def __init__(self, registry: CollectorRegistry, *, read_in_flight: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        *,
+        read_in_flight: Callable[[], int],
+        lanes: Mapping[str, Lane],
+    ) -> None:
         self._registry = registry
+        self.render_with: Render = generate_latest
         self._children: dict[tuple[str, int, str], tuple[Counter, Histogram]] = {}
         in_flight = Gauge(
             "whimbrel_requests_in_flight", "Requests being worked on.", registry=registry
@@ -71,6 +86,7 @@ class WireMetrics:
         self._answer_bytes = Counter(
             "whimbrel_response_body_bytes", "Bytes of answers sent.", registry=registry
         )
+        registry.register(_LaneCollector(lanes))
 
     def observe(self, record: RequestRecord, duration_s: float) -> None:
         """Counts one request."""
@@ -87,31 +103,55 @@ class WireMetrics:
         self._answer_bytes.inc(record.answer_bytes)
 
     def render(self) -> bytes:
-        """Returns every metric of the registry as Prometheus text."""
-        return generate_latest(self._registry)
+        """Returns every metric as Prometheus text."""
+        return self.render_with(self._registry)
+
+
+class _LaneCollector(Collector):
+    """Turns the state of lanes into metrics at the moment they are asked for."""
+
+    def __init__(self, lanes: Mapping[str, Lane]) -> None:
+        self._lanes = lanes
+
+    def collect(self) -> Iterable[Metric]:
+        refused = CounterMetricFamily(
+            "whimbrel_requests_refused",
+            "Requests answered 503 since more came than can be worked on, by lane.",
+            labels=["lane"],
+        )
+        waiting = GaugeMetricFamily(
+            "whimbrel_requests_waiting", "Requests that wait for their turn.", labels=["lane"]
+        )
+        for name, lane in self._lanes.items():
+            refused.add_metric([name], lane.refused_count)
+            waiting.add_metric([name], lane.waiting_count)
+        yield refused
+        yield waiting
 
 
 class RequestLog:
     """Writes one JSON object per request, and one more per failure of ours, to a logger."""
 
-    def __init__(self, logger: logging.Logger) -> None:
+    def __init__(self, logger: logging.Logger, clock: Clock) -> None:
         self._logger = logger
+        self._clock = clock
 
     def write(self, record: RequestRecord, duration_s: float) -> None:
         """Notes a request that was answered."""
         if not self._logger.isEnabledFor(logging.INFO):
             return
-        line = {
-            "event": "request",
-            "request_id": record.request_id,
-            "operation": record.operation,
-            "status": record.status,
-            "code": record.code,
-            "duration_ms": round(duration_s * 1000, 3),
-            "body_bytes": record.body_bytes,
-            "answer_bytes": record.answer_bytes,
-        }
-        self._logger.info("%s", msgspec.json.encode(line).decode())
+        # Every value is ours and needs no escapes, so the line is put together by hand.
+        line = (
+            f'{{"event":"request","request_id":"{record.request_id}",'
+            f'"operation":"{record.operation}","status":{record.status},"code":"{record.code}",'
+            f'"duration_ms":{round(duration_s * 1000, 3)},"body_bytes":{record.body_bytes},'
+            f'"answer_bytes":{record.answer_bytes}}}'
+        )
+        handler = find_event_handler(self._logger)
+        if handler is None:
+            self._logger.info("%s", line)
+        else:
+            handler.write_event(self._logger, "info", line, now_s=self._clock.now_s())
 
     def write_failure(self, record: RequestRecord, error: BaseException) -> None:
         """Notes why a request is answered with a 5xx, with the traceback the client does not get."""

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from whimbrel.core.log import configure_logging, get_logger, request_id
+from whimbrel.core.log import configure_logging, find_event_handler, get_logger, request_id
 
 
 @pytest.fixture(autouse=True)
@@ -84,3 +84,38 @@ def test_an_event_becomes_part_of_the_line():
     first, *rest = stream.getvalue().splitlines()
     assert first.endswith("error   failure request_id=r1 operation=PutVectors")
     assert rest == ["    T1", "    T2"]
+
+
+@pytest.mark.parametrize("now_s", [1_700_000_000.0, 1_700_000_000.9996, 1_700_000_061.25])
+def test_the_short_way_of_an_event_writes_what_the_long_one_does(now_s):
+    stream, logger = lines(), get_logger("x")
+    record = logger.makeRecord("whimbrel.x", logging.INFO, "", 0, "%s", (EVENT,), None)
+    record.created = now_s
+    logging.getLogger().handlers[0].handle(record)
+    handler = find_event_handler(logger)
+    handler.write_event(logger, "info", EVENT, now_s=now_s)
+    long, short = stream.getvalue().splitlines()
+    assert short == long
+
+
+def test_the_short_way_is_closed_where_others_listen():
+    lines()
+    logger = get_logger("x.y")
+    assert find_event_handler(logger) is not None
+    listener = logging.NullHandler()
+    for place in (logger, get_logger("x"), logging.getLogger()):
+        place.addHandler(listener)
+        assert find_event_handler(logger) is None
+        place.removeHandler(listener)
+    logger.propagate = False
+    assert find_event_handler(logger) is None
+    logger.propagate = True
+    lines(use_json=False)
+    assert find_event_handler(logger) is None
+
+
+def test_a_log_that_cannot_be_written_stops_nothing(monkeypatch):
+    monkeypatch.setattr(logging, "raiseExceptions", False)
+    stream, logger = lines(), get_logger("x")
+    stream.close()
+    find_event_handler(logger).write_event(logger, "info", EVENT, now_s=0.0)

@@ -1,13 +1,16 @@
 """The cache of open segments: shared openings, bounds, segments that are not the ones named."""
 
 import asyncio
+from dataclasses import replace
 
 import msgspec
 import pytest
 
 from tests.unit.engine.processes import Process, World
 from whimbrel.core.errors import CorruptObjectError, ObjectNotFoundError
+from whimbrel.engine import segments
 from whimbrel.engine.options import EngineOptions
+from whimbrel.engine.segment.reader import SegmentReader
 from whimbrel.engine.segments import SegmentCache
 
 
@@ -67,3 +70,29 @@ def test_a_segment_other_than_the_one_named_is_damage():
         assert (await cache.open(entry)).deleted is None
 
     World.run(run)
+
+
+@pytest.mark.parametrize(("share", "releases"), [(2.0, 0), (1.0, 0), (0.5, 2)])
+def test_pages_of_vectors_are_released_when_they_may_be_more_than_allowed(
+    share, releases, monkeypatch
+):
+    """What is mapped of an index is never more than the index, however often it is queried."""
+    released = []
+    monkeypatch.setattr(
+        SegmentReader, "release_vectors", lambda reader: released.append(reader.key)
+    )
+
+    async def run(world: World) -> None:
+        process = await world.process()
+        entries = await with_segments(process, 1)
+        limit = int(share * entries[0].object_bytes)
+        cache = SegmentCache(
+            replace(process.node.context, options=EngineOptions(mapped_vector_bytes_max=limit))
+        )
+        opened = await cache.open_all(entries)
+        monkeypatch.setattr(segments, "FAULT_BYTES", entries[0].object_bytes // 3)
+        for _ in range(4):
+            cache.note_reads(opened, 1)
+
+    World.run(run)
+    assert len(released) == releases

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from whimbrel.core.clock import SystemClock
-from whimbrel.server.supervisor import BACKOFF_S_MAX, BACKOFF_S_MIN, IndexerProcess
+from whimbrel.server.supervisor import BACKOFF_S_MAX, BACKOFF_S_MIN, KeptProcess
 
 SERVER = """
 import asyncio, os, sys
 from whimbrel.core.clock import SystemClock
-from whimbrel.server.supervisor import IndexerProcess
+from whimbrel.server.supervisor import KeptProcess
 
 async def main():
-    child = IndexerProcess(os.environ, clock=SystemClock(), on_restart=lambda: None, module="child")
+    child = KeptProcess(os.environ, clock=SystemClock(), on_restart=lambda: None, module="child")
     await child.start()
     print(child.pid, flush=True)
     await asyncio.Event().wait()
@@ -87,7 +87,7 @@ def test_a_killed_server_takes_its_indexer_along(environment):
 def test_stop_ends_the_child_and_starts_no_other(environment, tmp_path):
     async def scenario():
         restarts = []
-        child = IndexerProcess(
+        child = KeptProcess(
             environment, clock=SystemClock(), on_restart=lambda: restarts.append(1), module="child"
         )
         await child.start()
@@ -102,7 +102,7 @@ def test_stop_ends_the_child_and_starts_no_other(environment, tmp_path):
 
 def test_a_child_is_told_of_work_and_never_waited_for(environment, tmp_path):
     async def scenario():
-        child = IndexerProcess(
+        child = KeptProcess(
             environment, clock=SystemClock(), on_restart=lambda: None, module="child"
         )
         child.wake()  # there is none yet
@@ -124,7 +124,7 @@ def test_a_child_is_told_of_work_and_never_waited_for(environment, tmp_path):
 def test_a_child_that_keeps_dying_is_restarted_ever_more_slowly(environment):
     async def scenario():
         clock, restarts = QuickClock(), []
-        child = IndexerProcess(
+        child = KeptProcess(
             {**environment, "DIES": "1"},
             clock=clock,
             on_restart=lambda: restarts.append(1),

@@ -3,7 +3,9 @@
 import asyncio
 import json
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,7 @@ from whimbrel.engine.model import (
 )
 from whimbrel.wire.app import WireApp
 from whimbrel.wire.options import WireOptions
+from whimbrel.wire.request import ClientGoneError, RequestHead
 
 ACCOUNT = "123456789012"
 BUCKET_ARN = f"arn:aws:s3vectors:us-east-1:{ACCOUNT}:bucket/birds"
@@ -110,6 +113,43 @@ class Reply:
         return self.json["message"]
 
 
+class RecordingChannel:
+    """A client that sends a body in parts and takes the answer."""
+
+    def __init__(self, parts: Iterable[bytes], *, now_s: float) -> None:
+        self.began_s = self.arrived_s = now_s
+        self._parts = chain(parts, [None])
+        self._next = next(self._parts)
+        self.sent: list[tuple[int, bytes, bytes]] = []
+        self.is_open = False
+
+    async def receive(self) -> tuple[bytes, bool]:
+        if self._next is None:
+            raise ClientGoneError
+        part, self._next = self._next, next(self._parts)
+        return part, self._next is not None
+
+    async def send(self, status: int, lines: bytes, body: bytes, *, is_last: bool = True) -> None:
+        assert not self.sent, "answered twice"
+        assert lines.endswith(b"\r\n")
+        if not is_last:
+            lines += b"connection: close\r\n"
+        self.is_open = not is_last
+        self.sent.append((status, lines, body))
+
+    def finish(self) -> None:
+        self.is_open = False
+
+    def reply(self) -> Reply:
+        """Returns the answer that was sent."""
+        if not self.sent:
+            return Reply(0, {}, b"")
+        assert not self.is_open, "the answer was left unfinished"
+        status, lines, body = self.sent[0]
+        pairs = (line.split(": ", 1) for line in lines.decode().split("\r\n")[:-1])
+        return Reply(status, dict(pairs), body)
+
+
 @dataclass
 class Endpoint:
     """The application and what stands around it."""
@@ -164,36 +204,17 @@ class Endpoint:
         else:
             fields["transfer-encoding"] = "chunked"
         fields |= headers or {}
-        scope = {
-            "type": "http",
-            "method": method,
-            "path": raw_path,
-            "raw_path": raw_path.encode(),
-            "query_string": query.encode(),
-            "headers": [(k.encode(), v.encode()) for k, v in fields.items()],
-        }
+        head = RequestHead(
+            method,
+            raw_path.encode(),
+            query.encode(),
+            [(k.encode(), v.encode()) for k, v in fields.items()],
+        )
         parts = [body] if chunks is None else list(chunks)
-        messages = [
-            {"type": "http.request", "body": part, "more_body": i < len(parts) - 1}
-            for i, part in enumerate(parts)
-        ]
-        return await self.exchange(scope, messages)
+        return await self.exchange(head, parts)
 
-    async def exchange(self, scope: dict[str, Any], messages: list[dict[str, Any]]) -> Reply:
-        """Runs the application over the messages given; then the client seems to hang up."""
-        sent: list[dict[str, Any]] = []
-        pending = iter(messages)
-
-        async def receive() -> dict[str, Any]:
-            return next(pending, {"type": "http.disconnect"})
-
-        async def send(message: dict[str, Any]) -> None:
-            sent.append(message)
-
-        await self.app(scope, receive, send)
-        if not sent:
-            return Reply(0, {}, b"")
-        start, *rest = sent
-        headers = {name.decode(): value.decode() for name, value in start["headers"]}
-        assert not rest[-1].get("more_body"), "the answer was left unfinished"
-        return Reply(start["status"], headers, b"".join(part["body"] for part in rest))
+    async def exchange(self, head: RequestHead, parts: Iterable[bytes]) -> Reply:
+        """Runs the application over the parts of a body; then the client seems to hang up."""
+        channel = RecordingChannel(parts, now_s=self.clock.monotonic_s())
+        await self.app.serve(head, channel)
+        return channel.reply()

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from tests.unit.wire.endpoint import Endpoint, RecordingEngine
+from tests.unit.wire.endpoint import Endpoint, RecordingChannel, RecordingEngine
 from whimbrel.core.errors import (
     BucketExistsError,
     BucketNotFoundError,
@@ -20,6 +20,7 @@ from whimbrel.core.errors import (
 )
 from whimbrel.wire.model import OPERATIONS
 from whimbrel.wire.options import WireOptions
+from whimbrel.wire.request import RequestHead
 
 QUERY = {
     "vectorBucketName": "birds",
@@ -192,20 +193,14 @@ def test_the_largest_body_is_allowed_and_one_byte_more_is_not(is_chunked):
 def test_a_refused_body_is_read_to_its_end_before_the_connection_closes():
     endpoint = Endpoint()
     sent = []
-    scope = {
-        "type": "http",
-        "method": "POST",
-        "path": "/PutVectors",
-        "query_string": b"",
-        "headers": [(b"content-length", b"%d" % (25 * 2**20))],
-    }
+    head = RequestHead("POST", b"/PutVectors", b"", [(b"content-length", b"%d" % (25 * 2**20))])
 
-    def messages():
+    def parts():
         for number in range(25):
             sent.append(number)
-            yield {"type": "http.request", "body": b"a" * 2**20, "more_body": number < 24}
+            yield b"a" * 2**20
 
-    reply = asyncio.run(endpoint.exchange(scope, messages()))
+    reply = asyncio.run(endpoint.exchange(head, parts()))
     assert reply.status == 400
     assert reply.headers["connection"] == "close"
     assert len(sent) == 25
@@ -214,20 +209,14 @@ def test_a_refused_body_is_read_to_its_end_before_the_connection_closes():
 def test_draining_stops_at_its_bound():
     endpoint = Endpoint(options=WireOptions(body_bytes_max=10, drain_bytes_max=1000))
     taken = []
-    scope = {
-        "type": "http",
-        "method": "POST",
-        "path": "/ListVectorBuckets",
-        "query_string": b"",
-        "headers": [(b"transfer-encoding", b"chunked")],
-    }
+    head = RequestHead("POST", b"/ListVectorBuckets", b"", [(b"transfer-encoding", b"chunked")])
 
-    def messages():
+    def parts():
         while True:
             taken.append(1)
-            yield {"type": "http.request", "body": b"x" * 100, "more_body": True}
+            yield b"x" * 100
 
-    reply = asyncio.run(endpoint.exchange(scope, messages()))
+    reply = asyncio.run(endpoint.exchange(head, parts()))
     assert reply.status == 400
     assert 10 < len(taken) < 20
 
@@ -273,31 +262,21 @@ def test_a_request_past_its_deadline_is_answered_503():
 
 
 def test_a_body_past_its_deadline_is_answered_408():
-    async def main():
-        endpoint = Endpoint(options=WireOptions(request_deadline_s=0.01, drain_deadline_s=0.01))
-        sent = []
-
-        async def receive():
+    class StalledChannel(RecordingChannel):
+        async def receive(self):
             await asyncio.Event().wait()
 
-        async def send(message):
-            sent.append(message)
+    async def main():
+        endpoint = Endpoint(options=WireOptions(request_deadline_s=0.01, drain_deadline_s=0.01))
+        head = RequestHead("POST", b"/ListVectorBuckets", b"", [(b"content-length", b"5")])
+        channel = StalledChannel([], now_s=endpoint.clock.monotonic_s())
+        await endpoint.app.serve(head, channel)
+        return channel.reply()
 
-        scope = {
-            "type": "http",
-            "method": "POST",
-            "path": "/ListVectorBuckets",
-            "query_string": b"",
-            "headers": [(b"content-length", b"5")],
-        }
-        await endpoint.app(scope, receive, send)
-        return sent
-
-    start, body, _end = asyncio.run(main())
-    assert start["status"] == 408
-    assert (b"x-amzn-errortype", b"RequestTimeoutException") in start["headers"]
-    assert (b"connection", b"close") in start["headers"]
-    assert json.loads(body["body"])["message"]
+    reply = asyncio.run(main())
+    assert (reply.status, reply.code) == (408, "RequestTimeoutException")
+    assert reply.headers["connection"] == "close"
+    assert reply.message
 
 
 def test_requests_in_flight_are_bounded_and_shutdown_waits_for_them():
@@ -442,25 +421,10 @@ def test_metrics_have_no_label_that_a_client_chooses():
     assert "birds" not in text
 
 
-def test_lifespan_turns_readiness_on_and_off():
-    async def main():
-        endpoint = Endpoint()
-        messages = iter([{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
-        seen = []
-
-        async def receive():
-            seen.append(endpoint.app._is_ready)
-            return next(messages)
-
-        async def send(message):
-            seen.append((message["type"], endpoint.app._is_ready))
-
-        await endpoint.app({"type": "lifespan"}, receive, send)
-        return seen
-
-    assert asyncio.run(main()) == [
-        False,
-        ("lifespan.startup.complete", True),
-        True,
-        ("lifespan.shutdown.complete", False),
-    ]
+def test_a_listener_turns_readiness_on_and_off():
+    endpoint = Endpoint()
+    assert endpoint.request("GET", "/health/ready").status == 503
+    endpoint.app.start()
+    assert endpoint.request("GET", "/health/ready").status == 200
+    asyncio.run(endpoint.app.stop())
+    assert endpoint.request("GET", "/health/ready").status == 503

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.unit.wire.endpoint import Endpoint, Reply
+from whimbrel.core.clock import SystemClock
 from whimbrel.core.rand import SeededRandom
 from whimbrel.wire.mounts import MountedApps
 from whimbrel.wire.options import WireOptions
@@ -13,7 +14,9 @@ from whimbrel.wire.options import WireOptions
 
 @pytest.fixture
 def mounts() -> MountedApps:
-    return MountedApps(gone_text="closed", options=WireOptions(), random=SeededRandom(1))
+    return MountedApps(
+        gone_text="closed", options=WireOptions(), random=SeededRandom(1), clock=SystemClock()
+    )
 
 
 @pytest.fixture
@@ -76,14 +79,5 @@ def test_the_body_of_a_refused_request_is_taken_and_dropped(mounts):
 
 
 def test_a_listener_may_start_and_stop_it(mounts):
-    asked = iter(["lifespan.startup", "lifespan.shutdown"])
-    answered: list[str] = []
-
-    async def receive() -> dict[str, Any]:
-        return {"type": next(asked)}
-
-    async def send(message: Any) -> None:
-        answered.append(message["type"])
-
-    asyncio.run(mounts({"type": "lifespan"}, receive, send))
-    assert answered == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+    mounts.start()
+    asyncio.run(mounts.stop())

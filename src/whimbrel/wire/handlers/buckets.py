@@ -7,6 +7,7 @@ from whimbrel.engine.model import BucketInfo, IndexMode
 from whimbrel.wire.encryption import check_encryption
 from whimbrel.wire.naming import check_bucket_name, resolve_bucket
 from whimbrel.wire.output import (
+    Answer,
     CreateVectorBucketOutput,
     EmptyOutput,
     EncryptionConfiguration,
@@ -16,7 +17,7 @@ from whimbrel.wire.output import (
     VectorBucketSummary,
     or_unset,
 )
-from whimbrel.wire.service import Answer, Call
+from whimbrel.wire.service import Call
 from whimbrel.wire.tagging import check_tags
 
 PAGE_SIZE_DEFAULT: Final = 500

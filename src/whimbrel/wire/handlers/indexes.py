@@ -10,6 +10,7 @@ from whimbrel.wire.encryption import check_encryption
 from whimbrel.wire.errors import not_supported
 from whimbrel.wire.naming import check_index_name, resolve_bucket, resolve_index
 from whimbrel.wire.output import (
+    Answer,
     CreateIndexOutput,
     EmptyOutput,
     EncryptionConfiguration,
@@ -20,7 +21,7 @@ from whimbrel.wire.output import (
     MetadataConfiguration,
     or_unset,
 )
-from whimbrel.wire.service import Answer, Call
+from whimbrel.wire.service import Call
 from whimbrel.wire.tagging import check_tags
 
 PAGE_SIZE_DEFAULT: Final = 500

@@ -4,8 +4,8 @@ from typing import Final
 
 from whimbrel.wire.bucket_policy import check_policy
 from whimbrel.wire.naming import resolve_bucket
-from whimbrel.wire.output import EmptyOutput, GetVectorBucketPolicyOutput
-from whimbrel.wire.service import Answer, Call
+from whimbrel.wire.output import Answer, EmptyOutput, GetVectorBucketPolicyOutput
+from whimbrel.wire.service import Call
 
 NOT_ENFORCED_TEXT: Final = (
     "vector bucket policies are stored but not enforced yet: every signed request is allowed"

@@ -5,8 +5,8 @@ from contextlib import contextmanager
 
 from whimbrel.core.errors import BucketNotFoundError, IndexNotFoundError, ResourceNotFoundError
 from whimbrel.wire.naming import resolve_resource
-from whimbrel.wire.output import EmptyOutput, ListTagsForResourceOutput
-from whimbrel.wire.service import Answer, Call
+from whimbrel.wire.output import Answer, EmptyOutput, ListTagsForResourceOutput
+from whimbrel.wire.service import Call
 from whimbrel.wire.tagging import check_tags
 
 

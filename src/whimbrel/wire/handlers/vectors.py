@@ -3,19 +3,12 @@
 from typing import Any, Final
 
 from whimbrel.core.errors import InvalidRequestError
-from whimbrel.engine.model import Blobs, IndexMode, ListRequest, QueryRequest, VectorPage
+from whimbrel.engine.model import Blobs, IndexMode, ListRequest, QueryRequest
 from whimbrel.wire.errors import not_supported
 from whimbrel.wire.naming import resolve_index
-from whimbrel.wire.output import (
-    INLINE_COMPONENTS_MAX,
-    EmptyOutput,
-    component_count,
-    encode_hits,
-    encode_output,
-    encode_vectors,
-)
+from whimbrel.wire.output import Answer, EmptyOutput, Hits
 from whimbrel.wire.record import check_key_bytes
-from whimbrel.wire.service import Answer, Call, Explained
+from whimbrel.wire.service import Call
 
 PAGE_SIZE_DEFAULT: Final = 500
 SEGMENT_RANGE_TEXT: Final = "segmentIndex must be less than segmentCount"
@@ -40,13 +33,12 @@ async def delete_vectors(call: Call) -> Answer:
 async def get_vectors(call: Call) -> Answer:
     """Returns the records that exist."""
     names = _resolve(call)
-    page = await call.service.engine.get_vectors(
+    return await call.service.engine.get_vectors(
         *names,
         _keys(call),
         return_vectors=call.input.get("returnData", False),
         return_metadata=call.input.get("returnMetadata", False),
     )
-    return await _encode(call, page)
 
 
 async def list_vectors(call: Call) -> Answer:
@@ -62,8 +54,7 @@ async def list_vectors(call: Call) -> Answer:
         return_metadata=call.input.get("returnMetadata", False),
         principal=call.principal.access_key_id,
     )
-    page = await call.service.engine.list_vectors(*names, request)
-    return await _encode(call, page)
+    return await call.service.engine.list_vectors(*names, request)
 
 
 async def query_vectors(call: Call) -> Answer:
@@ -86,11 +77,7 @@ async def query_vectors(call: Call) -> Answer:
         mode=None if mode is None else IndexMode(mode),
         explain=call.explain,
     )
-    page = await call.service.engine.query(*names, request)
-    body = encode_hits(page, with_distance=with_distance)
-    if page.explanation is None:
-        return body
-    return Explained(body, encode_output(page.explanation))
+    return Hits(await call.service.engine.query(*names, request), with_distance)
 
 
 def _resolve(call: Call) -> tuple[str, str]:
@@ -110,9 +97,3 @@ def _segment(request: dict[str, Any]) -> tuple[int, int]:
     if index >= count:
         raise InvalidRequestError(SEGMENT_RANGE_TEXT, ("segmentIndex", SEGMENT_RANGE_TEXT))
     return count, index
-
-
-async def _encode(call: Call, page: VectorPage) -> bytes:
-    if component_count(page) <= INLINE_COMPONENTS_MAX:
-        return encode_vectors(page)
-    return await call.service.compute.run(encode_vectors, page)
