@@ -9,7 +9,8 @@ late, and most of them for clients that have given up. So
    `wait_s`. A lane that nobody has found free for as long has more than it can do, and then a tenth of it is the limit:
    what is answered is answered soon, and what is refused would have been late anyway ("controlled delay").
 3. Waiting includes what an event loop that cannot keep up adds, where nobody stands in a queue that could be seen.
-4. While no more requests are in the server than a lane has places, it refuses none, however slow the machine.
+4. Who has waited too long is refused before the signature is checked: to a flood, refusals must cost little.
+5. While no more requests are in the server than a lane has places, it refuses none, however slow the machine.
 
 For one event loop.
 """
@@ -84,10 +85,28 @@ class Lane:
         """
         return _Place(self, waited_s)
 
+    def check(self, waited_s: float) -> None:
+        """Refuses a request that has no chance, before anything is done for it.
+
+        Args:
+            waited_s: how long it has waited for the event loop.
+
+        Raises:
+            OverloadError: too many wait already, or it has waited too long.
+        """
+        since_s = self._clock.monotonic_s() - waited_s
+        is_full = len(self._waiting) >= self._waiting_max > 0
+        if is_full or self._is_late(since_s, is_crowded=self._is_crowded):
+            self._refuse()
+
+    @property
+    def _is_crowded(self) -> bool:
+        return self._count_present() > self._place_count
+
     async def enter(self, waited_s: float) -> None:
         """Waits for a place; `leave` gives it back."""
         since_s = self._clock.monotonic_s() - waited_s
-        is_crowded = self._count_present() > self._place_count
+        is_crowded = self._is_crowded
         if self._free_count and not self._waiting:
             self._free_count -= 1
         elif len(self._waiting) >= self._waiting_max:

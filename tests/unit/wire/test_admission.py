@@ -146,6 +146,17 @@ async def test_who_waited_too_long_leaves_its_place_to_the_next(lane, clock):
 
 
 @ran
+async def test_who_has_no_chance_is_refused_before_anything_is_done(lane, present):
+    present[0] = 100
+    lane.check(0.9 * WAIT_S)
+    with pytest.raises(OverloadError):
+        lane.check(1.1 * WAIT_S)
+    assert (lane.refused_count, lane.waiting_count) == (1, 0)
+    async with lane.place(0), lane.place(0):  # it took no place
+        pass
+
+
+@ran
 async def test_a_full_queue_refuses_at_once(lane, clock):
     for _ in range(2):
         await lane.enter(0)
