@@ -74,6 +74,9 @@ FULL = (
     Step(
         "topics", 1_000_000, ((10, 300),), spread_queries=10_000, peers=[OURS, "faiss-rabitq-ivf"]
     ),
+    Step("compact", 100_000, ((10, 500),), peers=[OURS]),
+    Step("compact", 10_000_000, ((10, 300),), spread_queries=5_000, peers=[OURS]),
+    Step("wide", 1_000_000, ((10, 300),), peers=[OURS]),
 )
 SMOKE = (
     Step("real", 4_000, ((10, 20), (100, 5)), filter_query_count=10, peers=list(PEERS)),

@@ -10,6 +10,7 @@
 | `topics` | topics in a low-dimensional space, 768 dimensions, length 1 |
 | `lengths` | the same with very unequal lengths, euclidean, 384 dimensions |
 | `compact` | topics in 128 dimensions, for many rows |
+| `wide` | topics in 1,536 dimensions |
 
 Rows of one kind are prefixes of one another: the first 100,000 of a million are the set of 100,000.
 """
@@ -27,9 +28,9 @@ from bench.search.arrays import ArrayCache, digest
 from bench.search.filters import Filter, draw_columns, standard_filters
 from bench.search.neighbours import Float32Array, Int32Array, Metric, nearest
 
-KINDS = ("real", "grown", "topics", "lengths", "compact")
+KINDS = ("real", "grown", "topics", "lengths", "compact", "wide")
 SEED = 20
-DIMENSIONS = {"topics": 768, "lengths": 384, "compact": 128}
+DIMENSIONS = {"topics": 768, "lengths": 384, "compact": 128, "wide": 1536}
 QUERY_STREAM, ROW_STREAM = 1, 2
 SYNTHETIC_QUERY_COUNT = 1_000
 

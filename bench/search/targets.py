@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from bench.search.dataset import short_count
 from bench.search.lifecycle import Figure
 from bench.search.peers.catalog import OURS
 from bench.search.results import Row, cheapest, select
@@ -31,6 +32,9 @@ AMPLIFICATION = 6
 MEMORY_BYTES, FIRST_MS = 600e6, 150
 GROWTH_LIMITS = ((0.95, 2.0), (0.98, 3.0))
 GROWTH_COUNTS = (100_000, 1_000_000)
+MANY_GROWTH_LIMITS = ((0.95, 4.0), (0.98, 8.0))
+MANY_COUNTS = (100_000, 10_000_000)
+MANY_BUILD_S, MANY_P50_MS, MANY_MEMORY_BYTES = 40 * 60, 6.0, 4e9
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,7 +72,7 @@ def describe(verdict: Verdict) -> str:
 
 def judge(rows: Sequence[Row], figures: Sequence[Figure] = ()) -> list[Verdict]:
     """Returns a verdict for every target that the rows and figures speak of."""
-    judges = (_topics, _real, _deep, _filters, _sections, _builds, _stores, _growth)
+    judges = (_topics, _real, _deep, _filters, _sections, _builds, _stores, _growth, _many)
     by_rows = [verdict for one in judges for verdict in one(rows)]
     by_figures = [
         Verdict(
@@ -222,17 +226,39 @@ def _stores(rows: Sequence[Row]) -> Iterator[Verdict]:
 
 
 def _growth(rows: Sequence[Row]) -> Iterator[Verdict]:
-    mine = [row for row in select(rows, engines=[OURS], k=10) if row.kind == "grown"]
-    for wanted, limit in GROWTH_LIMITS:
-        pair = [
+    yield from _grown(rows, "grown", GROWTH_COUNTS, GROWTH_LIMITS)
+    yield from _grown(rows, "compact", MANY_COUNTS, MANY_GROWTH_LIMITS)
+
+
+def _grown(
+    rows: Sequence[Row], kind: str, counts: tuple[int, int], limits: Sequence[tuple[float, float]]
+) -> Iterator[Verdict]:
+    """Holds what queries of many rows cost to what those of fewer do, at the same recall."""
+    mine = [row for row in select(rows, engines=[OURS], k=10) if row.kind == kind]
+    for wanted, limit in limits:
+        small, large = (
             cheapest((row for row in mine if row.count == count), recall_min=wanted)
-            for count in GROWTH_COUNTS
-        ]
-        small, large = pair
+            for count in counts
+        )
         if small is not None and large is not None:
+            few, many = map(short_count, counts)
             yield Verdict(
-                name=f"grown: CPU at 1m / at 100k, recall >= {wanted}",
+                name=f"{kind}: CPU at {many} / at {few}, recall >= {wanted}",
                 value=large.cpu_ms / small.cpu_ms,
                 limit=limit,
                 note=f"{small.cpu_ms:.3g} and {large.cpu_ms:.3g} ms",
             )
+
+
+def _many(rows: Sequence[Row]) -> Iterator[Verdict]:
+    mine = [row for row in select(rows, engines=[OURS], k=10) if row.data == "compact-10m"]
+    if not mine:
+        return
+    best = cheapest(mine, recall_min=DEEP_RECALL)
+    p50_ms = best.wall_p50_ms if best else math.inf
+    for what, value, limit in (
+        ("seconds to build", mine[0].build_wall_s, MANY_BUILD_S),
+        (f"p50 of a query, ms, recall >= {DEEP_RECALL}", p50_ms, MANY_P50_MS),
+        ("memory while serving, bytes", mine[0].memory_bytes, MANY_MEMORY_BYTES),
+    ):
+        yield Verdict(name=f"compact-10m: {what}", value=value, limit=limit)

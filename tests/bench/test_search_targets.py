@@ -89,6 +89,19 @@ def test_growth_compares_sizes_of_one_kind():
     assert verdict(rows, "recall >= 0.98").is_met
 
 
+def test_ten_million_rows_are_held_to_a_hundred_thousand():
+    many = {"data": "compact-10m", "kind": "compact", "count": 10_000_000}
+    rows = [
+        row("whimbrel", data="compact-100k", kind="compact", count=100_000, cpu_ms=0.1),
+        row("whimbrel", **many, recall=0.96, cpu_ms=0.3, wall_p50_ms=7.0, build_wall_s=2_399),
+        row("whimbrel", **many, recall=0.99, cpu_ms=0.9, wall_p50_ms=9.0, build_wall_s=2_399),
+    ]
+    assert verdict(rows, "10m / at 100k, recall >= 0.95").is_met
+    assert not verdict(rows, "10m / at 100k, recall >= 0.98").is_met
+    assert verdict(rows, "seconds to build").is_met
+    assert not verdict(rows, "p50 of a query").is_met
+
+
 def test_figures_bring_their_own_limits():
     slow = Figure(data="d", name="CPU after churn", value=1.3, limit=1.2)
     good = Figure(data="d", name="recall", value=0.99, limit=0.98, is_floor=True)
