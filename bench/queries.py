@@ -20,6 +20,7 @@ from bench.client import (
     rows,
     timed_ms,
 )
+from bench.process_tree import cpu_seconds
 from bench.report import Report
 from bench.scale import Scale
 from bench.server import Server, canned, whimbrel
@@ -30,6 +31,7 @@ QUERY_SEED = 8
 FLOOR_SEED = 18
 FLOOR_LIMIT = 1.5
 SETTLE_TIMEOUT_S = 120.0
+BUSY_SHARE = 0.1  # of a processor, by a server at work
 LOOKING_SHARE = 0.1  # of the time, while waiting for a folder to rest
 
 
@@ -48,20 +50,25 @@ def measure(report: Report, scale: Scale, folder: Path) -> None:
 
 
 def settle(server: Server, *, quiet_s: float, timeout_s: float = SETTLE_TIMEOUT_S) -> None:
-    """Waits until the server's folder has not changed for a while: everything is flushed and compacted.
+    """Waits until the server has had nothing to do for a while: everything is flushed, compacted and calibrated.
 
     Args:
-        server: a server over a folder; its indexer is a process of its own, so the folder is what tells.
+        server: a server over a folder; its indexer is a process of its own, so what tells are the folder, and the
+            processor time of both, since a calibration writes nothing until it is done.
         quiet_s: how long nothing may change; longer than the indexer lets a small tail wait.
         timeout_s: how long to wait at most.
     """
     data = server.log_path.parent / "data"
-    deadline = time.monotonic() + timeout_s
-    seen, quiet_since = -1, time.monotonic()
+    looked_at = time.monotonic()
+    deadline = looked_at + timeout_s
+    seen, quiet_since, used_s = -1, time.monotonic(), cpu_seconds(server.process.pid)
     while time.monotonic() < deadline and time.monotonic() - quiet_since < quiet_s:
         began = time.monotonic()
         count = sum(len(files) for _, _, files in os.walk(data))
-        if count != seen:
+        used_before_s, used_s = used_s, cpu_seconds(server.process.pid)
+        is_busy = used_s - used_before_s > BUSY_SHARE * (began - looked_at)
+        looked_at = began
+        if count != seen or is_busy:
             seen, quiet_since = count, time.monotonic()
         time.sleep(max(quiet_s / 10, (time.monotonic() - began) / LOOKING_SHARE))
 

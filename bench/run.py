@@ -39,6 +39,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--only", action="append", choices=SECTIONS, help="just this section")
     parser.add_argument("--output", type=Path, help="write the report here as JSON")
     parser.add_argument("--rows", type=int, help="vectors of the index that is put under load")
+    parser.add_argument("--recall", type=float, help="that large indexes under load aim at")
     parser.add_argument("--workers", type=int, help="processes that the server under load has")
     parser.add_argument("--target", action="append", help="just this server under load")
     parser.add_argument("--folder", type=Path, help="where servers keep data; matters for fsync")
@@ -50,6 +51,7 @@ def choose_scale(arguments: argparse.Namespace) -> Scale:
     chosen = {
         "serving_row_count": arguments.rows,
         "worker_count": arguments.workers,
+        "recall_target": arguments.recall,
         "serving_targets": tuple(arguments.target or ()),
     }
     given = {name: value for name, value in chosen.items() if value}

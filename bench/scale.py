@@ -35,6 +35,7 @@ class Scale:
         serving_query_count: different queries asked of it.
         serving_targets: names of the servers to put under load; empty for all.
         worker_count: processes that Whimbrel serves with.
+        recall_target: what its queries of large indexes aim at; 0 leaves it to the default.
         load_s: how long each load lasts.
         steady_s: how long each stream of writes lasts.
         ingest_body_count: different batches of 500 that are written.
@@ -69,6 +70,7 @@ class Scale:
     serving_query_count: int = 1_000
     serving_targets: tuple[str, ...] = ()
     worker_count: int = 1
+    recall_target: float = 0.0
     load_s: float = 10.0
     steady_s: float = 30.0
     ingest_body_count: int = 60

@@ -15,7 +15,9 @@ INDEX = "serving"
 @contextmanager
 def whimbrel_target(folder: Path, scale: Scale) -> Iterator[WhimbrelTarget]:
     """Runs Whimbrel over a folder for a block; what the folder holds is served."""
-    settings = {"workers": scale.worker_count} if scale.worker_count > 1 else {}
+    chosen = {"workers": scale.worker_count, "engine_recall_target": scale.recall_target}
+    defaults = {"workers": 1, "engine_recall_target": 0.0}
+    settings = {name: value for name, value in chosen.items() if value != defaults[name]}
     with whimbrel(folder, engine_flush_age_s=scale.flush_age_s, **settings) as server:
         yield WhimbrelTarget(server, INDEX, scale.quiet_s)
 
