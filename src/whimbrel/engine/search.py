@@ -28,6 +28,7 @@ from whimbrel.engine.approximate import (
 )
 from whimbrel.engine.filter.tree import Filter
 from whimbrel.engine.ivf.calibrate import Shares
+from whimbrel.engine.ivf.partition import POSTING_ROWS
 from whimbrel.engine.keys import hash_keys
 from whimbrel.engine.memtable import MemtableSnapshot
 from whimbrel.engine.model import Float32Array, Float64Array, IndexConfig, Int64Array, Metric
@@ -268,8 +269,11 @@ def estimate_ns(
     effort = parts.coded.plan_effort(request.top_k, shares, share=request.share, is_filtered=False)
     uncoded_count = parts.kept_count - parts.coded.kept_count
     flat_count = parts.coded.kept_count - parts.coded.listed_kept_count
-    row_count = flat_count + min(effort.row_budget, parts.coded.listed_kept_count)
-    return cost + uncoded_count * parts.cost.row_ns + parts.cost.coded_ns(row_count, request.top_k)
+    listed_count = min(effort.row_budget, parts.coded.listed_kept_count)
+    coded_ns = parts.cost.coded_ns(
+        flat_count + listed_count, request.top_k, list_count=listed_count / POSTING_ROWS
+    )
+    return cost + uncoded_count * parts.cost.row_ns + coded_ns
 
 
 def _prepare(segments: Sequence[OpenSegment]) -> _Parts:
