@@ -369,7 +369,7 @@ def test_a_server_that_cannot_keep_up_sends_away_what_waited_and_answers_probes(
         return engine.answers["query"]
 
     engine.query = query
-    options = WireOptions(read_count_max=1, read_wait_s=0.05)
+    options = WireOptions(read_count_max=1, read_wait_s=0.05, ordinary_count_max=0)
     query = json.dumps(
         {
             "vectorBucketName": "birds",

@@ -257,7 +257,7 @@ class Settings:
     # --- limits of the HTTP side, by the names of its options ---
     wire_request_count_max: int = _inner(
         512,
-        "Requests of a kind that wait for their turn, and of the rare kinds that are worked on; more are answered 503.",
+        "Requests that wait or are worked on at a time; more are answered 503.",
         unit="requests",
         bounds=(1, 65536),
     )
@@ -265,6 +265,13 @@ class Settings:
         0,
         "Queries, gets and lists of vectors worked on at a time; further ones wait. 0 takes 2 per computing thread, "
         "and 32 over a remote store.",
+        unit="requests",
+        bounds=(0, 65536),
+    )
+    wire_ordinary_count_max: int = _inner(
+        64,
+        "While no more requests are in the server, none is refused for having waited: on a busy machine an ordinary "
+        "number of clients is slow rather than failing.",
         unit="requests",
         bounds=(0, 65536),
     )

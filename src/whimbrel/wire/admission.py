@@ -10,7 +10,8 @@ late, and most of them for clients that have given up. So
    what is answered is answered soon, and what is refused would have been late anyway ("controlled delay").
 3. Waiting includes what an event loop that cannot keep up adds, where nobody stands in a queue that could be seen.
 4. Who has waited too long is refused before the signature is checked: to a flood, refusals must cost little.
-5. While no more requests are in the server than a lane has places, it refuses none, however slow the machine.
+5. While no more requests are in the server than a lane has places, or `ordinary_count_max`, it refuses none for
+   having waited, however slow the machine.
 
 For one event loop.
 """
@@ -48,6 +49,7 @@ class Lane:
         place_count: int,
         waiting_max: int,
         wait_s: float,
+        ordinary_count: int,
         clock: Clock,
         count_present: Callable[[], int],
     ) -> None:
@@ -57,12 +59,14 @@ class Lane:
             place_count: requests worked on at a time, at least 1.
             waiting_max: requests that may wait.
             wait_s: how long one of a burst may wait, above 0.
+            ordinary_count: while no more requests are present, none is refused for having waited.
             clock: tells the time.
             count_present: tells how many requests of any kind are in the server.
         """
         self._place_count = self._free_count = place_count
         self._count_present = count_present
         self._waiting_max = waiting_max
+        self._ordinary_count = max(place_count, ordinary_count)
         self._wait_s = wait_s
         self._clock = clock
         self._waiting: deque[asyncio.Future[None]] = deque()
@@ -73,6 +77,11 @@ class Lane:
     def waiting_count(self) -> int:
         """How many requests wait."""
         return len(self._waiting)
+
+    @property
+    def held_count(self) -> int:
+        """How many requests wait or are worked on."""
+        return len(self._waiting) + self._place_count - self._free_count
 
     def place(self, waited_s: float) -> "_Place":
         """Returns a place for an `async with` block, which waits for it.
@@ -97,11 +106,11 @@ class Lane:
         since_s = self._clock.monotonic_s() - waited_s
         is_full = len(self._waiting) >= self._waiting_max > 0
         if is_full or self._is_late(since_s, is_crowded=self._is_crowded):
-            self._refuse()
+            self.refuse()
 
     @property
     def _is_crowded(self) -> bool:
-        return self._count_present() > self._place_count
+        return self._count_present() > self._ordinary_count
 
     async def enter(self, waited_s: float) -> None:
         """Waits for a place; `leave` gives it back."""
@@ -110,12 +119,12 @@ class Lane:
         if self._free_count and not self._waiting:
             self._free_count -= 1
         elif len(self._waiting) >= self._waiting_max:
-            self._refuse()
+            self.refuse()
         else:
             await self._wait()
         if self._is_late(since_s, is_crowded=is_crowded):
             self.leave()
-            self._refuse()
+            self.refuse()
 
     def leave(self) -> None:
         """Gives a place to the next request, or back."""
@@ -138,7 +147,12 @@ class Lane:
                 self._waiting.remove(turn)
             raise
 
-    def _refuse(self) -> None:
+    def refuse(self) -> None:
+        """Counts and refuses a request.
+
+        Raises:
+            OverloadError: always.
+        """
         self.refused_count += 1
         raise OverloadError("more requests than can be worked on")
 
@@ -185,13 +199,14 @@ class Lanes:
     def __init__(
         self, options: WireOptions, *, clock: Clock, count_present: Callable[[], int]
     ) -> None:
-        count_max = options.request_count_max
+        self._count_max = count_max = options.request_count_max
 
         def lane(place_count: int, wait_s: float, *, waiting_max: int = count_max) -> Lane:
             return Lane(
                 place_count=place_count,
                 waiting_max=waiting_max,
                 wait_s=wait_s,
+                ordinary_count=options.ordinary_count_max,
                 clock=clock,
                 count_present=count_present,
             )
@@ -201,6 +216,17 @@ class Lanes:
             "write": lane(options.write_count_max, options.write_wait_s),
             "other": lane(count_max, options.request_deadline_s, waiting_max=0),
         }
+
+    def check(self, operation: str, waited_s: float) -> None:
+        """Refuses a request that has no chance, before anything is done for it; see `Lane.check`.
+
+        Raises:
+            OverloadError: as many requests as are allowed wait or are worked on, or it has waited too long.
+        """
+        lane = self.of(operation)
+        if sum(each.held_count for each in self.by_name.values()) >= self._count_max:
+            lane.refuse()
+        lane.check(waited_s)
 
     def of(self, operation: str) -> Lane:
         """Returns the lane of an operation."""

@@ -199,13 +199,12 @@ class WireApp:
         name = exchange.record.operation = route.operation.name
         body = await exchange.read_body(self._options.body_bytes_max)
         waited_s = timing.end(READ) - exchange.arrived_s
-        lane = self._lanes.of(name)
-        lane.check(waited_s)
+        self._lanes.check(name, waited_s)
         principal = await self._authenticate(exchange.head, body, service=SERVICE)
         check_media_type(exchange.head, body)
         timing.end(AUTH)
         start_counting_as(name)
-        async with lane.place(waited_s):
+        async with self._lanes.of(name).place(waited_s):
             timing.end(WAIT)
             return await self._work(route, exchange.head, body, principal, timing)
 

@@ -17,6 +17,7 @@ class WireOptions:
         request_count_max: requests that wait in each lane; further ones get 503.
         read_count_max: queries, gets and lists of vectors worked on at a time; further ones wait; 0 is for
             whoever knows the threads to choose.
+        ordinary_count_max: while no more requests are in the server, none is refused for having waited.
         read_wait_s: how long they may wait in a burst, and a tenth of it under standing overload; then 503.
         write_count_max: puts and deletes of vectors worked on at a time; further ones wait.
         write_wait_s: how long they may wait, likewise.
@@ -44,6 +45,7 @@ class WireOptions:
     form_bytes_max: int = 64 * 1024
     request_count_max: int = 512
     read_count_max: int = 0
+    ordinary_count_max: int = 64
     read_wait_s: float = 0.5
     write_count_max: int = 16
     write_wait_s: float = 5.0

@@ -50,6 +50,7 @@ def lane(clock, present) -> Lane:
         place_count=2,
         waiting_max=3,
         wait_s=WAIT_S,
+        ordinary_count=0,
         clock=clock,
         count_present=lambda: present[0],
     )
@@ -157,6 +158,28 @@ async def test_who_has_no_chance_is_refused_before_anything_is_done(lane, presen
 
 
 @ran
+async def test_an_ordinary_number_of_clients_waits_as_long_as_it_takes(clock):
+    present = [64]
+    lanes = Lanes(WireOptions(read_count_max=1), clock=clock, count_present=lambda: present[0])
+    lanes.check("QueryVectors", 100.0)
+    present[0] = 65
+    with pytest.raises(OverloadError):
+        lanes.check("QueryVectors", 100.0)
+
+
+@ran
+async def test_more_requests_than_are_allowed_are_refused_at_once(clock):
+    options = WireOptions(request_count_max=1)
+    lanes = Lanes(options, clock=clock, count_present=lambda: 1)
+    lanes.check("PutVectors", 0.0)
+    async with lanes.of("PutVectors").place(0.0):
+        for operation in ("PutVectors", "QueryVectors", "ListIndexes"):
+            with pytest.raises(OverloadError):
+                lanes.check(operation, 0.0)
+    lanes.check("QueryVectors", 0.0)
+
+
+@ran
 async def test_a_full_queue_refuses_at_once(lane, clock):
     for _ in range(2):
         await lane.enter(0)
@@ -182,7 +205,12 @@ def test_no_place_is_lost_or_made(steps, random):
     async def run() -> None:
         clock = SetClock()
         lane = Lane(
-            place_count=2, waiting_max=3, wait_s=WAIT_S, clock=clock, count_present=lambda: 100
+            place_count=2,
+            waiting_max=3,
+            ordinary_count=0,
+            wait_s=WAIT_S,
+            clock=clock,
+            count_present=lambda: 100,
         )
         tasks: list[asyncio.Task[None]] = []
         for step in steps:
