@@ -14,7 +14,7 @@ class WireOptions:
         account_id: 12 digits; the account of every resource here.
         body_bytes_max: the largest request body, inclusive; AWS's number.
         form_bytes_max: the largest form (STS), of which every one in use is far smaller.
-        request_count_max: requests that wait in each lane; further ones get 503.
+        request_count_max: requests that wait or are worked on; further ones get 503.
         read_count_max: queries, gets and lists of vectors worked on at a time; further ones wait; 0 is for
             whoever knows the threads to choose.
         ordinary_count_max: while no more requests are in the server, none is refused for having waited.
