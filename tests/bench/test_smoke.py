@@ -8,7 +8,21 @@ import pytest
 
 from tests.tidy.source_tree import ROOT
 
-SECTIONS = {"put", "query", "exact", "footprint", "package", "cost", "crowd", "remote", "price"}
+SECTIONS = {
+    "boto3",
+    "cost",
+    "crowd",
+    "exact",
+    "footprint",
+    "ingest",
+    "package",
+    "price",
+    "put",
+    "query",
+    "remote",
+    "slow",
+    "throughput",
+}
 CHECK_COUNT_MIN = 8
 
 
