@@ -259,6 +259,9 @@ class Run {
   void scan_in_order(std::span<const RankedList> lists) {
     while (!lists.empty()) {
       const std::size_t count = std::min(kBatch, lists.size());
+      for (const RankedList& list : lists.first(count)) {
+        row_count_ += static_cast<std::uint64_t>(rows_of(list.list));
+      }
       scan(lists.first(count), {});
       lists = lists.subspan(count);
     }
@@ -310,6 +313,7 @@ class Run {
       while (done < std::min({sorted, count, first + kBatch}) && budget_ > 0) {
         const std::uint32_t list = best_[done++].list;
         const std::int64_t rows = rows_of(list);
+        row_count_ += static_cast<std::uint64_t>(rows);
         budget_ -= rows;
         rows_left_ -= rows;
         order_.remove(list);
@@ -336,11 +340,8 @@ class Run {
     }
     for (const RankedList& list : following.first(std::min(following.size(), kBatch)))
       ask_for(list);
-    for (std::size_t i = 0; i < batch.size(); ++i) {
-      if (is_here) {
-        pool_.scan(scan_input(owners[i]), postings[i], static_cast<std::uint32_t>(owners[i]));
-      }
-      row_count_ += static_cast<std::uint64_t>(rows_of(batch[i].list));
+    for (std::size_t i = 0; is_here && i < batch.size(); ++i) {
+      pool_.scan(scan_input(owners[i]), postings[i], static_cast<std::uint32_t>(owners[i]));
     }
     list_count_ += batch.size();
   }

@@ -24,9 +24,8 @@ from whimbrel.engine.segments import OpenSegment
 
 # Numbers of neighbours that shares are measured for, ascending, each with so many queries.
 QUERY_COUNTS = {10: 192, 100: 96, 1000: 12, 10_000: 4}
-DEEP_COUNT = (
-    1000  # from so many neighbours on, recall beyond `DEEP_TARGET_MAX` is not worth what it costs
-)
+# From so many neighbours on, recall beyond the maximum is not worth what it costs.
+DEEP_COUNT = 1000
 DEEP_TARGET_MAX = 0.96
 ROWS_PER_NEIGHBOUR = 16  # a number is measured where there are so many rows to each neighbour
 CHECKED_COUNTS = {10: 32, 100: 32}  # likewise, of a check

@@ -101,11 +101,10 @@ class Lane:
             waited_s: how long it has waited for the event loop.
 
         Raises:
-            OverloadError: too many wait already, or it has waited too long.
+            OverloadError: it has waited too long.
         """
         since_s = self._clock.monotonic_s() - waited_s
-        is_full = len(self._waiting) >= self._waiting_max > 0
-        if is_full or self._is_late(since_s, is_crowded=self._is_crowded):
+        if self._is_late(since_s, is_crowded=self._is_crowded):
             self.refuse()
 
     @property
