@@ -161,6 +161,13 @@ class EngineMachine(RuleBasedStateMachine):
             page.keys, page.distances.tolist(), vector=vector, top_k=top_k, condition=condition
         )
 
+    @rule(at=NODES, condition=FILTERS)
+    @precondition(lambda self: self.oracle)
+    def count(self, at, condition):
+        engine = self.nodes[at].engine
+        found = self.run(engine.count_vectors(BUCKET, INDEX, condition=condition))
+        assert found == len(self.oracle.matching(condition))
+
     # --- upkeep ------------------------------------------------------------------------------------
 
     @rule(at=NODES)

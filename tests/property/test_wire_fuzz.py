@@ -25,13 +25,14 @@ from whimbrel.engine.context import Context
 from whimbrel.engine.engine import Engine
 from whimbrel.storage.memory import MemoryStore
 from whimbrel.wire.app import WireApp
-from whimbrel.wire.model import OPERATIONS
 from whimbrel.wire.options import WireOptions
 from whimbrel.wire.request import RequestHead
+from whimbrel.wire.routes import ROUTES
 from whimbrel.wire.shape import (
     BooleanShape,
     IntegerShape,
     ListShape,
+    LongShape,
     MapShape,
     Shape,
     StringShape,
@@ -75,7 +76,7 @@ COMPLAINT = {
     "ConflictException",
 }
 
-# There are 22 operations: a fifth of the usual effort for each, and more in the long tier.
+# There are many operations: a fifth of the usual effort for each, and more in the long tier.
 PER_OPERATION = max(15, settings().max_examples // 5)
 
 hostile = st.recursive(
@@ -101,7 +102,7 @@ def values_of(shape: Shape) -> st.SearchStrategy[Any]:
             fitting = st.sampled_from(NAMES)
         case StringShape():
             fitting = st.text(max_size=12)
-        case IntegerShape():
+        case IntegerShape() | LongShape():
             fitting = st.sampled_from([-1, 0, 1, 2, 16, 100, 500, 10_001])
         case BooleanShape():
             fitting = st.booleans()
@@ -216,11 +217,11 @@ def signed_stack():
     stack.close()
 
 
-@pytest.mark.parametrize("name", sorted(OPERATIONS))
+@pytest.mark.parametrize("name", sorted(ROUTES))
 @settings(max_examples=PER_OPERATION)
 @given(data=st.data())
 def test_bodies_of_an_operation(stack, name, data):
-    operation = OPERATIONS[name]
+    operation = ROUTES[name].operation
     body = json.dumps(data.draw(members_of(operation.input))).encode()
     path = operation.uri.replace("{resourceArn}", data.draw(st.sampled_from(ARNS)))
     if data.draw(st.booleans()):
@@ -234,9 +235,9 @@ def test_bodies_of_an_operation(stack, name, data):
     assert status == 200 or code in COMPLAINT
 
 
-@given(st.binary(max_size=200), st.sampled_from(sorted(OPERATIONS)))
+@given(st.binary(max_size=200), st.sampled_from(sorted(ROUTES)))
 def test_bodies_of_any_bytes(stack, body, name):
-    operation = OPERATIONS[name]
+    operation = ROUTES[name].operation
     status, _ = stack.send(operation.method, operation.uri, body, headers=JSON)
     assert status in {200, 400}
 
@@ -312,7 +313,8 @@ def test_a_bent_signature_is_refused(signed_stack, data):
 
 def test_refused_requests_leave_no_memory_behind(stack):
     bodies = [b"{", b'{"vectors":[{}]}', b'{"keys":[""]}', b"\xff" * 1000, b'{"topK":' + b"9" * 500]
-    routes = [operation.uri for operation in OPERATIONS.values() if operation.method == "POST"]
+    operations = [route.operation for route in ROUTES.values()]
+    routes = [operation.uri for operation in operations if operation.method == "POST"]
 
     def round_of_requests(number: int) -> None:
         for uri in routes:

@@ -6,7 +6,7 @@ All methods raise errors of `core.errors` only. Names are taken as valid; whoeve
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from itertools import count
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from whimbrel.core.errors import (
     CorruptObjectError,
@@ -19,6 +19,7 @@ from whimbrel.core.errors import (
 )
 from whimbrel.engine.catalog import BucketRecord, BucketState, CatalogGoneError, SetPolicy, SetTags
 from whimbrel.engine.context import Context
+from whimbrel.engine.count import Counter
 from whimbrel.engine.directory import Directory
 from whimbrel.engine.index import Index
 from whimbrel.engine.lookup import Lookup
@@ -38,6 +39,7 @@ from whimbrel.engine.page_token import NamePosition, PageTokens, bind
 from whimbrel.engine.query import QueryPlanner
 from whimbrel.engine.records import check_batch
 from whimbrel.engine.segments import SegmentCache
+from whimbrel.engine.statistics import IndexStatistics, get_statistics
 from whimbrel.engine.wal import Write
 from whimbrel.engine.write import UNAVAILABLE, Writer
 
@@ -59,6 +61,7 @@ class Engine:
         self._tokens = PageTokens(context)
         self._planner = QueryPlanner(context, self.segments, self._tokens)
         self._lookup = Lookup(context, self.segments, self._tokens)
+        self._counter = Counter(context, self.segments)
         self._tails: dict[Index, int] = {}
         self._queried: set[Index] = set()  # since their manifest was last known to be the newest
         self._tail_bytes = 0
@@ -472,6 +475,31 @@ class Engine:
             return self._planner.query(index, request)
 
         return await _guard(self.directory.with_index(bucket_name, index_name, query))
+
+    # --- extensions --------------------------------------------------------------------------------
+
+    async def count_vectors(
+        self, bucket_name: str, index_name: str, *, condition: Any | None = None
+    ) -> int:
+        """Counts all vectors, or those that match a filter.
+
+        Raises:
+            IndexNotFoundError: there is no such index.
+            InvalidRequestError: the filter is not valid for this index.
+        """
+        return await _guard(
+            self.directory.with_index(
+                bucket_name, index_name, lambda index: self._counter.count(index, condition)
+            )
+        )
+
+    async def get_statistics(self, bucket_name: str, index_name: str) -> IndexStatistics:
+        """Tells how an index is stored.
+
+        Raises:
+            IndexNotFoundError: there is no such index.
+        """
+        return await _guard(self.directory.with_index(bucket_name, index_name, get_statistics))
 
 
 async def _guard(operation: Awaitable[T]) -> T:

@@ -177,10 +177,6 @@ class _Flush:
         return await self._job.mark_deleted(segment.entry, deleted)
 
     def _find_replaced(self, segment: OpenSegment) -> BoolArray | None:
-        rows = segment.reader.find(self._tail.hashes, self._tail.keys)
+        rows = segment.find_live(self._tail.hashes, self._tail.keys)
         rows = rows[rows >= 0]
-        if segment.deleted is not None:
-            rows = rows[~segment.deleted[rows]]
-        if not len(rows):
-            return None
-        return segment.deleted_with(rows)
+        return segment.deleted_with(rows) if len(rows) else None

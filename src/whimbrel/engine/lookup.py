@@ -10,7 +10,7 @@ from functools import partial
 
 import numpy as np
 
-from whimbrel.core.errors import AbsentBytesError, ObjectNotFoundError, UnavailableError
+from whimbrel.core.errors import AbsentBytesError
 from whimbrel.engine.context import Context
 from whimbrel.engine.index import Index, Snapshot
 from whimbrel.engine.keys import hash_keys
@@ -27,9 +27,8 @@ from whimbrel.engine.page_token import ListPosition, PageTokens, bind
 from whimbrel.engine.part import TAIL
 from whimbrel.engine.segment.reader import SegmentReader
 from whimbrel.engine.segments import OpenSegment, SegmentCache
-from whimbrel.engine.write import UNAVAILABLE
+from whimbrel.engine.view import open_view
 
-ATTEMPT_COUNT_MAX = 4
 HASH_LIMIT = 1 << 64
 INLINE_ROWS_MAX = 20_000
 
@@ -52,17 +51,6 @@ class Lookup:
         self._segments = segments
         self._tokens = tokens
 
-    async def _view(self, index: Index) -> tuple[Snapshot, Sequence[OpenSegment]]:
-        """Returns the newest snapshot with its segments open."""
-        for _ in range(ATTEMPT_COUNT_MAX):
-            self._segments.begin(index.manifest.segments)  # meanwhile
-            snapshot = await index.prove()
-            try:
-                return snapshot, await self._segments.open_all(snapshot.manifest.segments)
-            except ObjectNotFoundError:
-                await index.open()
-        raise UnavailableError(UNAVAILABLE)
-
     async def get(
         self, index: Index, keys: Blobs, *, return_vectors: bool, return_metadata: bool
     ) -> VectorPage:
@@ -71,7 +59,8 @@ class Lookup:
         Raises:
             IndexNotFoundError: the index was deleted.
         """
-        snapshot, segments = await self._view(index)
+        view = await open_view(index, self._segments)
+        snapshot, segments = view.snapshot, view.segments
         find = partial(
             _get,
             keys,
@@ -103,20 +92,20 @@ class Lookup:
         if request.page_token is not None:
             token = self._tokens.open(request.page_token, binding, ListPosition)
             after = token.key_hash, token.key
-        snapshot, segments = await self._view(index)
+        view = await open_view(index, self._segments)
 
         async def run() -> _Listed:
             return await self._context.compute.run(
                 _list,
                 request,
-                snapshot,
-                segments,
+                view.snapshot,
+                view.segments,
                 hashes=(start, limit),
                 after=after,
                 bytes_max=self._context.options.list_page_bytes_max,
             )
 
-        listed = await self._segments.read(segments, run)
+        listed = await self._segments.read(view.segments, run)
         if listed.last is None:
             return listed.page
         position = ListPosition(self._context.clock.now_s(), listed.last.key_hash, listed.last.key)
@@ -144,9 +133,7 @@ def _get(
     for source, segment in enumerate(segments):
         if not len(absent):
             break
-        rows = segment.reader.find(hashes[absent], unique.take(absent))
-        if segment.deleted is not None:
-            rows[(rows >= 0) & segment.deleted[rows]] = -1
+        rows = segment.find_live(hashes[absent], unique.take(absent))
         for at, row in zip(absent[rows >= 0].tolist(), rows[rows >= 0].tolist(), strict=True):
             places[at] = _Place(int(hashes[at]), unique[at], source, row)
         absent = absent[rows < 0]

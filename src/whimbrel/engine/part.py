@@ -124,7 +124,7 @@ def tail_parts(
         return
     keep = tail.live_rows()
     if condition is not None:
-        keep &= _match_tail(condition, tail, config)
+        keep &= match_tail(condition, tail, config)
     codes: list[RowCodes | None] = []
     if np.count_nonzero(keep) > CODED_ROWS_MIN:
         codes = tail.codes.of(tail.vectors, tail.norms, config.metric)
@@ -137,8 +137,8 @@ def tail_parts(
             yield Part(TAIL, stored, start, limit, own, kept_count, some)
 
 
-def _match_tail(condition: Filter, tail: MemtableSnapshot, config: IndexConfig) -> BoolArray:
-    """Evaluates a filter on the tail, over columns built in chunks and kept with the memtable."""
+def match_tail(condition: Filter, tail: MemtableSnapshot, config: IndexConfig) -> BoolArray:
+    """Returns which rows of a tail match, bool [p], live or not; over columns built in chunks and kept with it."""
     count = len(tail.entry_of_row)
     matches = [np.zeros(0, dtype=np.bool_)]
     for start in range(0, count, COLUMN_CHUNK_ROWS):

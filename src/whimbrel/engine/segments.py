@@ -27,7 +27,7 @@ from whimbrel.engine.context import Context
 from whimbrel.engine.filter.row_set import RowSet
 from whimbrel.engine.lru import LruCache
 from whimbrel.engine.manifest import DeletionsEntry, SegmentEntry, decode_deletions
-from whimbrel.engine.model import BoolArray, Int64Array
+from whimbrel.engine.model import Blobs, BoolArray, Int64Array, UInt64Array
 from whimbrel.engine.segment.reader import SegmentReader
 from whimbrel.storage.base import ByteRange
 from whimbrel.storage.frame import HEADER_BYTES
@@ -67,6 +67,17 @@ class OpenSegment:
         if self.live is None and self.deleted is not None:
             return RowSet.of_mask(~self.deleted)
         return self.live
+
+    def find_live(self, hashes: UInt64Array, keys: Blobs) -> Int64Array:
+        """Returns the row of each of m keys, -1 where it is not here or not live; see `KeyIndex.find`.
+
+        Raises:
+            AbsentBytesError: keys are not here yet.
+        """
+        rows = self.reader.find(hashes, keys)
+        if self.deleted is not None:
+            rows[(rows >= 0) & self.deleted[rows]] = -1
+        return rows
 
     def deleted_with(self, rows: Int64Array) -> BoolArray:
         """Returns bool [n], the caller's own: rows that are not live, and `rows` (int64 [m]) as well."""

@@ -24,6 +24,8 @@ from typing import Final
 
 from whimbrel.core.clock import Clock
 from whimbrel.core.errors import UnavailableError
+from whimbrel.wire.extension import LaneName
+from whimbrel.wire.extension_model import EXTENSIONS
 from whimbrel.wire.options import WireOptions
 
 STANDING_RATIO: Final = 10
@@ -32,8 +34,14 @@ FREE_S: Final = 0.005
 
 
 # Everything else is rare, and works on few objects.
-READS: Final = frozenset({"QueryVectors", "GetVectors", "ListVectors"})
-WRITES: Final = frozenset({"PutVectors", "DeleteVectors"})
+_LANES: Final[dict[str, LaneName]] = {
+    "QueryVectors": "read",
+    "GetVectors": "read",
+    "ListVectors": "read",
+    "PutVectors": "write",
+    "DeleteVectors": "write",
+    **{name: extension.lane for name, extension in EXTENSIONS.items()},
+}
 
 
 class OverloadError(UnavailableError):
@@ -229,6 +237,4 @@ class Lanes:
 
     def of(self, operation: str) -> Lane:
         """Returns the lane of an operation."""
-        if operation in READS:
-            return self.by_name["read"]
-        return self.by_name["write" if operation in WRITES else "other"]
+        return self.by_name[_LANES.get(operation, "other")]

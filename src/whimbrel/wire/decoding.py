@@ -18,6 +18,7 @@ from whimbrel.wire.shape import (
     FloatShape,
     IntegerShape,
     ListShape,
+    LongShape,
     MapShape,
     Shape,
     StringShape,
@@ -29,6 +30,8 @@ from whimbrel.wire.validation import PATH_KEY_CHARS_MAX
 NON_FINITE: Final = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 INT32_MIN: Final = -(2**31)
 INT32_MAX: Final = 2**31 - 1
+INT64_MIN: Final = -(2**63)
+INT64_MAX: Final = 2**63 - 1
 
 
 def decode(shape: Shape, value: Any, *, path: str = "") -> Any:
@@ -53,7 +56,9 @@ def decode(shape: Shape, value: Any, *, path: str = "") -> Any:
         case BooleanShape() if isinstance(value, bool):
             return value
         case IntegerShape():
-            return _decode_integer(value, path)
+            return _decode_integer(value, path, INT32_MIN, INT32_MAX)
+        case LongShape():
+            return _decode_integer(value, path, INT64_MIN, INT64_MAX)
         case FloatShape() | TimestampShape():
             return _decode_float(value, path)
         case DocumentShape():
@@ -73,13 +78,13 @@ def _decode_item(shape: MapShape, key: str, value: Any, *, path: str) -> Any:
     return decode(shape.value, _not_null(value, place), path=place)
 
 
-def _decode_integer(value: Any, path: str) -> int:
+def _decode_integer(value: Any, path: str, least: int, most: int) -> int:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool):
         raise SerializationError(f"Expected an integer at '{path}'")
-    if not INT32_MIN <= value <= INT32_MAX:
-        raise SerializationError(f"Expected a 32-bit integer at '{path}'")
+    if not least <= value <= most:
+        raise SerializationError(f"Expected a {(most + 1).bit_length()}-bit integer at '{path}'")
     return value
 
 

@@ -11,28 +11,27 @@ from whimbrel.engine.model import PutBatch
 from whimbrel.kernel.strict_json import ScanError, parse_strict
 from whimbrel.wire.decoding import decode
 from whimbrel.wire.errors import SerializationError
-from whimbrel.wire.model import OPERATIONS
 from whimbrel.wire.query_body import find_deep_member, parse_query
 from whimbrel.wire.record import decode_put
 from whimbrel.wire.request import RequestHead
-from whimbrel.wire.routes import decode_resource_arn, decode_tag_keys
+from whimbrel.wire.routes import ROUTES, decode_resource_arn, decode_tag_keys
 from whimbrel.wire.shape import Location, Operation
 from whimbrel.wire.validation import validate
 
 PUT_VECTORS: Final = "PutVectors"
-QUERY_VECTORS: Final = "QueryVectors"
+QUERY_VECTOR: Final = "queryVector"
 FILTER: Final = "filter"
 FILTER_TEXT: Final = "Invalid filter"
 EMPTY_BODY: Final = b"{}"
 
 # The members that travel in path or query, by operation.
 _ELSEWHERE: Final = {
-    operation.name: {
+    operation_name: {
         name: member.location
-        for name, member in operation.input.members.items()
+        for name, member in route.operation.input.members.items()
         if member.location is not Location.BODY
     }
-    for operation in OPERATIONS.values()
+    for operation_name, route in ROUTES.items()
 }
 
 
@@ -64,7 +63,7 @@ def decode_input(operation: Operation, *, head: RequestHead, body: bytes) -> Dec
 
 def _collect(operation: Operation, head: RequestHead, body: bytes) -> Any:
     """Gathers the members from body, path and query, each from the place the model names only."""
-    if operation.name == QUERY_VECTORS:
+    if QUERY_VECTOR in operation.input.members:
         return parse_query(body or EMPTY_BODY)
     elsewhere = _ELSEWHERE[operation.name]
     if not elsewhere:
@@ -84,7 +83,7 @@ def _collect(operation: Operation, head: RequestHead, body: bytes) -> Any:
 
 def _explain(operation: Operation, error: ScanError, body: bytes) -> Exception:
     match error.kind:
-        case "depth" if operation.name == QUERY_VECTORS and find_deep_member(body) == FILTER:
+        case "depth" if FILTER in operation.input.members and find_deep_member(body) == FILTER:
             return InvalidRequestError(FILTER_TEXT, (FILTER, FILTER_TEXT))
         case "surrogate":
             return SerializationError()

@@ -1,4 +1,4 @@
-"""Parsing the body of QueryVectors, which is one long array of numbers and little else.
+"""Parsing the body of QueryVectors and SearchVectors, which is one long array of numbers and little else.
 
 The native scanner reads usual bodies whole. Any other is parsed by the strict parser, so the scanner decides how fast
 an answer is and never what it is: a test holds the two equal.

@@ -1,4 +1,4 @@
-"""Which operation a request is for: one table, 22 operations, and STS at the root.
+"""Which operation a request is for: one table, 22 operations of AWS's and our extensions, and STS at the root.
 
 An operation's path is matched as bytes, exactly. Only `/tags/{resourceArn}` has a part of its own: the rest of
 the path, percent-decoded, whether the client encoded the slashes of the ARN or not.
@@ -10,7 +10,8 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from whimbrel.wire.errors import ProtocolError, SerializationError, WrongMethodError
-from whimbrel.wire.handlers import buckets, indexes, policies, tags, vectors
+from whimbrel.wire.extension_model import EXTENSIONS
+from whimbrel.wire.handlers import buckets, extensions, indexes, policies, tags, vectors
 from whimbrel.wire.model import OPERATIONS
 from whimbrel.wire.output import Answer
 from whimbrel.wire.service import Call
@@ -47,6 +48,11 @@ _HANDLERS: Final[dict[str, Handler]] = {
     "UpdateMetadataConfiguration": indexes.update_metadata_configuration,
 }
 
+_EXTENSION_HANDLERS: Final[dict[str, Handler]] = {
+    "CountVectors": extensions.count_vectors,
+    "GetIndexStatistics": extensions.get_index_statistics,
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Route:
@@ -56,7 +62,14 @@ class Route:
     handler: Handler
 
 
-ROUTES: Final = {name: Route(operation, _HANDLERS[name]) for name, operation in OPERATIONS.items()}
+ROUTES: Final = {
+    **{name: Route(operation, _HANDLERS[name]) for name, operation in OPERATIONS.items()},
+    **{
+        name: Route(extension.operation, _EXTENSION_HANDLERS[name])
+        for name, extension in EXTENSIONS.items()
+    },
+}
+assert len(ROUTES) == len(OPERATIONS) + len(EXTENSIONS), "an extension has the name of an operation"
 
 _BY_PATH: Final[dict[bytes, Route]] = {
     route.operation.uri.encode(): route

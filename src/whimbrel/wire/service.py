@@ -19,6 +19,7 @@ from whimbrel.engine.model import (
     QueryRequest,
     VectorPage,
 )
+from whimbrel.engine.statistics import IndexStatistics
 from whimbrel.wire.arn import ArnFormat
 
 
@@ -103,6 +104,14 @@ class Engine(Protocol):
 
     async def query(self, bucket_name: str, index_name: str, request: QueryRequest) -> QueryPage:
         """Returns a page of the nearest records."""
+
+    async def count_vectors(
+        self, bucket_name: str, index_name: str, *, condition: Any | None = None
+    ) -> int:
+        """Counts records, all or those that match a filter."""
+
+    async def get_statistics(self, bucket_name: str, index_name: str) -> IndexStatistics:
+        """Tells how an index is stored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,7 @@
-"""The vocabulary of the generated wire model: what a service model says about shapes and operations.
+"""The vocabulary of the wire model: what a service model says about shapes and operations.
 
-Data only. `wire.model` holds the instances (generated), `wire.decoding` and `wire.validation` act on them.
+Data only. `wire.model` holds AWS's instances (generated) and `wire.extension_model` ours; `wire.decoding` and
+`wire.validation` act on them.
 """
 
 from collections.abc import Mapping
@@ -47,6 +48,15 @@ class DocumentShape:
 @dataclass(frozen=True, slots=True)
 class IntegerShape:
     """A 32-bit integer; bounds are inclusive, None is no bound."""
+
+    name: str
+    min: int | None = None
+    max: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LongShape:
+    """A 64-bit integer; bounds are inclusive, None is no bound."""
 
     name: str
     min: int | None = None
@@ -117,6 +127,7 @@ Shape = (
     | TimestampShape
     | DocumentShape
     | IntegerShape
+    | LongShape
     | StringShape
     | ListShape
     | MapShape

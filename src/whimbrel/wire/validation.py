@@ -15,6 +15,7 @@ from whimbrel.core.errors import InvalidRequestError
 from whimbrel.wire.shape import (
     IntegerShape,
     ListShape,
+    LongShape,
     MapShape,
     Shape,
     StringShape,
@@ -28,6 +29,7 @@ PATH_KEY_CHARS_MAX: Final = 256
 PATTERN_CHARS_MAX: Final = 4096
 
 Violation = tuple[str, str]
+_Bounded = IntegerShape | LongShape | StringShape | ListShape | MapShape
 
 # `re` knows no \p{..}. A string is matched after every non-ASCII character was replaced by one that stands for
 # its general category, and the pattern's classes name these stand-ins; exact for patterns of ASCII and classes.
@@ -67,7 +69,7 @@ def find_violations(shape: Shape, value: Any, *, path: str) -> Iterator[Violatio
     match shape:
         case StringShape():
             yield from _check_string(shape, value, path)
-        case IntegerShape():
+        case IntegerShape() | LongShape():
             if _is_outside(shape, value):
                 yield path, f"{_at(path)}Member must be {_bounds(shape)}"
         case ListShape():
@@ -132,13 +134,13 @@ def _at(path: str) -> str:
     return f"Value at '{path}' failed to satisfy constraint: "
 
 
-def _is_outside(shape: IntegerShape | StringShape | ListShape | MapShape, amount: int) -> bool:
+def _is_outside(shape: _Bounded, amount: int) -> bool:
     return (shape.min is not None and amount < shape.min) or (
         shape.max is not None and amount > shape.max
     )
 
 
-def _bounds(shape: IntegerShape | StringShape | ListShape | MapShape) -> str:
+def _bounds(shape: _Bounded) -> str:
     if shape.min is not None and shape.max is not None:
         return f"between {shape.min} and {shape.max}, inclusive"
     if shape.min is not None:

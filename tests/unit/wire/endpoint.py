@@ -15,6 +15,7 @@ from whimbrel.auth import Principal
 from whimbrel.core.clock import SystemClock
 from whimbrel.core.compute import InlineCompute
 from whimbrel.core.rand import SeededRandom
+from whimbrel.engine.manifest import Calibration
 from whimbrel.engine.model import (
     BucketInfo,
     IndexConfig,
@@ -24,6 +25,7 @@ from whimbrel.engine.model import (
     QueryPage,
     VectorPage,
 )
+from whimbrel.engine.statistics import IndexStatistics
 from whimbrel.wire.app import WireApp
 from whimbrel.wire.options import WireOptions
 from whimbrel.wire.request import ClientGoneError, RequestHead
@@ -31,6 +33,32 @@ from whimbrel.wire.request import ClientGoneError, RequestHead
 ACCOUNT = "123456789012"
 BUCKET_ARN = f"arn:aws:s3vectors:us-east-1:{ACCOUNT}:bucket/birds"
 INDEX_ARN = f"{BUCKET_ARN}/index/waders"
+CALIBRATION = Calibration(
+    measured_at_s=1_700_000_002.0,
+    live_count=90,
+    shares=((10, 0.25), (100, 0.5)),
+    reference_share=0.25,
+    needs_recluster=False,
+    generation=6,
+    checked_at_s=1_700_000_003.0,
+    query_count=32,
+    recalls=((10, 0.984375),),
+    target=0.98,
+)
+STATISTICS = IndexStatistics(
+    config=IndexConfig(2, Metric.COSINE),
+    generation=7,
+    position=41,
+    segment_count=2,
+    segment_vector_count=90,
+    segment_deleted_count=10,
+    segment_bytes=123_456,
+    log_object_count=3,
+    tail_vector_count=5,
+    tail_deleted_count=1,
+    tail_bytes=789,
+    calibration=CALIBRATION,
+)
 
 
 class RecordingEngine:
@@ -65,6 +93,8 @@ class RecordingEngine:
                 Metric.COSINE,
                 None,
             ),
+            "count_vectors": 3,
+            "get_statistics": STATISTICS,
         }
 
     def __getattr__(self, name: str) -> Any:

@@ -18,9 +18,9 @@ from whimbrel.core.errors import (
     ThrottledError,
     UnavailableError,
 )
-from whimbrel.wire.model import OPERATIONS
 from whimbrel.wire.options import WireOptions
 from whimbrel.wire.request import RequestHead
+from whimbrel.wire.routes import ROUTES
 
 QUERY = {
     "vectorBucketName": "birds",
@@ -73,11 +73,11 @@ def test_a_wrong_method_is_told_the_right_ones(method, path, allowed):
 
 def test_every_operation_is_routed_and_signed_for_s3vectors():
     endpoint = Endpoint()
-    for operation in OPERATIONS.values():
+    for operation in (route.operation for route in ROUTES.values()):
         path = operation.uri.replace("{resourceArn}", "arn")
         reply = endpoint.request(operation.method, path, b"[]")
         assert reply.code in {"SerializationException", "ValidationException"}, operation.name
-    assert endpoint.authenticator.services == ["s3vectors"] * 22
+    assert endpoint.authenticator.services == ["s3vectors"] * len(ROUTES)
 
 
 def test_request_ids_differ():

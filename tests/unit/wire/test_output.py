@@ -8,14 +8,17 @@ import pytest
 
 from tests.unit.wire.endpoint import INDEX_ARN, Endpoint
 from whimbrel.engine.model import Metric, QueryPage, VectorPage
-from whimbrel.wire import output
+from whimbrel.wire import extension_output, output
+from whimbrel.wire.extension_model import EXTENSIONS
 from whimbrel.wire.model import OPERATIONS
 from whimbrel.wire.output import encode_hits, encode_vectors
+from whimbrel.wire.routes import ROUTES
 from whimbrel.wire.shape import (
     DocumentShape,
     FloatShape,
     IntegerShape,
     ListShape,
+    LongShape,
     MapShape,
     StringShape,
     StructureShape,
@@ -56,6 +59,9 @@ REQUESTS = {
     "TagResource": {"tags": {"a": "b"}},
     "UntagResource": {},
     "UpdateIndexMode": INDEX | {"indexMode": "ENHANCED"},
+    # --- ours
+    "CountVectors": INDEX | {"filter": {"a": 1}},
+    "GetIndexStatistics": INDEX,
 }
 
 
@@ -78,8 +84,9 @@ def assert_conforms(shape, value, path=""):
         case StringShape():
             assert isinstance(value, str), path
             assert not shape.enum or value in shape.enum, path
-        case IntegerShape():
+        case IntegerShape() | LongShape():
             assert isinstance(value, int), path
+            assert shape.min is None or value >= shape.min, path
         case FloatShape():
             assert isinstance(value, int | float) or value == "Infinity", path
         case TimestampShape():
@@ -88,12 +95,12 @@ def assert_conforms(shape, value, path=""):
             assert value is not None, path
 
 
-@pytest.mark.parametrize("name", sorted(OPERATIONS))
+@pytest.mark.parametrize("name", sorted(ROUTES))
 def test_answers_conform_to_the_model(name):
     if name not in REQUESTS:
         assert name == "UpdateMetadataConfiguration"  # never answered with success yet
         return
-    operation = OPERATIONS[name]
+    operation = ROUTES[name].operation
     path = operation.uri.replace("{resourceArn}", INDEX_ARN)
     query = "?tagKeys=a" if name == "UntagResource" else ""
     reply = Endpoint().request(operation.method, path + query, msgspec.json.encode(REQUESTS[name]))
@@ -101,7 +108,8 @@ def test_answers_conform_to_the_model(name):
     assert_conforms(operation.output, reply.json)
 
 
-def test_every_member_name_of_an_answer_is_in_the_model():
+def member_names(operations):
+    """Collects the names of all members of all outputs."""
     known = set()
 
     def collect(shape):
@@ -112,16 +120,32 @@ def test_every_member_name_of_an_answer_is_in_the_model():
         elif isinstance(shape, ListShape):
             collect(shape.member)
 
-    for operation in OPERATIONS.values():
+    for operation in operations:
         collect(operation.output)
+    return known
+
+
+def field_names(module):
+    """Collects the names of all members of all answers that a module defines."""
     structs = [
         value
-        for value in vars(output).values()
-        if isinstance(value, type) and issubclass(value, output.Output)
+        for value in vars(module).values()
+        if isinstance(value, type)
+        and issubclass(value, output.Output)
+        and value.__module__ == module.__name__
     ]
-    assert len(structs) >= 20
-    names = {field.encode_name for struct in structs for field in msgspec.structs.fields(struct)}
-    assert names <= known
+    return {field.encode_name for struct in structs for field in msgspec.structs.fields(struct)}
+
+
+def test_every_member_name_of_an_answer_is_in_the_model():
+    names = field_names(output)
+    assert len(names) >= 20
+    assert names <= member_names(OPERATIONS.values())
+
+
+def test_every_member_name_of_an_extension_is_in_its_model():
+    known = member_names(extension.operation for extension in EXTENSIONS.values())
+    assert field_names(extension_output) <= known
 
 
 def test_keys_of_every_character_are_escaped():

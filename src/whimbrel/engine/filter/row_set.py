@@ -131,6 +131,12 @@ class RowSet:
             return RowSet(self.row_count, rows=self.listed[~other.contains(self.listed)])
         return RowSet(self.row_count, words=self.words & ~other.words)
 
+    def without_rows(self, rows: Int64Array) -> "RowSet":
+        """Returns the set without some rows (int64 [m], different, below n, in any order)."""
+        if not len(rows):
+            return self
+        return self.without(RowSet(self.row_count, rows=np.sort(rows).astype(np.uint32)))
+
     def inverted(self) -> "RowSet":
         """Returns the rows that are not in the set."""
         words = ~self.words

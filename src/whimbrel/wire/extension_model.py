@@ -1,0 +1,150 @@
+"""The service model of our extensions: operations that AWS's service lacks, in the form of `wire.model`.
+
+Written by hand. An extension never changes what one of AWS's operations does; its path begins with `/whimbrel/`.
+
+1. Names are like AWS's: an index is named by vectorBucketName and indexName, or by indexArn.
+2. Every output member that is not always there says so by not being required.
+
+`docs/reference/extensions.md` describes each; tests hold page, answers and boto3's methods against this table.
+"""
+
+# fmt: off
+from typing import Final
+
+from whimbrel.wire.extension import PATH_PREFIX, Extension
+from whimbrel.wire.model import (
+    DIMENSION,
+    DISTANCE_METRIC,
+    DOCUMENT,
+    INDEX_ARN,
+    INDEX_NAME,
+    VECTOR_BUCKET_NAME,
+)
+from whimbrel.wire.shape import (
+    FloatShape,
+    IntegerShape,
+    ListShape,
+    LongShape,
+    Member,
+    Operation,
+    Shape,
+    StructureShape,
+    TimestampShape,
+)
+
+ERRORS: Final = (
+    "AccessDeniedException",
+    "InternalServerException",
+    "NotFoundException",
+    "RequestTimeoutException",
+    "ServiceUnavailableException",
+    "TooManyRequestsException",
+    "ValidationException",
+)
+"""What every extension may answer."""
+
+LONG: Final = LongShape("Long")
+COUNT: Final = LongShape("Count", min=0)
+BYTES: Final = LongShape("Bytes", min=0)
+DOUBLE: Final = FloatShape("Double")
+TIME: Final = TimestampShape("Time")
+
+INDEX_MEMBERS: Final[dict[str, Member]] = {
+    "vectorBucketName": Member(VECTOR_BUCKET_NAME),
+    "indexName": Member(INDEX_NAME),
+    "indexArn": Member(INDEX_ARN),
+}
+"""How an index is named."""
+
+
+def _operation(
+    name: str,
+    input_members: dict[str, Member],
+    output_members: dict[str, Member],
+    *errors: str,
+) -> Operation:
+    return Operation(
+        name, "POST", PATH_PREFIX + name,
+        StructureShape(f"{name}Input", input_members),
+        StructureShape(f"{name}Output", output_members),
+        tuple(sorted({*ERRORS, *errors})),
+    )
+
+
+def _required(shape: Shape) -> Member:
+    return Member(shape, is_required=True)
+
+
+COUNT_VECTORS: Final = Extension(
+    operation=_operation(
+        "CountVectors",
+        {**INDEX_MEMBERS, "filter": Member(DOCUMENT)},
+        {"count": _required(COUNT)},
+    ),
+    documentation="Counts the vectors of an index, or those that match a filter; exactly, after every finished write.",
+    lane="read",
+    covers=("s3vectors:QueryVectors", "s3vectors:GetVectors"),
+)
+
+SEGMENT_STATISTICS: Final = StructureShape("SegmentStatistics", {
+    "count": _required(COUNT),
+    "vectorCount": _required(COUNT),
+    "deletedCount": _required(COUNT),
+    "bytes": _required(BYTES),
+})
+TAIL_STATISTICS: Final = StructureShape("TailStatistics", {
+    "logObjectCount": _required(COUNT),
+    "vectorCount": _required(COUNT),
+    "deletedCount": _required(COUNT),
+    "memoryBytes": _required(BYTES),
+})
+K: Final = IntegerShape("K", min=1)
+RECALL_AT: Final = StructureShape("RecallAt", {
+    "k": _required(K),
+    "recall": _required(DOUBLE),
+})
+RECALLS: Final = ListShape("Recalls", RECALL_AT)
+SHARE_AT: Final = StructureShape("ShareAt", {
+    "k": _required(K),
+    "share": _required(DOUBLE),
+})
+SHARES: Final = ListShape("Shares", SHARE_AT)
+CALIBRATION: Final = StructureShape("Calibration", {
+    "measuredAt": _required(TIME),
+    "checkedAt": _required(TIME),
+    "queryCount": _required(COUNT),
+    "recallTarget": _required(DOUBLE),
+    "recalls": _required(RECALLS),
+    "shares": _required(SHARES),
+})
+
+GET_INDEX_STATISTICS: Final = Extension(
+    operation=_operation(
+        "GetIndexStatistics",
+        INDEX_MEMBERS,
+        {
+            "vectorBucketName": _required(VECTOR_BUCKET_NAME),
+            "indexName": _required(INDEX_NAME),
+            "indexArn": _required(INDEX_ARN),
+            "dimension": _required(DIMENSION),
+            "distanceMetric": _required(DISTANCE_METRIC),
+            "approximateVectorCount": _required(COUNT),
+            "segments": _required(SEGMENT_STATISTICS),
+            "tail": _required(TAIL_STATISTICS),
+            "generation": _required(LONG),
+            "position": _required(LONG),
+            "calibration": Member(CALIBRATION),
+        },
+    ),
+    documentation="Tells how an index is stored: segments, what waits to be indexed, and the recall last measured.",
+    lane="other",
+    covers=("s3vectors:GetIndex",),
+)
+
+EXTENSIONS: Final[dict[str, Extension]] = {
+    extension.operation.name: extension
+    for extension in (
+        COUNT_VECTORS,
+        GET_INDEX_STATISTICS,
+    )
+}

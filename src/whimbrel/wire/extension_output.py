@@ -1,0 +1,73 @@
+"""What extensions answer, as msgspec Structs like those of `wire.output`.
+
+A test holds every Struct against the output shapes of `wire.extension_model`.
+"""
+
+from msgspec import UNSET, UnsetType
+
+from whimbrel.wire.output import Output
+
+
+class CountVectorsOutput(Output, frozen=True):
+    """Answer of CountVectors."""
+
+    count: int
+
+
+class SegmentStatistics(Output, frozen=True):
+    """The segments of an index together: how many, live and deleted vectors, bytes in the store."""
+
+    count: int
+    vector_count: int
+    deleted_count: int
+    bytes: int
+
+
+class TailStatistics(Output, frozen=True):
+    """What is not in segments yet: log objects, live vectors, keys deleted, bytes of memory."""
+
+    log_object_count: int
+    vector_count: int
+    deleted_count: int
+    memory_bytes: int
+
+
+class RecallAt(Output, frozen=True):
+    """Mean recall of the nearest k."""
+
+    k: int
+    recall: float
+
+
+class ShareAt(Output, frozen=True):
+    """The share of the vectors that a query for the nearest k scans."""
+
+    k: int
+    share: float
+
+
+class CalibrationOutput(Output, frozen=True):
+    """What was last measured of an index; times are seconds since 1970."""
+
+    measured_at: float
+    checked_at: float
+    query_count: int
+    recall_target: float
+    recalls: list[RecallAt]
+    shares: list[ShareAt]
+
+
+class GetIndexStatisticsOutput(Output, frozen=True):
+    """Answer of GetIndexStatistics."""
+
+    vector_bucket_name: str
+    index_name: str
+    index_arn: str
+    dimension: int
+    distance_metric: str
+    approximate_vector_count: int
+    segments: SegmentStatistics
+    tail: TailStatistics
+    generation: int
+    position: int
+    calibration: CalibrationOutput | UnsetType = UNSET
