@@ -57,6 +57,10 @@ class InvalidRequestError(WhimbrelError):
         self.fields = fields
 
 
+class LanguageUnavailableError(InvalidRequestError):
+    """The language of a text search needs packages that are not installed; the message names them."""
+
+
 class NotFoundError(WhimbrelError):
     """The named resource does not exist."""
 

@@ -1,0 +1,45 @@
+"""Which analyzer a language has."""
+
+import functools
+from typing import Protocol
+
+from whimbrel.core.errors import LanguageUnavailableError
+from whimbrel.text.standard import StandardAnalyzer
+from whimbrel.text.stemming import RULES, StemmingAnalyzer
+
+LANGUAGES = ("en", "fr", "es", "pt", "it", "de", "nl", "zh", "ja", "ko")
+
+
+class Analyzer(Protocol):
+    """Turns a text into the terms that it is found by. Any number of threads may use one."""
+
+    @property
+    def id(self) -> str:
+        """What is stored beside postings; another as soon as any text could have other terms."""
+        ...
+
+    def terms(self, text: str) -> list[str]:
+        """Returns the terms of a text, in order of occurrence, duplicates kept.
+
+        Each has 1 to 255 characters. The time and the number of terms are linear in the length of the text.
+        """
+        ...
+
+
+@functools.cache
+def get_analyzer(language: str | None) -> Analyzer:
+    """Returns the analyzer of a language, always the same one.
+
+    Args:
+        language: one of LANGUAGES, or None for the standard analyzer, which knows no language.
+
+    Raises:
+        LanguageUnavailableError: the packages that the language needs are not installed.
+    """
+    if language is None:
+        return StandardAnalyzer()
+    if language in RULES:
+        return StemmingAnalyzer(language)
+    raise LanguageUnavailableError(
+        f'Text search in the language "{language}" is not available in this installation.'
+    )
