@@ -3,11 +3,12 @@
 import functools
 from typing import Protocol
 
-from whimbrel.core.errors import LanguageUnavailableError
+from whimbrel.text.east_asian import chinese, japanese, korean
 from whimbrel.text.standard import StandardAnalyzer
 from whimbrel.text.stemming import RULES, StemmingAnalyzer
 
-LANGUAGES = ("en", "fr", "es", "pt", "it", "de", "nl", "zh", "ja", "ko")
+_EAST_ASIAN = {"zh": chinese, "ja": japanese, "ko": korean}
+LANGUAGES = (*RULES, *_EAST_ASIAN)
 
 
 class Analyzer(Protocol):
@@ -34,12 +35,11 @@ def get_analyzer(language: str | None) -> Analyzer:
         language: one of LANGUAGES, or None for the standard analyzer, which knows no language.
 
     Raises:
+        KeyError: the language is none of these.
         LanguageUnavailableError: the packages that the language needs are not installed.
     """
     if language is None:
         return StandardAnalyzer()
     if language in RULES:
         return StemmingAnalyzer(language)
-    raise LanguageUnavailableError(
-        f'Text search in the language "{language}" is not available in this installation.'
-    )
+    return _EAST_ASIAN[language]()
