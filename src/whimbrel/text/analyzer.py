@@ -3,12 +3,9 @@
 import functools
 from typing import Protocol
 
-from whimbrel.text.east_asian import chinese, japanese, korean
-from whimbrel.text.standard import StandardAnalyzer
-from whimbrel.text.stemming import RULES, StemmingAnalyzer
-
-_EAST_ASIAN = {"zh": chinese, "ja": japanese, "ko": korean}
-LANGUAGES = (*RULES, *_EAST_ASIAN)
+STEMMED = ("en", "fr", "es", "pt", "it", "de", "nl")
+EAST_ASIAN = ("zh", "ja", "ko")
+LANGUAGES = (*STEMMED, *EAST_ASIAN)
 
 
 class Analyzer(Protocol):
@@ -38,8 +35,15 @@ def get_analyzer(language: str | None) -> Analyzer:
         KeyError: the language is none of these.
         LanguageUnavailableError: the packages that the language needs are not installed.
     """
+    # Patterns, stemmers and dictionaries are only for who uses them.
     if language is None:
+        from whimbrel.text.standard import StandardAnalyzer  # noqa: PLC0415
+
         return StandardAnalyzer()
-    if language in RULES:
+    if language in STEMMED:
+        from whimbrel.text.stemming import StemmingAnalyzer  # noqa: PLC0415
+
         return StemmingAnalyzer(language)
-    return _EAST_ASIAN[language]()
+    from whimbrel.text.east_asian import ANALYZERS  # noqa: PLC0415
+
+    return ANALYZERS[language]()

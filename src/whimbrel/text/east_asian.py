@@ -33,7 +33,7 @@ _KOREAN_DROPPED_TAGS = """
 EC EF EP ETM ETN IC JC JKB JKC JKG JKO JKQ JKS JKV JX MAG MAJ MM NA SC SE SF SP SSC SSO SY UNA VSV XPN XSA XSN XSV
 """
 _KOREAN_DROPPED = frozenset(_KOREAN_DROPPED_TAGS.split())
-_KOREAN_DETAILS = 8  # how much the dictionary says of a word that it knows
+_KOREAN_DETAILS = 8  # how many things the dictionary says of a word
 
 # A dictionary's words of a run of the language's own script.
 Dictionary = Callable[[str], Iterator[str]]
@@ -121,20 +121,23 @@ def korean() -> EastAsianAnalyzer:
     )
 
 
+ANALYZERS = {"zh": chinese, "ja": japanese, "ko": korean}
+
+
 def _korean_parts(surface: str, details: Sequence[str]) -> list[tuple[str, str]]:
     """Returns the parts of a word and their parts of speech.
 
     Args:
         surface: the word.
         details: what the dictionary says: part of speech, meaning, last consonant, reading, kind, and more; of a word
-            that has parts at last these, as "part/tag/meaning+part/tag/meaning". Of an unknown word the first alone.
+            that has parts at last these, as "part/tag/meaning+part/tag/meaning". A star where it says nothing.
     """
-    tag, *_, parts = details
-    if len(details) == _KOREAN_DETAILS and parts != "*":
+    if len(details) < _KOREAN_DETAILS:
+        return [(surface, details[0])]
+    tag, _, _, reading, *_, parts = details
+    if parts != "*":
         return [(part[0], part[1]) for text in parts.split("+") if len(part := text.split("/")) > 1]
-    if len(details) == _KOREAN_DETAILS and details[3] != "*" and _IDEOGRAPH(surface):
-        return [(details[3], tag)]
-    return [(surface, tag)]
+    return [(reading if reading != "*" and _IDEOGRAPH(surface) else surface, tag)]
 
 
 def _run_pattern(ranges: str, *, between: str = "") -> re.Pattern[str]:
