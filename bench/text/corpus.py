@@ -15,10 +15,13 @@ import numpy as np
 
 from bench.search.neighbours import Float32Array
 from bench.search.real import LINES_FILE, find_source
+from whimbrel.text.stop_words import STOP_WORDS
 
 SEED = 23
+LEFT_OUT = STOP_WORDS["en"]
 REPLACED_SHARE = 0.1
 NOISE = 0.02  # of each of 384 dimensions of a row of length 1: near its original, and not on it
+KINDS = ("frequent", "rare", "drawn")
 QUERY_WORDS_MAX = 5
 FREQUENT_SHARE = 0.02  # of the documents: a word in more of them is frequent
 RARE_COUNT_MAX = 20  # documents: a word in no more of them is rare
@@ -31,7 +34,7 @@ class Corpus:
     Attributes:
         texts: of n documents; document i has the key `key_of(i)`.
         vectors: float32 [n, d] of length 1.
-        queries: texts of 1 to 5 words, of frequent words, of rare ones and of both.
+        queries: texts of 1 to 5 words; `kind_of` says of which.
         query_vectors: float32 [q, d] of length 1, one for each query.
     """
 
@@ -44,6 +47,11 @@ class Corpus:
 def key_of(number: int) -> str:
     """Returns the key of a document; keys are in the order of the documents."""
     return f"key-{number:07}"
+
+
+def kind_of(query_number: int) -> str:
+    """Returns what words a query has: frequent ones, rare ones, or some drawn from one document."""
+    return KINDS[query_number % len(KINDS)]
 
 
 def open_corpus(count: int, query_count: int, *, is_sample: bool) -> Corpus:
@@ -81,7 +89,7 @@ def _variation(real: list[str], number: int, rng: np.random.Generator) -> str:
 
 
 def _draw_queries(texts: list[str], count: int, rng: np.random.Generator) -> list[str]:
-    """Returns queries of plain words, a third of them frequent, a third rare, a third as they come in a document."""
+    """Returns queries of plain words, a third of each kind."""
     vocabulary = [_plain_words(text) for text in texts]
     frequencies = Counter(word for words in vocabulary for word in set(words))
     frequent_min = FREQUENT_SHARE * len(texts)
@@ -89,7 +97,8 @@ def _draw_queries(texts: list[str], count: int, rng: np.random.Generator) -> lis
     rare = sorted(word for word, found in frequencies.items() if found <= RARE_COUNT_MAX)
     queries: list[str] = []
     while len(queries) < count:
-        pool = (frequent, rare, vocabulary[rng.integers(len(texts))])[len(queries) % 3]
+        drawn = vocabulary[rng.integers(len(texts))]
+        pool = {"frequent": frequent, "rare": rare, "drawn": drawn}[kind_of(len(queries))] or drawn
         if pool:
             size = min(int(rng.integers(1, QUERY_WORDS_MAX + 1)), len(pool))
             queries.append(" ".join(rng.choice(pool, size, replace=False)))
@@ -97,7 +106,6 @@ def _draw_queries(texts: list[str], count: int, rng: np.random.Generator) -> lis
 
 
 def _plain_words(text: str) -> list[str]:
-    """Returns the words of letters alone, longer than most stop words: every analyzer makes the same of them."""
-    return [
-        word for word in text.lower().split() if word.isascii() and word.isalpha() and len(word) > 3
-    ]
+    """Returns the words of letters alone that no analyzer leaves out: all make the same of them."""
+    words = text.lower().split()
+    return [word for word in words if word.isascii() and word.isalpha() and word not in LEFT_OUT]

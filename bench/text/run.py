@@ -23,7 +23,7 @@ from typing import Any, Protocol
 from bench.report import Report
 from bench.search.real import DataMissingError
 from bench.text import whimbrel_target
-from bench.text.corpus import Corpus, key_of, open_corpus
+from bench.text.corpus import KINDS, Corpus, key_of, kind_of, open_corpus
 from bench.text.tantivy_target import TantivyTarget
 from bench.text.whimbrel_target import LANGUAGE, WhimbrelTarget
 
@@ -74,6 +74,9 @@ async def measure_speed(report: Report, corpus: Corpus, targets: Sequence[Target
     }
     for name, each in samples.items():
         report.add("speed", f"{name}, {size}, processor", "ms", each.cpu)
+        for kind in KINDS:
+            chosen = [cpu for number, cpu in enumerate(each.cpu) if kind_of(number) == kind]
+            report.add("speed", f"{name}, {kind} words, processor", "ms", chosen)
     if "whimbrel" in medians and "tantivy" in medians:
         ratio = medians["whimbrel"] / medians["tantivy"]
         report.check("text query, p50 / tantivy's", ratio, SPEED_LIMIT)
