@@ -63,43 +63,46 @@ nb::tuple encode_of(const Vector<const std::int64_t>& starts,
                         array_of(std::move(out.data)));
 }
 
-nb::tuple decode_of(const HeldList& held) {
-  const PostingList& list = held.list();
-  std::vector<std::uint32_t> rows(list.count());
-  std::vector<std::uint16_t> frequencies(list.count());
+nb::tuple decode_of(const Bytes& blocks, const Bytes& data, const Vector<const std::int64_t>& counts,
+                    std::size_t row_count) {
+  std::size_t total = 0;
+  std::size_t room = 0;
+  for (const std::int64_t count : span_of(counts)) {
+    require(count > 0 && static_cast<std::size_t>(count) <= row_count, "a count is out of range");
+    total += static_cast<std::size_t>(count);
+    room += (static_cast<std::size_t>(count) + kBlockPostings - 1) / kBlockPostings * kBlockBytes;
+    require(room <= blocks.shape(0), "blocks do not fit the postings");
+  }
+  require(room == blocks.shape(0), "blocks do not fit the postings");
+  std::vector<std::uint32_t> rows(total);
+  std::vector<std::uint16_t> frequencies(total);
   {
     nb::gil_scoped_release unlocked;
-    for (std::size_t number = 0; number < list.block_count(); ++number) {
-      const std::size_t start = number * kBlockPostings;
-      list.decode_rows(number, rows.data() + start);
-      const PostingBlock block = list.block(number);
-      for (std::size_t place = 0; place < list.size_of(number); ++place) {
-        frequencies[start + place] =
-            static_cast<std::uint16_t>(list.frequency(block, list.size_of(number), place));
-      }
-    }
+    decode_postings(span_of(blocks), span_of(data), span_of(counts), row_count, rows, frequencies);
   }
   return nb::make_tuple(array_of(std::move(rows)), array_of(std::move(frequencies)));
 }
 
-nb::tuple find_of(const nb::list& held, const Vector<const double>& weights,
-                  const Lengths& lengths, const std::optional<Words>& keep, double base,
-                  double slope, std::size_t k, double floor) {
-  std::vector<const PostingList*> lists;
-  lists.reserve(held.size());
-  for (const nb::handle item : held) {
-    lists.push_back(&nb::cast<const HeldList&>(item).list());
-    require(lists.back()->row_count() <= lengths.shape(0), "a row has no length");
-  }
-  require(weights.shape(0) == lists.size(), "a list has no weight");
-  require(!keep || 64 * keep->shape(0) >= lengths.shape(0), "words are too few for the rows");
+nb::tuple find_of(const nb::list& held, const nb::list& lengths,
+                  const Vector<const double>& weights, const Vector<const double>& slopes,
+                  const std::optional<Words>& keep, double base, std::size_t k, double floor) {
+  require(held.size() == lengths.size() && weights.shape(0) == held.size() &&
+              slopes.shape(0) == held.size(),
+          "a list has no weight, slope or lengths");
   require(k > 0, "nothing is to be found");
+  std::vector<Lengths> arrays;
+  std::vector<QueryTerm> terms;
+  for (std::size_t term = 0; term < held.size(); ++term) {
+    const PostingList& list = nb::cast<const HeldList&>(held[term]).list();
+    arrays.push_back(nb::cast<Lengths>(lengths[term], false));
+    require(list.row_count() <= arrays.back().shape(0), "a row has no length");
+    require(!keep || 64 * keep->shape(0) >= list.row_count(), "words are too few for the rows");
+    terms.push_back({&list, span_of(arrays.back()), weights(term), base, slopes(term)});
+  }
   ScoredRows found;
   {
     nb::gil_scoped_release unlocked;
-    found = find_best(lists, span_of(weights), span_of(lengths),
-                      keep ? span_of(*keep) : std::span<const std::uint64_t>{}, {base, slope}, k,
-                      floor);
+    found = find_best(terms, keep ? span_of(*keep) : std::span<const std::uint64_t>{}, k, floor);
   }
   return nb::make_tuple(array_of(std::move(found.rows)), array_of(std::move(found.scores)));
 }
@@ -117,12 +120,13 @@ void bind_text(nb::module_& module) {
       .def(nb::init<Bytes, Bytes, std::uint32_t, std::size_t, std::size_t>(), "blocks"_a, "data"_a,
            "data_start"_a, "count"_a, "row_count"_a)
       .def_prop_ro("count", &HeldList::count)
-      .def("decode", decode_of)
       .def("count_kept", count_of, "keep"_a.noconvert());
   module.def("encode_postings", encode_of, "starts"_a.noconvert(), "rows"_a.noconvert(),
              "frequencies"_a.noconvert(), "lengths"_a.noconvert());
-  module.def("find_best", find_of, "lists"_a, "weights"_a.noconvert(), "lengths"_a.noconvert(),
-             "keep"_a.none(), "base"_a, "slope"_a, "k"_a, "floor"_a);
+  module.def("decode_postings", decode_of, "blocks"_a.noconvert(), "data"_a.noconvert(),
+             "counts"_a.noconvert(), "row_count"_a);
+  module.def("find_best", find_of, "lists"_a, "lengths"_a, "weights"_a.noconvert(),
+             "slopes"_a.noconvert(), "keep"_a.none(), "base"_a, "k"_a, "floor"_a);
 }
 
 }  // namespace whimbrel

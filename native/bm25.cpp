@@ -21,7 +21,7 @@ constexpr double kSingleShare = 1.2e-7;
 // A bound is computed in another order than a score; so much more is allowed for.
 constexpr double kBoundShare = 1e-9;
 
-double bound_of(const PostingBlock& block, const Bm25& formula, double weight) {
+double bound_of(const PostingBlock& block, const QueryTerm& term) {
   double most = 0;
   for (std::size_t kind = 0; kind < kLengthClasses; ++kind) {
     if (block.length_min[kind] == std::numeric_limits<std::uint16_t>::max() &&
@@ -31,7 +31,7 @@ double bound_of(const PostingBlock& block, const Bm25& formula, double weight) {
     const double frequency = kind + 1 < kLengthClasses ? static_cast<double>(kind + 1)
                                                        : static_cast<double>(block.frequency_max);
     if (frequency > block.frequency_max) break;
-    most = std::max(most, formula.part(weight, frequency, block.length_min[kind]));
+    most = std::max(most, term.part(frequency, block.length_min[kind]));
   }
   return most * (1 + kBoundShare);
 }
@@ -39,14 +39,15 @@ double bound_of(const PostingBlock& block, const Bm25& formula, double weight) {
 // A place in the postings of one term.
 class Cursor {
  public:
-  Cursor(const PostingList& list, double weight, const Bm25& formula, std::size_t term)
-      : list_(&list), weight_(weight), formula_(&formula), term_(term) {
-    for (std::size_t number = 0; number < list.block_count(); ++number) {
-      bound_ = std::max(bound_, bound_of(list.block(number), formula, weight));
+  Cursor(const QueryTerm& term, std::size_t number)
+      : list_(term.list), term_(&term), number_(number) {
+    for (std::size_t block = 0; block < list_->block_count(); ++block) {
+      bound_ = std::max(bound_, bound_of(list_->block(block), term));
     }
   }
 
-  std::size_t term() const { return term_; }
+  // Which of the query's terms this is.
+  std::size_t number() const { return number_; }
   // The most that the term adds to any row.
   double bound() const { return bound_; }
 
@@ -54,7 +55,7 @@ class Cursor {
   void seek_block(std::uint32_t row) {
     while (near_ < list_->block_count() && list_->last_row(near_) < row) ++near_;
     if (near_ != bounded_ && near_ < list_->block_count()) {
-      near_bound_ = bound_of(list_->block(near_), *formula_, weight_);
+      near_bound_ = bound_of(list_->block(near_), *term_);
       bounded_ = near_;
     }
   }
@@ -87,17 +88,16 @@ class Cursor {
   }
 
   // What the term adds to the row at hand.
-  double part(double length) const {
-    return formula_->part(weight_, list_->frequency(block_, size_, place_), length);
+  double part() const {
+    return term_->part(list_->frequency(block_, size_, place_), term_->lengths[row_]);
   }
 
  private:
   static constexpr std::size_t kNone = std::numeric_limits<std::size_t>::max();
 
   const PostingList* list_;
-  double weight_;
-  const Bm25* formula_;
-  std::size_t term_;
+  const QueryTerm* term_;
+  std::size_t number_;
   double bound_ = 0;
   std::size_t near_ = 0;
   std::size_t bounded_ = kNone;
@@ -155,9 +155,8 @@ std::uint32_t next_kept(std::span<const std::uint64_t> keep, std::uint32_t row) 
 // One search under way.
 class Search {
  public:
-  Search(std::vector<Cursor>& cursors, std::span<const std::uint16_t> lengths,
-         std::span<const std::uint64_t> keep, Best& best)
-      : cursors_(cursors), lengths_(lengths), keep_(keep), best_(best) {
+  Search(std::vector<Cursor>& cursors, std::span<const std::uint64_t> keep, Best& best)
+      : cursors_(cursors), keep_(keep), best_(best) {
     // In order of what they can add; `below_[i]` is the most that the first i add together.
     std::sort(cursors_.begin(), cursors_.end(),
               [](const Cursor& one, const Cursor& other) { return one.bound() < other.bound(); });
@@ -222,11 +221,10 @@ class Search {
   }
 
   void score(std::uint32_t row) {
-    const double length = lengths_[row];
     double sum = 0;
     std::fill(parts_.begin(), parts_.end(), 0.0);
     for (std::size_t i = first_; i < cursors_.size(); ++i) {
-      if (cursors_[i].row() == row) sum += take_part(cursors_[i], length);
+      if (cursors_[i].row() == row) sum += take_part(cursors_[i]);
     }
     for (std::size_t i = first_; i-- > 0;) {
       if (sum + below_[i + 1] < best_.cut()) return;
@@ -234,7 +232,7 @@ class Search {
       cursor.seek_block(row);
       if (sum + cursor.block_bound() + below_[i] < best_.cut()) return;
       cursor.seek(row);
-      if (cursor.row() == row) sum += take_part(cursor, length);
+      if (cursor.row() == row) sum += take_part(cursor);
     }
     // Added up in the order of the terms, whatever order they were found in.
     const double exact = std::accumulate(parts_.begin(), parts_.end(), 0.0);
@@ -243,14 +241,13 @@ class Search {
     move_essential();
   }
 
-  double take_part(const Cursor& cursor, double length) {
-    const double part = cursor.part(length);
-    parts_[cursor.term()] = part;
+  double take_part(const Cursor& cursor) {
+    const double part = cursor.part();
+    parts_[cursor.number()] = part;
     return part;
   }
 
   std::vector<Cursor>& cursors_;
-  std::span<const std::uint16_t> lengths_;
   std::span<const std::uint64_t> keep_;
   Best& best_;
   std::vector<double> below_;
@@ -262,16 +259,15 @@ class Search {
 
 }  // namespace
 
-ScoredRows find_best(std::span<const PostingList* const> lists, std::span<const double> weights,
-                     std::span<const std::uint16_t> lengths, std::span<const std::uint64_t> keep,
-                     const Bm25& formula, std::size_t k, double floor) {
+ScoredRows find_best(std::span<const QueryTerm> terms, std::span<const std::uint64_t> keep,
+                     std::size_t k, double floor) {
   std::vector<Cursor> cursors;
-  cursors.reserve(lists.size());
-  for (std::size_t term = 0; term < lists.size(); ++term) {
-    cursors.emplace_back(*lists[term], weights[term], formula, term);
+  cursors.reserve(terms.size());
+  for (std::size_t number = 0; number < terms.size(); ++number) {
+    cursors.emplace_back(terms[number], number);
   }
   Best best(k, floor);
-  Search(cursors, lengths, keep, best).run();
+  Search(cursors, keep, best).run();
   return std::move(best.found);
 }
 

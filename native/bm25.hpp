@@ -10,13 +10,17 @@
 
 namespace whimbrel {
 
-// What BM25 is asked to compute: the score of a row is the sum over terms, in their order, of
-// weight * f / (f + base + slope * length), f being how often the term is in it.
-struct Bm25 {
+// One term of a query. A row's score is the sum over terms, in their order, of
+// weight * f / (f + base + slope * length), f being how often the term is in the row.
+struct QueryTerm {
+  const PostingList* list;
+  // Of each row, how many terms there are in the text that this one is looked for in.
+  std::span<const std::uint16_t> lengths;
+  double weight;
   double base;
   double slope;
 
-  double part(double weight, double frequency, double length) const {
+  double part(double frequency, double length) const {
     return weight * (frequency / (frequency + (base + slope * length)));
   }
 };
@@ -29,11 +33,10 @@ struct ScoredRows {
 // Finds the best `k` rows and all whose scores are as good as the last of them up to single
 // precision; none with a score below `floor`. In order of rows; some more rows may be among them.
 //
-// `lists` are of one segment, with positive `weights`; `lengths` has a length for each row; `keep`
-// is a bitmap of rows that may be found, empty when all may.
-ScoredRows find_best(std::span<const PostingList* const> lists, std::span<const double> weights,
-                     std::span<const std::uint16_t> lengths, std::span<const std::uint64_t> keep,
-                     const Bm25& formula, std::size_t k, double floor);
+// The terms are of one segment, with positive weights and a length for each row; `keep` is a bitmap
+// of rows that may be found, empty when all may.
+ScoredRows find_best(std::span<const QueryTerm> terms, std::span<const std::uint64_t> keep,
+                     std::size_t k, double floor);
 
 // Returns how many rows of a list are set in a bitmap.
 std::size_t count_kept(const PostingList& list, std::span<const std::uint64_t> keep);

@@ -192,4 +192,26 @@ std::uint32_t PostingList::frequency(const PostingBlock& block, std::size_t size
          1;
 }
 
+void decode_postings(std::span<const std::uint8_t> blocks, std::span<const std::uint8_t> data,
+                     std::span<const std::int64_t> counts, std::size_t row_count,
+                     std::span<std::uint32_t> rows, std::span<std::uint16_t> frequencies) {
+  std::size_t first = 0;
+  std::size_t at = 0;
+  for (const std::int64_t count : counts) {
+    const std::size_t size = static_cast<std::size_t>(count);
+    const std::size_t limit = first + (size + kBlockPostings - 1) / kBlockPostings * kBlockBytes;
+    const PostingList list(blocks.subspan(first, limit - first), data, 0, size, row_count);
+    for (std::size_t number = 0; number < list.block_count(); ++number) {
+      list.decode_rows(number, rows.data() + at);
+      const PostingBlock block = list.block(number);
+      const std::size_t own = list.size_of(number);
+      for (std::size_t place = 0; place < own; ++place) {
+        frequencies[at + place] = static_cast<std::uint16_t>(list.frequency(block, own, place));
+      }
+      at += own;
+    }
+    first = limit;
+  }
+}
+
 }  // namespace whimbrel

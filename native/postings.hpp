@@ -77,4 +77,10 @@ class PostingList {
   std::size_t row_count_;
 };
 
+// Decodes the postings of terms that lie one after the other, of so many each. The spans to fill
+// have a place for each. Throws std::invalid_argument where blocks and data do not fit each other.
+void decode_postings(std::span<const std::uint8_t> blocks, std::span<const std::uint8_t> data,
+                     std::span<const std::int64_t> counts, std::size_t row_count,
+                     std::span<std::uint32_t> rows, std::span<std::uint16_t> frequencies);
+
 }  // namespace whimbrel

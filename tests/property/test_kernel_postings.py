@@ -8,7 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from whimbrel.kernel.bitmap import pack_rows
-from whimbrel.kernel.postings import BLOCK_BYTES, encode_postings, find_best, open_postings
+from whimbrel.kernel.postings import (
+    BLOCK_BYTES,
+    decode_postings,
+    encode_postings,
+    find_best,
+    open_postings,
+)
 from whimbrel.kernel.variant import NUMPY, isas
 
 ISAS = (isas()[0], NUMPY) if len(isas()) > 1 else (NUMPY,)
@@ -66,13 +72,14 @@ def test_what_was_encoded_is_decoded_and_both_variants_write_the_same_bytes(corp
         assert np.array_equal(mine, others)
     keep = pack_rows(random.random(row_count) < 0.5)
     bits = np.unpackbits(keep.view(np.uint8), bitorder="little")
+    counts = np.array([len(rows) for rows, _ in terms])
     for isa in ISAS:
-        for (rows, frequencies), found in zip(
+        decoded = decode_postings(encoded[0][1], encoded[0][2], counts, row_count, isa=isa)
+        assert np.array_equal(decoded[0], np.concatenate([rows for rows, _ in terms]))
+        assert np.array_equal(decoded[1], np.concatenate([found for _, found in terms]))
+        for (rows, _), found in zip(
             terms, open_all(terms, row_count, encoded[0], isa), strict=True
         ):
-            decoded_rows, decoded_frequencies = found.decode()
-            assert np.array_equal(decoded_rows, rows)
-            assert np.array_equal(decoded_frequencies, frequencies)
             assert found.count_kept(keep) == bits[rows].sum()
 
 
@@ -107,11 +114,11 @@ def test_the_best_rows_are_found_with_the_bits_of_their_scores(corpus, k, kept_s
         encoded = encode(terms, lengths, isa)
         rows, found = find_best(
             open_all(terms, row_count, encoded, isa),
+            [lengths] * len(terms),
             weights,
-            lengths,
+            np.full(len(terms), slope),
             None if keep is None else pack_rows(keep),
             base=base,
-            slope=slope,
             k=k,
             floor=floor,
         )
@@ -125,6 +132,11 @@ def test_the_best_rows_are_found_with_the_bits_of_their_scores(corpus, k, kept_s
             }
 
 
+def best_of_one(postings, lengths, *, k):
+    one = np.array([1.0])
+    return find_best([postings], [lengths], one, 0.09 * one, None, base=0.3, k=k)
+
+
 def test_few_rows_are_looked_at_where_bounds_tell_that_others_cannot_matter():
     # A frequent term alone: once rows with five of it were found, blocks with fewer are passed over.
     row_count = 100_000
@@ -134,7 +146,7 @@ def test_few_rows_are_looked_at_where_bounds_tell_that_others_cannot_matter():
     lengths = np.full(row_count, 10, dtype=np.uint16)
     encoded = encode([(rows, frequencies)], lengths, ISAS[0])
     lists = open_all([(rows, frequencies)], row_count, encoded, ISAS[0])
-    found, _ = find_best(lists, np.array([1.0]), lengths, None, base=0.3, slope=0.09, k=10)
+    found, _ = best_of_one(lists[0], lengths, k=10)
     assert found.tolist() == list(range(20))
 
 
@@ -154,11 +166,9 @@ def test_damaged_blocks_are_refused_and_never_read_beyond(isa):
             found = open_postings(
                 bad_blocks, bad_data, data_start=0, count=700, row_count=5000, isa=isa
             )
-            decoded, _ = found.decode()
+            decoded, _ = decode_postings(bad_blocks, bad_data, np.array([700]), 5000, isa=isa)
             assert int(decoded.max()) < 5000
-            find_best(
-                [found], np.array([1.0]), lengths, None, base=0.3, slope=0.01, k=10
-            )
+            best_of_one(found, lengths, k=10)
         except ValueError:
             refused += 1
     assert refused > 100
@@ -186,6 +196,6 @@ def test_a_term_of_the_greatest_frequency_and_length():
     terms = [(np.array([0], np.uint32), np.array([65_534], np.uint16))]
     for isa in ISAS:
         lists = open_all(terms, 1, encode(terms, lengths, isa), isa)
-        rows, scores = find_best(lists, np.array([2.0]), lengths, None, base=0.3, slope=1e-5, k=1)
+        rows, scores = best_of_one(lists[0], lengths, k=1)
         assert rows.tolist() == [0]
-        assert math.isclose(scores[0], 2.0, rel_tol=1e-3)
+        assert math.isclose(scores[0], 1 / 1.09, rel_tol=1e-3)

@@ -124,7 +124,6 @@ class PostingList:
         count: int,
         row_count: int,
     ) -> None: ...
-    def decode(self) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]: ...
     def count_kept(self, keep: NDArray[np.uint64]) -> int: ...
 
 def encode_postings(
@@ -133,13 +132,19 @@ def encode_postings(
     frequencies: NDArray[np.uint16],
     lengths: NDArray[np.uint16],
 ) -> tuple[NDArray[np.uint32], NDArray[np.uint8], NDArray[np.uint8]]: ...
+def decode_postings(
+    blocks: NDArray[np.uint8],
+    data: NDArray[np.uint8],
+    counts: NDArray[np.int64],
+    row_count: int,
+) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]: ...
 def find_best(
     lists: list[PostingList],
+    lengths: list[NDArray[np.uint16]],
     weights: NDArray[np.float64],
-    lengths: NDArray[np.uint16],
+    slopes: NDArray[np.float64],
     keep: NDArray[np.uint64] | None,
     base: float,
-    slope: float,
     k: int,
     floor: float,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]: ...

@@ -174,27 +174,45 @@ def _bits(keep: UInt64Array) -> NDArray[np.bool_]:
     return np.unpackbits(keep.view(np.uint8), bitorder="little").view(np.bool_)
 
 
+def decode_postings(
+    blocks: UInt8Array, data: UInt8Array, counts: Int64Array, row_count: int
+) -> tuple[UInt32Array, UInt16Array]:
+    """Decodes postings; see `whimbrel.kernel.postings.decode_postings`."""
+    if len(counts) and not 0 < counts.min() <= counts.max() <= row_count:
+        raise ValueError("a count is out of range")
+    bounds = np.cumsum([0, *(-(-counts // BLOCK_POSTINGS) * BLOCK.itemsize)])
+    if bounds[-1] != len(blocks):
+        raise ValueError("blocks do not fit the postings")
+    rows, frequencies = [np.zeros(0, np.uint32)], [np.zeros(0, np.uint16)]
+    for start, limit, count in zip(bounds[:-1], bounds[1:], counts.tolist(), strict=True):
+        found = NumpyPostings(blocks[start:limit], data, 0, count, row_count).decode()
+        rows.append(found[0])
+        frequencies.append(found[1])
+    return np.concatenate(rows), np.concatenate(frequencies)
+
+
 def find_best(
     lists: Sequence[NumpyPostings],
+    lengths: Sequence[UInt16Array],
     weights: Float64Array,
-    lengths: UInt16Array,
+    slopes: Float64Array,
     keep: UInt64Array | None,
     *,
     base: float,
-    slope: float,
     k: int,
     floor: float,
 ) -> tuple[Int64Array, Float64Array]:
     """Finds the best rows; see `whimbrel.kernel.postings.find_best`."""
-    scores = np.zeros(len(lengths))
-    norms = base + slope * lengths
-    is_found = np.zeros(len(lengths), dtype=np.bool_)
-    for own, weight in zip(lists, weights.tolist(), strict=True):
+    row_count = lists[0].row_count
+    scores = np.zeros(row_count)
+    is_found = np.zeros(row_count, dtype=np.bool_)
+    factors = zip(weights.tolist(), slopes.tolist(), strict=True)
+    for own, own_lengths, (weight, slope) in zip(lists, lengths, factors, strict=True):
         rows, frequencies = own.decode()
-        scores[rows] += weight * (frequencies / (frequencies + norms[rows]))
+        scores[rows] += weight * (frequencies / (frequencies + (base + slope * own_lengths[rows])))
         is_found[rows] = True
     if keep is not None:
-        is_found &= _bits(keep)[: len(lengths)]
+        is_found &= _bits(keep)[:row_count]
     rows = np.flatnonzero(is_found & (scores >= floor))
     found = scores[rows]
     if len(rows) > k:

@@ -35,6 +35,7 @@ __all__ = [
     "LENGTH_MAX",
     "PADDING_BYTES",
     "Postings",
+    "decode_postings",
     "encode_postings",
     "find_best",
     "open_postings",
@@ -50,18 +51,11 @@ class Postings(Protocol):
 
     count: int
 
-    def decode(self) -> tuple[UInt32Array, UInt16Array]:
-        """Returns rows (uint32 [count], ascending) and frequencies (uint16 [count]).
-
-        Raises:
-            ValueError: the data is not what `encode_postings` made.
-        """
-
     def count_kept(self, keep: UInt64Array) -> int:
         """Returns how many of the rows are set in a bitmap (uint64 [>= ceil(n / 64)]).
 
         Raises:
-            ValueError: as for `decode`.
+            ValueError: the data is not what `encode_postings` made.
         """
 
 
@@ -133,26 +127,56 @@ def open_postings(
     )
 
 
+def decode_postings(
+    blocks: UInt8Array,
+    data: UInt8Array,
+    counts: Int64Array,
+    row_count: int,
+    *,
+    isa: str | None = None,
+) -> tuple[UInt32Array, UInt16Array]:
+    """Decodes the postings of all terms: the inverse of `encode_postings`.
+
+    Args:
+        blocks: uint8, the whole table of blocks.
+        data: uint8, all of their data.
+        counts: int64 [t], how many postings each term has.
+        row_count: n.
+        isa: forces a variant.
+
+    Returns:
+        Rows (uint32 [p]) and frequencies (uint16 [p]), term by term.
+
+    Raises:
+        ValueError: they are not what `encode_postings` made.
+    """
+    if _is_twin(isa):
+        return numpy_postings.decode_postings(blocks, data, counts, row_count)
+    return native.decode_postings(  # type: ignore[union-attr,no-any-return]
+        blocks, data, np.ascontiguousarray(counts, dtype=np.int64), row_count
+    )
+
+
 def find_best(
     lists: Sequence[Postings],
+    lengths: Sequence[UInt16Array],
     weights: Float64Array,
-    lengths: UInt16Array,
+    slopes: Float64Array,
     keep: UInt64Array | None,
     *,
     base: float,
-    slope: float,
     k: int,
     floor: float = 0.0,
 ) -> tuple[Int64Array, Float64Array]:
     """Finds the rows of a segment with the best scores.
 
     Args:
-        lists: the postings of t different terms, all opened alike.
+        lists: the postings of t terms, all opened alike.
+        lengths: for each term the lengths of the texts that it was looked for in, uint16 [n].
         weights: float64 [t], above 0.
-        lengths: uint16 [n].
+        slopes: float64 [t], at least 0.
         keep: bitmap of the rows that may be found, uint64 [ceil(n / 64)]; None when all may.
         base: as the module says, above 0.
-        slope: likewise, at least 0.
         k: how many are wanted, at least 1.
         floor: rows with a lower score are not wanted.
 
@@ -168,8 +192,8 @@ def find_best(
     if isinstance(lists[0], numpy_postings.NumpyPostings):
         twins = [own for own in lists if isinstance(own, numpy_postings.NumpyPostings)]
         return numpy_postings.find_best(
-            twins, weights, lengths, keep, base=base, slope=slope, k=k, floor=floor
+            twins, lengths, weights, slopes, keep, base=base, k=k, floor=floor
         )
     return native.find_best(  # type: ignore[union-attr,no-any-return]
-        list(lists), weights, lengths, keep, base, slope, k, floor
+        list(lists), list(lengths), weights, slopes, keep, base, k, floor
     )
