@@ -31,6 +31,7 @@ BLOCK_BYTES = BLOCK.itemsize
 LENGTH_MAX = numpy_postings.NO_LENGTH - 1
 
 __all__ = [
+    "BLOCK",
     "BLOCK_BYTES",
     "LENGTH_MAX",
     "PADDING_BYTES",

@@ -58,6 +58,7 @@ class ObjectKind(IntEnum):
     HEARTBEAT = 9
     SECRET = 10
     HINT = 11
+    TEXT = 12
 
 
 @dataclass(frozen=True, slots=True)
