@@ -4,7 +4,7 @@ All methods raise errors of `core.errors` only. Names are taken as valid; whoeve
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import count
 from typing import Any, TypeVar
 
@@ -17,12 +17,20 @@ from whimbrel.core.errors import (
     ThrottledError,
     UnavailableError,
 )
-from whimbrel.engine.catalog import BucketRecord, BucketState, CatalogGoneError, SetPolicy, SetTags
+from whimbrel.engine.catalog import (
+    BucketRecord,
+    BucketState,
+    CatalogGoneError,
+    IndexEntry,
+    SetPolicy,
+    SetTags,
+)
 from whimbrel.engine.context import Context
 from whimbrel.engine.count import Counter
 from whimbrel.engine.directory import Directory
 from whimbrel.engine.index import Index
 from whimbrel.engine.lookup import Lookup
+from whimbrel.engine.manifest import SegmentEntry
 from whimbrel.engine.model import (
     Blobs,
     BucketInfo,
@@ -33,6 +41,7 @@ from whimbrel.engine.model import (
     PutBatch,
     QueryPage,
     QueryRequest,
+    TextStatus,
     VectorPage,
 )
 from whimbrel.engine.page_token import NamePosition, PageTokens, bind
@@ -40,8 +49,10 @@ from whimbrel.engine.query import QueryPlanner
 from whimbrel.engine.records import check_batch
 from whimbrel.engine.segments import SegmentCache
 from whimbrel.engine.statistics import IndexStatistics, get_statistics
+from whimbrel.engine.text.field import TextField
+from whimbrel.engine.text_plan import are_built, is_built
 from whimbrel.engine.wal import Write
-from whimbrel.engine.write import UNAVAILABLE, Writer
+from whimbrel.engine.write import UNAVAILABLE, ChangeFields, Writer
 
 TAG_COUNT_MAX = 50
 NAME_PAGE_SIZE = 500
@@ -205,19 +216,27 @@ class Engine:
     # --- indexes -----------------------------------------------------------------------------------
 
     async def create_index(
-        self, bucket_name: str, name: str, config: IndexConfig, *, tags: Mapping[str, str]
+        self,
+        bucket_name: str,
+        name: str,
+        config: IndexConfig,
+        *,
+        tags: Mapping[str, str],
+        text_fields: tuple[TextField, ...] = (),
     ) -> IndexInfo:
-        """Creates an index.
+        """Creates an index; `text_fields` are the metadata keys that are searchable as text.
 
         Raises:
             BucketNotFoundError: there is no such bucket.
             IndexExistsError: the name is taken.
             QuotaExceededError: the bucket has too many.
         """
-        entry = await _guard(self.directory.create_index(bucket_name, name, config, tags=tags))
-        return IndexInfo(
-            bucket_name, name, entry.created_at_s, entry.config, entry.tags, entry.mode
+        entry = await _guard(
+            self.directory.create_index(
+                bucket_name, name, config, tags=tags, text_fields=text_fields
+            )
         )
+        return _index_info(bucket_name, name, entry, text_fields, ())
 
     async def get_index(self, bucket_name: str, name: str) -> IndexInfo:
         """Describes an index.
@@ -225,9 +244,30 @@ class Engine:
         Raises:
             IndexNotFoundError: there is no such index, or no such bucket.
         """
-        _, entry = await _guard(self.directory.live_index_entry(bucket_name, name))
-        return IndexInfo(
-            bucket_name, name, entry.created_at_s, entry.config, entry.tags, entry.mode
+        entry, snapshot = await _guard(self.directory.describe_index(bucket_name, name))
+        if not are_built(snapshot.text_fields, snapshot.manifest.segments):
+            # They may be by now.
+            await _guard(self.directory.with_index(bucket_name, name, Index.refresh))
+            entry, snapshot = await _guard(self.directory.describe_index(bucket_name, name))
+        segments = snapshot.manifest.segments
+        return _index_info(bucket_name, name, entry, snapshot.text_fields, segments)
+
+    async def change_text_fields(self, bucket_name: str, name: str, change: ChangeFields) -> None:
+        """Changes which metadata keys are searchable; postings of what is there already are built in the background.
+
+        Args:
+            bucket_name: of the index.
+            name: of the index.
+            change: called with the fields there are; returns those there shall be, or raises what the caller shall get.
+
+        Raises:
+            IndexNotFoundError: there is no such index, or no such bucket.
+            UnavailableError: the store failed.
+        """
+        await _guard(
+            self.directory.with_index(
+                bucket_name, name, lambda index: self._writer.change_text_fields(index, change)
+            )
         )
 
     async def delete_index(self, bucket_name: str, name: str) -> None:
@@ -509,6 +549,22 @@ async def _guard(operation: Awaitable[T]) -> T:
     except StoreError as error:
         durability = getattr(error, "durability", StoreError.durability)
         raise UnavailableError(UNAVAILABLE, durability=durability) from error
+
+
+def _index_info(
+    bucket_name: str,
+    name: str,
+    entry: IndexEntry,
+    fields: Sequence[TextField],
+    segments: Sequence[SegmentEntry],
+) -> IndexInfo:
+    texts = [
+        TextStatus(field.metadata_key, field.language, is_built(field, segments))
+        for field in fields
+    ]
+    return IndexInfo(
+        bucket_name, name, entry.created_at_s, entry.config, entry.tags, entry.mode, texts
+    )
 
 
 def _bucket_info(state: BucketState) -> BucketInfo:

@@ -68,6 +68,15 @@ class BucketInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class TextStatus:
+    """A metadata key that is searchable as text: the language, None for none, and whether queries may use it yet."""
+
+    metadata_key: str
+    language: str | None
+    is_built: bool
+
+
+@dataclass(frozen=True, slots=True)
 class IndexInfo:
     """An index as its bucket's catalog tells of it."""
 
@@ -77,6 +86,7 @@ class IndexInfo:
     config: IndexConfig
     tags: Mapping[str, str]
     mode: IndexMode = IndexMode.ENHANCED
+    texts: Sequence[TextStatus] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +272,7 @@ class QueryPage:
 
     Attributes:
         keys: the hits' keys.
-        distances: float64 [m], in the metric's own unit, rounded to float32 precision; None without a vector.
+        distances: float64 [m], in the metric's own unit, rounded to float32 precision; NaN without a vector.
         metadata: the hits' JSON objects when asked for, else None.
         metric: the index's metric.
         next_token: where the next page starts; None on the last.
@@ -271,7 +281,7 @@ class QueryPage:
     """
 
     keys: Sequence[bytes]
-    distances: Float64Array | None
+    distances: Float64Array
     metadata: Sequence[bytes] | None
     metric: Metric
     next_token: str | None

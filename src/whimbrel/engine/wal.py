@@ -2,6 +2,7 @@
 
 A fragment holds one group commit: entries in the order in which they take effect, each a put (with a row of
 vector and metadata) or a delete; later entries for a key win. A terminal fragment ends the log: the index is gone.
+Another kind without entries changes which metadata is searchable as text.
 """
 
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ import numpy as np
 
 from whimbrel.core.errors import CorruptObjectError
 from whimbrel.engine.model import Blobs, BoolArray, Float32Array
+from whimbrel.engine.text.field import TextField
 from whimbrel.storage.frame import ObjectKind, ObjectReader, ObjectWriter, Section
 
 
@@ -50,6 +52,7 @@ class Fragment:
         vectors: float32 [p, d], one row per put, in entry order.
         metadata: p JSON objects, in entry order.
         is_terminal: the index was deleted here; then there are no entries.
+        text_fields: the index's searchable fields from here on, if they were changed here; then there are no entries.
     """
 
     sequence: int
@@ -59,6 +62,7 @@ class Fragment:
     vectors: Float32Array
     metadata: Blobs
     is_terminal: bool
+    text_fields: tuple[TextField, ...] | None = None
 
 
 class _Footer(msgspec.Struct, frozen=True, array_like=True):
@@ -70,6 +74,7 @@ class _Footer(msgspec.Struct, frozen=True, array_like=True):
     sections: tuple[
         tuple[int, int], ...
     ]  # is_put, key offsets, keys, vectors, metadata offsets, metadata
+    text_fields: tuple[TextField, ...] | None = None
 
 
 _footer_encoder = msgspec.msgpack.Encoder()
@@ -77,9 +82,18 @@ _footer_decoder = msgspec.msgpack.Decoder(_Footer)
 
 
 def encode_fragment(
-    key: str, put_id: bytes, *, sequence: int, dimension: int, writes: Sequence[Write]
+    key: str,
+    put_id: bytes,
+    *,
+    sequence: int,
+    dimension: int,
+    writes: Sequence[Write],
+    text_fields: tuple[TextField, ...] | None = None,
 ) -> bytes:
-    """Builds the log object for one group commit; no writes at all make the terminal fragment."""
+    """Builds the log object for one group commit, or for a change of searchable fields.
+
+    Neither writes nor fields make the terminal fragment.
+    """
     puts = [write for write in writes if write.vectors is not None and write.metadata is not None]
     is_put = np.concatenate(
         [np.zeros(0, np.uint8)]
@@ -108,8 +122,9 @@ def encode_fragment(
         dimension=dimension,
         entry_count=len(is_put),
         put_count=len(metadata),
-        is_terminal=not writes,
+        is_terminal=not writes and text_fields is None,
         sections=tuple((section.start, section.limit) for section in sections),
+        text_fields=text_fields,
     )
     writer.add_section(_footer_encoder.encode(footer))
     return writer.finish()
@@ -152,6 +167,7 @@ def decode_fragment(key: str, data: memoryview, *, sequence: int, dimension: int
         vectors=np.frombuffer(vectors, dtype="<f4").reshape(put_count, dimension),
         metadata=Blobs(metadata, np.frombuffer(metadata_offsets, dtype="<i8")),
         is_terminal=footer.is_terminal,
+        text_fields=footer.text_fields,
     )
 
 

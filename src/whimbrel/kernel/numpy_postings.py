@@ -4,7 +4,6 @@ It decodes whole lists and scores all rows; the native loops find the same and l
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,7 +77,8 @@ def _check_input(
 def _encode_block(
     before: int, rows: UInt32Array, frequencies: UInt16Array, lengths: UInt16Array
 ) -> tuple[NDArray[np.void], UInt8Array]:
-    gaps = np.diff(rows.astype(np.int64), prepend=before) - 1
+    places: Int64Array = np.append(before, rows.astype(np.int64))
+    gaps = places[1:] - places[:-1] - 1
     block = np.zeros((), dtype=BLOCK)
     block["last_row"] = rows[-1]
     block["row_bits"] = int(gaps.max()).bit_length()
@@ -213,9 +213,9 @@ def find_best(
         is_found[rows] = True
     if keep is not None:
         is_found &= _bits(keep)[:row_count]
-    rows = np.flatnonzero(is_found & (scores >= floor))
-    found = scores[rows]
-    if len(rows) > k:
+    found_rows: Int64Array = np.flatnonzero(is_found & (scores >= floor)).astype(np.int64)
+    found = scores[found_rows]
+    if len(found) > k:
         cut = np.partition(found, len(found) - k)[len(found) - k] * (1 - SINGLE_SHARE)
-        rows, found = rows[found >= cut], found[found >= cut]
-    return rows, found
+        found_rows, found = found_rows[found >= cut], found[found >= cut]
+    return found_rows, found

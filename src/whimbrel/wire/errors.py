@@ -25,6 +25,7 @@ from whimbrel.core.errors import (
     QuotaExceededError,
     ResourceNotFoundError,
     StoreError,
+    TextFieldExistsError,
     ThrottledError,
     WhimbrelError,
 )
@@ -69,6 +70,11 @@ _TEXTS: Final[tuple[tuple[type[WhimbrelError], str, str], ...]] = (
         "A vector bucket with the specified name already exists",
     ),
     (IndexExistsError, "ConflictException", "An index with the specified name already exists"),
+    (
+        TextFieldExistsError,
+        "ConflictException",
+        "A text search configuration already exists for the specified metadata key",
+    ),
     (BucketNotEmptyError, "ConflictException", "The specified vector bucket is not empty"),
     (ConflictError, "ConflictException", "The request conflicts with another operation"),
     (QuotaExceededError, "ServiceQuotaExceededException", QUOTA_TEXT),

@@ -1,7 +1,7 @@
 """What handlers work with: the engine they call, and the one request they answer."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,6 +20,7 @@ from whimbrel.engine.model import (
     VectorPage,
 )
 from whimbrel.engine.statistics import IndexStatistics
+from whimbrel.engine.text.field import TextField
 from whimbrel.wire.arn import ArnFormat
 
 
@@ -50,9 +51,23 @@ class Engine(Protocol):
         """Removes a vector bucket's policy."""
 
     async def create_index(
-        self, bucket_name: str, name: str, config: IndexConfig, *, tags: Mapping[str, str]
+        self,
+        bucket_name: str,
+        name: str,
+        config: IndexConfig,
+        *,
+        tags: Mapping[str, str],
+        text_fields: tuple[TextField, ...] = (),
     ) -> IndexInfo:
         """Creates an index."""
+
+    async def change_text_fields(
+        self,
+        bucket_name: str,
+        name: str,
+        change: Callable[[tuple[TextField, ...]], tuple[TextField, ...]],
+    ) -> None:
+        """Changes which metadata keys of an index are searchable as text."""
 
     async def get_index(self, bucket_name: str, name: str) -> IndexInfo:
         """Describes an index."""

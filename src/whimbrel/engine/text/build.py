@@ -149,7 +149,7 @@ def merge_postings(
         CorruptObjectError: a part is damaged.
     """
     lengths = np.zeros(row_count, dtype=np.uint16)
-    kept: list[tuple[list[bytes], Int64Array, UInt32Array, UInt16Array]] = []
+    kept: list[tuple[list[bytes], Int64Array, Int64Array, UInt16Array]] = []
     for source, new_rows in parts:
         found = source.read_all()
         lengths[new_rows[new_rows >= 0]] = found.lengths[new_rows >= 0]
@@ -158,7 +158,7 @@ def merge_postings(
         numbers = np.repeat(np.arange(len(found.terms)), np.diff(found.starts))[is_kept]
         used = np.unique(numbers)
         terms = [found.terms[number] for number in used.tolist()]
-        numbers = np.searchsorted(used, numbers)
+        numbers = np.searchsorted(used, numbers).astype(np.int64)
         kept.append((terms, numbers, moved[is_kept], found.frequencies[is_kept]))
     merged = sorted(set().union(*(terms for terms, _, _, _ in kept)))
     places = {term: place for place, term in enumerate(merged)}

@@ -20,6 +20,14 @@ class TextField(msgspec.Struct, frozen=True, array_like=True):
     metadata_key: str
     language: str | None = None
 
+    def check(self) -> None:
+        """Makes sure that texts of the language can be analysed here.
+
+        Raises:
+            LanguageUnavailableError: they cannot.
+        """
+        get_analyzer(self.language)
+
     @property
     def id(self) -> "TextFieldId":
         """What postings of this field made today are known by.

@@ -119,13 +119,15 @@ class FieldReader:
             CorruptObjectError: something of it is damaged.
             AbsentBytesError: something of it, or the lengths, is not here yet; all of it is noted.
         """
-        found = [self._postings.get(term, ...) for term in terms]
-        if ... not in found:
-            return found  # type: ignore[return-value]
-        self._look_up([term for term, own in zip(terms, found, strict=True) if own is ...])
-        return [self._postings[term] for term in terms]
+        known = self._postings
+        unknown = [term for term in terms if term not in known]
+        if unknown:
+            known = known | self._look_up(unknown)
+            # Replaced, never changed: other threads may be reading it.
+            self._postings = known if len(known) <= POSTINGS_KEPT_MAX else {}
+        return [known[term] for term in terms]
 
-    def _look_up(self, terms: Sequence[bytes]) -> None:
+    def _look_up(self, terms: Sequence[bytes]) -> dict[bytes, Postings | None]:
         chunk_of = {term: self._chunk_of(term) for term in terms}
         numbers = {number for number in chunk_of.values() if number >= 0}
         lengths = self._place(TextSection.LENGTHS)
@@ -143,11 +145,7 @@ class FieldReader:
             is_here = self._object.has(place.start, place.limit) and is_here
         if not is_here:
             raise self._absent()
-        if len(self._postings) + len(terms) > POSTINGS_KEPT_MAX:
-            # Replaced, not emptied: another thread may be about to read what it has found in it.
-            self._postings = {}
-        for term, own in found.items():
-            self._postings[term] = None if own is None else self._open(own)
+        return {term: None if own is None else self._open(own) for term, own in found.items()}
 
     def _absent(self) -> AbsentBytesError:
         return AbsentBytesError(f"postings are not here yet. key=`{self._object.key}`")
@@ -304,6 +302,10 @@ class TextReader:
     def want_all(self) -> None:
         """Notes everything that is not here."""
         self._object.has(0, self._object.size_bytes)
+
+    def refetch_damaged(self) -> bool:
+        """Verifies every frame; notes damaged ones for fetching, and says whether there were any."""
+        return self._object.refetch_damaged()
 
     def release(self) -> None:
         """Takes all pages off this process where the object is mapped."""
