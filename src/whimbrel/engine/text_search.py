@@ -12,7 +12,7 @@ Invariants:
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -104,7 +104,11 @@ class _Statistics:
 
     text_count: int
     length_sum: int
-    term_counts: Int64Array
+    term_counts: list[int]
+
+    def add_counts(self, counts: Iterable[int]) -> None:
+        """Adds how many live records of a part have each term."""
+        self.term_counts = [own + more for own, more in zip(self.term_counts, counts, strict=True)]
 
     def terms(self, query: FieldQuery) -> list[_Term | None]:
         """Returns what each term of a query is worth; None for one that no record has."""
@@ -112,7 +116,7 @@ class _Statistics:
             return [None] * len(query.terms)
         slope = K1 * B / (self.length_sum / self.text_count)
         found: list[_Term | None] = []
-        for asked, count in zip(query.counts, self.term_counts.tolist(), strict=True):
+        for asked, count in zip(query.counts, self.term_counts, strict=True):
             rarity = math.log(1 + (self.text_count - count + 0.5) / (count + 0.5))
             found.append(_Term(rarity * asked, slope) if count else None)
         return found
@@ -146,9 +150,7 @@ class TextSearch:
         self._queries = queries
         self._tail = tail
         self._segments = segments
-        self._statistics = [
-            _Statistics(0, 0, np.zeros(len(query.terms), dtype=np.int64)) for query in queries
-        ]
+        self._statistics = [_Statistics(0, 0, [0] * len(query.terms)) for query in queries]
         self._parts: list[_SegmentPart] = []
         self._add_segments(condition, fields)
         self._tail_part = self._add_tail(condition, config)
@@ -219,7 +221,7 @@ class TextSearch:
             own_lengths, own_terms = field.read(query.terms, row_count, tail.metadata)
             statistics.text_count += int(np.count_nonzero(own_lengths[live]))
             statistics.length_sum += int(own_lengths[live].sum(dtype=np.int64))
-            statistics.term_counts += [int(np.count_nonzero(live[one.rows])) for one in own_terms]
+            statistics.add_counts(int(np.count_nonzero(live[one.rows])) for one in own_terms)
             terms.append(own_terms)
             lengths.append(own_lengths)
         keep = live if condition is None else live & match_tail(condition, tail, config)
@@ -368,10 +370,10 @@ def _count(
     statistics.text_count += reader.text_count
     statistics.length_sum += reader.length_sum
     if live is None:
-        statistics.term_counts += [0 if own is None else own.count for own in lists]
+        statistics.add_counts(0 if own is None else own.count for own in lists)
         return
     lengths = reader.lengths[live.inverted().rows()]
     statistics.text_count -= int(np.count_nonzero(lengths))
     statistics.length_sum -= int(lengths.sum(dtype=np.int64))
     words = _words(live)
-    statistics.term_counts += [0 if own is None else own.count_kept(words) for own in lists]
+    statistics.add_counts(0 if own is None else own.count_kept(words) for own in lists)
