@@ -114,10 +114,10 @@ def test_a_vector_and_texts_are_fused(client, texts):
         returnDistance=True,
     )["vectors"]
     assert {hit["key"] for hit in hits} == set(BIRDS)
-    assert hits[0]["key"] == "gull"  # second by vector, first by body, first by title
+    assert hits[0]["key"] == "gull"  # second by vector and by body, first by title
     fused = [hit["scores"]["fused"] for hit in hits]
     assert fused == sorted(fused, reverse=True)
-    assert fused[0] == pytest.approx(1 / 62 + 1 / 61 + 1 / 61)
+    assert fused[0] == pytest.approx(1 / 62 + 1 / 62 + 1 / 61)
     by_key = {hit["key"]: hit for hit in hits}
     assert by_key["stone"]["distance"] == by_key["stone"]["scores"]["vectorDistance"] == 0
     assert "bm25Scores" not in by_key["nothing"]["scores"]

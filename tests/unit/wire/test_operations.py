@@ -20,6 +20,7 @@ from whimbrel.engine.model import (
     TextStatus,
     VectorPage,
 )
+from whimbrel.engine.text.field import TextField
 
 INDEX = {"vectorBucketName": "birds", "indexName": "waders"}
 CREATE_INDEX = INDEX | {"dataType": "float32", "dimension": 2, "distanceMetric": "cosine"}
