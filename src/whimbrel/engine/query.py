@@ -44,7 +44,7 @@ from whimbrel.engine.ranking import Ranked, Wanted, rank_records
 from whimbrel.engine.records import check_query_vector
 from whimbrel.engine.search import Search, estimate_ns
 from whimbrel.engine.segments import OpenTexts, SegmentCache, SegmentSet
-from whimbrel.engine.text_plan import are_built, estimate_texts_ns, plan_texts
+from whimbrel.engine.text_plan import are_built, estimate_texts_ns, list_fields, plan_texts
 from whimbrel.engine.wal import decode_fragment
 from whimbrel.engine.write import UNAVAILABLE
 from whimbrel.storage.instrument import tally_requests
@@ -203,7 +203,8 @@ class QueryPlanner:
             # A token issued now must name a manifest that collection leaves alone long enough.
             await index.ensure_newest(self._context.options.token_manifest_age_max_s)
         for _ in range(ATTEMPT_COUNT_MAX):
-            self._segments.begin(index.manifest.segments)  # meanwhile
+            fields = list_fields(question.texts, index.manifest.text_fields)
+            self._segments.begin(index.manifest.segments, fields)  # meanwhile
             snapshot = await index.prove()
             if question.texts and not are_built(snapshot.text_fields, snapshot.manifest.segments):
                 await index.refresh()  # they may be by now

@@ -290,11 +290,22 @@ class SegmentCache:
         assert isinstance(reader, TextReader)
         return reader
 
-    def begin(self, entries: Sequence[SegmentEntry]) -> None:
-        """Starts opening segments of a remote store that are not open; whoever opens them next waits the less."""
+    def begin(self, entries: Sequence[SegmentEntry], fields: Sequence[TextFieldId] = ()) -> None:
+        """Starts opening segments of a remote store that are not open; whoever opens them next waits the less.
+
+        Args:
+            entries: the segments.
+            fields: whose postings will be read as well.
+        """
         if not self._context.store.is_remote:
             return
         for entry in entries:
+            for text in entry.texts:
+                if self._readers.get(text.key) is None and set(fields).intersection(text.fields):
+                    self._start(
+                        text.key,
+                        lambda t=text, e=entry: self._read_text(t, e.row_count),  # type: ignore[misc]
+                    )
             if self._readers.get(entry.key) is None:
                 self._start(entry.key, lambda e=entry: self._read_segment(e))  # type: ignore[misc]
             named = entry.deletions

@@ -9,7 +9,7 @@ from whimbrel.engine.manifest import SegmentEntry
 from whimbrel.engine.memtable import MemtableSnapshot
 from whimbrel.engine.model import TextQuery
 from whimbrel.engine.segments import SegmentSet
-from whimbrel.engine.text.field import TextField
+from whimbrel.engine.text.field import TextField, TextFieldId
 from whimbrel.engine.text_search import FieldQuery
 
 TAIL_ROWS_KNOWN = 1024  # a longer tail may have texts to analyse first
@@ -22,6 +22,12 @@ WHERE = "queryTexts"
 def find_field(fields: Sequence[TextField], metadata_key: str) -> TextField | None:
     """Returns the searchable field of a metadata key; None where it has none."""
     return next((field for field in fields if field.metadata_key == metadata_key), None)
+
+
+def list_fields(texts: Sequence[TextQuery], fields: Sequence[TextField]) -> list[TextFieldId]:
+    """Returns the postings that texts will be looked for in, as far as that can be told."""
+    found = [find_field(fields, text.metadata_key) for text in texts]
+    return [field.id for field in found if field is not None]
 
 
 def is_built(field: TextField, entries: Sequence[SegmentEntry]) -> bool:
