@@ -159,10 +159,6 @@ async def measure(report: Report, arguments: argparse.Namespace) -> None:
             continue
         corpus = open_corpus(count, arguments.queries, is_sample=is_small)
         targets = tantivy_targets(report, corpus)
-        if not whimbrel_target.can_search_texts():
-            report.skip("the engine takes no texts")
-            await measure_sections(report, chosen, corpus, targets, None)
-            continue
         folder = arguments.folder / f"documents-{count}"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)

@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -14,17 +13,12 @@ from bench.exact import open_engine
 from bench.queries import settle
 from bench.server import whimbrel
 from bench.text.corpus import Corpus, key_of
+from whimbrel.engine.engine import Engine
+from whimbrel.engine.model import QueryPage, QueryRequest, TextQuery
 
 INDEX = "texts"
 KEY = "text"
 LANGUAGE = "en"
-
-
-def can_search_texts() -> bool:
-    """Returns whether the engine takes texts in a query."""
-    from whimbrel.engine.model import QueryRequest
-
-    return "texts" in QueryRequest.__dataclass_fields__
 
 
 def fill(folder: Path, corpus: Corpus, *, flush_age_s: float, quiet_s: float) -> None:
@@ -67,28 +61,22 @@ class WhimbrelTarget:
 
     name = "whimbrel"
 
-    def __init__(self, engine: Any) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     async def search(self, text: str, top_k: int) -> list[tuple[str, float]]:
         """Returns keys and scores, best first."""
         page = await self.ask(text=text, top_k=top_k)
-        return [
-            (key.decode(), scores.bm25[0])
-            for key, scores in zip(page.keys, page.scores, strict=True)
-        ]
+        scores = page.scores.bm25[:, 0].tolist()
+        return [(key.decode(), score) for key, score in zip(page.keys, scores, strict=True)]
 
     async def ask(
         self, *, top_k: int, text: str | None = None, vector: NDArray[np.float32] | None = None
-    ) -> Any:
+    ) -> QueryPage:
         """Returns the engine's page for a text, a vector, or both."""
-        from whimbrel.engine.model import QueryRequest
-
-        request: Any = QueryRequest
-        fields: dict[str, Any] = {"vector": vector, "top_k": top_k, "return_distance": True}
-        if text is not None:
-            fields |= {"texts": [(KEY, text)], "return_scores": True}
-        return await self._engine.query(BUCKET, INDEX, request(**fields))
+        texts = () if text is None else (TextQuery(KEY, text),)
+        request = QueryRequest(vector=vector, texts=texts, top_k=top_k, return_scores=True)
+        return await self._engine.query(BUCKET, INDEX, request)
 
 
 @asynccontextmanager

@@ -113,15 +113,19 @@ async def _read_metadata(context: Context, segments: SegmentCache, opened: OpenS
 
 
 def without_unused(entry: SegmentEntry, fields: Sequence[TextField]) -> SegmentEntry:
-    """Returns a segment's entry without text objects that no searchable field uses any more."""
+    """Returns a segment's entry without text objects that no searchable field uses any more.
+
+    Postings of another version of a field's analyzer stay: while some processes have a new one and some do not, each
+    uses those of its own, and they would take away each other's for ever.
+    """
     if not entry.texts:
         return entry
-    used = {field.id for field in known_fields(fields)}
-    # What cannot be told here may be of use elsewhere.
-    if len(used) < len(fields):
-        return entry
-    kept = tuple(text for text in entry.texts if used.intersection(text.fields))
-    return msgspec.structs.replace(entry, texts=kept)
+    kept = tuple(
+        text
+        for text in entry.texts
+        if any(field.covers(found) for field in fields for found in text.fields)
+    )
+    return entry if kept == entry.texts else msgspec.structs.replace(entry, texts=kept)
 
 
 def needs_backfill(manifest: Manifest) -> bool:

@@ -6,8 +6,7 @@
 
 1. Scores are Lucene's BM25, with exact lengths: the sum over the query's distinct terms of
    `count in the query * idf * tf / (tf + k1 * (1 - b + b * dl / avgdl))`, `idf = ln(1 + (N - df + 0.5) / (df + 0.5))`.
-2. `N`, `df` and `avgdl` are of all live records whose value is text, also those without any term, whatever a filter
-   lets through.
+2. `N`, `df` and `avgdl` are of all live records whose text has a term, as in Lucene, whatever a filter lets through.
 3. Only records with at least one of the terms are found. Ties go by key.
 4. It shares no code with the engine, except the analyzer.
 """
@@ -48,12 +47,12 @@ class TextOracle:
     counts: dict[bytes, Counter[str]] = field(default_factory=dict)
 
     def put(self, key: bytes, value: Any) -> None:
-        """Puts one record's value of the metadata key; None and what is no text take the record out."""
-        text = text_of(value)
-        if text is None:
-            self.delete(key)
+        """Puts one record's value of the metadata key; what has no term takes the record out."""
+        terms = self.analyzer.terms(text_of(value) or "")
+        if terms:
+            self.counts[key] = Counter(terms)
         else:
-            self.counts[key] = Counter(self.analyzer.terms(text))
+            self.delete(key)
 
     def delete(self, key: bytes) -> None:
         """Deletes one record; fine when it is not there."""

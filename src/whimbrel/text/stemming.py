@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 
 import Stemmer  # type: ignore[import-not-found]  # has no types
 
-from whimbrel.text.packages import release
 from whimbrel.text.standard import words
 from whimbrel.text.stop_words import STOP_WORDS
 
@@ -101,7 +100,9 @@ class StemmingAnalyzer:
     """The stems of words that are no stop words."""
 
     def __init__(self, language: str) -> None:
-        self.id = f"{language}.1+{release('PyStemmer')}"
+        # Without the stemmer's version: a new one would have every text analysed anew. A test pins what it makes of
+        # examples.
+        self.id = f"{language}.1"
         self._stems = _Stems(language)
 
     def terms(self, text: str) -> list[str]:

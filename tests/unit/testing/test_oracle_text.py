@@ -80,11 +80,12 @@ def test_scores_of_all_descriptions_are_those_of_bm25s():
 
 def test_scores_are_those_worked_out_by_hand():
     oracle = filled(["red red blue", "red green", "", "green"], None)
-    idf_red = math.log(1 + (4 - 2 + 0.5) / (2 + 0.5))
-    idf_blue = math.log(1 + (4 - 1 + 0.5) / (1 + 0.5))
+    # The text without a term does not count.
+    idf_red = math.log(1 + (3 - 2 + 0.5) / (2 + 0.5))
+    idf_blue = math.log(1 + (3 - 1 + 0.5) / (1 + 0.5))
 
     def part(idf, frequency, length):
-        return idf * frequency / (frequency + 1.2 * (1 - 0.75 + 0.75 * length / 1.5))
+        return idf * frequency / (frequency + 1.2 * (1 - 0.75 + 0.75 * length / 2))
 
     assert oracle.scores("RED blue red") == pytest.approx(
         {

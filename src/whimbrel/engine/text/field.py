@@ -7,6 +7,7 @@ import msgspec
 from whimbrel.text import get_analyzer
 
 FIELD_COUNT_MAX = 10
+STANDARD = "standard"  # what the id of the analyzer without a language starts with
 
 
 class TextField(msgspec.Struct, frozen=True, array_like=True):
@@ -27,6 +28,11 @@ class TextField(msgspec.Struct, frozen=True, array_like=True):
             LanguageUnavailableError: they cannot.
         """
         get_analyzer(self.language)
+
+    def covers(self, found: "TextFieldId") -> bool:
+        """Says whether postings are of this field, by whatever version of its analyzer."""
+        name = found.analyzer.partition(".")[0]
+        return found.metadata_key == self.metadata_key and name == (self.language or STANDARD)
 
     @property
     def id(self) -> "TextFieldId":
