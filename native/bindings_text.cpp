@@ -63,8 +63,8 @@ nb::tuple encode_of(const Vector<const std::int64_t>& starts,
                         array_of(std::move(out.data)));
 }
 
-nb::tuple decode_of(const Bytes& blocks, const Bytes& data, const Vector<const std::int64_t>& counts,
-                    std::size_t row_count) {
+nb::tuple decode_of(const Bytes& blocks, const Bytes& data,
+                    const Vector<const std::int64_t>& counts, std::size_t row_count) {
   std::size_t total = 0;
   std::size_t room = 0;
   for (const std::int64_t count : span_of(counts)) {

@@ -195,8 +195,7 @@ class Search {
         nearest = std::min(nearest, cursors_[i].row());
       }
       if (nearest == kEnd) return kEnd;
-      const bool is_kept =
-          keep_.empty() || ((keep_[nearest / 64] >> (nearest % 64)) & 1) != 0;
+      const bool is_kept = keep_.empty() || ((keep_[nearest / 64] >> (nearest % 64)) & 1) != 0;
       if (is_kept && nearest <= window_last_) return nearest;
       row = nearest + (is_kept ? 0 : 1);
     }

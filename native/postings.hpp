@@ -1,5 +1,5 @@
-// Postings of a term: which rows hold it, and how often; in blocks, with what bounds their BM25 scores.
-// docs/format/text.md draws the bytes.
+// Postings of a term: which rows hold it, and how often; in blocks, with what bounds their BM25
+// scores. docs/format/text.md draws the bytes.
 #pragma once
 
 #include <cstddef>
@@ -35,9 +35,9 @@ struct EncodedPostings {
   std::vector<std::uint8_t> data;
 };
 
-// Encodes the postings of t terms. `starts` has t + 1 places in `rows` and `frequencies`; rows ascend
-// within a term and are places in `lengths`; frequencies are at least 1. False when the data would
-// pass 4 GiB.
+// Encodes the postings of t terms. `starts` has t + 1 places in `rows` and `frequencies`; rows
+// ascend within a term and are places in `lengths`; frequencies are at least 1. False when the data
+// would pass 4 GiB.
 bool encode_postings(std::span<const std::int64_t> starts, std::span<const std::uint32_t> rows,
                      std::span<const std::uint16_t> frequencies,
                      std::span<const std::uint16_t> lengths, EncodedPostings& out);
