@@ -28,6 +28,8 @@ EPSILON_UNMEASURED = (
 # The largest topK is 10,000: up to so many matches, none shall be missed.
 SURE_ROWS_MAX = 10_000
 EPSILON_SURE = 2.75
+_NO_ROWS = np.zeros(0, dtype=np.int64)
+_NO_DISTANCES = np.zeros(0)
 WHOLE = 1.0  # the share of rows that leaves nothing out
 
 
@@ -74,6 +76,15 @@ class NearRows:
     def take(self, places: Int64Array) -> "NearRows":
         """Returns some of them."""
         return NearRows(self.owners[places], self.rows[places], self.distances[places])
+
+    @classmethod
+    def join(cls, parts: Sequence["NearRows"]) -> "NearRows":
+        """Lays rows end to end."""
+        return cls(
+            np.concatenate([_NO_ROWS, *(part.owners for part in parts)]),
+            np.concatenate([_NO_ROWS, *(part.rows for part in parts)]),
+            np.concatenate([_NO_DISTANCES, *(part.distances for part in parts)]),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,9 +51,6 @@ NAMES_AHEAD_MAX = (
 
 TAIL_ROWS_KNOWN = 1024  # a longer tail may have rows to encode first
 
-_NO_ROWS = np.zeros(0, dtype=np.int64)
-_NO_DISTANCES = np.zeros(0)
-
 
 @dataclass(frozen=True, slots=True)
 class Search:
@@ -153,32 +150,61 @@ def search(
         AbsentBytesError: not all is here that the search reads. What it will read next was noted, as far as it can be
             told, in the segments concerned.
     """
+    near, stats = find_nearest(request, tail, segments, shares=shares)
+    return list_hits(near, tail, segments, stats)
+
+
+def find_nearest(
+    request: Search,
+    tail: MemtableSnapshot,
+    segments: Sequence[OpenSegment],
+    *,
+    shares: Shares | None = None,
+) -> tuple[NearRows, SearchStats]:
+    """Finds the nearest neighbours without their keys; see `search`.
+
+    Returns:
+        The neighbours in order, with rounded distances, and what finding them took.
+    """
     finder = _Finder(request, tail, segments, shares)
     found = finder.find_current()
     finder.require_names(found.owners, found.rows)
-    return rank(request.top_k, found, tail, segments, finder.stats)
+    return cut_best(request.top_k, found, tail, segments), finder.stats
 
 
-def rank(
-    top_k: int,
-    found: NearRows,
-    tail: MemtableSnapshot,
-    segments: Sequence[OpenSegment],
-    stats: SearchStats,
-) -> Hits:
-    """Cuts candidates, in order of rounded distance, to the nearest `top_k`; ties in order of key."""
-    values = round_distances(found.distances)
+def cut_best(
+    top_k: int, found: NearRows, tail: MemtableSnapshot, segments: Sequence[OpenSegment]
+) -> NearRows:
+    """Cuts candidates, in order of rounded distance, to the nearest `top_k`; ties in order of key.
+
+    Returns:
+        The rows, with rounded distances. Only keys of rows that tie are read.
+    """
+    values = round_distances(found.distances).astype(np.float64)
     owners, rows = found.owners, found.rows
     if len(values) > top_k:
         limit = int(np.searchsorted(values, values[top_k - 1], side="right"))
         owners, rows, values = owners[:limit], rows[:limit], values[:limit]
-    keys = _list_keys(owners, rows, tail, segments)
-    if (values[1:] == values[:-1]).any():
-        by_key = sorted(zip(values.tolist(), keys, range(len(keys)), strict=True))[:top_k]
-        places = np.array([place for _, _, place in by_key], dtype=np.int64)
-        owners, rows, values = owners[places], rows[places], values[places]
-        keys = [key for _, key, _ in by_key]
-    return Hits(owners, rows, values.astype(np.float64), keys, stats)
+    equals_next = values[1:] == values[:-1]
+    if equals_next.any():
+        tied = np.zeros(len(values), dtype=np.bool_)
+        tied[1:] = equals_next
+        tied[:-1] |= equals_next
+        places = np.flatnonzero(tied)
+        keys = _list_keys(owners[places], rows[places], tail, segments)
+        by_key = sorted(zip(values[places].tolist(), keys, places.tolist(), strict=True))
+        order = np.arange(len(values))
+        order[places] = [place for _, _, place in by_key]
+        owners, rows = owners[order], rows[order]
+    return NearRows(owners[:top_k], rows[:top_k], values[:top_k])
+
+
+def list_hits(
+    near: NearRows, tail: MemtableSnapshot, segments: Sequence[OpenSegment], stats: SearchStats
+) -> Hits:
+    """Returns ranked rows with their keys."""
+    keys = _list_keys(near.owners, near.rows, tail, segments)
+    return Hits(near.owners, near.rows, near.distances, keys, stats)
 
 
 def has_names(
@@ -404,11 +430,7 @@ class _Finder:
                 absent = error
         if absent is not None:
             raise absent
-        joined = NearRows(
-            np.concatenate([_NO_ROWS, *(near.owners for near in found)]),
-            np.concatenate([_NO_ROWS, *(near.rows for near in found)]),
-            np.concatenate([_NO_DISTANCES, *(near.distances for near in found)]),
-        )
+        joined = NearRows.join(found)
         nearest_rows = joined.take(nearest_places(joined.distances, depth))
         return nearest_rows.take(np.argsort(round_distances(nearest_rows.distances), kind="stable"))
 
