@@ -28,11 +28,14 @@ from whimbrel.engine.catalog import (
 from whimbrel.engine.context import Context
 from whimbrel.engine.count import Counter
 from whimbrel.engine.directory import Directory
+from whimbrel.engine.erase import Erased, Eraser, EraseRequest
+from whimbrel.engine.find import Finder, FindRequest
 from whimbrel.engine.index import Index
 from whimbrel.engine.lookup import Lookup
 from whimbrel.engine.manifest import SegmentEntry
 from whimbrel.engine.model import (
     Blobs,
+    BoolArray,
     BucketInfo,
     IndexConfig,
     IndexInfo,
@@ -51,6 +54,7 @@ from whimbrel.engine.segments import SegmentCache
 from whimbrel.engine.statistics import IndexStatistics, get_statistics
 from whimbrel.engine.text.field import TextField
 from whimbrel.engine.text_plan import are_built, is_built
+from whimbrel.engine.update import Updater, UpdateRequest
 from whimbrel.engine.wal import Write
 from whimbrel.engine.write import UNAVAILABLE, ChangeFields, Writer
 
@@ -73,6 +77,9 @@ class Engine:
         self._planner = QueryPlanner(context, self.segments, self._tokens)
         self._lookup = Lookup(context, self.segments, self._tokens)
         self._counter = Counter(context, self.segments)
+        self._finder = Finder(context, self.segments, self._tokens)
+        self._updater = Updater(context, self.segments, self._lookup, self._commit_unchanged)
+        self._eraser = Eraser(context, self.segments, self._tokens, self._commit_unchanged)
         self._tails: dict[Index, int] = {}
         self._queried: set[Index] = set()  # since their manifest was last known to be the newest
         self._tail_bytes = 0
@@ -532,6 +539,59 @@ class Engine:
                 bucket_name, index_name, lambda index: self._counter.count(index, condition)
             )
         )
+
+    async def find_vectors(
+        self, bucket_name: str, index_name: str, request: FindRequest
+    ) -> VectorPage:
+        """Returns one page of the vectors with a prefix, or that match a filter, in order of key.
+
+        Raises:
+            IndexNotFoundError: there is no such index.
+            InvalidRequestError: filter or page token are not valid for this index.
+        """
+        return await _guard(
+            self.directory.with_index(
+                bucket_name, index_name, lambda index: self._finder.find(index, request)
+            )
+        )
+
+    async def update_metadata(
+        self, bucket_name: str, index_name: str, request: UpdateRequest
+    ) -> list[bytes]:
+        """Changes the metadata of vectors that exist; returns the keys that do not.
+
+        Raises:
+            IndexNotFoundError: there is no such index.
+            InvalidRequestError: a record would break a rule.
+            ThrottledError: too much is waiting to be indexed.
+            UnavailableError: the store failed, or the vectors change all the time.
+        """
+        return await _guard(
+            self.directory.with_index(
+                bucket_name, index_name, lambda index: self._updater.update(index, request)
+            )
+        )
+
+    async def delete_matching(
+        self, bucket_name: str, index_name: str, request: EraseRequest
+    ) -> Erased:
+        """Deletes a bounded number of the vectors that match a filter.
+
+        Raises:
+            IndexNotFoundError: there is no such index.
+            InvalidRequestError: filter or page token are not valid for this index.
+            ThrottledError: too much is waiting to be indexed.
+            UnavailableError: the store failed.
+        """
+        return await _guard(
+            self.directory.with_index(
+                bucket_name, index_name, lambda index: self._eraser.erase(index, request)
+            )
+        )
+
+    async def _commit_unchanged(self, index: Index, write: Write, *, position: int) -> BoolArray:
+        self._admit(index, write)
+        return await self._writer.commit_unchanged(index, write, position=position)
 
     async def get_statistics(self, bucket_name: str, index_name: str) -> IndexStatistics:
         """Tells how an index is stored.
