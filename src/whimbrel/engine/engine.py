@@ -51,11 +51,13 @@ from whimbrel.engine.page_token import NamePosition, PageTokens, bind
 from whimbrel.engine.query import QueryPlanner
 from whimbrel.engine.records import check_batch
 from whimbrel.engine.segments import SegmentCache
+from whimbrel.engine.self_query import RecallMeasured, SelfQuerier
 from whimbrel.engine.statistics import IndexStatistics, get_statistics
 from whimbrel.engine.text.field import TextField
 from whimbrel.engine.text_plan import are_built, is_built
 from whimbrel.engine.update import Updater, UpdateRequest
 from whimbrel.engine.wal import Write
+from whimbrel.engine.warm import Warmed, Warmer, WarmRequest
 from whimbrel.engine.write import UNAVAILABLE, ChangeFields, Writer
 
 TAG_COUNT_MAX = 50
@@ -80,6 +82,8 @@ class Engine:
         self._finder = Finder(context, self.segments, self._tokens)
         self._updater = Updater(context, self.segments, self._lookup, self._commit_unchanged)
         self._eraser = Eraser(context, self.segments, self._tokens, self._commit_unchanged)
+        self._querier = SelfQuerier(context, self.segments)
+        self._warmer = Warmer(context, self.segments, self._tokens)
         self._tails: dict[Index, int] = {}
         self._queried: set[Index] = set()  # since their manifest was last known to be the newest
         self._tail_bytes = 0
@@ -600,6 +604,34 @@ class Engine:
             IndexNotFoundError: there is no such index.
         """
         return await _guard(self.directory.with_index(bucket_name, index_name, get_statistics))
+
+    async def measure_recall(
+        self, bucket_name: str, index_name: str, *, counts: Sequence[int], query_count: int
+    ) -> RecallMeasured:
+        """Measures what queries find of what there is, for some numbers of neighbours.
+
+        Raises:
+            IndexNotFoundError: there is no such index.
+            ThrottledError: this process is measuring already.
+        """
+
+        def measure(index: Index) -> Awaitable[RecallMeasured]:
+            return self._querier.measure(index, counts=counts, query_count=query_count)
+
+        return await _guard(self.directory.with_index(bucket_name, index_name, measure))
+
+    async def warm_index(self, bucket_name: str, index_name: str, request: WarmRequest) -> Warmed:
+        """Fetches what queries of an index read, as far as time allows.
+
+        Raises:
+            IndexNotFoundError: there is no such index.
+            InvalidRequestError: the page token is not valid for this index.
+        """
+        return await _guard(
+            self.directory.with_index(
+                bucket_name, index_name, lambda index: self._warmer.warm(index, request)
+            )
+        )
 
 
 async def _guard(operation: Awaitable[T]) -> T:

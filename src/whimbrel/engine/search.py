@@ -31,7 +31,14 @@ from whimbrel.engine.ivf.calibrate import Shares
 from whimbrel.engine.ivf.partition import POSTING_ROWS
 from whimbrel.engine.keys import hash_keys
 from whimbrel.engine.memtable import MemtableSnapshot
-from whimbrel.engine.model import Float32Array, Float64Array, IndexConfig, Int64Array, Metric
+from whimbrel.engine.model import (
+    Float32Array,
+    Float64Array,
+    IndexConfig,
+    Int64Array,
+    Metric,
+    SearchEffort,
+)
 from whimbrel.engine.part import TAIL, Part, segment_parts, tail_parts
 from whimbrel.engine.segments import OpenSegment, SegmentSet
 from whimbrel.kernel.distance import Metric as KernelMetric
@@ -49,6 +56,7 @@ NAMES_AHEAD_MAX = (
     256  # keys and metadata of so many rows are fetched before it is known which are the nearest
 )
 
+FAST_RATIO = 0.25  # of what was measured, scanned with the effort `fast`
 TAIL_ROWS_KNOWN = 1024  # a longer tail may have rows to encode first
 
 
@@ -64,6 +72,7 @@ class Search:
         with_metadata: whether the metadata of what is found will be asked for at once.
         share: which share of the rows in posting lists to estimate, above 0 and at most 1; None goes by what was
             measured for the index, 1 leaves nothing out.
+        effort: how much to do to miss nothing, where `share` does not say so.
     """
 
     vector: Float32Array
@@ -72,6 +81,17 @@ class Search:
     config: IndexConfig
     with_metadata: bool = False
     share: float | None = None
+    effort: SearchEffort = SearchEffort.DEFAULT
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether every row that may be found is compared."""
+        return self.effort is SearchEffort.EXACT
+
+    @property
+    def ratio(self) -> float:
+        """Which part of the measured share to scan."""
+        return FAST_RATIO if self.effort is SearchEffort.FAST else 1.0
 
 
 class SearchStats(msgspec.Struct, kw_only=True):
@@ -311,9 +331,11 @@ def estimate_ns(
         segments.derive(_prepare) if len(segments) else _Parts.of([], [], request.config.dimension)
     )
     cost = tail_count * parts.cost.row_ns
-    if parts.coded is None or not parts.cost.is_coded(request.top_k):
+    if parts.coded is None or request.is_exact or not parts.cost.is_coded(request.top_k):
         return cost + parts.cost.exact_ns
-    effort = parts.coded.plan_effort(request.top_k, shares, share=request.share, is_filtered=False)
+    effort = parts.coded.plan_effort(
+        request.top_k, shares, share=request.share, is_filtered=False, ratio=request.ratio
+    )
     uncoded_count = parts.kept_count - parts.coded.kept_count
     flat_count = parts.coded.kept_count - parts.coded.listed_kept_count
     listed_count = min(effort.row_budget, parts.coded.listed_kept_count)
@@ -437,10 +459,16 @@ class _Finder:
     def _find_by_codes(self, depth: int) -> Approximation | None:
         request, coded = self._request, self._parts.coded
         # Once every row is wanted, codes are of no use.
-        if coded is None or depth >= self._parts.kept_count or not self._parts.cost.is_coded(depth):
+        if coded is None or request.is_exact or depth >= self._parts.kept_count:
+            return None
+        if not self._parts.cost.is_coded(depth):
             return None
         effort = coded.plan_effort(
-            depth, self._shares, share=request.share, is_filtered=request.filter is not None
+            depth,
+            self._shares,
+            share=request.share,
+            is_filtered=request.filter is not None,
+            ratio=request.ratio,
         )
         try:
             found = coded.find_near(

@@ -28,8 +28,8 @@ from whimbrel.engine.condition import Reading, find_unchanged
 from whimbrel.engine.context import Context
 from whimbrel.engine.index import Index, IndexId, Snapshot
 from whimbrel.engine.log import Base
-from whimbrel.engine.text.field import TextField
 from whimbrel.engine.model import BoolArray
+from whimbrel.engine.text.field import TextField
 from whimbrel.engine.wal import Write, encode_fragment
 
 UNAVAILABLE = "Currently unable to handle the request"

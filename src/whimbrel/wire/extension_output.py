@@ -14,6 +14,20 @@ class CountVectorsOutput(Output, frozen=True):
     count: int
 
 
+class UpdateMetadataOutput(Output, frozen=True):
+    """Answer of UpdateMetadata."""
+
+    missing_keys: list[str]
+
+
+class DeleteVectorsByFilterOutput(Output, frozen=True):
+    """Answer of DeleteVectorsByFilter."""
+
+    deleted_count: int
+    remaining_count: int
+    next_token: str | UnsetType = UNSET
+
+
 class SegmentStatistics(Output, frozen=True):
     """The segments of an index together: how many, live and deleted vectors, bytes in the store."""
 
@@ -71,3 +85,28 @@ class GetIndexStatisticsOutput(Output, frozen=True):
     generation: int
     position: int
     calibration: CalibrationOutput | UnsetType = UNSET
+
+
+class RecallMeasurement(Output, frozen=True):
+    """How queries for the nearest k did, on average."""
+
+    k: int
+    recall: float
+    worst_recall: float
+    scanned_share: float
+    compared_count: float
+
+
+class MeasureRecallOutput(Output, frozen=True):
+    """Answer of MeasureRecall."""
+
+    query_count: int
+    measurements: list[RecallMeasurement]
+
+
+class WarmIndexOutput(Output, frozen=True):
+    """Answer of WarmIndex."""
+
+    segment_count: int
+    fetched_bytes: int
+    next_token: str | UnsetType = UNSET

@@ -50,7 +50,13 @@ _HANDLERS: Final[dict[str, Handler]] = {
 
 _EXTENSION_HANDLERS: Final[dict[str, Handler]] = {
     "CountVectors": extensions.count_vectors,
+    "DeleteVectorsByFilter": extensions.delete_vectors_by_filter,
+    "FindVectors": extensions.find_vectors,
     "GetIndexStatistics": extensions.get_index_statistics,
+    "MeasureRecall": extensions.measure_recall,
+    "SearchVectors": extensions.search_vectors,
+    "UpdateMetadata": extensions.update_metadata,
+    "WarmIndex": extensions.warm_index,
 }
 
 

@@ -61,7 +61,13 @@ REQUESTS = {
     "UpdateIndexMode": INDEX | {"indexMode": "ENHANCED"},
     # --- ours
     "CountVectors": INDEX | {"filter": {"a": 1}},
+    "DeleteVectorsByFilter": INDEX | {"filter": {"a": 1}},
+    "FindVectors": INDEX | {"prefix": "a", "returnData": True, "returnMetadata": True},
     "GetIndexStatistics": INDEX,
+    "MeasureRecall": INDEX,
+    "SearchVectors": INDEX | {"topK": 1, "queryVector": {"float32": [1]}, "returnData": True},
+    "UpdateMetadata": INDEX | {"updates": [{"key": "a", "metadata": {"b": None}}]},
+    "WarmIndex": INDEX,
 }
 
 
