@@ -28,7 +28,7 @@ from whimbrel.engine.catalog import (
 from whimbrel.engine.context import Context
 from whimbrel.engine.count import Counter
 from whimbrel.engine.directory import Directory
-from whimbrel.engine.erase import Erased, Eraser, EraseRequest
+from whimbrel.engine.erase import Erased, Eraser
 from whimbrel.engine.find import Finder, FindRequest
 from whimbrel.engine.index import Index
 from whimbrel.engine.lookup import Lookup
@@ -81,7 +81,7 @@ class Engine:
         self._counter = Counter(context, self.segments)
         self._finder = Finder(context, self.segments, self._tokens)
         self._updater = Updater(context, self.segments, self._lookup, self._commit_unchanged)
-        self._eraser = Eraser(context, self.segments, self._tokens, self._commit_unchanged)
+        self._eraser = Eraser(context, self.segments, self._commit_unchanged)
         self._querier = SelfQuerier(context, self.segments)
         self._warmer = Warmer(context, self.segments, self._tokens)
         self._tails: dict[Index, int] = {}
@@ -577,21 +577,21 @@ class Engine:
         )
 
     async def delete_matching(
-        self, bucket_name: str, index_name: str, request: EraseRequest
+        self, bucket_name: str, index_name: str, *, condition: Any, count_max: int
     ) -> Erased:
-        """Deletes a bounded number of the vectors that match a filter.
+        """Deletes up to `count_max` of the vectors that match a filter.
 
         Raises:
             IndexNotFoundError: there is no such index.
-            InvalidRequestError: filter or page token are not valid for this index.
+            InvalidRequestError: the filter is not valid for this index.
             ThrottledError: too much is waiting to be indexed.
             UnavailableError: the store failed.
         """
-        return await _guard(
-            self.directory.with_index(
-                bucket_name, index_name, lambda index: self._eraser.erase(index, request)
-            )
-        )
+
+        def erase(index: Index) -> Awaitable[Erased]:
+            return self._eraser.erase(index, condition, count_max=count_max)
+
+        return await _guard(self.directory.with_index(bucket_name, index_name, erase))
 
     async def _commit_unchanged(self, index: Index, write: Write, *, position: int) -> BoolArray:
         self._admit(index, write)

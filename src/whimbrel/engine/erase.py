@@ -17,30 +17,12 @@ from whimbrel.engine.filter.tree import Filter
 from whimbrel.engine.index import Index
 from whimbrel.engine.matching import find_matches
 from whimbrel.engine.model import Blobs
-from whimbrel.engine.page_token import ErasePosition, PageTokens, bind
 from whimbrel.engine.segments import SegmentCache
 from whimbrel.engine.update import Commit
 from whimbrel.engine.view import View, open_view
 from whimbrel.engine.wal import Write
 
 BATCH_KEYS = 1_000  # deleted by one log object
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EraseRequest:
-    """One DeleteVectorsByFilter request.
-
-    Attributes:
-        filter: as decoded JSON, not yet checked.
-        count_max: the most records to delete, at least 1.
-        page_token: as an earlier answer gave it; None at first.
-        principal: who asks; page tokens are bound to it.
-    """
-
-    filter: Any
-    count_max: int
-    page_token: str | None = None
-    principal: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +32,10 @@ class Erased:
     Attributes:
         deleted_count: records deleted.
         remaining_count: records that matched and are there still, since they were too many or were changed meanwhile.
-        next_token: to go on with; None when none remain.
     """
 
     deleted_count: int
     remaining_count: int
-    next_token: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,32 +49,31 @@ class _Found:
 class Eraser:
     """Deletes by filter for one process."""
 
-    def __init__(
-        self, context: Context, segments: SegmentCache, tokens: PageTokens, commit: Commit
-    ) -> None:
+    def __init__(self, context: Context, segments: SegmentCache, commit: Commit) -> None:
         self._context = context
         self._segments = segments
-        self._tokens = tokens
         self._commit = commit
 
-    async def erase(self, index: Index, request: EraseRequest) -> Erased:
+    async def erase(self, index: Index, document: Any, *, count_max: int) -> Erased:
         """Deletes some of the records that match.
 
+        Args:
+            index: where.
+            document: the filter as decoded JSON, not yet checked.
+            count_max: the most records to delete, at least 1.
+
         Raises:
-            InvalidRequestError: the filter is not valid for this index, or the page token is not one of this deletion.
+            InvalidRequestError: the filter is not valid for this index.
             IndexNotFoundError: the index was deleted.
             ThrottledError: too much is waiting to be indexed; nothing was deleted.
             UnavailableError: the store failed; some may have been deleted.
         """
         keys = index.manifest.config.non_filterable_keys
-        condition = parse_filter(request.filter, keys, is_extended=True)
-        binding = bind("erase", request.principal, index.id.incarnation, repr(condition))
-        if request.page_token is not None:
-            self._tokens.open(request.page_token, binding, ErasePosition)
+        condition = parse_filter(document, keys, is_extended=True)
         view = await open_view(index, self._segments)
 
         async def run() -> _Found:
-            return await self._context.compute.run(_find, condition, view, request.count_max)
+            return await self._context.compute.run(_find, condition, view, count_max)
 
         found = await self._segments.read(view.segments, run)
         deleted_count = 0
@@ -108,11 +87,7 @@ class Eraser:
                     raise
                 break
             deleted_count += int(np.count_nonzero(written))
-        remaining_count = found.count - deleted_count
-        next_token = None
-        if remaining_count:
-            next_token = self._tokens.seal(ErasePosition(self._context.clock.now_s()), binding)
-        return Erased(deleted_count, remaining_count, next_token)
+        return Erased(deleted_count, found.count - deleted_count)
 
 
 def _find(condition: Filter, view: View, count_max: int) -> _Found:

@@ -59,16 +59,10 @@ class ListPosition(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_
 
 
 class KeyPosition(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """After which vector key the next page in order of key starts."""
+    """After which key the next page in order of key starts."""
 
     issued_at_s: float
     key: bytes
-
-
-class ErasePosition(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """That a deletion by filter goes on; it starts at the first record that matches, wherever it was."""
-
-    issued_at_s: float
 
 
 class NamePosition(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -78,7 +72,7 @@ class NamePosition(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_
     name: str
 
 
-T = TypeVar("T", QueryPosition, ListPosition, KeyPosition, ErasePosition, NamePosition)
+T = TypeVar("T", QueryPosition, ListPosition, KeyPosition, NamePosition)
 
 
 def decode_secret(data: memoryview) -> bytes:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from whimbrel.core.errors import ObjectNotFoundError
 from whimbrel.engine.context import Context
 from whimbrel.engine.index import Index
+from whimbrel.engine.manifest import SegmentEntry
 from whimbrel.engine.page_token import KeyPosition, PageTokens, bind
 from whimbrel.engine.segments import SegmentCache
 
@@ -27,17 +28,23 @@ class WarmRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class WarmSegment:
+    """A segment that is warm now: the length of its object, and how many bytes of it were not here and were fetched."""
+
+    object_bytes: int
+    fetched_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Warmed:
     """What one request has done.
 
     Attributes:
-        segment_count: segments that are warm now, of those it came to.
-        fetched_bytes: bytes of them that were not here, and were fetched.
+        segments: those that it came to.
         next_token: to go on with; None when all segments had their turn.
     """
 
-    segment_count: int
-    fetched_bytes: int
+    segments: list[WarmSegment]
     next_token: str | None
 
 
@@ -69,19 +76,21 @@ class Warmer:
             (entry for entry in manifest.segments if entry.key.encode() > after),
             key=lambda entry: entry.key,
         )
-        segment_count = fetched_bytes = 0
+        warm: list[WarmSegment] = []
         for place, entry in enumerate(waiting, start=1):
             try:
-                if self._context.store.is_remote:
-                    filled = self._segments.fill(entry, with_vectors=request.with_vectors)
-                    fetched_bytes += await filled
-                else:
-                    await self._segments.open(entry)
-                segment_count += 1
+                fetched_bytes = await self._fill(entry, with_vectors=request.with_vectors)
             except ObjectNotFoundError:
                 continue  # compacted away meanwhile
+            warm.append(WarmSegment(entry.object_bytes, fetched_bytes))
             if place < len(waiting) and clock.monotonic_s() >= ends_s:
                 position = KeyPosition(clock.now_s(), entry.key.encode())
-                token = self._tokens.seal(position, binding)
-                return Warmed(segment_count, fetched_bytes, token)
-        return Warmed(segment_count, fetched_bytes, None)
+                return Warmed(warm, self._tokens.seal(position, binding))
+        return Warmed(warm, None)
+
+    async def _fill(self, entry: SegmentEntry, *, with_vectors: bool) -> int:
+        """Makes a segment warm; returns how many bytes of it were fetched."""
+        if self._context.store.is_remote:
+            return await self._segments.fill(entry, with_vectors=with_vectors)
+        await self._segments.open(entry)
+        return 0

@@ -137,7 +137,7 @@ SEARCH_VECTORS: Final = Extension(
     documentation="Like QueryVectors, with more operators in filters, a choice of effort, and the vectors themselves.",
     lane="read",
     covers=("s3vectors:QueryVectors", "s3vectors:GetVectors"),
-    pagination=Pagination("vectors", page_size=None),
+    pagination=Pagination("vectors", page_size=None, constant=("distanceMetric",)),
 )
 
 METADATA_UPDATE: Final = StructureShape("MetadataUpdate", {
@@ -168,18 +168,12 @@ DELETE_VECTORS_BY_FILTER: Final = Extension(
             **INDEX_MEMBERS,
             "filter": _required(DOCUMENT),
             "maxResults": Member(DELETE_COUNT),
-            "nextToken": Member(PAGE_TOKEN),
         },
-        {
-            "deletedCount": _required(COUNT),
-            "remainingCount": _required(COUNT),
-            "nextToken": Member(PAGE_TOKEN),
-        },
+        {"deletedCount": _required(COUNT), "remainingCount": _required(COUNT)},
     ),
     documentation="Deletes vectors that match a filter, up to 10,000 at a time; to be called until none remain.",
     lane="write",
     covers=("s3vectors:DeleteVectors", "s3vectors:QueryVectors", "s3vectors:GetVectors"),
-    pagination=Pagination("deletedCount"),
 )
 
 SEGMENT_STATISTICS: Final = StructureShape("SegmentStatistics", {
@@ -259,20 +253,22 @@ MEASURE_RECALL: Final = Extension(
     covers=("s3vectors:QueryVectors",),
 )
 
+WARM_SEGMENT: Final = StructureShape("WarmSegment", {
+    "bytes": _required(BYTES),
+    "fetchedBytes": _required(BYTES),
+})
+WARM_SEGMENTS: Final = ListShape("WarmSegments", WARM_SEGMENT)
+
 WARM_INDEX: Final = Extension(
     operation=_operation(
         "WarmIndex",
         {**INDEX_MEMBERS, "includeVectors": Member(BOOLEAN), "nextToken": Member(PAGE_TOKEN)},
-        {
-            "segmentCount": _required(COUNT),
-            "fetchedBytes": _required(BYTES),
-            "nextToken": Member(PAGE_TOKEN),
-        },
+        {"segments": _required(WARM_SEGMENTS), "nextToken": Member(PAGE_TOKEN)},
     ),
     documentation="Fetches what queries of an index read from a remote store, before one asks for it.",
     lane="other",
     covers=("s3vectors:QueryVectors",),
-    pagination=Pagination("fetchedBytes", page_size=None),
+    pagination=Pagination("segments", page_size=None),
 )
 
 EXTENSIONS: Final[dict[str, Extension]] = {

@@ -25,7 +25,6 @@ class DeleteVectorsByFilterOutput(Output, frozen=True):
 
     deleted_count: int
     remaining_count: int
-    next_token: str | UnsetType = UNSET
 
 
 class SegmentStatistics(Output, frozen=True):
@@ -104,9 +103,15 @@ class MeasureRecallOutput(Output, frozen=True):
     measurements: list[RecallMeasurement]
 
 
+class WarmSegment(Output, frozen=True):
+    """A segment that is warm now: its length, and how much of that was fetched."""
+
+    bytes: int
+    fetched_bytes: int
+
+
 class WarmIndexOutput(Output, frozen=True):
     """Answer of WarmIndex."""
 
-    segment_count: int
-    fetched_bytes: int
+    segments: list[WarmSegment]
     next_token: str | UnsetType = UNSET

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from whimbrel.auth import Principal
 from whimbrel.core.compute import Compute
-from whimbrel.engine.erase import Erased, EraseRequest
+from whimbrel.engine.erase import Erased
 from whimbrel.engine.find import FindRequest
 from whimbrel.engine.model import (
     Blobs,
@@ -141,7 +141,7 @@ class Engine(Protocol):
         """Changes the metadata of records; returns the keys that do not exist."""
 
     async def delete_matching(
-        self, bucket_name: str, index_name: str, request: EraseRequest
+        self, bucket_name: str, index_name: str, *, condition: Any, count_max: int
     ) -> Erased:
         """Deletes records that match a filter."""
 

@@ -7,8 +7,7 @@ import pytest
 
 from tests.unit.engine.processes import BUCKET, INDEX, Process, World
 from whimbrel.core.errors import InvalidRequestError, UnavailableError
-from whimbrel.engine.erase import BATCH_KEYS, EraseRequest
-from whimbrel.engine.page_token import INVALID_PAGE_TOKEN
+from whimbrel.engine.erase import BATCH_KEYS
 from whimbrel.engine.update import ATTEMPT_COUNT_MAX, UpdateRequest, merge, replace
 from whimbrel.testing.oracle import OracleRecord
 
@@ -18,9 +17,9 @@ async def update(process: Process, changes, *, is_merge: bool = True) -> list[by
     return await process.engine.update_metadata(BUCKET, INDEX, request)
 
 
-async def erase(process: Process, condition, **arguments):
-    request = EraseRequest(filter=condition, **{"count_max": 1000, **arguments})
-    return await process.engine.delete_matching(BUCKET, INDEX, request)
+async def erase(process: Process, condition, *, count_max: int = 1000):
+    asked = {"condition": condition, "count_max": count_max}
+    return await process.engine.delete_matching(BUCKET, INDEX, **asked)
 
 
 def is_log_object(call) -> bool:
@@ -216,8 +215,8 @@ def test_what_was_overwritten_meanwhile_is_not_deleted():
         erased = await world.clock.run(task)
         assert (erased.deleted_count, erased.remaining_count) == (1, 2)
         assert set(await one.records()) == {b"b", b"c"}
-        again = await erase(one, {"colour": "red"}, page_token=erased.next_token)
-        assert (again.deleted_count, again.remaining_count, again.next_token) == (1, 0, None)
+        again = await erase(one, {"colour": "red"})
+        assert (again.deleted_count, again.remaining_count) == (1, 0)
         assert set(await other.records()) == {b"c"}
 
     World.run(run)
@@ -254,19 +253,5 @@ def test_nothing_is_written_where_nothing_matches():
         assert (erased.deleted_count, erased.remaining_count) == (0, 0)
         assert await update(process, {b"none": {"x": 1}}) == [b"none"]
         assert (await process.index()).position == before
-
-    World.run(run)
-
-
-def test_a_token_is_good_for_its_own_filter_and_caller_only():
-    async def run(world: World) -> None:
-        process = await world.process()
-        await process.create()
-        await process.put({b"a": [1, 1], b"b": [1, 1]}, {"colour": "red"})
-        token = (await erase(process, {"colour": "red"}, count_max=1)).next_token
-        for condition, principal in (({"colour": "blue"}, ""), ({"colour": "red"}, "else")):
-            with pytest.raises(InvalidRequestError, match=INVALID_PAGE_TOKEN):
-                await erase(process, condition, page_token=token, principal=principal)
-        assert len(await process.records()) == 1
 
     World.run(run)

@@ -265,18 +265,19 @@ def test_what_is_warm_is_not_fetched_again(monkeypatch):
             assert await process.flush()
         reader = await world.process()
         first = await reader.engine.warm_index(BUCKET, INDEX, WarmRequest(with_vectors=True))
-        assert first.segment_count == 1
+        assert len(first.segments) == 1
         assert first.next_token
         second = await reader.engine.warm_index(
             BUCKET, INDEX, WarmRequest(with_vectors=True, page_token=first.next_token)
         )
-        assert (second.segment_count, second.next_token) == (1, None)
-        assert second.fetched_bytes > 500 * 1500
+        assert (len(second.segments), second.next_token) == (1, None)
+        (segment,) = second.segments
+        assert segment.object_bytes >= segment.fetched_bytes > 500 * 1500
         before = len(reader.store.calls)
         await ask(reader, [1.0] * DIMENSION, top_k=10, return_metadata=True, filter={"text": "y"})
         assert not [call for call in reader.store.calls[before:] if "/segment/" in call.key]
         again = await reader.engine.warm_index(BUCKET, INDEX, WarmRequest(with_vectors=True))
-        assert again.fetched_bytes == 0
+        assert [one.fetched_bytes for one in again.segments] == [0]
         with pytest.raises(InvalidRequestError, match=INVALID_PAGE_TOKEN):
             await reader.engine.warm_index(BUCKET, INDEX, WarmRequest(page_token=again.next_token))
 
@@ -290,6 +291,7 @@ def test_a_store_on_this_machine_has_nothing_to_fetch():
         await process.put({b"a": [1, 1]})
         assert await process.flush()
         warmed = await process.engine.warm_index(BUCKET, INDEX, WarmRequest())
-        assert (warmed.segment_count, warmed.fetched_bytes, warmed.next_token) == (1, 0, None)
+        assert [one.fetched_bytes for one in warmed.segments] == [0]
+        assert warmed.next_token is None
 
     World.run(run)

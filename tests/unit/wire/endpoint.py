@@ -28,7 +28,7 @@ from whimbrel.engine.model import (
 )
 from whimbrel.engine.self_query import RecallFound, RecallMeasured
 from whimbrel.engine.statistics import IndexStatistics
-from whimbrel.engine.warm import Warmed
+from whimbrel.engine.warm import Warmed, WarmSegment
 from whimbrel.wire.app import WireApp
 from whimbrel.wire.options import WireOptions
 from whimbrel.wire.request import ClientGoneError, RequestHead
@@ -99,9 +99,9 @@ class RecordingEngine:
             "count_vectors": 3,
             "find_vectors": VectorPage([b"a"], np.ones((1, 2), np.float32), [b"{}"], "next"),
             "update_metadata": ["é".encode()],
-            "delete_matching": Erased(2, 1, "next"),
+            "delete_matching": Erased(2, 1),
             "measure_recall": RecallMeasured(32, [RecallFound(10, 0.98, 0.9, 0.25, 40.5)]),
-            "warm_index": Warmed(2, 1024, None),
+            "warm_index": Warmed([WarmSegment(2048, 1024)], None),
             "get_statistics": STATISTICS,
         }
 

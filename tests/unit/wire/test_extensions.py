@@ -47,6 +47,7 @@ def test_pages_are_told_by_members_that_exist(name):
         assert pages.token in operation.output.members
         assert pages.result in operation.output.members
         assert pages.page_size is None or pages.page_size in operation.input.members
+        assert set(pages.constant) <= operation.output.members.keys()
 
 
 @pytest.mark.parametrize("name", sorted(EXTENSIONS))
@@ -157,9 +158,9 @@ def test_updates_that_are_none(updates, code):
 
 
 def test_defaults_and_bounds():
-    request, answer = call_of("DeleteVectorsByFilter", {"filter": {"a": 1}})
-    assert (request.count_max, request.principal) == (10_000, "AKID")
-    assert answer == {"deletedCount": 2, "remainingCount": 1, "nextToken": "next"}
+    arguments, answer = call_of("DeleteVectorsByFilter", {"filter": {"a": 1}})
+    assert arguments == {"condition": {"a": 1}, "count_max": 10_000}
+    assert answer == {"deletedCount": 2, "remainingCount": 1}
     request, _ = call_of("FindVectors", {})
     assert (request.prefix, request.filter, request.page_size) == (b"", None, 500)
     arguments, _ = call_of("MeasureRecall", {})

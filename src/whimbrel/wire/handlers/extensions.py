@@ -5,7 +5,6 @@ from typing import Final
 
 from msgspec import UNSET
 
-from whimbrel.engine.erase import EraseRequest
 from whimbrel.engine.find import FindRequest
 from whimbrel.engine.manifest import Calibration
 from whimbrel.engine.model import Blobs, SearchEffort
@@ -25,6 +24,7 @@ from whimbrel.wire.extension_output import (
     TailStatistics,
     UpdateMetadataOutput,
     WarmIndexOutput,
+    WarmSegment,
 )
 from whimbrel.wire.handlers.vectors import PAGE_SIZE_DEFAULT, make_query
 from whimbrel.wire.naming import resolve_index
@@ -93,16 +93,12 @@ async def update_metadata(call: Call) -> Answer:
 async def delete_vectors_by_filter(call: Call) -> Answer:
     """Deletes vectors that match a filter, a bounded number of them."""
     names = _resolve(call)
-    request = EraseRequest(
-        filter=call.input["filter"],
+    erased = await call.service.engine.delete_matching(
+        *names,
+        condition=call.input["filter"],
         count_max=call.input.get("maxResults", DELETE_COUNT_DEFAULT),
-        page_token=call.input.get("nextToken"),
-        principal=call.principal.access_key_id,
     )
-    erased = await call.service.engine.delete_matching(*names, request)
-    return DeleteVectorsByFilterOutput(
-        erased.deleted_count, erased.remaining_count, or_unset(erased.next_token)
-    )
+    return DeleteVectorsByFilterOutput(erased.deleted_count, erased.remaining_count)
 
 
 async def measure_recall(call: Call) -> Answer:
@@ -134,7 +130,8 @@ async def warm_index(call: Call) -> Answer:
         principal=call.principal.access_key_id,
     )
     warmed = await call.service.engine.warm_index(*names, request)
-    return WarmIndexOutput(warmed.segment_count, warmed.fetched_bytes, or_unset(warmed.next_token))
+    segments = [WarmSegment(one.object_bytes, one.fetched_bytes) for one in warmed.segments]
+    return WarmIndexOutput(segments, or_unset(warmed.next_token))
 
 
 async def get_index_statistics(call: Call) -> Answer:
