@@ -1,7 +1,7 @@
 """The protocol's rules as switches, so that tests can show what each of them prevents.
 
 Production code never builds this object with an argument: every rule is always on. The simulation removes one
-rule at a time and must then find a violation; `docs/adr/0001-protocol.md` numbers them.
+rule at a time and must then find a violation; the records in `docs/adr` number them.
 """
 
 from dataclasses import dataclass
@@ -26,6 +26,7 @@ class ProtocolRules:
         end_log_on_delete: DeleteIndex ends the index's log before its catalog record (6).
         mark_after_flush: a tail that outlives a flush is marked again (7).
         prove_guesses: an incarnation that was guessed is used only once the catalog has named it (8).
+        compare_before_naming: a write that stands on what was read is compared with the log up to its own name (9).
     """
 
     upload_before_naming: bool = True
@@ -42,6 +43,7 @@ class ProtocolRules:
     end_log_on_delete: bool = True
     mark_after_flush: bool = True
     prove_guesses: bool = True
+    compare_before_naming: bool = True
 
 
 ALL_RULES = ProtocolRules()

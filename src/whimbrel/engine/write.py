@@ -59,6 +59,8 @@ class _Waiting:
         self.write = write
         self.position = position
         self.unchanged: BoolArray | None = None
+        if position is not None:
+            self.unchanged = np.ones(len(write.keys), dtype=np.bool_)
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def settle(self, error: WhimbrelError | None) -> None:
@@ -210,7 +212,8 @@ class _Committer:
                 # What another task is reading of the log right now is not proven yet; this view is.
                 snapshot = await index.prove()
                 base, sequence = snapshot.base, snapshot.position + 1
-                _keep_unchanged(group, snapshot)
+                if context.rules.compare_before_naming:
+                    _keep_unchanged(group, snapshot)
                 if not group:
                     return None
             data = await self._encode(sequence, [_left_to_write(waiting) for waiting in group])

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from whimbrel.engine.options import EngineOptions
 from whimbrel.engine.rules import ALL_RULES, ProtocolRules
 from whimbrel.storage.base import ObjectStore
-from whimbrel.testing.sim.scenarios import guesses, jobs, lifecycle, log, pages
+from whimbrel.testing.sim.scenarios import conditions, guesses, jobs, lifecycle, log, pages
 from whimbrel.testing.sim.simulation import small_query_pages
 from whimbrel.testing.sim.stage import STAGE_OPTIONS, Stage
 from whimbrel.testing.sim.world import Conditions
@@ -106,6 +106,10 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario(play=guesses.reborn_behind_a_guess, breaks_without=("prove_guesses",)),
     Scenario(play=guesses.deleted_bucket_behind_a_guess, breaks_without=("prove_guesses",)),
     Scenario(play=guesses.hint_is_damaged),
+    Scenario(play=conditions.update_against_a_put, breaks_without=("compare_before_naming",)),
+    Scenario(play=conditions.update_against_a_deletion, breaks_without=("compare_before_naming",)),
+    Scenario(play=conditions.update_against_a_flush, breaks_without=("compare_before_naming",)),
+    Scenario(play=conditions.update_into_the_past, breaks_without=("check_after_create",)),
     Scenario(play=pages.page_across_everything),
     Scenario(play=pages.page_of_an_old_manifest),
     Scenario(play=pages.page_across_a_slow_collector),
