@@ -1,11 +1,15 @@
 """Our extensions through boto3: methods, paginators, types and exceptions are the client's own."""
 
 import datetime as dt
+import os
+import subprocess
+import sys
 
 import pytest
 from botocore.exceptions import ClientError, ParamValidationError
 
 import whimbrel
+from tests.conformance.conftest import KEY_ID, SECRET
 from tests.conformance.records import record
 from whimbrel.wire.extension_model import EXTENSIONS
 
@@ -150,3 +154,22 @@ def test_what_is_no_client_of_the_service_is_refused(make_client):
     for other in (make_client("sts"), None, object()):
         with pytest.raises(TypeError, match="s3vectors"):
             whimbrel.extend(other)
+
+
+def test_the_command_line_signs_what_it_asks(endpoint, filled, tmp_path):
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "WHIM"))
+    }
+    environment |= {"AWS_ACCESS_KEY_ID": KEY_ID, "XDG_CONFIG_HOME": str(tmp_path)}
+    target = f"{filled['vectorBucketName']}/{filled['indexName']}"
+    command = [sys.executable, "-m", "whimbrel.cli", "vectors", "count", target]
+    command += ["--endpoint-url", endpoint]
+
+    def run(secret: str) -> subprocess.CompletedProcess[str]:
+        own = environment | {"AWS_SECRET_ACCESS_KEY": secret}
+        return subprocess.run(command, env=own, capture_output=True, text=True, check=False)
+
+    assert run(SECRET).stdout == "10\n"
+    refused = run("another-secret-0123456789")
+    assert refused.returncode == 3
+    assert "signature" in refused.stderr
