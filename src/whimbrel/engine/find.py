@@ -34,6 +34,7 @@ from whimbrel.engine.view import View, open_view
 
 SORTED_ROWS_MAX = 4_096  # of a segment that match; more are met soon enough in order of key
 LOOKED_AT_MAX = 50_000  # rows, for one page
+STEP_ROWS_MIN = 16
 BEHIND_ALL_KEYS = b"\xff"  # no UTF-8 text holds this byte
 
 KeyedRow = tuple[bytes, int]
@@ -247,23 +248,22 @@ def _merge(sources: Sequence[_Source], count: int) -> tuple[list[Place], bytes |
     Returns:
         The records, and the key up to which, that included, there are no others; None where there are none at all.
     """
-    found: list[Place] = []
-    looked_at, step = 0, count + 1
+    found: list[tuple[bytes, int, int]] = []
+    # Where keys are spread evenly over the sources, twice its part of a page is as far as each is looked at.
+    looked_at, step = 0, STEP_ROWS_MIN + 2 * count // len(sources)
     while True:
         bound = _bound(sources)
         for source in sources:
-            for key, row in source.take(bound):
-                found.append(Place(hash_key(key), key, source.number, row))
+            found += [(key, source.number, row) for key, row in source.take(bound)]
         if len(found) > count or bound is None or looked_at >= LOOKED_AT_MAX:
             break
         for source in sources:
             if not source.is_done and source.reached == bound:
                 looked_at += source.look_at(step)
         step *= 2  # where few rows match, few steps must do
-    found.sort(key=lambda place: place.key)
-    if len(found) > count:
-        return found[:count], found[count - 1].key
-    return found, bound
+    found.sort()
+    reached = found[count - 1][0] if len(found) > count else bound
+    return [Place(hash_key(key), key, number, row) for key, number, row in found[:count]], reached
 
 
 def _bound(sources: Sequence[_Source]) -> bytes | None:
