@@ -143,14 +143,14 @@ class _Question:
         wanted: what to look for; its texts are still to be analysed.
         texts: those, as they came in.
         digest: what makes two requests the same query; empty where nobody will ask.
-        keep_metadata: whether the metadata of hits in the tail is kept.
+        keep: what of the tail's hits the result keeps.
         watch: notes what the query takes, if anybody wants to know.
     """
 
     wanted: Wanted
     texts: Sequence[TextQuery]
     digest: bytes
-    keep_metadata: bool
+    keep: _Keep
     watch: "_Watch | None"
 
     def note_snapshot(self) -> None:
