@@ -17,7 +17,7 @@ namespace whimbrel {
 namespace {
 
 constexpr int kDigits = 9;
-constexpr std::uint32_t kLeast = 100'000'000;    // of nine digits
+constexpr std::uint32_t kLeast = 100'000'000;     // of nine digits
 constexpr std::uint32_t kBeyond = 1'000'000'000;  // nine digits cannot hold it
 // "-1.23456789e-45" and a comma.
 constexpr std::size_t kCharsMax = 16;
@@ -30,13 +30,13 @@ constexpr int kScaleMost = kDigits - 1 + 45;
 
 // 10 to the powers kScaleLeast to kScaleMost, each rounded once.
 constexpr std::array<double, kScaleMost - kScaleLeast + 1> kPowers = {
-    1e-30, 1e-29, 1e-28, 1e-27, 1e-26, 1e-25, 1e-24, 1e-23, 1e-22, 1e-21, 1e-20, 1e-19, 1e-18,
-    1e-17, 1e-16, 1e-15, 1e-14, 1e-13, 1e-12, 1e-11, 1e-10, 1e-9,  1e-8,  1e-7,  1e-6,  1e-5,
-    1e-4,  1e-3,  1e-2,  1e-1,  1e0,   1e1,   1e2,   1e3,   1e4,   1e5,   1e6,   1e7,   1e8,
-    1e9,   1e10,  1e11,  1e12,  1e13,  1e14,  1e15,  1e16,  1e17,  1e18,  1e19,  1e20,  1e21,
-    1e22,  1e23,  1e24,  1e25,  1e26,  1e27,  1e28,  1e29,  1e30,  1e31,  1e32,  1e33,  1e34,
-    1e35,  1e36,  1e37,  1e38,  1e39,  1e40,  1e41,  1e42,  1e43,  1e44,  1e45,  1e46,  1e47,
-    1e48,  1e49,  1e50,  1e51,  1e52,  1e53};
+    1e-30, 1e-29, 1e-28, 1e-27, 1e-26, 1e-25, 1e-24, 1e-23, 1e-22, 1e-21, 1e-20, 1e-19,
+    1e-18, 1e-17, 1e-16, 1e-15, 1e-14, 1e-13, 1e-12, 1e-11, 1e-10, 1e-9,  1e-8,  1e-7,
+    1e-6,  1e-5,  1e-4,  1e-3,  1e-2,  1e-1,  1e0,   1e1,   1e2,   1e3,   1e4,   1e5,
+    1e6,   1e7,   1e8,   1e9,   1e10,  1e11,  1e12,  1e13,  1e14,  1e15,  1e16,  1e17,
+    1e18,  1e19,  1e20,  1e21,  1e22,  1e23,  1e24,  1e25,  1e26,  1e27,  1e28,  1e29,
+    1e30,  1e31,  1e32,  1e33,  1e34,  1e35,  1e36,  1e37,  1e38,  1e39,  1e40,  1e41,
+    1e42,  1e43,  1e44,  1e45,  1e46,  1e47,  1e48,  1e49,  1e50,  1e51,  1e52,  1e53};
 
 double power_of_ten(int exponent) {
   return kPowers[static_cast<std::size_t>(exponent - kScaleLeast)];

@@ -1,6 +1,7 @@
 """Vectors written as text read back bit for bit, by every reader: ours, Python's, and one that rounds twice."""
 
 import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -28,9 +29,7 @@ def from_bits(patterns) -> np.ndarray:
 def check(values, bounds, isa) -> None:
     """Writes vectors and reads them with all readers."""
     text, offsets = write_vectors(values, bounds, isa=isa)
-    arrays = [
-        text[start:limit] for start, limit in zip(offsets[:-1], offsets[1:], strict=True)
-    ]
+    arrays = [text[start:limit] for start, limit in pairwise(offsets)]
     assert b"".join(arrays) == text
     read = [SPELLED_NUMBERS.get(item, item) for array in arrays for item in json.loads(array)]
     with np.errstate(over="ignore"):

@@ -64,7 +64,7 @@ def _encode_body(request: Request, members: dict[str, Any]) -> bytes:
     return b"".join((text[:-1], comma, b'"', name, b'":', *value, b"}"))
 
 
-def _encode_vector(vector: Float32Array) -> list[bytes]:
+def _encode_vector(vector: Float32Array) -> list[bytes | memoryview]:
     text, _ = write_vectors(vector, np.array([0, len(vector)], dtype=np.int64))
     return [b'{"float32":', text, b"}"]
 

@@ -12,14 +12,21 @@ from typing import Any, Final, NoReturn, Self
 
 from whimbrel.client.batches import BatchOptions, PutProgress, put_in_batches
 from whimbrel.client.exceptions import (
+    PAGINATOR_NAME,
     ErrorClasses,
-    library_error_class,
+    make_library_error,
     make_service_error,
 )
 from whimbrel.client.methods import METHOD_NAMES, OPERATIONS, Methods
 from whimbrel.client.pages import Paginator, find_paging
 from whimbrel.client.parameters import check_parameters
-from whimbrel.client.replies import Conversion, conversion_of, make_metadata, make_response, parse_body
+from whimbrel.client.replies import (
+    Conversion,
+    conversion_of,
+    make_metadata,
+    make_response,
+    parse_body,
+)
 from whimbrel.client.requests import build_request
 from whimbrel.client.retrying import RetryPolicy
 from whimbrel.client.transport import Reply, Request, Transport, TransportError
@@ -135,7 +142,7 @@ class Client(Methods):
         name = METHOD_NAMES.get(operation_name)
         paging = find_paging(OPERATIONS[name]) if name is not None else None
         if paging is None:
-            raise library_error_class("OperationNotPageableError")(operation_name=operation_name)
+            raise make_library_error(PAGINATOR_NAME, operation_name=operation_name)
         return Paginator(getattr(self, operation_name), paging)
 
     def put_vectors_in_batches(
@@ -182,8 +189,9 @@ class Client(Methods):
                 reply = self._transport.send(request, as_arrays=self._as_arrays)
             except TransportError as error:
                 if not self._retries.covers_failure(operation, error, attempt_count=attempt_count):
-                    made = library_error_class(error.name)
-                    raise made(endpoint_url=error.endpoint_url, error=error.cause) from error.cause
+                    raise make_library_error(
+                        error.name, endpoint_url=error.endpoint_url, error=error.cause
+                    ) from error.cause
             else:
                 if not reply.code:
                     convert = self._conversions[operation.name]

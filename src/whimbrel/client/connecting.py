@@ -30,8 +30,8 @@ class ConnectOptions(TypedDict, total=False):
         read_timeout_s: for a server to answer, seconds.
         connection_count_max: connections to a server kept open.
         max_attempts: tries of one call, the first included.
-        settings: of a store in this process, by name, as `whimbrel serve` takes them: `{"cache_dir": "/var/cache"}`. The
-            variables `WHIMBREL_...` count where an argument does not.
+        settings: of a store in this process, by name, as `whimbrel serve` takes them: `{"cache_dir": "/var/cache"}`.
+            The variables `WHIMBREL_...` count where an argument does not.
     """
 
     region_name: str
@@ -90,9 +90,7 @@ def _connect_http(url: str, options: ConnectOptions) -> Transport:
     # Only here: who opens a store has no use for an HTTP library.
     from whimbrel.client.http import HttpOptions, HttpTransport  # noqa: PLC0415
 
-    given: dict[str, Any] = {
-        name: value for name, value in options.items() if name in _HTTP_NAMES
-    }
+    given: dict[str, Any] = {name: value for name, value in options.items() if name in _HTTP_NAMES}
     key = find_key(
         access_key_id=options.get("aws_access_key_id"),
         secret_access_key=options.get("aws_secret_access_key"),

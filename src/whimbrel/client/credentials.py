@@ -64,7 +64,9 @@ def _find_in_files(profile_name: str | None) -> SigningKey | None:
     found = profiles.get(profile_name or "default", {})
     if "aws_access_key_id" not in found or "aws_secret_access_key" not in found:
         if profile_name is not None:
-            raise ValueError(f"the shared files have no key of this profile. profile=`{profile_name}`")
+            raise ValueError(
+                f"the shared files have no key of this profile. profile=`{profile_name}`"
+            )
         return None
     token = found.get("aws_session_token", "")
     return SigningKey(found["aws_access_key_id"], found["aws_secret_access_key"], token)

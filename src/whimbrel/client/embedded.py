@@ -43,7 +43,9 @@ class ForkedStoreError(WhimbrelError):
     kind = Kind.UNAVAILABLE
 
     def __init__(self) -> None:
-        super().__init__("a store in memory belongs to the process that opened it, not to its forks")
+        super().__init__(
+            "a store in memory belongs to the process that opened it, not to its forks"
+        )
 
 
 @dataclass(slots=True)

@@ -1,7 +1,7 @@
 """The exceptions of clients: botocore's own where botocore is installed, and otherwise ones that look like them.
 
-1. What a service refuses is an instance of `ClientError`, of the class named like its code, with `.response` as botocore
-   shapes it. Who catches `botocore.exceptions.ClientError` catches ours.
+1. What a service refuses is an instance of `ClientError`, of the class named like its code, with `.response` as
+   botocore shapes it. Who catches `botocore.exceptions.ClientError` catches ours.
 2. botocore is looked for when the first class is asked for, and only its module of exceptions is imported: importing
    Whimbrel does not cost an SDK.
 3. There is one class of each name in a process, whichever client raises it.
@@ -26,6 +26,7 @@ TRANSPORT_NAMES: Final = (
     "SSLError",
 )
 PARAMETER_NAME: Final = "ParamValidationError"
+PAGINATOR_NAME: Final = "OperationNotPageableError"
 
 
 class ClientClosedError(WhimbrelError):
@@ -66,6 +67,7 @@ _OWN_TEXTS: Final = {
     "EndpointConnectionError": 'Could not connect to the endpoint URL: "{endpoint_url}"',
     "ReadTimeoutError": 'Read timeout on endpoint URL: "{endpoint_url}"',
     "SSLError": "SSL validation failed for {endpoint_url} {error}",
+    PAGINATOR_NAME: "Operation cannot be paginated: {operation_name}",
     PARAMETER_NAME: "Parameter validation failed:\n{report}",
 }
 
@@ -86,14 +88,19 @@ def error_class(code: str) -> type[Exception]:
     return type(code, (client_error_class(),), {"__module__": __name__})
 
 
-@cache
-def library_error_class(name: str) -> type[Exception]:
-    """Returns a class of errors that no service answered.
+def make_library_error(name: str, **parts: Any) -> Exception:
+    """Returns an exception that no service answered.
 
     Args:
-        name: botocore's, one of `TRANSPORT_NAMES` or `PARAMETER_NAME`. Those of transport take `endpoint_url` and
-            `error`, that of parameters takes `report`.
+        name: of botocore's class: one of `TRANSPORT_NAMES`, `PARAMETER_NAME` or `PAGINATOR_NAME`.
+        **parts: what it takes: `endpoint_url` and `error`, `report`, or `operation_name`.
     """
+    made: Exception = _library_error_class(name)(**parts)
+    return made
+
+
+@cache
+def _library_error_class(name: str) -> Any:
     return _botocore_class(name) or type(
         name, (_OwnError,), {"fmt": _OWN_TEXTS[name], "__module__": __name__}
     )

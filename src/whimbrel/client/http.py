@@ -63,7 +63,12 @@ class HttpTransport:
     """
 
     def __init__(
-        self, endpoint_url: str, options: HttpOptions, *, clock: Clock, environment: Mapping[str, str]
+        self,
+        endpoint_url: str,
+        options: HttpOptions,
+        *,
+        clock: Clock,
+        environment: Mapping[str, str],
     ) -> None:
         """Prepares connections; none is opened before the first request.
 
@@ -78,7 +83,9 @@ class HttpTransport:
         """
         parts = urlsplit(endpoint_url)
         if parts.scheme not in DEFAULT_PORTS or not parts.hostname or parts.query or parts.username:
-            raise ValueError(f"not the address of a server. url=`{parts.scheme}://{parts.hostname}`")
+            raise ValueError(
+                f"not the address of a server. url=`{parts.scheme}://{parts.hostname}`"
+            )
         self.endpoint_url = endpoint_url.rstrip("/")
         self.region_name = options.region_name
         self._user_agent = f"whimbrel/{version()}"

@@ -67,7 +67,7 @@ def _range(least: int | None, most: int | None) -> str:
 
 def _make_method(name: str, operation: Operation) -> Callable[..., dict[str, Any]]:
     def method(self: Self, **parameters: Any) -> dict[str, Any]:  # type: ignore[misc]
-        return self._call(operation, parameters)  # type: ignore[no-any-return, attr-defined]
+        return self._call(operation, parameters)  # type: ignore[no-any-return]
 
     method.__name__ = name
     method.__qualname__ = f"Client.{name}"

@@ -1,7 +1,7 @@
 """Paginators, as boto3 has them: `client.get_paginator("list_vectors").paginate(...)`.
 
-`PaginationConfig` takes `MaxItems`, `PageSize` and `StartingToken`. A listing that `MaxItems` cut says in `NextToken` of
-`build_full_result`, and in `resume_token`, where to go on; such a token is in the form of botocore's.
+`PaginationConfig` takes `MaxItems`, `PageSize` and `StartingToken`. A listing that `MaxItems` cut says in `NextToken`
+of `build_full_result`, and in `resume_token`, where to go on; such a token is in the form of botocore's.
 """
 
 import base64
@@ -58,7 +58,10 @@ class Paginator:
         return [self._paging.result]
 
     def paginate(
-        self, *, PaginationConfig: Mapping[str, Any] | None = None, **parameters: Any  # noqa: N803
+        self,
+        *,
+        PaginationConfig: Mapping[str, Any] | None = None,  # noqa: N803 - boto3's name
+        **parameters: Any,
     ) -> "PageIterator":
         """Returns an iterable of pages; nothing is asked for before it is iterated."""
         config = PaginationConfig or {}

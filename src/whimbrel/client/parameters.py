@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from whimbrel.client.exceptions import PARAMETER_NAME, library_error_class
+from whimbrel.client.exceptions import PARAMETER_NAME, make_library_error
 from whimbrel.client.records import is_array
 from whimbrel.wire.shape import (
     BooleanShape,
@@ -41,7 +41,7 @@ def check_parameters(shape: StructureShape, parameters: Mapping[str, Any]) -> No
     """
     problems = list(_find_problems(shape, parameters, ""))
     if problems:
-        raise library_error_class(PARAMETER_NAME)(report="\n".join(problems))
+        raise make_library_error(PARAMETER_NAME, report="\n".join(problems))
 
 
 def _find_problems(shape: Shape, value: Any, name: str) -> Iterator[str]:

@@ -52,9 +52,7 @@ class RetryPolicy:
     ) -> bool:
         """Whether a call without a reply is made again."""
         is_safe = is_repeatable(operation) or not error.may_have_arrived
-        return (
-            is_safe and error.name not in _LASTING and attempt_count < self.attempt_count_max
-        )
+        return is_safe and error.name not in _LASTING and attempt_count < self.attempt_count_max
 
     def delay_s(self, attempt_count: int) -> float:
         """Returns how long to wait after so many tries, seconds."""

@@ -1,5 +1,4 @@
-"""The hot loops: exact distances, 1-bit codes and their scans, clustering, bitmaps, the scanner of PutVectors bodies
-and the writer of their vectors.
+"""The hot loops: exact distances, 1-bit codes and their scans, clustering, bitmaps, PutVectors bodies read and written.
 
 Each operation exists in C++ (one file per instruction set, chosen at run time) and as a twin in NumPy or the
 standard library. The twin has the same signature; it is the specification, the oracle of the tests, and what runs

@@ -6,6 +6,7 @@ first and rounds that to float32. What JSON cannot write is written as SDKs spel
 """
 
 import math
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,10 +47,7 @@ def _write_vectors(
 ) -> tuple[bytes, NDArray[np.int64]]:
     texts = [_write_number(value) for value in values.tolist()]
     limits = bounds.tolist()
-    arrays = [
-        f"[{','.join(texts[start:limit])}]".encode()
-        for start, limit in zip(limits[:-1], limits[1:], strict=True)
-    ]
+    arrays = [f"[{','.join(texts[start:limit])}]".encode() for start, limit in pairwise(limits)]
     offsets = np.zeros(len(bounds), dtype=np.int64)
     np.cumsum([len(array) for array in arrays], out=offsets[1:])
     return b"".join(arrays), offsets

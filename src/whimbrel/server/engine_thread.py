@@ -198,9 +198,7 @@ class _IndexerThread:
                 self._loop.call_soon_threadsafe(self._work.cancel)
             self._thread.join(CANCEL_S)
 
-    async def _tend(
-        self, started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]]
-    ) -> None:
+    async def _tend(self, started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]]) -> None:
         stop = asyncio.Event()
         self._work = asyncio.current_task()
         started.set_result((asyncio.get_running_loop(), stop))
@@ -220,7 +218,7 @@ def _run_loop(work: Coroutine[Any, Any, None], started: Future[Any]) -> None:
             runner.run(work)
     except asyncio.CancelledError:
         return  # told to give up
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - handed to who waits, or logged: nobody else would see it
         if started.done():
             _log.exception("a thread of an embedded store ended")
             return
