@@ -4,7 +4,7 @@ Over whichever transport it is given. Safe to use from any number of threads.
 """
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from types import SimpleNamespace, TracebackType
@@ -17,7 +17,8 @@ from whimbrel.client.exceptions import (
     make_library_error,
     make_service_error,
 )
-from whimbrel.client.methods import METHOD_NAMES, OPERATIONS, Methods
+from whimbrel.client.methods import Methods
+from whimbrel.client.operations import METHOD_NAMES, OPERATIONS
 from whimbrel.client.pages import Paginator, find_paging
 from whimbrel.client.parameters import check_parameters
 from whimbrel.client.replies import (
@@ -148,7 +149,7 @@ class Client(Methods):
     def put_vectors_in_batches(
         self,
         *,
-        vectors: Iterable[dict[str, Any]],
+        vectors: Iterable[Mapping[str, Any]],
         worker_count: int = 4,
         progress: Callable[[PutProgress], None] | None = None,
         **index: str,

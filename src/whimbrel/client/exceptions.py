@@ -135,23 +135,51 @@ def _botocore() -> Any:
     return importlib.import_module("botocore.exceptions")
 
 
-class ErrorClasses:
-    """The classes of what the service refuses, by code: `client.exceptions.NotFoundException`."""
+class ServiceError(Exception):
+    """What type checkers see in every class of `ErrorClasses`; none is made of it.
 
-    @property
-    def ClientError(self) -> type[Exception]:  # noqa: N802 - boto3's name
-        """The base of all of them."""
-        return client_error_class()
+    Attributes:
+        response: `Error` with `Code` and `Message`, `ResponseMetadata`, and the members of the error's body.
+        operation_name: that was called.
+    """
+
+    response: dict[str, Any]
+    operation_name: str
+
+
+class ErrorClasses:
+    """The classes of what the service refuses, by code: `client.exceptions.NotFoundException`.
+
+    Attributes:
+        ClientError: the base of all of them.
+    """
+
+    ClientError: type[ServiceError]
+    AccessDeniedException: type[ServiceError]
+    ConflictException: type[ServiceError]
+    InternalServerException: type[ServiceError]
+    KmsDisabledException: type[ServiceError]
+    KmsInvalidKeyUsageException: type[ServiceError]
+    KmsInvalidStateException: type[ServiceError]
+    KmsNotFoundException: type[ServiceError]
+    NotFoundException: type[ServiceError]
+    RequestTimeoutException: type[ServiceError]
+    ServiceQuotaExceededException: type[ServiceError]
+    ServiceUnavailableException: type[ServiceError]
+    TooManyRequestsException: type[ServiceError]
+    ValidationException: type[ServiceError]
 
     def from_code(self, code: str) -> type[Exception]:
         """Returns the class of a code; the base for one that the service model does not know."""
         return error_class(code) if code in ERRORS else client_error_class()
 
-    def __getattr__(self, name: str) -> type[Exception]:
+    def __getattr__(self, name: str) -> Any:
+        if name == "ClientError":
+            return client_error_class()
         if name not in ERRORS:
             known = ", ".join(sorted(ERRORS))
             raise AttributeError(f"the service has no exception {name}; it has: {known}")
         return error_class(name)
 
     def __dir__(self) -> list[str]:
-        return [*super().__dir__(), *ERRORS]
+        return [*super().__dir__(), "ClientError", *ERRORS]
