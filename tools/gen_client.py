@@ -7,6 +7,7 @@ Run it after an operation was added or changed.
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,18 +40,16 @@ A TypedDict is there for type checkers alone: import it under `typing.TYPE_CHECK
 # fmt: off
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypeAlias, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from whimbrel.wire.shape import Operation
 
-Vector = Sequence[float] | NDArray[Any]
-"""A vector as it is given."""
-
-VectorResult = list[float] | NDArray[np.float32]
-"""A vector as it is returned: an array from a client made with `arrays=True`."""
+# A vector as it is given, and as it is returned: an array where the client was made with `arrays=True`.
+Vector: TypeAlias = Sequence[float] | NDArray[Any]
+VectorResult: TypeAlias = list[float] | NDArray[np.float32]
 
 
 class ResponseMetadata(TypedDict):
@@ -93,7 +92,7 @@ class Structures:
             case TimestampShape():
                 return "datetime" if self._is_output else "datetime | float"
             case StringShape() if shape.enum:
-                return f"Literal[{', '.join(repr(value) for value in shape.enum)}]"
+                return f"Literal[{', '.join(json.dumps(value) for value in shape.enum)}]"
             case _:
                 return SCALARS.get(type(shape), "int")
 

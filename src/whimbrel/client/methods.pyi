@@ -7,18 +7,16 @@ A TypedDict is there for type checkers alone: import it under `typing.TYPE_CHECK
 # fmt: off
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypeAlias, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from whimbrel.wire.shape import Operation
 
-Vector = Sequence[float] | NDArray[Any]
-"""A vector as it is given."""
-
-VectorResult = list[float] | NDArray[np.float32]
-"""A vector as it is returned: an array from a client made with `arrays=True`."""
+# A vector as it is given, and as it is returned: an array where the client was made with `arrays=True`.
+Vector: TypeAlias = Sequence[float] | NDArray[Any]
+VectorResult: TypeAlias = list[float] | NDArray[np.float32]
 
 
 class ResponseMetadata(TypedDict):
@@ -30,8 +28,8 @@ class ResponseMetadata(TypedDict):
 
 class TextSearchConfiguration(TypedDict):
     metadataKey: str
-    language: NotRequired[Literal['en', 'fr', 'es', 'pt', 'it', 'de', 'nl', 'zh', 'ja', 'ko']]
-    status: NotRequired[Literal['ACTIVE', 'BUILDING']]
+    language: NotRequired[Literal["en", "fr", "es", "pt", "it", "de", "nl", "zh", "ja", "ko"]]
+    status: NotRequired[Literal["ACTIVE", "BUILDING"]]
 
 
 class MetadataConfiguration(TypedDict):
@@ -40,7 +38,7 @@ class MetadataConfiguration(TypedDict):
 
 
 class EncryptionConfiguration(TypedDict):
-    sseType: NotRequired[Literal['AES256', 'aws:kms']]
+    sseType: NotRequired[Literal["AES256", "aws:kms"]]
     kmsKeyArn: NotRequired[str]
 
 
@@ -99,8 +97,8 @@ class DeleteVectorsOutput(TypedDict):
 
 class TextSearchConfigurationOutput(TypedDict):
     metadataKey: str
-    language: NotRequired[Literal['en', 'fr', 'es', 'pt', 'it', 'de', 'nl', 'zh', 'ja', 'ko']]
-    status: NotRequired[Literal['ACTIVE', 'BUILDING']]
+    language: NotRequired[Literal["en", "fr", "es", "pt", "it", "de", "nl", "zh", "ja", "ko"]]
+    status: NotRequired[Literal["ACTIVE", "BUILDING"]]
 
 
 class MetadataConfigurationOutput(TypedDict):
@@ -109,7 +107,7 @@ class MetadataConfigurationOutput(TypedDict):
 
 
 class EncryptionConfigurationOutput(TypedDict):
-    sseType: NotRequired[Literal['AES256', 'aws:kms']]
+    sseType: NotRequired[Literal["AES256", "aws:kms"]]
     kmsKeyArn: NotRequired[str]
 
 
@@ -118,12 +116,12 @@ class Index(TypedDict):
     indexName: str
     indexArn: str
     creationTime: datetime
-    dataType: Literal['float32']
+    dataType: Literal["float32"]
     dimension: int
-    distanceMetric: Literal['euclidean', 'cosine']
+    distanceMetric: Literal["euclidean", "cosine"]
     metadataConfiguration: NotRequired[MetadataConfigurationOutput]
     encryptionConfiguration: NotRequired[EncryptionConfigurationOutput]
-    indexMode: NotRequired[Literal['CLASSIC', 'ENHANCED']]
+    indexMode: NotRequired[Literal["CLASSIC", "ENHANCED"]]
 
 
 class GetIndexOutput(TypedDict):
@@ -136,7 +134,7 @@ class VectorBucket(TypedDict):
     vectorBucketArn: str
     creationTime: datetime
     encryptionConfiguration: NotRequired[EncryptionConfigurationOutput]
-    defaultIndexMode: NotRequired[Literal['CLASSIC', 'ENHANCED']]
+    defaultIndexMode: NotRequired[Literal["CLASSIC", "ENHANCED"]]
 
 
 class GetVectorBucketOutput(TypedDict):
@@ -239,7 +237,7 @@ class QueryOutputVector(TypedDict):
 class QueryVectorsOutput(TypedDict):
     ResponseMetadata: ResponseMetadata
     vectors: list[QueryOutputVector]
-    distanceMetric: Literal['euclidean', 'cosine']
+    distanceMetric: Literal["euclidean", "cosine"]
     nextToken: NotRequired[str]
 
 
@@ -265,9 +263,9 @@ class Methods:
         self,
         *,
         indexName: str,
-        dataType: Literal['float32'],
+        dataType: Literal["float32"],
         dimension: int,
-        distanceMetric: Literal['euclidean', 'cosine'],
+        distanceMetric: Literal["euclidean", "cosine"],
         vectorBucketName: str = ...,
         vectorBucketArn: str = ...,
         metadataConfiguration: MetadataConfiguration = ...,
@@ -291,7 +289,15 @@ class Methods:
             A dictionary with ResponseMetadata, indexArn.
 
         Raises:
-            ClientError: AccessDeniedException, ConflictException, InternalServerException, NotFoundException, RequestTimeoutException, ServiceQuotaExceededException, ServiceUnavailableException, TooManyRequestsException, ValidationException.
+            AccessDeniedException
+            ConflictException
+            InternalServerException
+            NotFoundException
+            RequestTimeoutException
+            ServiceQuotaExceededException
+            ServiceUnavailableException
+            TooManyRequestsException
+            ValidationException
         """
 
     def create_vector_bucket(
@@ -312,7 +318,14 @@ class Methods:
             A dictionary with ResponseMetadata, vectorBucketArn.
 
         Raises:
-            ClientError: AccessDeniedException, ConflictException, InternalServerException, RequestTimeoutException, ServiceQuotaExceededException, ServiceUnavailableException, TooManyRequestsException, ValidationException.
+            AccessDeniedException
+            ConflictException
+            InternalServerException
+            RequestTimeoutException
+            ServiceQuotaExceededException
+            ServiceUnavailableException
+            TooManyRequestsException
+            ValidationException
         """
 
     def delete_index(
@@ -333,7 +346,13 @@ class Methods:
             A dictionary with ResponseMetadata.
 
         Raises:
-            ClientError: AccessDeniedException, InternalServerException, NotFoundException, RequestTimeoutException, ServiceUnavailableException, TooManyRequestsException, ValidationException.
+            AccessDeniedException
+            InternalServerException
+            NotFoundException
+            RequestTimeoutException
+            ServiceUnavailableException
+            TooManyRequestsException
+            ValidationException
         """
 
     def delete_vector_bucket(
@@ -352,7 +371,14 @@ class Methods:
             A dictionary with ResponseMetadata.
 
         Raises:
-            ClientError: AccessDeniedException, ConflictException, InternalServerException, NotFoundException, RequestTimeoutException, ServiceUnavailableException, TooManyRequestsException, ValidationException.
+            AccessDeniedException
+            ConflictException
+            InternalServerException
+            NotFoundException
+            RequestTimeoutException
+            ServiceUnavailableException
+            TooManyRequestsException
+            ValidationException
         """
 
     def delete_vector_bucket_policy(
@@ -371,7 +397,13 @@ class Methods:
             A dictionary with ResponseMetadata.
 
         Raises:
-            ClientError: AccessDeniedException, InternalServerException, NotFoundException, RequestTimeoutException, ServiceUnavailableException, TooManyRequestsException, ValidationException.
+            AccessDeniedException
+            InternalServerException
+            NotFoundException
+            RequestTimeoutException
+            ServiceUnavailableException
+            TooManyRequestsException
+            ValidationException
         """
 
     def delete_vectors(
@@ -394,7 +426,17 @@ class Methods:
             A dictionary with ResponseMetadata.
 
         Raises:
-            ClientError: AccessDeniedException, InternalServerException, KmsDisabledException, KmsInvalidKeyUsageException, KmsInvalidStateException, KmsNotFoundException, NotFoundException, RequestTimeoutException, ServiceUnavailableException, TooManyRequestsException, ValidationException.
+            AccessDeniedException
+            InternalServerException
+            KmsDisabledException
+            KmsInvalidKeyUsageException
+            KmsInvalidStateException
+            KmsNotFoundException
+            NotFoundException
+            RequestTimeoutException
+            ServiceUnavailableException
+            TooManyRequestsException
+            ValidationException
         """
 
     def get_index(
@@ -415,7 +457,13 @@ class Methods:
             A dictionary with ResponseMetadata, index.
 
         Raises:
-            ClientError: AccessDeniedException, InternalServerException, NotFoundException, RequestTimeoutException, ServiceUnavailableException, TooManyRequestsException, ValidationException.
+            AccessDeniedException
+            InternalServerException
+            NotFoundException
+            RequestTimeoutException
+            ServiceUnavailableException
+            TooManyRequestsException
+            ValidationException
         """
 
     def get_vector_bucket(
@@ -434,7 +482,13 @@ class Methods:
             A dictionary with ResponseMetadata, vectorBucket.
 
         Raises:
-            ClientError: AccessDeniedException, InternalServerException, NotFoundException, RequestTimeoutException, ServiceUnavailableException, TooManyRequestsException, ValidationException.
+            AccessDeniedException
+            InternalServerException
+            NotFoundException
+            RequestTimeoutException
+            ServiceUnavailableException
+            TooManyRequestsException
+            ValidationException
         """
 
     def get_vector_bucket_policy(
@@ -453,7 +507,13 @@ class Methods:
             A dictionary with ResponseMetadata, policy.
 
         Raises:
-            ClientError: AccessDeniedException, InternalServerException, NotFoundException, RequestTimeoutException, ServiceUnavailableException, TooManyRequestsException, ValidationException.
+            AccessDeniedException
+            InternalServerException
+            NotFoundException
+            RequestTimeoutException
+            ServiceUnavailableException
+            TooManyRequestsException
+            ValidationException
         """
 
     def get_vectors(
@@ -480,7 +540,17 @@ class Methods:
             A dictionary with ResponseMetadata, vectors.
 
         Raises:
-            ClientError: AccessDeniedException, InternalServerException, KmsDisabledException, KmsInvalidKeyUsageException, KmsInvalidStateException, KmsNotFoundException, NotFoundException, RequestTimeoutException, ServiceUnavailableException, TooManyRequestsException, ValidationException.
+            AccessDeniedException
+            InternalServerException
+            KmsDisabledException
+            KmsInvalidKeyUsageException
+            KmsInvalidStateException
+            KmsNotFoundException
+            NotFoundException
+            RequestTimeoutException
+            ServiceUnavailableException
+            TooManyRequestsException
+            ValidationException
         """
 
     def list_indexes(
@@ -505,7 +575,13 @@ class Methods:
             A dictionary with ResponseMetadata, nextToken, indexes.
 
         Raises:
-            ClientError: AccessDeniedException, InternalServerException, NotFoundException, RequestTimeoutException, ServiceUnavailableException, TooManyRequestsException, ValidationException.
+            AccessDeniedException
+            InternalServerException
+            NotFoundException
+            RequestTimeoutException
+            ServiceUnavailableException
+            TooManyRequestsException
+            ValidationException
         """
 
     def list_tags_for_resource(
@@ -522,7 +598,13 @@ class Methods:
             A dictionary with ResponseMetadata, tags.
 
         Raises:
-            ClientError: AccessDeniedException, InternalServerException, NotFoundException, RequestTimeoutException, ServiceUnavailableException, TooManyRequestsException, ValidationException.
+            AccessDeniedException
+            InternalServerException
+            NotFoundException
+            RequestTimeoutException
+            ServiceUnavailableException
+            TooManyRequestsException
+            ValidationException
         """
 
     def list_vector_buckets(
@@ -543,7 +625,12 @@ class Methods:
             A dictionary with ResponseMetadata, nextToken, vectorBuckets.
 
         Raises:
-            ClientError: AccessDeniedException, InternalServerException, RequestTimeoutException, ServiceUnavailableException, TooManyRequestsException, ValidationException.
+            AccessDeniedException
+            InternalServerException
+            RequestTimeoutException
+            ServiceUnavailableException
+            TooManyRequestsException
+            ValidationException
         """
 
     def list_vectors(
@@ -576,13 +663,19 @@ class Methods:
             A dictionary with ResponseMetadata, nextToken, vectors.
 
         Raises:
-            ClientError: AccessDeniedException, InternalServerException, NotFoundException, RequestTimeoutException, ServiceUnavailableException, TooManyRequestsException, ValidationException.
+            AccessDeniedException
+            InternalServerException
+            NotFoundException
+            RequestTimeoutException
+            ServiceUnavailableException
+            TooManyRequestsException
+            ValidationException
         """
 
     def put_vector_bucket_default_index_mode(
         self,
         *,
-        defaultIndexMode: Literal['CLASSIC', 'ENHANCED'],
+        defaultIndexMode: Literal["CLASSIC", "ENHANCED"],
         vectorBucketName: str = ...,
         vectorBucketArn: str = ...,
     ) -> PutVectorBucketDefaultIndexModeOutput:
@@ -597,7 +690,13 @@ class Methods:
             A dictionary with ResponseMetadata.
 
         Raises:
-            ClientError: AccessDeniedException, InternalServerException, NotFoundException, RequestTimeoutException, ServiceUnavailableException, TooManyRequestsException, ValidationException.
+            AccessDeniedException
+            InternalServerException
+            NotFoundException
+            RequestTimeoutException
+            ServiceUnavailableException
+            TooManyRequestsException
+            ValidationException
         """
 
     def put_vector_bucket_policy(
@@ -618,7 +717,13 @@ class Methods:
             A dictionary with ResponseMetadata.
 
         Raises:
-            ClientError: AccessDeniedException, InternalServerException, NotFoundException, RequestTimeoutException, ServiceUnavailableException, TooManyRequestsException, ValidationException.
+            AccessDeniedException
+            InternalServerException
+            NotFoundException
+            RequestTimeoutException
+            ServiceUnavailableException
+            TooManyRequestsException
+            ValidationException
         """
 
     def put_vectors(
@@ -641,7 +746,18 @@ class Methods:
             A dictionary with ResponseMetadata.
 
         Raises:
-            ClientError: AccessDeniedException, InternalServerException, KmsDisabledException, KmsInvalidKeyUsageException, KmsInvalidStateException, KmsNotFoundException, NotFoundException, RequestTimeoutException, ServiceQuotaExceededException, ServiceUnavailableException, TooManyRequestsException, ValidationException.
+            AccessDeniedException
+            InternalServerException
+            KmsDisabledException
+            KmsInvalidKeyUsageException
+            KmsInvalidStateException
+            KmsNotFoundException
+            NotFoundException
+            RequestTimeoutException
+            ServiceQuotaExceededException
+            ServiceUnavailableException
+            TooManyRequestsException
+            ValidationException
         """
 
     def query_vectors(
@@ -653,7 +769,7 @@ class Methods:
         indexArn: str = ...,
         queryVector: VectorData | NDArray[Any] = ...,
         filter: Mapping[str, Any] = ...,
-        queryMode: Literal['CLASSIC', 'ENHANCED'] = ...,
+        queryMode: Literal["CLASSIC", "ENHANCED"] = ...,
         returnMetadata: bool = ...,
         returnDistance: bool = ...,
         queryTexts: Sequence[QueryText] = ...,
@@ -680,7 +796,17 @@ class Methods:
             A dictionary with ResponseMetadata, vectors, distanceMetric, nextToken.
 
         Raises:
-            ClientError: AccessDeniedException, InternalServerException, KmsDisabledException, KmsInvalidKeyUsageException, KmsInvalidStateException, KmsNotFoundException, NotFoundException, RequestTimeoutException, ServiceUnavailableException, TooManyRequestsException, ValidationException.
+            AccessDeniedException
+            InternalServerException
+            KmsDisabledException
+            KmsInvalidKeyUsageException
+            KmsInvalidStateException
+            KmsNotFoundException
+            NotFoundException
+            RequestTimeoutException
+            ServiceUnavailableException
+            TooManyRequestsException
+            ValidationException
         """
 
     def tag_resource(
@@ -699,7 +825,14 @@ class Methods:
             A dictionary with ResponseMetadata.
 
         Raises:
-            ClientError: AccessDeniedException, ConflictException, InternalServerException, NotFoundException, RequestTimeoutException, ServiceUnavailableException, TooManyRequestsException, ValidationException.
+            AccessDeniedException
+            ConflictException
+            InternalServerException
+            NotFoundException
+            RequestTimeoutException
+            ServiceUnavailableException
+            TooManyRequestsException
+            ValidationException
         """
 
     def untag_resource(
@@ -718,13 +851,20 @@ class Methods:
             A dictionary with ResponseMetadata.
 
         Raises:
-            ClientError: AccessDeniedException, ConflictException, InternalServerException, NotFoundException, RequestTimeoutException, ServiceUnavailableException, TooManyRequestsException, ValidationException.
+            AccessDeniedException
+            ConflictException
+            InternalServerException
+            NotFoundException
+            RequestTimeoutException
+            ServiceUnavailableException
+            TooManyRequestsException
+            ValidationException
         """
 
     def update_index_mode(
         self,
         *,
-        indexMode: Literal['CLASSIC', 'ENHANCED'],
+        indexMode: Literal["CLASSIC", "ENHANCED"],
         vectorBucketName: str = ...,
         indexName: str = ...,
         indexArn: str = ...,
@@ -741,7 +881,13 @@ class Methods:
             A dictionary with ResponseMetadata.
 
         Raises:
-            ClientError: AccessDeniedException, InternalServerException, NotFoundException, RequestTimeoutException, ServiceUnavailableException, TooManyRequestsException, ValidationException.
+            AccessDeniedException
+            InternalServerException
+            NotFoundException
+            RequestTimeoutException
+            ServiceUnavailableException
+            TooManyRequestsException
+            ValidationException
         """
 
     def update_metadata_configuration(
@@ -766,7 +912,14 @@ class Methods:
             A dictionary with ResponseMetadata, indexArn.
 
         Raises:
-            ClientError: AccessDeniedException, ConflictException, InternalServerException, NotFoundException, RequestTimeoutException, ServiceUnavailableException, TooManyRequestsException, ValidationException.
+            AccessDeniedException
+            ConflictException
+            InternalServerException
+            NotFoundException
+            RequestTimeoutException
+            ServiceUnavailableException
+            TooManyRequestsException
+            ValidationException
         """
 
     def _call(self, operation: Operation, parameters: dict[str, Any]) -> dict[str, Any]: ...

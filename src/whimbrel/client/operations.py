@@ -29,7 +29,7 @@ def describe(operation: Operation) -> str:
     names = ["ResponseMetadata", *operation.output.members]
     lines += ["", "Returns:", f"    A dictionary with {', '.join(names)}."]
     if operation.errors:
-        lines += ["", "Raises:", f"    ClientError: {', '.join(sorted(operation.errors))}."]
+        lines += ["", "Raises:", *(f"    {code}" for code in sorted(operation.errors))]
     return "\n".join(lines)
 
 
