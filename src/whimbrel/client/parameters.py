@@ -135,7 +135,10 @@ def _check_floats(value: Any, name: str) -> Iterator[str]:
     if is_array(value):
         return
     if not isinstance(value, list | tuple):
-        yield _wrong_type(name, value, [str(list), str(tuple), "one-dimensional array of numbers"])
+        types = [str(list), str(tuple)]
+        if isinstance(value, np.ndarray):
+            types.append("one-dimensional array of numbers")
+        yield _wrong_type(name, value, types)
         return
     if set(map(type, value)) <= _USUAL_NUMBERS:
         return

@@ -18,7 +18,6 @@ import numpy as np
 
 from whimbrel.engine.model import Float32Array
 from whimbrel.kernel.scanner import METADATA_ABSENT, ScannedPut, scan_put_vectors
-from whimbrel.kernel.strict_json import ScanError
 
 FLOAT32: Final = "float32"
 _EMPTY: Final = b"{}"
@@ -51,25 +50,25 @@ def vector_of(data: Any) -> Any:
     return data if isinstance(data, np.ndarray) else data[FLOAT32]
 
 
-def gather_records(vectors: Sequence[Mapping[str, Any]]) -> Records:
+def gather_records(vectors: Sequence[Mapping[str, Any]], others: Mapping[str, Any]) -> Records:
     """Returns the records of a PutVectors call.
 
     Args:
         vectors: checked parameters: each with `key`, `data` and perhaps `metadata`.
+        others: the call's other parameters, which share the body that is refused when it is none.
 
     Raises:
         ScanError: a key or some metadata is none that JSON could hold.
     """
-    keys = [_encode_key(record["key"]) for record in vectors]
+    try:
+        keys = [record["key"].encode() for record in vectors]
+        texts = [_encode_plain(record.get("metadata")) for record in vectors]
+    except (UnicodeEncodeError, OverflowError, _UnusualError):
+        _check_as_body(vectors, others)
+        keys = [record["key"].encode() for record in vectors]
+        texts = [_encode_any(record.get("metadata")) for record in vectors]
     rows = [to_float32(vector_of(record["data"])) for record in vectors]
-    texts, flags = [], np.zeros(len(keys), dtype=np.uint8)
-    for row, record in enumerate(vectors):
-        metadata = record.get("metadata")
-        if metadata is None:
-            flags[row] = METADATA_ABSENT
-            texts.append(_EMPTY)
-        else:
-            texts.append(_encode_metadata(metadata, row))
+    is_bare = [record.get("metadata") is None for record in vectors]
     return Records(
         members={},
         vector_count=len(keys),
@@ -80,8 +79,22 @@ def gather_records(vectors: Sequence[Mapping[str, Any]]) -> Records:
         value_offsets=_offsets(map(len, rows), len(rows)),
         metadata_data=b"".join(texts),
         metadata_offsets=_offsets(map(len, texts), len(texts)),
-        flags=flags,
+        flags=np.array(is_bare, dtype=np.uint8) * np.uint8(METADATA_ABSENT),
     )
+
+
+class _UnusualError(Exception):
+    """Metadata is not such that its text needs no check."""
+
+
+def _check_as_body(vectors: Sequence[Mapping[str, Any]], others: Mapping[str, Any]) -> None:
+    """Has the scanner look at what a body would hold, but for the numbers.
+
+    Raises:
+        ScanError: it is no body of PutVectors.
+    """
+    parts = [{"key": record["key"], "metadata": record.get("metadata")} for record in vectors]
+    scan_put_vectors(encode_json({**others, "vectors": parts}), vectors_max=len(parts))
 
 
 def _offsets(lengths: Iterable[int], count: int) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -92,29 +105,21 @@ def _utf16_length(key: bytes) -> int:
     return len(key) if key.isascii() else len(key.decode().encode("utf-16-le")) // 2
 
 
-def _encode_key(key: str) -> bytes:
-    try:
-        return key.encode()
-    except UnicodeEncodeError as error:
-        raise ScanError("surrogate", "", 0) from error
-
-
-def _encode_metadata(metadata: Any, row: int) -> bytes:
-    """Returns metadata as JSON text.
+def _encode_plain(metadata: Any) -> bytes:
+    """Returns metadata as JSON text, which is quick as long as it needs no check.
 
     Raises:
-        ScanError: the text is not what a body of PutVectors may hold there.
+        UnicodeEncodeError, OverflowError, _UnusualError: it needs one.
     """
-    if _is_plain(metadata):
-        try:
-            return _encoder.encode(metadata)
-        except (UnicodeEncodeError, OverflowError):
-            pass  # told below, in the scanner's words
-    text = encode_json(metadata)
-    # Under its own place, so that depth and path are those of a whole body.
-    body = b'{"vectors":[%b{"metadata":%b}]}' % (b"{}," * row, text)
-    scan_put_vectors(body)
-    return text
+    if metadata is None:
+        return _EMPTY
+    if not _is_plain(metadata):
+        raise _UnusualError
+    return _encoder.encode(metadata)
+
+
+def _encode_any(metadata: Any) -> bytes:
+    return _EMPTY if metadata is None else encode_json(metadata)
 
 
 def _is_plain(metadata: Any) -> bool:

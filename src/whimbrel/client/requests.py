@@ -20,7 +20,9 @@ def build_request(operation: Operation, parameters: Mapping[str, Any]) -> Reques
         ScanError: something in them is none that JSON could hold.
     """
     members = dict(parameters)
-    records = gather_records(members.pop(VECTORS)) if VECTORS in members else None
+    records = None
+    if VECTORS in members:
+        records = gather_records(members.pop(VECTORS), members)
     query_vector = None
     if QUERY_VECTOR in members:
         query_vector = to_float32(vector_of(members.pop(QUERY_VECTOR)))
