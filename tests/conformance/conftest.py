@@ -35,6 +35,7 @@ Client = Any
 
 
 BOTO3, HTTP, EMBEDDED = "boto3", "http", "embedded"
+KINDS = [BOTO3, EMBEDDED, pytest.param(HTTP, marks=pytest.mark.long)]
 # What only boto3 can be asked for.
 BOTO3_FIXTURES = {"endpoint", "lenient", "make_client", "server"}
 
@@ -44,7 +45,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "client_kind" in metafunc.fixturenames:
         asked = BOTO3_FIXTURES & set(inspect.signature(metafunc.function).parameters)
         is_marked = metafunc.definition.get_closest_marker("boto3") is not None
-        kinds = [BOTO3] if IS_AWS or asked or is_marked else [BOTO3, HTTP, EMBEDDED]
+        kinds = [BOTO3] if IS_AWS or asked or is_marked else KINDS
         metafunc.parametrize("client_kind", kinds, scope="session")
 
 

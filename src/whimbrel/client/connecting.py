@@ -11,7 +11,7 @@ from whimbrel.client.retrying import ATTEMPT_COUNT_MAX, RetryPolicy
 from whimbrel.client.transport import Transport
 from whimbrel.core.clock import SystemClock
 from whimbrel.core.rand import SystemRandom
-from whimbrel.core.settings import load_settings
+from whimbrel.core.settings import Settings, load_settings
 
 _HTTP_SCHEMES: Final = ("http://", "https://")
 
@@ -64,12 +64,10 @@ def connect(
 
     Raises:
         WhimbrelError: the store cannot be opened, or a setting is impossible.
-        TypeError: an option is unknown.
+        TypeError: an option or a setting is unknown.
         ValueError: half a key was given, or the address is none.
     """
-    unknown = set(options) - set(ConnectOptions.__annotations__)
-    if unknown:
-        raise TypeError(f"connect() got unexpected options: {', '.join(sorted(unknown))}")
+    _refuse_unknown("options", set(options) - set(ConnectOptions.__annotations__))
     url = os.fspath(store)
     is_http = url.lower().startswith(_HTTP_SCHEMES)
     transport = _connect_http(url, options) if is_http else _open_store(url, options)
@@ -79,8 +77,15 @@ def connect(
     return Client(transport, retries, as_arrays=arrays)
 
 
+def _refuse_unknown(what: str, names: set[str]) -> None:
+    if names:
+        raise TypeError(f"connect() got unexpected {what}: {', '.join(sorted(names))}")
+
+
 def _open_store(url: str, options: ConnectOptions) -> Transport:
-    flags = {"store": url, **options.get("settings", {})}
+    given = options.get("settings", {})
+    _refuse_unknown("settings", set(given) - {info.name for info in Settings.infos()})
+    flags = {**given, "store": url}
     if "region_name" in options:
         flags["region"] = options["region_name"]
     return EmbeddedTransport(load_settings(os.environ, flags), dict(os.environ))
