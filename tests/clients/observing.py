@@ -4,8 +4,8 @@ Tests look at what a client did through the fixture `client`, a boto3 client of 
 calls too, so they are counted here, to be taken off again. Depends on nothing but boto3 and pytest, as it is loaded
 into environments that have nothing else in common.
 
-With `WHIMBREL_CONNECT` the fixture is what `whimbrel.connect` makes of that URL, for suites that hand it to their client.
-Whimbrel and what it needs are then found through `WHIMBREL_PATHS`, after what the environment has of its own.
+With `WHIMBREL_CONNECT` the fixture is what `whimbrel.connect` makes of that URL, for suites that hand it to their
+client. Whimbrel and what it needs are then found through `WHIMBREL_PATHS`, after what the environment has of its own.
 """
 
 import json

@@ -323,7 +323,7 @@ def test_a_store_may_be_left_untended(store):
 @pytest.mark.long
 def test_many_puts_and_many_short_programs_with_settings_of_production(store):
     """In small what 1,000,000 puts in batches of 100 are: the tail stays below what a flush waits for, twice."""
-    batch_count = 1500
+    batch_count = 600
     rows = np.random.default_rng(2).standard_normal((100, 4)).astype(np.float32)
     most = 0
     with whimbrel.connect(store) as client:
@@ -337,9 +337,10 @@ def test_many_puts_and_many_short_programs_with_settings_of_production(store):
     assert most < batch_count / 2
     assert len(settled.segments) < 40
     program = """
-        with whimbrel.connect(sys.argv[1]) as client:
+        settings = {"engine_flush_object_count_min": 16}
+        with whimbrel.connect(sys.argv[1], settings=settings) as client:
             client.put_vectors(**WHERE, vectors=[vector(int(sys.argv[2]))])
     """
-    for number in range(150):
+    for number in range(40):
         run(program, store, number)
-    assert tail_length(inspect(store)) <= 2 * 64
+    assert tail_length(inspect(store)) <= 20

@@ -4,6 +4,7 @@ The oracle is the way over HTTP: parameters written by `json`, as boto3 writes t
 """
 
 import json
+import math
 
 import numpy as np
 from hypothesis import example, given
@@ -80,7 +81,7 @@ def spelled(parameters):
     words = {float("inf"): "Infinity", float("-inf"): "-Infinity"}
 
     def spell(values):
-        return [words.get(v, "NaN" if v != v else v) for v in values]
+        return [words.get(v, "NaN" if math.isnan(v) else v) for v in values]
 
     copy = dict(parameters)
     for name in ("vectors", "queryVector"):

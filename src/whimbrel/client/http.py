@@ -136,6 +136,7 @@ class HttpTransport:
                 headers=self._headers(request, path),
                 retries=False,
                 redirect=False,
+                assert_same_host=False,  # a proxy is told whose request it is
                 decode_content=False,
             )
         except urllib3.exceptions.HTTPError as error:

@@ -35,7 +35,7 @@ def test_langchain(server: Server, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("is_embedded", [True, False])
 def test_langchain_over_a_client_of_ours(server: Server, tmp_path: Path, is_embedded: bool) -> None:
-    """The same suite, with `AmazonS3Vectors(client=whimbrel.connect(...))`: of a store in its process, and over HTTP."""
+    """The same suite, with `AmazonS3Vectors(client=whimbrel.connect(...))`: a store in its process, and over HTTP."""
     url = str(tmp_path / "store") if is_embedded else server.endpoint
     extra = {"WHIMBREL_CONNECT": url, "WHIMBREL_PATHS": os.pathsep.join(sys.path)}
     found = run_suite(NAME, server, tmp_path, options=OPTIONS, extra=extra)

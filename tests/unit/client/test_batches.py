@@ -75,10 +75,9 @@ def test_the_first_error_stops_and_says_what_was_written(worker_count):
     recorder = Recorder(refused_batch=2)
     options = BatchOptions(worker_count=worker_count)
     drawn = []
+    noted = (drawn.append(1) or one for one in vectors(50_000))
     with pytest.raises(OSError, match="refused") as caught:
-        put_in_batches(
-            recorder.put, map(lambda v: drawn.append(1) or v, vectors(50_000)), index=WHERE, options=options
-        )  # fmt: skip
+        put_in_batches(recorder.put, noted, index=WHERE, options=options)
     progress = caught.value.progress
     assert progress.vector_count == sum(map(len, recorder.keys))
     assert progress.batch_count == len(recorder.keys)
@@ -155,6 +154,10 @@ def test_batches_are_cut_by_bytes_too():
     assert [len(batch) for batch in split_batches([alone, alone])] == [1, 1]
 
 
+def body_of(members) -> bytes:
+    return encode_request(build_request(OPERATIONS["PutVectors"], {"vectors": members})).body
+
+
 @pytest.mark.parametrize(
     "vector",
     [
@@ -169,13 +172,8 @@ def test_batches_are_cut_by_bytes_too():
     ],
 )
 def test_the_bound_of_a_vectors_text_is_one(vector):
-    request_of = lambda members: (
-        encode_request(  # noqa: E731
-            build_request(OPERATIONS["PutVectors"], {"vectors": members})
-        ).body
-    )
     try:
-        taken = len(request_of([vector, vector])) - len(request_of([vector]))
+        taken = len(body_of([vector, vector])) - len(body_of([vector]))
     except ValueError:
         return  # refused before it is sent
     assert taken <= text_bytes_max(vector)

@@ -8,10 +8,10 @@ import botocore.exceptions
 import pytest
 
 from whimbrel.client.exceptions import (
-    ErrorClasses,
     PAGINATOR_NAME,
     PARAMETER_NAME,
     TRANSPORT_NAMES,
+    ErrorClasses,
     make_library_error,
     make_service_error,
 )

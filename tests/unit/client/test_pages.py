@@ -3,7 +3,8 @@
 from types import SimpleNamespace
 
 import pytest
-from botocore.paginate import PageIterator, Paginator as TheirPaginator
+from botocore.paginate import PageIterator
+from botocore.paginate import Paginator as TheirPaginator
 from hypothesis import given
 from hypothesis import strategies as st
 

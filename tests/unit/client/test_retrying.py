@@ -56,8 +56,10 @@ def client_over(script, attempt_count_max=3):
 
 @pytest.mark.parametrize(
     "passing",
-    [refusal(429), refusal(503), refusal(502), refusal(504), refusal(408), broken()]
-    + [broken("ReadTimeoutError"), broken("EndpointConnectionError", may_have_arrived=False)],
+    [
+        *(refusal(429), refusal(503), refusal(502), refusal(504), refusal(408), broken()),
+        *(broken("ReadTimeoutError"), broken("EndpointConnectionError", may_have_arrived=False)),
+    ],
 )
 def test_what_passes_is_tried_again(passing):
     script = Script(passing, passing, FINE)
