@@ -74,6 +74,9 @@ def decode_direct(operation: Operation, direct: DirectInput) -> DecodedInput:
     if direct.records is not None:
         members, batch = decode_scanned(replace(direct.records, members=parsed))
         return DecodedInput(members, batch)
+    for name, location in _ELSEWHERE[operation.name].items():
+        if location is Location.QUERY and not parsed.get(name):
+            parsed.pop(name, None)  # a query cannot tell an empty list from none
     if direct.query_vector is not None:
         parsed[QUERY_VECTOR] = {FLOAT32: direct.query_vector}
     members = decode(operation.input, parsed)
