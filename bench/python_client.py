@@ -1,6 +1,6 @@
 """How fast `whimbrel.connect` puts and queries, beside boto3 and beside bytes that were prepared beforehand.
 
-All call the same server, in turn, each on an index of its own. Prepared bodies over a connection for each writer are the
+All call one server, in turn, each on an index of its own. Prepared bodies over a connection for each writer are the
 floor: what is left is the server's work and the loopback. Puts of an embedded store need no server; they are there for
 comparison. Processor time is that of this process alone, which is the client's, except for the embedded store.
 """

@@ -85,13 +85,22 @@ char* write_text(std::string_view text, char* out) {
   return out + text.size();
 }
 
-// Writes 0.000123456789 as such, 12.3456789 likewise, and 120 where the digits behind are zeros.
+// Steps back over zeros that say nothing, none of which is the first digit.
+char* without_zeros(char* end) {
+  while (end[-1] == '0') --end;
+  return end;
+}
+
+// 0.000123456789: what components of embeddings are like, so it goes where it belongs at once.
+char* write_fraction(std::uint32_t digits, int exponent, char* out) {
+  std::memcpy(out, "0.000", 5);
+  out += 1 - exponent;
+  write_digits(digits, out);
+  return without_zeros(out + kDigits);
+}
+
+// 12.3456789, and 120 where the digits behind are zeros.
 char* write_plain(const char* digits, int count, int exponent, char* out) {
-  if (exponent < 0) {
-    out = write_text("0.", out);
-    for (int zero = -1; zero > exponent; --zero) *out++ = '0';
-    return write_text({digits, static_cast<std::size_t>(count)}, out);
-  }
   const int whole = exponent + 1;
   for (int i = 0; i < whole; ++i) *out++ = i < count ? digits[i] : '0';
   if (count <= whole) return out;
@@ -124,14 +133,13 @@ char* write_number(float value, char* out) {
   // With a point, since parsers that have integers know no negative zero among them.
   if (value == 0.0f) return write_text("0.0", out);
   const Decimal decimal = decimal_of(std::fabs(static_cast<double>(value)));
+  const int exponent = decimal.exponent;
+  if (exponent >= kPlainLeast && exponent < 0) return write_fraction(decimal.digits, exponent, out);
   char digits[kDigits];
   write_digits(decimal.digits, digits);
-  int count = kDigits;
-  while (count > 1 && digits[count - 1] == '0') --count;
-  if (decimal.exponent >= kPlainLeast && decimal.exponent <= kPlainMost) {
-    return write_plain(digits, count, decimal.exponent, out);
-  }
-  return write_scientific(digits, count, decimal.exponent, out);
+  const int count = static_cast<int>(without_zeros(digits + kDigits) - digits);
+  if (exponent >= 0 && exponent <= kPlainMost) return write_plain(digits, count, exponent, out);
+  return write_scientific(digits, count, exponent, out);
 }
 
 }  // namespace
