@@ -3,6 +3,7 @@
 import pytest
 from botocore.exceptions import ClientError
 
+from tests.conformance.conftest import remove_bucket
 from tests.conformance.records import record
 
 pytestmark = pytest.mark.ours
@@ -106,3 +107,19 @@ def test_paginators(client, bucket, make_index):
     assert list(paginator.paginate(vectorBucketName=bucket).search("indexes[].indexName")) == names
     assert client.can_paginate("query_vectors")
     assert not client.can_paginate("get_vectors")
+
+
+@pytest.mark.boto3  # which makes the index, and has no such methods itself
+def test_extensions_are_methods_of_our_clients(clients, index):
+    for kind in ("http", "embedded"):
+        client = clients[kind]
+        if kind == "embedded":
+            client.create_vector_bucket(vectorBucketName=index["vectorBucketName"])
+            client.create_index(
+                **index, dataType="float32", dimension=2, distanceMetric="euclidean"
+            )
+        client.put_vectors(**index, vectors=[record("a", 1, 0, n=1), record("b", 0, 1, n=2)])
+        assert client.count_vectors(**index)["count"] == 2
+        assert client.count_vectors(**index, filter={"n": {"$gt": 1}})["count"] == 1
+        assert client.get_index_statistics(**index)["dimension"] == 2
+    remove_bucket(clients["embedded"], index["vectorBucketName"])

@@ -258,6 +258,59 @@ class UpdateMetadataConfigurationOutput(TypedDict):
     indexArn: str
 
 
+class CountVectorsOutput(TypedDict):
+    ResponseMetadata: ResponseMetadata
+    count: int
+
+
+class SegmentStatistics(TypedDict):
+    count: int
+    vectorCount: int
+    deletedCount: int
+    bytes: int
+
+
+class TailStatistics(TypedDict):
+    logObjectCount: int
+    vectorCount: int
+    deletedCount: int
+    memoryBytes: int
+
+
+class RecallAt(TypedDict):
+    k: int
+    recall: float
+
+
+class ShareAt(TypedDict):
+    k: int
+    share: float
+
+
+class Calibration(TypedDict):
+    measuredAt: datetime
+    checkedAt: datetime
+    queryCount: int
+    recallTarget: float
+    recalls: list[RecallAt]
+    shares: list[ShareAt]
+
+
+class GetIndexStatisticsOutput(TypedDict):
+    ResponseMetadata: ResponseMetadata
+    vectorBucketName: str
+    indexName: str
+    indexArn: str
+    dimension: int
+    distanceMetric: Literal["euclidean", "cosine"]
+    approximateVectorCount: int
+    segments: SegmentStatistics
+    tail: TailStatistics
+    generation: int
+    position: int
+    calibration: NotRequired[Calibration]
+
+
 class Methods:
     def create_index(
         self,
@@ -914,6 +967,63 @@ class Methods:
         Raises:
             AccessDeniedException
             ConflictException
+            InternalServerException
+            NotFoundException
+            RequestTimeoutException
+            ServiceUnavailableException
+            TooManyRequestsException
+            ValidationException
+        """
+
+    def count_vectors(
+        self,
+        *,
+        vectorBucketName: str = ...,
+        indexName: str = ...,
+        indexArn: str = ...,
+        filter: Mapping[str, Any] = ...,
+    ) -> CountVectorsOutput:
+        """Counts the vectors of an index, or those that match a filter; exactly, after every finished write.
+
+        Args:
+            vectorBucketName: VectorBucketName, a string of 3 to 63, optional.
+            indexName: IndexName, a string of 3 to 63, optional.
+            indexArn: IndexArn, a string, optional.
+            filter: Document, a document, optional.
+
+        Returns:
+            A dictionary with ResponseMetadata, count.
+
+        Raises:
+            AccessDeniedException
+            InternalServerException
+            NotFoundException
+            RequestTimeoutException
+            ServiceUnavailableException
+            TooManyRequestsException
+            ValidationException
+        """
+
+    def get_index_statistics(
+        self,
+        *,
+        vectorBucketName: str = ...,
+        indexName: str = ...,
+        indexArn: str = ...,
+    ) -> GetIndexStatisticsOutput:
+        """Tells how an index is stored: segments, what waits to be indexed, and the recall last measured.
+
+        Args:
+            vectorBucketName: VectorBucketName, a string of 3 to 63, optional.
+            indexName: IndexName, a string of 3 to 63, optional.
+            indexArn: IndexArn, a string, optional.
+
+        Returns:
+            A dictionary with ResponseMetadata, vectorBucketName, indexName, indexArn, dimension,
+            distanceMetric, approximateVectorCount, segments, tail, generation, position, calibration.
+
+        Raises:
+            AccessDeniedException
             InternalServerException
             NotFoundException
             RequestTimeoutException

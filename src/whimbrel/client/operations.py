@@ -2,10 +2,14 @@
 
 import re
 from collections.abc import Mapping
+from textwrap import wrap
 from typing import Final
 
+from whimbrel.wire.extension_model import EXTENSIONS
 from whimbrel.wire.routes import ROUTES
 from whimbrel.wire.shape import Member, Operation, Shape
+
+WIDTH: Final = 100
 
 OPERATIONS: Final[Mapping[str, Operation]] = {
     name: route.operation for name, route in ROUTES.items()
@@ -22,15 +26,21 @@ METHOD_NAMES: Final[Mapping[str, str]] = {method_name(name): name for name in OP
 
 def describe(operation: Operation) -> str:
     """Returns the documentation of an operation's method."""
-    lines = [f"Calls {operation.name}.", "", "Args:"]
+    extension = EXTENSIONS.get(operation.name)
+    first = f"Calls {operation.name}." if extension is None else extension.documentation
+    lines = [first, "", "Args:"]
     lines += [_describe_member(name, member) for name, member in operation.input.members.items()]
     if not operation.input.members:
         del lines[-2:]
-    names = ["ResponseMetadata", *operation.output.members]
-    lines += ["", "Returns:", f"    A dictionary with {', '.join(names)}."]
+    names = ", ".join(["ResponseMetadata", *operation.output.members])
+    lines += ["", "Returns:", *_indented(f"A dictionary with {names}.")]
     if operation.errors:
         lines += ["", "Raises:", *(f"    {code}" for code in sorted(operation.errors))]
     return "\n".join(lines)
+
+
+def _indented(text: str) -> list[str]:
+    return wrap(text, WIDTH, initial_indent="    ", subsequent_indent="    ")
 
 
 def _describe_member(name: str, member: Member) -> str:

@@ -20,6 +20,7 @@ from whimbrel.wire.shape import (
     FloatShape,
     IntegerShape,
     ListShape,
+    LongShape,
     MapShape,
     Shape,
     StringShape,
@@ -76,7 +77,7 @@ def _check_scalar(value: Any, types: tuple[type, ...], name: str) -> Iterator[st
         yield _wrong_type(name, value, [str(kind) for kind in types])
 
 
-def _check_integer(shape: IntegerShape, value: Any, name: str) -> Iterator[str]:
+def _check_integer(shape: IntegerShape | LongShape, value: Any, name: str) -> Iterator[str]:
     if not isinstance(value, int):
         yield _wrong_type(name, value, [str(int)])
     elif shape.min is not None and value < shape.min:

@@ -244,7 +244,7 @@ async def encode_answer(answer: Answer, compute: Compute) -> Encoded:
         compute: where large ones are encoded.
     """
     if isinstance(answer, VectorPage) and component_count(answer) > INLINE_COMPONENTS_MAX:
-        return await compute.run(encode_here, answer)
+        return Encoded(await compute.run(encode_vectors, answer))
     return encode_here(answer)
 
 

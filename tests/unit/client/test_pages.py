@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from whimbrel.client.operations import OPERATIONS
 from whimbrel.client.pages import Paginator, Paging, find_paging
+from whimbrel.wire.extension_model import EXTENSIONS
 
 CONFIG = {
     "input_token": "nextToken",
@@ -121,3 +122,11 @@ def test_operations_that_page():
     assert found["ListVectors"] == Paging("vectors", has_size=True)
     assert found["QueryVectors"] == Paging("vectors", has_size=False)
     assert "GetVectors" not in found
+
+
+def test_extensions_page_as_their_table_says():
+    for name, extension in EXTENSIONS.items():
+        said = extension.pagination
+        assert find_paging(OPERATIONS[name]) == (
+            None if said is None else Paging(said.result, has_size=said.page_size is not None)
+        )
