@@ -232,6 +232,25 @@ def test_a_program_ends_while_threads_of_its_own_still_call(store):
     assert run(program, store) == "done\n"
 
 
+def test_work_left_in_a_pool_is_done_after_the_main_thread(store):
+    program = """
+        import concurrent.futures, threading, time
+        client = whimbrel.connect(sys.argv[1])
+        def put(number):
+            while not concurrent.futures.thread._shutdown:  # the main thread has not ended yet
+                time.sleep(0.01)
+            client.put_vectors(**WHERE, vectors=[vector(number)])
+            print("put", flush=True)
+        pool = concurrent.futures.ThreadPoolExecutor(2)
+        for number in range(6):
+            pool.submit(put, number)
+        threading.Thread(target=put, args=[6]).start()
+    """
+    assert run(program, store) == "put\n" * 7
+    with whimbrel.connect(store) as client:
+        assert len(keys(client)) == 7
+
+
 def test_a_fork_opens_the_store_anew(store):
     program = """
         client = whimbrel.connect(sys.argv[1])

@@ -4,12 +4,14 @@
    is its client's alone.
 2. After a fork the child has none of the engine's threads. A client that it inherited opens the store anew at its
    first call; one of a store in memory cannot, and says so.
-3. When the interpreter ends, engines still open are closed within `EXIT_S`.
+3. When the interpreter ends, and with it all threads of the program but daemons, engines still open are closed within
+   `EXIT_S`. Until then they serve whoever calls.
 """
 
+import atexit
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -74,7 +76,7 @@ class _Engines:
         """Returns an open engine, to be released once."""
         with self.lock:
             if not self._is_registered:
-                _at_exit(self.close_all)
+                atexit.register(self.close_all)
                 self._is_registered = True
             for shared in self._open:
                 if shared.settings == settings and settings.store != MEMORY:
@@ -106,14 +108,6 @@ class _Engines:
         """In a forked child: what was open is its parent's, and the lock may be held by a thread that is not here."""
         self.lock = threading.RLock()
         self._open = []
-
-
-def _at_exit(function: Callable[[], None]) -> None:
-    """Has a function called when the interpreter ends, while threads can still be given work.
-
-    `atexit` is too late for that: pools of threads have been shut down by then, and the store's with them.
-    """
-    threading._register_atexit(function)  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 _engines = _Engines()
