@@ -156,6 +156,8 @@ class Client(Methods):
     ) -> PutProgress:
         """Puts any number of vectors, several batches at a time, and returns when all are durable.
 
+        A store that must catch up first is waited for, up to about two minutes for a batch.
+
         Args:
             vectors: any iterable of what `put_vectors` takes; read only as far ahead as batches are under way.
             worker_count: batches under way at a time, at least 1.
@@ -170,26 +172,30 @@ class Client(Methods):
                 batch is begun after it; those under way are waited for. So is whatever the iterable raises.
         """
         options = BatchOptions(worker_count=worker_count, progress=progress)
-        return put_in_batches(self._put_batch, vectors, index=index, options=options)
+        retries = self._retries.for_bulk()
 
-    def _put_batch(self, parameters: dict[str, Any]) -> None:
-        self._call(OPERATIONS["PutVectors"], parameters)
+        def put(parameters: dict[str, Any]) -> None:
+            self._send(self._request(OPERATIONS["PutVectors"], parameters), retries)
+
+        return put_in_batches(put, vectors, index=index, options=options)
 
     def _call(self, operation: Operation, parameters: dict[str, Any]) -> dict[str, Any]:
+        return self._send(self._request(operation, parameters), self._retries)
+
+    def _request(self, operation: Operation, parameters: dict[str, Any]) -> Request:
         check_parameters(operation.input, parameters)
         try:
-            request = build_request(operation, parameters)
+            return build_request(operation, parameters)
         except ScanError as error:
             self._refuse(operation, _reply_to_unsendable(operation, error), attempt_count=1)
-        return self._send(request)
 
-    def _send(self, request: Request) -> dict[str, Any]:
+    def _send(self, request: Request, retries: RetryPolicy) -> dict[str, Any]:
         operation = request.operation
         for attempt_count in count(1):
             try:
                 reply = self._transport.send(request, as_arrays=self._as_arrays)
             except TransportError as error:
-                if not self._retries.covers_failure(operation, error, attempt_count=attempt_count):
+                if not retries.covers_failure(operation, error, attempt_count=attempt_count):
                     raise make_library_error(
                         error.name, endpoint_url=error.endpoint_url, error=error.cause
                     ) from error.cause
@@ -197,10 +203,10 @@ class Client(Methods):
                 if not reply.code:
                     convert = self._conversions[operation.name]
                     return make_response(convert, reply, retry_count=attempt_count - 1)
-                if not self._retries.covers_reply(operation, reply, attempt_count=attempt_count):
+                if not retries.covers_reply(operation, reply, attempt_count=attempt_count):
                     self._refuse(operation, reply, attempt_count=attempt_count)
             # Ends at once when the client is closed meanwhile; the transport then says so.
-            self._closing.wait(self._retries.delay_s(attempt_count))
+            self._closing.wait(retries.delay_s(attempt_count))
         raise AssertionError
 
     def _refuse(self, operation: Operation, reply: Reply, *, attempt_count: int) -> NoReturn:

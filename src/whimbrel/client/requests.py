@@ -25,7 +25,8 @@ def build_request(operation: Operation, parameters: Mapping[str, Any]) -> Reques
         records = gather_records(members.pop(VECTORS), members)
     query_vector = None
     if QUERY_VECTOR in members:
-        query_vector = to_float32(vector_of(members.pop(QUERY_VECTOR)))
+        # A copy, which its caller cannot change while it is looked for.
+        query_vector = to_float32(vector_of(members.pop(QUERY_VECTOR))).copy()
     for name, value in members.items():
         member = operation.input.members[name]
         if isinstance(member.shape, TimestampShape):

@@ -5,7 +5,7 @@ wait that doubles each time and is drawn at random, so that many clients do not 
 something is made again only when it surely had no effect: its second answer would be that the name is taken.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from whimbrel.client.transport import Reply, TransportError
@@ -15,6 +15,9 @@ from whimbrel.wire.shape import Operation
 ATTEMPT_COUNT_MAX: Final = 5
 DELAY_S: Final = 0.1
 DELAY_S_MAX: Final = 20.0
+# For bulk, which brings any server to where it must catch up first: some two minutes.
+PATIENT_ATTEMPT_COUNT: Final = 80
+PATIENT_DELAY_S_MAX: Final = 2.0
 
 # 502 and 504 are those of proxies in between.
 _PASSING: Final = frozenset({408, 429, 502, 503, 504})
@@ -37,10 +40,19 @@ class RetryPolicy:
     Attributes:
         random: spreads the waits.
         attempt_count_max: tries of one call, the first included.
+        delay_s_max: longest wait between two.
     """
 
     random: Random
     attempt_count_max: int = ATTEMPT_COUNT_MAX
+    delay_s_max: float = DELAY_S_MAX
+
+    def for_bulk(self) -> "RetryPolicy":
+        """Returns a policy that waits until whoever is asked has caught up; the same where nothing is tried again."""
+        if self.attempt_count_max == 1:
+            return self
+        most = max(self.attempt_count_max, PATIENT_ATTEMPT_COUNT)
+        return replace(self, attempt_count_max=most, delay_s_max=PATIENT_DELAY_S_MAX)
 
     def covers_reply(self, operation: Operation, reply: Reply, *, attempt_count: int) -> bool:
         """Whether a call that was refused is made again."""
@@ -56,5 +68,6 @@ class RetryPolicy:
 
     def delay_s(self, attempt_count: int) -> float:
         """Returns how long to wait after so many tries, seconds."""
-        longest = min(DELAY_S_MAX, DELAY_S * 2 ** (attempt_count - 1))
+        # The exponent is bounded only so that the power stays a number.
+        longest = min(self.delay_s_max, DELAY_S * 2 ** min(attempt_count - 1, 30))
         return self.random.uniform(longest / 2, longest)

@@ -41,7 +41,7 @@ from whimbrel.wire.service import Service
 
 EMBEDDED_KEY_ID: Final = "embedded"
 SETTLE_S: Final = 10.0
-# For an indexer that was told to give up what it is at.
+# For an indexer that was told to give up what it is at; no longer than it had before.
 CANCEL_S: Final = 5.0
 CLOSED_TEXT: Final = "the store has been closed"
 
@@ -116,7 +116,7 @@ class EngineThread:
             self._indexer.stop(settle_s)
         with contextlib.suppress(RuntimeError):  # the loop has ended
             self._running.loop.call_soon_threadsafe(self._running.stop.set)
-        self._thread.join(settle_s + CANCEL_S)
+        self._thread.join(settle_s + min(settle_s, CANCEL_S))
 
     def _call(self, work: Coroutine[Any, Any, T]) -> T:
         try:
@@ -196,7 +196,7 @@ class _IndexerThread:
         if self._thread.is_alive() and self._work is not None:
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._work.cancel)
-            self._thread.join(CANCEL_S)
+            self._thread.join(min(settle_s, CANCEL_S))
 
     async def _tend(self, started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]]) -> None:
         stop = asyncio.Event()

@@ -131,6 +131,19 @@ def test_waits_double_and_are_bounded():
     assert DELAY_S_MAX / 2 <= waits[-1] <= DELAY_S_MAX
 
 
+def test_bulk_waits_for_who_must_catch_up():
+    script = Script(*[refusal(429)] * 70, FINE)
+    client = client_over(script)
+    vectors = [{"key": "a", "data": {"float32": [1.0]}}]
+    assert client.put_vectors_in_batches(vectors=vectors, **WHERE).vector_count == 1
+    policy = RetryPolicy(SeededRandom(1)).for_bulk()
+    waits = [policy.delay_s(attempt_count) for attempt_count in range(1, policy.attempt_count_max)]
+    assert max(waits) <= 2
+    assert 60 < sum(waits) < 160
+    once = RetryPolicy(SeededRandom(1), 1)
+    assert once.for_bulk() is once
+
+
 def test_closing_closes_the_transport():
     script = Script()
     with client_over(script) as client:
