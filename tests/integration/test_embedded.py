@@ -287,6 +287,40 @@ def test_a_fork_of_a_store_in_memory_is_told():
     assert run(program) == "7\n"
 
 
+@pytest.mark.long
+def test_a_fork_with_a_remote_store_is_told():
+    """The SDK would wait for threads that the child does not have."""
+    program = """
+        import logging
+        logging.disable()
+        from moto.server import ThreadedMotoServer
+        import boto3
+        server = ThreadedMotoServer(port=0)
+        server.start()
+        url = f"http://127.0.0.1:{server.get_host_and_port()[1]}"
+        os.environ.update(AWS_ACCESS_KEY_ID="a", AWS_SECRET_ACCESS_KEY="b")
+        boto3.client("s3", endpoint_url=url, region_name="us-east-1").create_bucket(Bucket="store")
+        settings = {"s3_endpoint": url, "s3_path_style": True}
+        client = whimbrel.connect("s3://store/prefix", settings=settings)
+        client.create_vector_bucket(vectorBucketName="birds")
+        child = os.fork()
+        if child == 0:
+            for call in (client.list_vector_buckets, lambda: whimbrel.connect("s3://other/prefix")):
+                try:
+                    call()
+                    os._exit(1)
+                except whimbrel.WhimbrelError as error:
+                    if "cannot be used in a fork" not in str(error):
+                        os._exit(2)
+            os._exit(0)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        print(len(client.list_vector_buckets()["vectorBuckets"]))
+        client.close()
+        server.stop()
+    """
+    assert run(program).splitlines()[-2:] == ["0", "1"]
+
+
 # --- upkeep ----------------------------------------------------------------------------------------
 
 

@@ -3,7 +3,8 @@
 1. All clients of one store and the same settings share one engine; the last to close it ends it. A store in memory
    is its client's alone.
 2. After a fork the child has none of the engine's threads. A client that it inherited opens the store anew at its
-   first call; one of a store in memory cannot, and says so.
+   first call. One of a store in memory cannot, nor can any of a remote store once its parent has had one open: the
+   cloud SDK's threads are gone, and it would wait for them for ever. Those say so.
 3. When the interpreter ends, and with it all threads of the program but daemons, engines still open are closed within
    `EXIT_S`. Until then they serve whoever calls.
 """
@@ -33,6 +34,11 @@ from whimbrel.wire.output import encode_here
 from whimbrel.wire.routes import ROUTES
 
 MEMORY: Final = "memory:"
+MEMORY_TEXT: Final = "a store in memory belongs to the process that opened it, not to its forks"
+REMOTE_TEXT: Final = (
+    "a remote store cannot be used in a fork of a process that has used one; "
+    "start processes by `spawn` or `forkserver`, or connect only after the fork"
+)
 # For an interpreter that ends with a store open.
 EXIT_S: Final = 3.0
 
@@ -40,14 +46,9 @@ _random = SystemRandom()
 
 
 class ForkedStoreError(WhimbrelError):
-    """The store is in the memory of the process that this one was forked from."""
+    """The store cannot be used in this process, which was forked from one that had it open."""
 
     kind = Kind.UNAVAILABLE
-
-    def __init__(self) -> None:
-        super().__init__(
-            "a store in memory belongs to the process that opened it, not to its forks"
-        )
 
 
 @dataclass(slots=True)
@@ -71,6 +72,7 @@ class _Engines:
         self.lock = threading.RLock()
         self._open: list[_Shared] = []
         self._is_registered = False
+        self._remote_pid: int | None = None
 
     def acquire(self, settings: Settings, environment: Mapping[str, str]) -> _Shared:
         """Returns an open engine, to be released once."""
@@ -78,6 +80,10 @@ class _Engines:
             if not self._is_registered:
                 atexit.register(self.close_all)
                 self._is_registered = True
+            if _is_remote(settings.store):
+                if self._remote_pid not in (None, os.getpid()):
+                    raise ForkedStoreError(REMOTE_TEXT)
+                self._remote_pid = os.getpid()
             for shared in self._open:
                 if shared.settings == settings and settings.store != MEMORY:
                     shared.user_count += 1
@@ -178,13 +184,17 @@ class EmbeddedTransport:
                 raise ClientClosedError
             if shared.pid != os.getpid():
                 if self._settings.store == MEMORY:
-                    raise ForkedStoreError
+                    raise ForkedStoreError(MEMORY_TEXT)
                 shared = self._shared = _engines.acquire(self._settings, self._environment)
         return shared.engine
 
 
+def _is_remote(store: str) -> bool:
+    return read_scheme(store) not in ("", "file")
+
+
 def _canonical(store: str) -> str:
     """Returns one URL for all that name the same directory."""
-    if store == MEMORY or read_scheme(store) not in ("", "file"):
+    if store == MEMORY or _is_remote(store):
         return store
     return str(read_path(store).resolve())
