@@ -14,6 +14,7 @@ class Scale:
         put_dimensions: dimensions that puts are timed at.
         small_put_count: timed puts of one vector.
         large_put_count: timed puts of 500 vectors.
+        client_batch_count: batches of 500 vectors that each client puts; boto3 an eighth of them.
         query_row_counts: sizes of the indexes that queries are timed on, ascending.
         query_count: timed queries for each.
         exact_row_count: rows of the comparison with FAISS.
@@ -47,6 +48,7 @@ class Scale:
     put_dimensions: tuple[int, ...] = (384, 1536)
     small_put_count: int = 300
     large_put_count: int = 40
+    client_batch_count: int = 80
     query_row_counts: tuple[int, ...] = (1_000, 10_000, 100_000)
     query_count: int = 200
     exact_row_count: int = 100_000
@@ -89,6 +91,7 @@ SMOKE = Scale(
     put_dimensions=(384,),
     small_put_count=10,
     large_put_count=2,
+    client_batch_count=8,
     query_row_counts=(1_000,),
     query_count=10,
     exact_row_count=2_000,
