@@ -22,7 +22,9 @@ from whimbrel.engine.part import match_tail
 from whimbrel.engine.segments import OpenSegment, SegmentCache
 
 ATTEMPT_COUNT_MAX = 4
-COLLECTED = "the index was compacted while it was read, and what this read was collected; begin anew"
+COLLECTED = (
+    "the index was compacted while it was read, and what this read was collected; begin anew"
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,9 +63,7 @@ def find_faults(batch: PutBatch, config: IndexConfig) -> dict[int, str]:
     Returns:
         The rule that each bad record breaks, in the words of PutVectors. That a key comes twice is no fault.
     """
-    faults: dict[int, str] = {}
-    for number, rule in find_invalid(batch.metadata, config.non_filterable_keys):
-        faults[number] = rule
+    faults = dict(find_invalid(batch.metadata, config.non_filterable_keys))
     is_even = batch.lengths == config.dimension
     even = np.flatnonzero(is_even)
     if batch.vectors is not None:
@@ -132,9 +130,7 @@ def _vector_faults(batch: PutBatch, config: IndexConfig) -> list[_Fault]:
     ]
 
 
-def _vector_rules(
-    vectors: Float32Array, config: IndexConfig
-) -> Iterator[tuple[BoolArray, str]]:
+def _vector_rules(vectors: Float32Array, config: IndexConfig) -> Iterator[tuple[BoolArray, str]]:
     """Yields each rule, and which of n vectors break it, bool [n]."""
     yield np.logical_not(np.isfinite(vectors).all(axis=1)), NOT_FINITE
     if config.metric is Metric.COSINE:
