@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 import msgspec
 import numpy as np
@@ -343,8 +344,7 @@ class _Import:
         """Makes a chunk durable and searchable, then notes that it is."""
         if chunk.parts:
             await self._sources[chunk.source_index].check_unchanged()
-            rows = await self._context.compute.run(_join, chunk.parts)
-            await self._ingest.add(rows)
+            await self._ingest.add(partial(_join, chunk.parts))
             self._segment_count += 1
         if chunk.row_count or chunk.bad_count:
             self._progress = msgspec.structs.replace(
