@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from whimbrel.bulk.arrow_rows import COLUMN_BYTES_MAX, convert
+from whimbrel.bulk.arrow_rows import COLUMN_BYTES_MAX, convert, is_text
 from whimbrel.bulk.columns import COLUMN_COUNT_MAX, Chosen, Mapping, choose_columns
 from whimbrel.bulk.records import BATCH_ROWS, RowBatch
 from whimbrel.core.errors import SourceError
@@ -53,12 +53,7 @@ def read_parquet(
         _check_tail(file, name)
         parquet = _open_parquet(file)
         chosen = choose_columns(parquet.schema_arrow.names, mapping, source=name)
-        texts = [
-            one
-            for one in chosen.names
-            if pa.types.is_string(parquet.schema_arrow.field(one).type)
-            or pa.types.is_binary(parquet.schema_arrow.field(one).type)
-        ]
+        texts = [one for one in chosen.names if is_text(parquet.schema_arrow.field(one).type)]
         # A value that is repeated a million times is had once, and looked at before it is repeated.
         parquet = _open_parquet(file, read_dictionary=texts)
         _check_parquet(parquet.metadata, chosen, name)

@@ -60,7 +60,7 @@ def convert(
     else:
         keys = _keys(columns[chosen.key], source, faults)
     metadata = _metadata(columns, chosen, source, faults)
-    if _is_text(vectors.type):
+    if is_text(vectors.type):
         return _convert_texts(keys, vectors, metadata, faults, first_row)
     values, offsets = _vectors(vectors, source, faults)
     bad = [BadRow(first_row + at, reason) for at, reason in sorted(faults.items())]
@@ -106,7 +106,8 @@ def _convert_texts(
 # --- texts -----------------------------------------------------------------------------------------
 
 
-def _is_text(kind: "pa.DataType") -> bool:
+def is_text(kind: "pa.DataType") -> bool:
+    """Says whether a column of this type holds texts, or bytes that may be some."""
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     return bool(
@@ -180,7 +181,7 @@ def _not_utf8(texts: Blobs) -> list[int]:
 def _keys(array: "pa.Array", source: str, faults: dict[int, str]) -> Blobs:
     if pa.types.is_integer(array.type):
         keys = _blobs(array.cast(pa.string()).cast(pa.large_binary()))
-    elif _is_text(array.type):
+    elif is_text(array.type):
         keys = _texts(array, faults)
     else:
         raise SourceError(f"keys are no texts or integers. source=`{source}` type=`{array.type}`")
@@ -233,7 +234,7 @@ def _metadata(
     """Returns each row's metadata as a JSON text; an empty list where no row has any."""
     if chosen.metadata is not None:
         array = columns[chosen.metadata]
-        if _is_text(array.type):
+        if is_text(array.type):
             return _metadata_texts(array, faults)
         rows = _python_values(array, chosen.metadata, source, faults)
         return [_encode_object(_as_object(row), at, faults) for at, row in enumerate(rows)]
@@ -275,7 +276,7 @@ def _encode_object(members: Any, at: int, faults: dict[int, str]) -> bytes:
 def _python_values(array: "pa.Array", name: str, source: str, faults: dict[int, str]) -> list[Any]:
     """Returns a column's values as Python's own; notes those that are not."""
     check_metadata_type(array.type, name, source)
-    if isinstance(array, pa.DictionaryArray) and _is_text(array.type):
+    if isinstance(array, pa.DictionaryArray) and is_text(array.type):
         array, too_long = _without_dictionary(array)
         faults.update(dict.fromkeys(np.flatnonzero(too_long).tolist(), TEXT_TOO_LONG))
         texts = _texts(array, faults)

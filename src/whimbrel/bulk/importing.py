@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 
 from whimbrel.bulk.columns import Mapping
-from whimbrel.bulk.progress import ProgressFile
+from whimbrel.bulk.progress import Progress, ProgressFile
 from whimbrel.bulk.reading import read_rows
 from whimbrel.bulk.records import BadRow, GoodRows, RowBatch, check_rows, join_rows
 from whimbrel.bulk.sources import Source, find_sources
@@ -280,7 +280,7 @@ class _Import:
         publishing: asyncio.Task[None] | None = None
         try:
             bad_count = begun.bad_count
-            async for chunk in self._chunks():
+            async for chunk in self._chunks(begun):
                 if publishing is not None:
                     await publishing
                 bad_count += chunk.bad_count
@@ -304,15 +304,18 @@ class _Import:
             segment_count=self._segment_count,
         )
 
-    async def _chunks(self) -> AsyncIterator[_Chunk]:
-        """Yields chunks of rows, in the order of the sources; ends early with one that has too many bad rows."""
+    async def _chunks(self, begun: Progress) -> AsyncIterator[_Chunk]:
+        """Yields chunks of rows, in the order of the sources, from where an earlier run ended.
+
+        A chunk ends early when it has too many bad rows.
+        """
         loop = asyncio.get_running_loop()
         chunk = _Chunk()
         bytes_max = CHUNK_RATIO * self._context.options.segment_bytes_max
-        bad_max = self._request.error_count_max - self._progress.bad_count
-        for source_index in range(self._progress.source_index, len(self._sources)):
+        bad_max = self._request.error_count_max - begun.bad_count
+        for source_index in range(begun.source_index, len(self._sources)):
             source = self._sources[source_index]
-            start = self._progress.next_row if source_index == self._progress.source_index else 0
+            start = begun.next_row if source_index == begun.source_index else 0
             batches = read_rows(source, self._request.mapping, loop, start=start)
             while True:
                 found = await loop.run_in_executor(self._reader, self._read, source, batches)

@@ -6,6 +6,8 @@ Invariants:
    later stays.
 3. Every write that was acknowledged before `begin` loses against the rows added: it was flushed before them. A write
    acknowledged later may win or lose, as if it had come before or after the row, and which does not change any more.
+4. Whoever reads after `add` returned sees the rows, also a process that stands on an older manifest: an announcement in
+   the log, committed after the manifest, has it look for newer ones.
 """
 
 from collections.abc import Callable
@@ -36,7 +38,8 @@ from whimbrel.engine.segment.rows import SegmentRows
 from whimbrel.engine.segment.writer import EncodedSegment, encode_segment
 from whimbrel.engine.segments import SegmentCache
 from whimbrel.engine.upsert import Upserts, entry_of, publish_upserts
-from whimbrel.engine.write import UNAVAILABLE
+from whimbrel.engine.wal import ANNOUNCEMENT
+from whimbrel.engine.write import UNAVAILABLE, Writer
 from whimbrel.kernel.distance import row_norms
 
 # Lists found for one chunk serve the next while they divide it about as evenly, and are about as many as it needs.
@@ -113,6 +116,7 @@ class Ingest:
         # Of older segments of a remote store it reads keys and centroids, and nothing that queries would want next.
         options = replace(context.options, warm_codes=False)
         self._segments = SegmentCache(replace(context, options=options))
+        self._writer = Writer(context)
         self._lists: _Lists | None = None
 
     async def begin(self) -> None:
@@ -153,10 +157,12 @@ class Ingest:
             await job.clean_up(published)
         if published is None:
             raise UnavailableError(UNAVAILABLE)
+        await self._writer.commit(self._index, ANNOUNCEMENT)
         await self._index.mark_dirty()
 
     async def close(self) -> None:
         """Lets go of segments."""
+        await self._writer.finish()
         await self._segments.close()
 
     async def _keep_up(self) -> None:

@@ -27,7 +27,16 @@ class Loaded:
         return {key.decode(): record.metadata for key, record in self.records.items()}
 
 
-async def load_into(node, sources, *, bad=None, metric=Metric.EUCLIDEAN, dimension=None, **options):
+async def load_into(
+    node,
+    sources,
+    *,
+    bad=None,
+    metric=Metric.EUCLIDEAN,
+    dimension=None,
+    create=True,
+    **options,
+):
     """Imports into the index, which is made where it is missing; notes bad rows in `bad`."""
     mapping = Mapping(**{k: options.pop(k) for k in list(options) if k in MAPPING_NAMES})
     found = {} if bad is None else bad
@@ -41,7 +50,7 @@ async def load_into(node, sources, *, bad=None, metric=Metric.EUCLIDEAN, dimensi
         index_name=INDEX,
         sources=[str(source) for source in sources],
         mapping=mapping,
-        creation=Creation(metric=metric, dimension=dimension),
+        creation=Creation(metric=metric, dimension=dimension) if create else None,
         on_bad_row=note,
         **options,
     )

@@ -1,6 +1,6 @@
 """Every format that is imported: what is taken as key, vector and metadata, and which rows are refused."""
 
-import datetime
+import datetime as dt
 import gzip
 import json
 
@@ -73,9 +73,12 @@ def write_feather(path):
 
 
 def write_stream(path):
-    with pa.OSFile(str(path / "rows.arrows"), "wb") as sink:
-        with pa.ipc.new_stream(sink, arrow_table().schema) as writer:
-            writer.write_table(arrow_table(), max_chunksize=2)
+    table = arrow_table()
+    with (
+        pa.OSFile(str(path / "rows.arrows"), "wb") as sink,
+        pa.ipc.new_stream(sink, table.schema) as writer,
+    ):
+        writer.write_table(table, max_chunksize=2)
     return path / "rows.arrows"
 
 
@@ -171,7 +174,7 @@ def test_vectors_of_many_types(tmp_path, kind):
 
 
 def test_structs_maps_and_dates_are_metadata(tmp_path):
-    day = datetime.date(2026, 11, 30)
+    day = dt.date(2026, 11, 30)
     table = pa.table(
         {
             "key": ["a", "b"],
