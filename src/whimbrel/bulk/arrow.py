@@ -4,7 +4,6 @@ Arrow reads through the file object it is given, which gives at most `READ_BYTES
 damaged length says, no more memory is taken for it.
 """
 
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
@@ -13,19 +12,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from whimbrel.bulk.arrow_rows import COLUMN_BYTES_MAX, convert, is_text
-from whimbrel.bulk.columns import COLUMN_COUNT_MAX, Chosen, Mapping, choose_columns
+from whimbrel.bulk.columns import Chosen, Mapping, choose_columns
+from whimbrel.bulk.parquet_footer import check_footer
 from whimbrel.bulk.records import BATCH_ROWS, RowBatch
 from whimbrel.core.errors import SourceError
 
-FOOTER_BYTES_MAX = 64 << 20
-ROW_GROUP_COUNT_MAX = 100_000
 THRIFT_STRING_BYTES_MAX = 16 << 20
 THRIFT_ITEMS_MAX = 1_000_000
-VECTOR_LENGTH_MAX = 1 << 16  # on average over a row group; an index takes 4,096
 BUFFER_BYTES = 4 << 20
 _IPC_MAGIC = b"ARROW1"
 _FEATHER_1_MAGIC = b"FEA1"
-_PARQUET_TAIL = struct.Struct("<i4s")
 _FAILURES = (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError, KeyError, EOFError)
 
 
@@ -50,13 +46,12 @@ def read_parquet(
         SourceError: it is damaged, or a limit is exceeded.
     """
     with _reporting(name):
-        _check_tail(file, name)
+        check_footer(file, name)
         parquet = _open_parquet(file)
         chosen = choose_columns(parquet.schema_arrow.names, mapping, source=name)
         texts = [one for one in chosen.names if is_text(parquet.schema_arrow.field(one).type)]
         # A value that is repeated a million times is had once, and looked at before it is repeated.
         parquet = _open_parquet(file, read_dictionary=texts)
-        _check_parquet(parquet.metadata, chosen, name)
         first = 0
         for number in range(parquet.metadata.num_row_groups):
             count = parquet.metadata.row_group(number).num_rows
@@ -65,19 +60,6 @@ def read_parquet(
                     parquet, number, chosen, name=name, prefix=prefix, first=first, start=start
                 )
             first += count
-
-
-def _check_tail(file: BinaryIO, name: str) -> None:
-    size = file.seek(0, 2)
-    if size < _PARQUET_TAIL.size + 4:
-        raise SourceError(f"not a whole Parquet file. source=`{name}`")
-    file.seek(size - _PARQUET_TAIL.size)
-    footer_bytes, magic = _PARQUET_TAIL.unpack(file.read(_PARQUET_TAIL.size))
-    if magic != b"PAR1" or not 0 < footer_bytes < size:
-        raise SourceError(f"not a whole Parquet file. source=`{name}`")
-    if footer_bytes > FOOTER_BYTES_MAX:
-        raise SourceError(f"footer is too large. source=`{name}` limit_bytes=`{FOOTER_BYTES_MAX}`")
-    file.seek(0)
 
 
 def _open_parquet(file: BinaryIO, **options: Any) -> "pq.ParquetFile":
@@ -90,27 +72,6 @@ def _open_parquet(file: BinaryIO, **options: Any) -> "pq.ParquetFile":
         arrow_extensions_enabled=False,
         **options,
     )
-
-
-def _check_parquet(metadata: Any, chosen: Chosen, name: str) -> None:
-    """Refuses counts that make no sense, before anything is read on their word."""
-    if metadata.num_columns > COLUMN_COUNT_MAX:
-        raise SourceError(f"too many columns. source=`{name}` limit=`{COLUMN_COUNT_MAX}`")
-    if metadata.num_row_groups > ROW_GROUP_COUNT_MAX:
-        raise SourceError(f"too many row groups. source=`{name}` limit=`{ROW_GROUP_COUNT_MAX}`")
-    wanted = set(chosen.names)
-    for number in range(metadata.num_row_groups):
-        group = metadata.row_group(number)
-        if group.num_rows < 0:
-            raise SourceError(f"a row group has fewer than no rows. source=`{name}`")
-        for place in range(group.num_columns):
-            column = group.column(place)
-            if column.path_in_schema.partition(".")[0] not in wanted:
-                continue
-            if not 0 <= column.num_values <= group.num_rows * VECTOR_LENGTH_MAX:
-                raise SourceError(
-                    f"a row group has more values than its rows can have. source=`{name}` row_group=`{number}`"
-                )
 
 
 def _read_group(

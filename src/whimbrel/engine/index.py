@@ -84,9 +84,9 @@ class Index:
         "_context",
         "_epoch",
         "_forming",
+        "_is_announced",
         "_is_live",
         "_manifest",
-        "_is_announced",
         "_memtable",
         "_reopening",
         "contended_until_s",
@@ -122,7 +122,9 @@ class Index:
         self._manifest: Manifest | None = None
         self._memtable: Memtable | None = None
         self._epoch = 0
-        self._is_announced = False  # the log told of a manifest that has rows which no log object had
+        self._is_announced = (
+            False  # the log told of a manifest that has rows which no log object had
+        )
         self._forming: asyncio.Future[Snapshot] | None = None
         self._reopening: asyncio.Future[None] | None = None
         self.is_deleted = False  # whatever told so

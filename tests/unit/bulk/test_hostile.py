@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.unit.bulk.loading import load, write_lines
-from whimbrel.bulk import Mapping, arrays, arrow, arrow_rows, sources, text
+from whimbrel.bulk import Mapping, arrays, arrow_rows, parquet_footer, sources, text
 from whimbrel.bulk.reading import read_rows
 from whimbrel.bulk.records import check_rows
 from whimbrel.core.errors import SourceError, TooManyBadRowsError
@@ -263,7 +263,7 @@ def test_files_with_a_wrong_byte(tmp_path, name, whole, step, wrong, first):
 def test_a_footer_that_is_too_large(tmp_path, monkeypatch):
     path = tmp_path / "a.parquet"
     path.write_bytes(parquet_bytes())
-    monkeypatch.setattr(arrow, "FOOTER_BYTES_MAX", 10)
+    monkeypatch.setattr(parquet_footer, "FOOTER_BYTES_MAX", 10)
     with pytest.raises(SourceError, match="footer is too large"):
         load(path)
 
@@ -274,7 +274,7 @@ def test_absurd_counts_of_columns_and_row_groups(tmp_path, monkeypatch):
     path.write_bytes(parquet_bytes(pa.table(columns)))
     with pytest.raises(SourceError, match="too many columns"):
         load(path)
-    monkeypatch.setattr(arrow, "ROW_GROUP_COUNT_MAX", 1)
+    monkeypatch.setattr(parquet_footer, "ROW_GROUP_COUNT_MAX", 1)
     path.write_bytes(parquet_bytes(row_group_size=1))
     with pytest.raises(SourceError, match="too many row groups"):
         load(path)
@@ -282,7 +282,9 @@ def test_absurd_counts_of_columns_and_row_groups(tmp_path, monkeypatch):
 
 def test_a_row_group_with_more_values_than_rows_can_have(tmp_path):
     """A list of a million equal numbers takes a few bytes in Parquet, and gigabytes outside."""
-    table = pa.table({"key": ["a"], "vector": [np.zeros(arrow.VECTOR_LENGTH_MAX + 1, np.float32)]})
+    table = pa.table(
+        {"key": ["a"], "vector": [np.zeros(parquet_footer.VALUES_PER_ROW_MAX + 1, np.float32)]}
+    )
     path = tmp_path / "a.parquet"
     path.write_bytes(parquet_bytes(table))
     assert path.stat().st_size < 100_000
