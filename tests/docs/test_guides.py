@@ -18,6 +18,7 @@ pytest_plugins = ["pytester", "whimbrel.pytest_plugin"]
 
 TESTING = Path("docs/guides/testing.md")
 MIGRATION = Path("docs/guides/migration.md")
+BULK = Path("docs/guides/bulk.md")
 COPY = ROOT / "examples/copy_index.py"
 FILE_NAME = re.compile(r"# (test_\w+)\.py\n")
 DIMENSION = 3
@@ -39,6 +40,23 @@ def test_examples_of_the_guide_to_testing_pass(pytester, monkeypatch):
         "-p", "whimbrel.pytest_plugin", "-W", "error", "-W", FINDER, timeout=TIMEOUT_S
     )
     result.assert_outcomes(passed=sum(len(re.findall(r"def test_", each)) for each in examples))
+
+
+def test_example_of_the_guide_to_bulk_runs(tmp_path):
+    (example,) = [block.text for block in code_blocks(BULK) if block.language == "python"]
+    line = '{"key": "dune", "vector": [1, 2], "metadata": {"year": 1965}}\n'
+    (tmp_path / "books.jsonl").write_text(line)
+    run = subprocess.run(
+        [sys.executable, "-c", example],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=TIMEOUT_S,
+    )
+    assert run.stdout == "1 0\n", run.stderr
+    assert '"year": 1965' in (tmp_path / "copy.jsonl").read_text()
 
 
 @pytest.fixture
