@@ -1,4 +1,4 @@
-"""How fast files become a searchable index: `whimbrel import` of Parquet and of NumPy's arrays, as a process of its own.
+"""How fast files become a searchable index: `whimbrel import` of Parquet and of `.npy`, as a process of its own.
 
 Rows are searchable when the command ends. Its processor time and its peak memory stand beside the rate, and what the
 indexer would still do afterwards is not counted: it changes no answer.
