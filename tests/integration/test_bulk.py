@@ -118,6 +118,36 @@ def test_an_import_that_loses_its_name_looks_its_keys_up_anew(tmp_path):
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("is_remote", [False, True])
+def test_a_reader_that_stands_on_an_older_manifest_sees_it_at_once(tmp_path, is_remote):
+    """It proves the log's end, as ever; the announcement there has it look for the manifest."""
+    path = write_lines(tmp_path / "a.jsonl", *(row(number, 1) for number in range(30)))
+
+    async def main():
+        clock = ManualClock()
+        store = MemoryStore(clock)
+        handle = FaultyStore(store, clock=clock, random=SeededRandom(2), is_remote=is_remote)
+        reader = await start_with_index(store=handle, clock=clock, seed=1)
+        await reader.put(BUCKET, INDEX, records(range(5)))
+        assert await reader.get(BUCKET, INDEX, [b"key-1"]) == records([1])
+        assert await reader.get(BUCKET, INDEX, [b"key-7"]) == {}
+        importing = await start(store, clock, seed=2)
+        await load_into(importing, [path])
+        assert await reader.get(BUCKET, INDEX, [b"key-1", b"key-7"]) == records([1, 7], 1)
+        assert (await reader.query(BUCKET, INDEX, [29, 1], top_k=1)).keys == [b"key-29"]
+        # A write after it comes after it.
+        await reader.put(BUCKET, INDEX, records([7], 2))
+        assert await importing.get(BUCKET, INDEX, [b"key-7"]) == records([7], 2)
+        # Announcements are flushed like anything else; nothing stays to be done.
+        assert await reader.flush(BUCKET, INDEX)
+        assert not await reader.flush(BUCKET, INDEX)
+        await check(reader, records(range(30), 1) | records([7], 2))
+        for node in (reader, importing):
+            await node.close()
+
+    asyncio.run(main())
+
+
 def test_compactions_and_writes_beside_it(tmp_path):
     path = write_lines(tmp_path / "a.jsonl", *(row(number, 1) for number in range(200)))
 

@@ -15,6 +15,9 @@ FOOTER_BYTES_MAX = 32 << 20
 ROW_GROUP_COUNT_MAX = 100_000
 NESTING_MAX = 32
 VALUES_PER_ROW_MAX = 1 << 16  # on average over a row group; a vector has 4,096 at most
+# Of lists, which may all be one row's. Embeddings take a byte a number at least; equal numbers take next to nothing.
+VALUES_PER_BYTE_MAX = 16
+VALUES_FREE = 4 << 20
 MAGIC = b"PAR1"
 _TAIL = struct.Struct("<i4s")
 
@@ -113,6 +116,10 @@ def _check_column(chunk: dict[int, Any], row_count: int, size: int) -> None:
         part.decode()
     if column[_VALUE_COUNT] > row_count * VALUES_PER_ROW_MAX:
         raise ThriftError("a row group has more values than its rows can have")
+    is_list = column[_VALUE_COUNT] > row_count
+    plausible = max(VALUES_FREE, VALUES_PER_BYTE_MAX * column[_COMPRESSED])
+    if is_list and column[_VALUE_COUNT] > plausible:
+        raise ThriftError("a row group has more values in lists than its bytes should have")
     start = column[_DATA_START]
     dictionary_start = column.get(_DICTIONARY_START, 0)
     if dictionary_start > 0:

@@ -62,6 +62,11 @@ def read_rows(
             # Libraries in between turn an error of the file into one of their own.
             failure: WhimbrelError | None = getattr(file, "failure", None)
             raise failure or error from error
+        except MemoryError as error:
+            raise SourceError(
+                f"unpacking it takes more memory than is allowed. source=`{source.name}`",
+                hint="write it in smaller batches, row groups or pages",
+            ) from error
         except OSError as error:
             raise SourceError(
                 f"a source cannot be read: {error}. source=`{source.name}`"

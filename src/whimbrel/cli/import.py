@@ -103,9 +103,11 @@ def command(*, sources: tuple[str, ...], target: str, as_json: bool, **options: 
     """
     import asyncio
 
+    from whimbrel.bulk.memory import limit_memory
     from whimbrel.core.settings import load_settings
     from whimbrel.server.inspection import parse_index
 
+    limit_memory()
     flags = {name: options.pop(name) for name in STORE_SETTINGS}
     settings, index = load_settings(os.environ, flags), parse_index(target)
     report = asyncio.run(_import(settings, sources, index, options, is_quiet=as_json))

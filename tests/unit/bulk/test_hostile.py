@@ -5,8 +5,11 @@ import contextlib
 import gzip
 import io
 import json
+import os
 import pickle
 import struct
+import subprocess
+import sys
 import tracemalloc
 import zipfile
 import zlib
@@ -16,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.tidy.source_tree import ROOT
 from tests.unit.bulk.loading import load, write_lines
 from whimbrel.bulk import Mapping, arrays, arrow_rows, parquet_footer, sources, text
 from whimbrel.bulk.reading import read_rows
@@ -292,6 +296,18 @@ def test_a_row_group_with_more_values_than_rows_can_have(tmp_path):
         load(path)
 
 
+def test_lists_that_take_no_bytes(tmp_path):
+    """Eight million equal numbers in a few kilobytes: whether they are one row's or many rows' is not known before."""
+    zeros = pa.FixedSizeListArray.from_arrays(
+        pa.array(np.zeros(2 * parquet_footer.VALUES_FREE, np.float32)), 4096
+    )
+    table = pa.table({"key": [str(number) for number in range(len(zeros))], "vector": zeros})
+    path = tmp_path / "a.parquet"
+    path.write_bytes(parquet_bytes(table))
+    with pytest.raises(SourceError, match="than its bytes should have"):
+        load(path)
+
+
 def test_a_text_that_is_repeated_is_looked_at_once(tmp_path, bounded):
     """As a dictionary, ten thousand times a megabyte are a megabyte; they are refused before they are more."""
     row_count = 10_000
@@ -364,13 +380,48 @@ def test_types_that_mean_nothing(tmp_path):
         "vectors are no lists": {**good, "vector": [1.0]},
         "keys are no texts": {**good, "key": [[1]]},
         "no type that metadata can have": {**good, "x": pa.array([b"x"], pa.binary())},
-        "can have": {**good, "x": pa.array([None], deep)},
+        "too deep": {**good, "x": pa.array([None], deep)},
     }
     for number, (message, columns) in enumerate(cases.items()):
         path = tmp_path / f"{number}.parquet"
         path.write_bytes(parquet_bytes(pa.table(columns)))
         with pytest.raises(SourceError, match=message):
             load(path, dimension=1)
+
+
+BOUNDED_READ = """
+import sys
+from pathlib import Path
+
+from tests.unit.bulk.test_hostile import Mapping, read_rows, sources, SourceError
+from whimbrel.bulk.memory import limit_memory
+
+source = sources._file(sys.argv[1], "parquet")
+limit_memory(96 << 20)
+try:
+    list(read_rows(source, Mapping(), None, start=0))
+except SourceError as error:
+    print(error)
+"""
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux bounds memory so")
+def test_a_page_that_grows_beyond_the_memory_allowed(tmp_path):
+    """Only whoever unpacks a page knows how large it becomes; a bound on the process ends it."""
+    table = pa.table({"key": ["x" * (256 << 20)], "vector": [[1.0]]})
+    pq.write_table(table, tmp_path / "a.parquet", compression="zstd", use_dictionary=False)
+    assert (tmp_path / "a.parquet").stat().st_size < 1 << 20
+    run = subprocess.run(
+        [sys.executable, "-c", BOUNDED_READ, str(tmp_path / "a.parquet")],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert "a.parquet" in run.stdout
 
 
 def test_what_is_no_file(tmp_path):

@@ -20,6 +20,8 @@ def rows(count):
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    # It would hold for all tests of this process.
+    monkeypatch.setattr("whimbrel.bulk.memory.limit_memory", lambda: None)
     write_lines(tmp_path / "rows.jsonl", *rows(20))
     return tmp_path
 
