@@ -8,14 +8,8 @@ import pytest
 
 from tests.unit.bulk.loading import BUCKET, INDEX, load_into, write_lines
 from whimbrel.bulk import ExportRequest, export_vectors, text
-from whimbrel.core.errors import (
-    IndexNotFoundError,
-    InvalidRequestError,
-    SourceChangedError,
-    SourceError,
-    TooManyBadRowsError,
-    UnavailableError,
-)
+from whimbrel.bulk.errors import SourceChangedError, SourceError, TooManyBadRowsError
+from whimbrel.core.errors import IndexNotFoundError, InvalidRequestError, UnavailableError
 from whimbrel.core.rand import SeededRandom
 from whimbrel.engine import ingest
 from whimbrel.engine.manifest import SegmentRole

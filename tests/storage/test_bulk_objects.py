@@ -17,7 +17,8 @@ from whimbrel.bulk import (
     export_vectors,
     import_vectors,
 )
-from whimbrel.core.errors import SourceChangedError, SourceError, StoreError
+from whimbrel.bulk.errors import SourceChangedError, SourceError
+from whimbrel.core.errors import StoreError
 from whimbrel.storage import cloud
 from whimbrel.storage.cloud_settings import CloudSettings
 from whimbrel.storage.memory import MemoryStore

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whimbrel.bulk.columns import Mapping, choose_columns, numbered_keys
+from whimbrel.bulk.errors import SourceError
 from whimbrel.bulk.json_rows import (
     BadTextError,
     check_value,
@@ -21,7 +22,6 @@ from whimbrel.bulk.json_rows import (
     take_rows,
 )
 from whimbrel.bulk.records import BATCH_BYTES, BATCH_ROWS, BadRow, RowBatch, kept_rows
-from whimbrel.core.errors import SourceError
 from whimbrel.engine.model import Blobs, Float32Array
 
 MEMBER_COUNT_MAX = 1000

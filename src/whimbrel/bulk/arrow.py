@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 
 from whimbrel.bulk.arrow_rows import COLUMN_BYTES_MAX, convert, is_text
 from whimbrel.bulk.columns import Chosen, Mapping, choose_columns
+from whimbrel.bulk.errors import SourceError
 from whimbrel.bulk.parquet_footer import check_footer
 from whimbrel.bulk.records import BATCH_ROWS, RowBatch
-from whimbrel.core.errors import SourceError
 
 THRIFT_STRING_BYTES_MAX = 16 << 20
 THRIFT_ITEMS_MAX = 1_000_000

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from whimbrel.bulk.columns import Chosen, numbered_keys
+from whimbrel.bulk.errors import SourceError
 from whimbrel.bulk.json_rows import (
     MISSING,
     BadTextError,
@@ -23,7 +24,6 @@ from whimbrel.bulk.json_rows import (
     take_rows,
 )
 from whimbrel.bulk.records import BadRow, RowBatch, kept_rows
-from whimbrel.core.errors import SourceError
 from whimbrel.engine.metadata import NO_METADATA
 from whimbrel.engine.model import Blobs, BoolArray, Float32Array, Int64Array
 

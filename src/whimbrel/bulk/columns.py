@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from whimbrel.core.errors import SourceError
+from whimbrel.bulk.errors import SourceError
 
 KEY_NAMES = ("key", "id", "_id", "doc_id", "uuid")
 VECTOR_NAMES = ("vector", "data", "embedding", "embeddings", "values", "vectors")

@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from whimbrel.bulk.errors import SourceError
 from whimbrel.bulk.sources import format_of
 from whimbrel.bulk.writers import FORMATS, RecordWriter, Target, open_writer
-from whimbrel.core.errors import SourceError
 from whimbrel.engine.context import Context
 from whimbrel.engine.directory import Directory
 from whimbrel.engine.dump import Dump, open_dump

@@ -18,16 +18,12 @@ import msgspec
 import numpy as np
 
 from whimbrel.bulk.columns import Mapping
+from whimbrel.bulk.errors import SourceError, TooManyBadRowsError
 from whimbrel.bulk.progress import Progress, ProgressFile
 from whimbrel.bulk.reading import read_rows
 from whimbrel.bulk.records import BadRow, GoodRows, RowBatch, check_rows, join_rows
 from whimbrel.bulk.sources import Source, find_sources
-from whimbrel.core.errors import (
-    BucketExistsError,
-    IndexExistsError,
-    SourceError,
-    TooManyBadRowsError,
-)
+from whimbrel.core.errors import BucketExistsError, IndexExistsError
 from whimbrel.engine.context import Context
 from whimbrel.engine.directory import Directory
 from whimbrel.engine.index import Index

@@ -2,14 +2,7 @@
 
 from importlib.util import find_spec
 
-from whimbrel.core.errors import Kind, WhimbrelError
-
-
-class MissingPackageError(WhimbrelError):
-    """What was asked for takes a package that is not installed."""
-
-    kind = Kind.INVALID
-    hint = "pip install 'whimbrel[bulk]'"
+from whimbrel.bulk.errors import MissingPackageError
 
 
 def require_arrow() -> None:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Any, BinaryIO
 
 from whimbrel.bulk.columns import COLUMN_COUNT_MAX
+from whimbrel.bulk.errors import SourceError
 from whimbrel.bulk.thrift import Decoder, ThriftError
-from whimbrel.core.errors import SourceError
 
 FOOTER_BYTES_MAX = 32 << 20
 ROW_GROUP_COUNT_MAX = 100_000

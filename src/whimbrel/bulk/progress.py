@@ -10,8 +10,9 @@ from collections.abc import Sequence
 import msgspec
 
 from whimbrel.bulk.columns import Mapping
+from whimbrel.bulk.errors import SourceChangedError
 from whimbrel.bulk.sources import Source
-from whimbrel.core.errors import CorruptObjectError, ObjectNotFoundError, SourceChangedError
+from whimbrel.core.errors import CorruptObjectError, ObjectNotFoundError
 from whimbrel.engine.context import Context
 from whimbrel.engine.index import Index
 from whimbrel.storage.frame import ObjectKind, ObjectReader, ObjectWriter

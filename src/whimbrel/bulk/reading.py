@@ -5,11 +5,12 @@ from collections.abc import Iterator
 
 from whimbrel.bulk.arrays import read_npy, read_npz
 from whimbrel.bulk.columns import Mapping
+from whimbrel.bulk.errors import SourceError
 from whimbrel.bulk.packages import require_arrow
 from whimbrel.bulk.records import RowBatch
 from whimbrel.bulk.sources import Source
 from whimbrel.bulk.text import open_text, read_csv, read_jsonl
-from whimbrel.core.errors import SourceError, WhimbrelError
+from whimbrel.core.errors import WhimbrelError
 
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 

@@ -17,13 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from whimbrel.core.errors import (
-    CorruptObjectError,
-    ObjectNotFoundError,
-    SourceChangedError,
-    SourceError,
-    WhimbrelError,
-)
+from whimbrel.bulk.errors import SourceChangedError, SourceError
+from whimbrel.core.errors import CorruptObjectError, ObjectNotFoundError, WhimbrelError
 from whimbrel.storage.base import ByteRange, ObjectStore
 from whimbrel.storage.open_store import read_scheme
 

@@ -18,6 +18,7 @@ from whimbrel.bulk.columns import (
     choose_members,
     numbered_keys,
 )
+from whimbrel.bulk.errors import SourceError
 from whimbrel.bulk.json_rows import (
     BadTextError,
     check_value,
@@ -26,7 +27,6 @@ from whimbrel.bulk.json_rows import (
     scan_records,
 )
 from whimbrel.bulk.records import BATCH_BYTES, BATCH_ROWS, BadRow, RowBatch
-from whimbrel.core.errors import SourceError
 
 LINE_BYTES_MAX = 1 << 20  # a record of 4,096 numbers and 40 KiB of metadata has an eighth of it
 # Embeddings as text shrink to a third, at most; what grows a hundredfold is no honest file.

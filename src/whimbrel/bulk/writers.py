@@ -12,8 +12,8 @@ from typing import BinaryIO, Protocol, cast
 
 import msgspec
 
+from whimbrel.bulk.errors import SourceError
 from whimbrel.bulk.packages import require_arrow
-from whimbrel.core.errors import SourceError
 from whimbrel.engine.dump import Records
 from whimbrel.engine.model import IndexConfig
 from whimbrel.storage.cloud_settings import CloudSettings

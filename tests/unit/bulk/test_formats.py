@@ -12,7 +12,7 @@ import pytest
 
 from tests.unit.bulk.loading import load, write_lines
 from whimbrel.bulk.columns import Mapping, choose_columns
-from whimbrel.core.errors import SourceError
+from whimbrel.bulk.errors import SourceError
 from whimbrel.engine.model import Metric
 
 ROWS = [

@@ -22,9 +22,9 @@ import pytest
 from tests.tidy.source_tree import ROOT
 from tests.unit.bulk.loading import load, write_lines
 from whimbrel.bulk import Mapping, arrays, arrow_rows, parquet_footer, sources, text
+from whimbrel.bulk.errors import SourceError, TooManyBadRowsError
 from whimbrel.bulk.reading import read_rows
 from whimbrel.bulk.records import check_rows
-from whimbrel.core.errors import SourceError, TooManyBadRowsError
 from whimbrel.engine.model import IndexConfig, Metric
 
 GOOD = {"key": "good", "vector": [1, 2]}
