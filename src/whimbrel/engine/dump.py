@@ -20,8 +20,8 @@ from whimbrel.engine.memtable import NO_ROW
 from whimbrel.engine.model import Blobs, Float32Array, Int64Array, UInt64Array
 from whimbrel.engine.part import match_tail
 from whimbrel.engine.segments import OpenSegment, SegmentCache
+from whimbrel.engine.view import open_view
 
-ATTEMPT_COUNT_MAX = 4
 COLLECTED = (
     "the index was compacted while it was read, and what this read was collected; begin anew"
 )
@@ -140,19 +140,13 @@ async def open_dump(context: Context, index: Index, cache: SegmentCache) -> Dump
 
     Raises:
         IndexNotFoundError: the index was deleted.
+        UnavailableError: its segments are collected faster than they can be opened.
         StoreError: the store failed.
     """
-    for _ in range(ATTEMPT_COUNT_MAX):
-        snapshot = await index.prove()
-        if context.store.is_remote:
-            return Dump(context, cache, snapshot, ())
-        try:
-            opened = await cache.open_all(snapshot.manifest.segments)
-        except ObjectNotFoundError:
-            await index.refresh()
-            continue
-        return Dump(context, cache, snapshot, opened)
-    raise UnavailableError(COLLECTED)
+    if context.store.is_remote:
+        return Dump(context, cache, await index.prove(), ())
+    view = await open_view(index, cache)
+    return Dump(context, cache, view.snapshot, view.segments)
 
 
 def _kept_rows(segment: OpenSegment, tail: _Tail, condition: Filter | None) -> Int64Array:
