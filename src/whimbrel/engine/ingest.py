@@ -37,6 +37,7 @@ from whimbrel.engine.regions import Regions, open_regions
 from whimbrel.engine.segment.rows import SegmentRows
 from whimbrel.engine.segment.writer import EncodedSegment, encode_segment
 from whimbrel.engine.segments import SegmentCache
+from whimbrel.engine.text_job import index_texts
 from whimbrel.engine.upsert import Upserts, entry_of, publish_upserts
 from whimbrel.engine.wal import ANNOUNCEMENT
 from whimbrel.engine.write import UNAVAILABLE, Writer
@@ -99,9 +100,10 @@ def _imbalance(sizes: Int64Array) -> float:
 
 @dataclass(frozen=True, slots=True)
 class _Made:
-    """A segment made, and the keys in it in the order of their hashes."""
+    """A segment made, its metadata by row, and the keys in it in the order of their hashes."""
 
     encoded: EncodedSegment
+    metadata: Blobs
     hashes: UInt64Array
     keys: Blobs
 
@@ -173,7 +175,7 @@ class Ingest:
             await flush(self._context, self._index, self._segments)
 
     async def _upload(self, job: Job, make: Callable[[], SegmentRows]) -> Upserts:
-        """Makes the segment of a chunk durable: the one place where this is done."""
+        """Makes the segment of a chunk and its postings durable: the one place where this is done."""
         try:
             regions = await open_regions(self._context, self._segments, job.manifest)
         except CorruptObjectError:
@@ -183,7 +185,8 @@ class Ingest:
             self._encode, key, put_id, make, regions, job.manifest.config
         )
         await job.upload(key, made.encoded.data)
-        return Upserts(made.hashes, made.keys, (entry_of(key, made.encoded),))
+        texts = await index_texts(job, made.metadata, job.manifest.text_fields)
+        return Upserts(made.hashes, made.keys, (entry_of(key, made.encoded, texts),))
 
     def _encode(
         self,
@@ -200,7 +203,7 @@ class Ingest:
         if regions is None and rows.lists is not None and encoded.footer.posting_count > 1:
             self._lists = self._lists or _Lists.of(rows.lists, encoded.footer.probe_shares)
         ascending = np.argsort(rows.hashes)
-        return _Made(encoded, rows.hashes[ascending], rows.keys.take(ascending))
+        return _Made(encoded, rows.metadata, rows.hashes[ascending], rows.keys.take(ascending))
 
     def _divide(self, rows: SegmentRows, regions: Regions | None, config: IndexConfig) -> Partition:
         prepared = PreparedRows.of(ArrayRows(rows.vectors), rows.norms, config.metric)

@@ -38,9 +38,7 @@ class Upserts:
     added: Sequence[SegmentEntry]
 
 
-def entry_of(
-    key: str, encoded: EncodedSegment, texts: tuple[TextEntry, ...]
-) -> SegmentEntry:
+def entry_of(key: str, encoded: EncodedSegment, texts: tuple[TextEntry, ...]) -> SegmentEntry:
     """Returns the entry of a new run with its text objects."""
     return SegmentEntry(
         key,
