@@ -13,8 +13,9 @@ from whimbrel.core.errors import IndexNotFoundError, InvalidRequestError, Unavai
 from whimbrel.core.rand import SeededRandom
 from whimbrel.engine import ingest
 from whimbrel.engine.manifest import SegmentRole
-from whimbrel.engine.model import Metric
+from whimbrel.engine.model import Metric, TextQuery
 from whimbrel.engine.options import EngineOptions
+from whimbrel.engine.text.field import TextField
 from whimbrel.storage.memory import MemoryStore
 from whimbrel.testing.faulty_store import FaultyStore, Operation, ProcessCrashed, crash_at
 from whimbrel.testing.node import ManualClock, Node
@@ -138,6 +139,38 @@ def test_a_reader_that_stands_on_an_older_manifest_sees_it_at_once(tmp_path, is_
         await check(reader, records(range(30), 1) | records([7], 2))
         for node in (reader, importing):
             await node.close()
+
+    asyncio.run(main())
+
+
+def test_imported_texts_are_found(tmp_path):
+    """Their postings are made with their segment, and rows that are replaced are found no more."""
+    lines = [
+        {"key": f"key-{n}", "vector": [n, 1], "metadata": {"body": f"bird number{n}"}}
+        for n in range(30)
+    ]
+    path = write_lines(tmp_path / "a.jsonl", *lines)
+
+    async def main():
+        node = await start()
+        await node.engine.create_bucket(BUCKET, tags={})
+        await node.create_index(BUCKET, INDEX, text_fields=(TextField("body"),))
+        old = OracleRecord.of([0, 0], {"body": "ancient"})
+        await node.put(BUCKET, INDEX, {b"key-7": old})
+        await load_into(node, [path])
+
+        async def find(words):
+            texts = (TextQuery("body", words),)
+            return (await node.query(BUCKET, INDEX, None, texts=texts, top_k=40)).keys
+
+        assert await find("number7") == [b"key-7"]
+        assert await find("ancient") == []
+        assert len(await find("bird")) == 30
+        manifest = await newest_manifest(node)
+        assert all(entry.texts for entry in manifest.segments)
+        report = await node.fsck()
+        assert report.is_clean, report.findings
+        await node.close()
 
     asyncio.run(main())
 
