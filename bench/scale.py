@@ -40,6 +40,7 @@ class Scale:
         load_s: how long each load lasts.
         steady_s: how long each stream of writes lasts.
         ingest_body_count: different batches of 500 that are written.
+        bulk_row_counts: rows of the files that are imported in bulk.
         idle_connection_count: connections that say nothing.
         quiet_s: a server whose folder has not changed for so long has nothing left to flush.
     """
@@ -78,6 +79,7 @@ class Scale:
     ingest_body_count: int = 60
     idle_connection_count: int = 1_000
     quiet_s: float = 8.0
+    bulk_row_counts: tuple[int, ...] = (100_000, 1_000_000)
     builds_wheel: bool = True
 
     def as_settings(self) -> dict[str, Any]:
@@ -117,5 +119,6 @@ SMOKE = Scale(
     steady_s=1.0,
     ingest_body_count=2,
     idle_connection_count=20,
+    bulk_row_counts=(2_000,),
     builds_wheel=False,
 )

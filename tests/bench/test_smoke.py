@@ -10,6 +10,7 @@ from tests.tidy.source_tree import ROOT
 
 SECTIONS = {
     "boto3",
+    "bulk",
     "client",
     "cost",
     "crowd",

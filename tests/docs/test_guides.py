@@ -20,6 +20,7 @@ TESTING = Path("docs/guides/testing.md")
 EMBEDDED = Path("docs/guides/embedded.md")
 CLIENT = Path("docs/guides/python-client.md")
 MIGRATION = Path("docs/guides/migration.md")
+BULK = Path("docs/guides/bulk.md")
 COPY = ROOT / "examples/copy_index.py"
 FILE_NAME = re.compile(r"# (test_\w+)\.py\n")
 DIMENSION = 3
@@ -63,6 +64,23 @@ def test_examples_of_the_guides_to_the_client_run(tmp_path, page, s3vectors_endp
             check=False,
         )
         assert run.returncode == 0, run.stderr
+
+
+def test_example_of_the_guide_to_bulk_runs(tmp_path):
+    (example,) = [block.text for block in code_blocks(BULK) if block.language == "python"]
+    line = '{"key": "dune", "vector": [1, 2], "metadata": {"year": 1965}}\n'
+    (tmp_path / "books.jsonl").write_text(line)
+    run = subprocess.run(
+        [sys.executable, "-c", example],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=TIMEOUT_S,
+    )
+    assert run.stdout == "1 0\n", run.stderr
+    assert '"year": 1965' in (tmp_path / "copy.jsonl").read_text()
 
 
 @pytest.fixture

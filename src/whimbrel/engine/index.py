@@ -84,6 +84,7 @@ class Index:
         "_context",
         "_epoch",
         "_forming",
+        "_is_announced",
         "_is_live",
         "_manifest",
         "_memtable",
@@ -121,6 +122,9 @@ class Index:
         self._manifest: Manifest | None = None
         self._memtable: Memtable | None = None
         self._epoch = 0
+        self._is_announced = (
+            False  # the log told of a manifest that has rows which no log object had
+        )
         self._forming: asyncio.Future[Snapshot] | None = None
         self._reopening: asyncio.Future[None] | None = None
         self.is_deleted = False  # whatever told so
@@ -314,6 +318,10 @@ class Index:
             if self.has_terminal_tail:
                 self.is_ended = True
                 raise self._gone()
+            if self._is_announced:
+                self._is_announced = False
+                await self.refresh()
+                continue
             self.is_tail_known = True
             return
 
@@ -351,6 +359,7 @@ class Index:
         if self._memtable is None:
             self._memtable = Memtable(self.manifest.config.dimension, self.base.position)
         self._memtable.add(fragment)
+        self._is_announced |= fragment.is_announcement
         self.on_tail(self)
 
     # --- newer manifests ---------------------------------------------------------------------------

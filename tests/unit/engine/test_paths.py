@@ -24,6 +24,7 @@ MADE = {
     "IndexSpace.deletions": {SPACE.deletions(1, UNIQUE)},
     "IndexSpace.page": {SPACE.page(1, UNIQUE)},
     "IndexSpace.text": {SPACE.text(1, UNIQUE)},
+    "IndexSpace.import_progress": {SPACE.import_progress("1e38682da15359ee6d7cd999ab0eef98")},
     "hint": {paths.hint(BUCKET, "titles")},
     "dirty_marker": {paths.dirty_marker(BUCKET, INDEX)},
     "INDEXER_PREFIX": {paths.INDEXER_PREFIX + UNIQUE},
