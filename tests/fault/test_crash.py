@@ -15,7 +15,7 @@ from whimbrel.core.errors import (
     IndexNotFoundError,
     WhimbrelError,
 )
-from whimbrel.engine.gc import list_all
+from whimbrel.engine.listing import list_all
 from whimbrel.engine.options import EngineOptions
 from whimbrel.engine.plan import Kind
 from whimbrel.engine.rules import ProtocolRules

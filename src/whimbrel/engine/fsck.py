@@ -14,8 +14,8 @@ from whimbrel.engine import paths
 from whimbrel.engine.catalog import CatalogGoneError
 from whimbrel.engine.context import Context
 from whimbrel.engine.directory import Directory
-from whimbrel.engine.gc import list_all
 from whimbrel.engine.index import Index, IndexId, NoManifestError
+from whimbrel.engine.listing import list_all
 from whimbrel.engine.log import LogGoneError
 from whimbrel.engine.manifest import Manifest, ManifestStore, SegmentEntry
 from whimbrel.engine.model import Blobs

@@ -26,6 +26,11 @@ class ProtocolRules:
         end_log_on_delete: DeleteIndex ends the index's log before its catalog record (6).
         mark_after_flush: a tail that outlives a flush is marked again (7).
         prove_guesses: an incarnation that was guessed is used only once the catalog has named it (8).
+        pin_before_naming: a fork or snapshot is named only when its pins are durable (9).
+        check_after_pin: a pin counts only if the manifest that names the objects exists after the put (9).
+        hold_before_pinning: a pin is put only when its hold is durable (9).
+        read_pins_late: a collector reads pins when all manifests that named the objects are gone (9).
+        collect_only_own: the collector of an index deletes no object of another (9).
     """
 
     upload_before_naming: bool = True
@@ -42,6 +47,11 @@ class ProtocolRules:
     end_log_on_delete: bool = True
     mark_after_flush: bool = True
     prove_guesses: bool = True
+    pin_before_naming: bool = True
+    check_after_pin: bool = True
+    hold_before_pinning: bool = True
+    read_pins_late: bool = True
+    collect_only_own: bool = True
 
 
 ALL_RULES = ProtocolRules()

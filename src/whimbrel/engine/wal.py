@@ -1,7 +1,8 @@
 """The content of an index's log objects (WAL fragments). `docs/format/wal.md` draws it.
 
 A fragment holds one group commit: entries in the order in which they take effect, each a put (with a row of
-vector and metadata) or a delete; later entries for a key win. A terminal fragment ends the log: the index is gone.
+vector and metadata) or a delete; later entries for a key win. A terminal fragment ends the log: the index is gone, or
+another incarnation goes on in its place.
 """
 
 from collections.abc import Sequence
@@ -49,7 +50,8 @@ class Fragment:
         keys: m vector keys.
         vectors: float32 [p, d], one row per put, in entry order.
         metadata: p JSON objects, in entry order.
-        is_terminal: the index was deleted here; then there are no entries.
+        is_terminal: the log ends here; then there are no entries.
+        successor: the incarnation that takes this one's place; empty when the index was deleted, or goes on.
     """
 
     sequence: int
@@ -59,6 +61,7 @@ class Fragment:
     vectors: Float32Array
     metadata: Blobs
     is_terminal: bool
+    successor: str = ""
 
 
 class _Footer(msgspec.Struct, frozen=True, array_like=True):
@@ -66,7 +69,9 @@ class _Footer(msgspec.Struct, frozen=True, array_like=True):
     dimension: int
     entry_count: int
     put_count: int
-    is_terminal: bool
+    is_terminal: (
+        bool | str
+    )  # a successor's incarnation: who knows of none must not take this for a deletion
     sections: tuple[
         tuple[int, int], ...
     ]  # is_put, key offsets, keys, vectors, metadata offsets, metadata
@@ -77,9 +82,25 @@ _footer_decoder = msgspec.msgpack.Decoder(_Footer)
 
 
 def encode_fragment(
-    key: str, put_id: bytes, *, sequence: int, dimension: int, writes: Sequence[Write]
+    key: str,
+    put_id: bytes,
+    *,
+    sequence: int,
+    dimension: int,
+    writes: Sequence[Write],
+    successor: str = "",
 ) -> bytes:
-    """Builds the log object for one group commit; no writes at all make the terminal fragment."""
+    """Builds the log object for one group commit; no writes at all make the terminal fragment.
+
+    Args:
+        key: its name.
+        put_id: of this put.
+        sequence: its number in the log.
+        dimension: of vectors.
+        writes: in the order in which they take effect.
+        successor: of a terminal fragment: the incarnation that takes this one's place.
+    """
+    assert not (writes and successor)
     puts = [write for write in writes if write.vectors is not None and write.metadata is not None]
     is_put = np.concatenate(
         [np.zeros(0, np.uint8)]
@@ -108,7 +129,7 @@ def encode_fragment(
         dimension=dimension,
         entry_count=len(is_put),
         put_count=len(metadata),
-        is_terminal=not writes,
+        is_terminal=successor or not writes,
         sections=tuple((section.start, section.limit) for section in sections),
     )
     writer.add_section(_footer_encoder.encode(footer))
@@ -151,7 +172,8 @@ def decode_fragment(key: str, data: memoryview, *, sequence: int, dimension: int
         keys=Blobs(keys, np.frombuffer(key_offsets, dtype="<i8")),
         vectors=np.frombuffer(vectors, dtype="<f4").reshape(put_count, dimension),
         metadata=Blobs(metadata, np.frombuffer(metadata_offsets, dtype="<i8")),
-        is_terminal=footer.is_terminal,
+        is_terminal=bool(footer.is_terminal),
+        successor=footer.is_terminal if isinstance(footer.is_terminal, str) else "",
     )
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from whimbrel.core.errors import InvalidRequestError
 from whimbrel.engine.context import Context
 from whimbrel.engine.directory import Directory
-from whimbrel.engine.gc import list_all
 from whimbrel.engine.index import Index
+from whimbrel.engine.listing import list_all
 from whimbrel.engine.manifest import Calibration
 from whimbrel.engine.write import Writer
 from whimbrel.storage.instrument import RequestCounter

@@ -58,6 +58,8 @@ class ObjectKind(IntEnum):
     HEARTBEAT = 9
     SECRET = 10
     HINT = 11
+    PIN = 12
+    HOLD = 13
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,8 @@ from dataclasses import dataclass, field
 from whimbrel.core.errors import IndexNotFoundError
 from whimbrel.core.rand import SeededRandom
 from whimbrel.engine import paths
-from whimbrel.engine.gc import list_all
 from whimbrel.engine.index import IndexId
+from whimbrel.engine.listing import list_all
 from whimbrel.engine.manifest import ManifestStore
 from whimbrel.engine.options import EngineOptions
 from whimbrel.engine.rules import ALL_RULES, ProtocolRules

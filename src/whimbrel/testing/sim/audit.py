@@ -4,8 +4,8 @@ from whimbrel.core.errors import WhimbrelError
 from whimbrel.engine import paths
 from whimbrel.engine.directory import Directory
 from whimbrel.engine.fsck import fsck
-from whimbrel.engine.gc import list_all
 from whimbrel.engine.index import IndexId
+from whimbrel.engine.listing import list_all
 from whimbrel.engine.log import LogGoneError
 from whimbrel.engine.manifest import ManifestStore
 from whimbrel.engine.write import Writer
