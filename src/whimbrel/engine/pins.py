@@ -48,6 +48,11 @@ def foreign_keys(space: IndexSpace, keys: Iterable[str]) -> dict[IndexSpace, lis
     return found
 
 
+def encode_hold(key: str, put_id: bytes) -> bytes:
+    """Builds a hold, which has no content: its name says everything."""
+    return ObjectWriter(key, ObjectKind.HOLD, put_id).finish()
+
+
 def encode_pin(key: str, put_id: bytes, pinned: Iterable[str]) -> bytes:
     """Builds a pin: the names of the objects it keeps, without the prefix that they share with it."""
     prefix = paths.parse_space(key).prefix
@@ -89,25 +94,19 @@ class Pins:
 
         Requires: the holder's incarnation is new, and this is the only time.
         """
-        found = foreign_keys(holder, keys)
-        steps = [
-            [self._lay_hold(holder, source) for source in found],
-            [self._lay_pin(holder, source, names) for source, names in found.items()],
-        ]
-        if not self._context.rules.hold_before_pinning:
-            steps.reverse()
+        holds: list[tuple[str, bytes]] = []
+        pins: list[tuple[str, bytes]] = []
+        for source, names in foreign_keys(holder, keys).items():
+            hold, pin = holder.hold(source), source.pin(holder)
+            holds.append((hold, encode_hold(hold, self._context.new_put_id())))
+            pins.append((pin, encode_pin(pin, self._context.new_put_id(), names)))
+        steps = [holds, pins] if self._context.rules.hold_before_pinning else [pins, holds]
         for step in steps:
-            await asyncio.gather(*step)
-
-    async def _lay_hold(self, holder: IndexSpace, source: IndexSpace) -> None:
-        key = holder.hold(source)
-        writer = ObjectWriter(key, ObjectKind.HOLD, self._context.new_put_id())
-        await self._context.store.put_if_absent(key, writer.finish())
-
-    async def _lay_pin(self, holder: IndexSpace, source: IndexSpace, names: list[str]) -> None:
-        key = source.pin(holder)
-        data = encode_pin(key, self._context.new_put_id(), names)
-        await self._context.store.put_if_absent(key, data)
+            puts = [self._context.store.put_if_absent(key, data) for key, data in step]
+            # All of them are waited for, so that none is under way when the caller takes them back.
+            for result in await asyncio.gather(*puts, return_exceptions=True):
+                if isinstance(result, BaseException):
+                    raise result
 
     async def read(self, space: IndexSpace) -> frozenset[str]:
         """Returns the names of all objects of an incarnation that pins keep; none when there is no pin.

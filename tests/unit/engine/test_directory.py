@@ -305,7 +305,7 @@ def test_creations_that_never_come_through_end(what):
         await process.engine.create_bucket(BUCKET, tags={})
 
         async def start_over(*_):
-            raise directory._StartOverError
+            raise directory.StartOverError
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(directory.Directory, "_name_bucket", start_over)
