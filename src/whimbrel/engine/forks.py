@@ -307,6 +307,8 @@ class Forks:
         return entry.index
 
     async def _copy(self, index: Index, place: _Place) -> None:
+        await index.prove()
+        await index.refresh()  # so that the tail is what no segment holds, and no more
         snapshot = await index.prove()
         space, manifest = place.heir.space, snapshot.manifest
         place.named.update(manifest.object_keys)

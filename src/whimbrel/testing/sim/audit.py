@@ -1,6 +1,6 @@
 """What must hold when all is quiet: nothing damaged, nothing missing, and in the end no garbage either."""
 
-from whimbrel.core.errors import WhimbrelError
+from whimbrel.core.errors import ObjectNotFoundError, WhimbrelError
 from whimbrel.engine import paths
 from whimbrel.engine.directory import Directory
 from whimbrel.engine.fsck import fsck
@@ -8,7 +8,9 @@ from whimbrel.engine.index import IndexId
 from whimbrel.engine.listing import list_all
 from whimbrel.engine.log import LogGoneError
 from whimbrel.engine.manifest import ManifestStore
+from whimbrel.engine.pins import Pins, foreign_keys
 from whimbrel.engine.write import Writer
+from whimbrel.storage.base import ObjectStore
 from whimbrel.testing.sim.world import Process
 
 
@@ -42,11 +44,12 @@ async def _find_garbage(process: Process) -> list[str]:
             continue
         found += [f"deleted index is left: {name}" for name in catalog.state.deleted]
         hints |= {paths.hint(entry.incarnation, name) for name in catalog.state.indexes}
-        for index in catalog.state.indexes.values():
-            index_id = IndexId(entry.incarnation, index.incarnation)
+        is_index = {index.incarnation for index in catalog.state.indexes.values()}
+        for incarnation in sorted(catalog.state.incarnations - set(catalog.state.deleted)):
+            index_id = IndexId(entry.incarnation, incarnation)
             expected.add(index_id.space.prefix)
             try:
-                found += await _index_garbage(process, index_id)
+                found += await _index_garbage(process, index_id, is_flushed=incarnation in is_index)
             except LogGoneError as error:
                 found.append(f"index cannot be opened: {error}")
     for item in await list_all(store, "bucket/"):
@@ -58,18 +61,32 @@ async def _find_garbage(process: Process) -> list[str]:
     return found
 
 
-async def _index_garbage(process: Process, index_id: IndexId) -> list[str]:
-    store = process.context.store
-    base, manifest = await ManifestStore(process.context, index_id.space).load_newest()
+async def _index_garbage(process: Process, index_id: IndexId, *, is_flushed: bool) -> list[str]:
+    store, space = process.context.store, index_id.space
+    base, manifest = await ManifestStore(process.context, space).load_newest()
+    named, sources = manifest.object_keys, foreign_keys(space, manifest.object_keys)
+    pinned = await Pins(process.context).read(space)
+    holds = {space.hold(source) for source in sources}
     found = []
-    for item in await list_all(store, index_id.space.prefix):
-        kind = item.key.removeprefix(index_id.space.prefix).partition("/")[0]
+    for item in await list_all(store, space.prefix):
+        kind = item.key.removeprefix(space.prefix).partition("/")[0]
         if kind == "manifest":
             is_needed = paths.parse_generation(item.key) == base.generation
         elif kind == "wal":
-            is_needed = False  # all of it was flushed long ago
+            is_needed = not is_flushed  # all of an index's was flushed long ago
+        elif kind == "pin":
+            holder = paths.parse_partner(item.key)
+            is_needed = holder is not None and await _exists(store, holder.hold(space))
         else:
-            is_needed = item.key in manifest.object_keys
+            is_needed = item.key in named or item.key in pinned or item.key in holds
         if not is_needed:
             found.append(f"object is left: {item.key} (newest manifest: {base})")
     return found
+
+
+async def _exists(store: ObjectStore, key: str) -> bool:
+    try:
+        await store.head(key)
+    except ObjectNotFoundError:
+        return False
+    return True
