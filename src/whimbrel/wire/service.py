@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from whimbrel.auth import Principal
 from whimbrel.core.compute import Compute
+from whimbrel.engine.forks import Source
 from whimbrel.engine.model import (
     Blobs,
     BucketInfo,
@@ -17,6 +18,8 @@ from whimbrel.engine.model import (
     PutBatch,
     QueryPage,
     QueryRequest,
+    SnapshotInfo,
+    SnapshotPage,
     VectorPage,
 )
 from whimbrel.engine.statistics import IndexStatistics
@@ -109,6 +112,34 @@ class Engine(Protocol):
         self, bucket_name: str, index_name: str, *, condition: Any | None = None
     ) -> int:
         """Counts records, all or those that match a filter."""
+
+    async def fork_index(
+        self, source: Source, bucket_name: str, name: str, *, tags: Mapping[str, str]
+    ) -> IndexInfo:
+        """Creates an index with the content of another one or of a snapshot."""
+
+    async def create_snapshot(self, bucket_name: str, index_name: str, name: str) -> SnapshotInfo:
+        """Keeps an index as it is now under a name."""
+
+    async def get_snapshot(self, bucket_name: str, index_name: str, name: str) -> SnapshotInfo:
+        """Describes a snapshot."""
+
+    async def list_snapshots(
+        self,
+        bucket_name: str,
+        index_name: str | None,
+        *,
+        page_size: int,
+        page_token: str | None,
+        principal: str,
+    ) -> SnapshotPage:
+        """Lists the snapshots of an index, or of a vector bucket, in order of name."""
+
+    async def delete_snapshot(self, bucket_name: str, index_name: str, name: str) -> None:
+        """Deletes a snapshot."""
+
+    async def restore_index(self, bucket_name: str, index_name: str, name: str) -> IndexInfo:
+        """Makes an index what it was at a snapshot."""
 
     async def get_statistics(self, bucket_name: str, index_name: str) -> IndexStatistics:
         """Tells how an index is stored."""

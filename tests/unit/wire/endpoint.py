@@ -23,6 +23,8 @@ from whimbrel.engine.model import (
     Metric,
     NamePage,
     QueryPage,
+    SnapshotInfo,
+    SnapshotPage,
     VectorPage,
 )
 from whimbrel.engine.statistics import IndexStatistics
@@ -45,6 +47,7 @@ CALIBRATION = Calibration(
     recalls=((10, 0.984375),),
     target=0.98,
 )
+SNAPSHOT = SnapshotInfo("birds", "waders", "spring", 1.5, IndexConfig(2, Metric.COSINE))
 STATISTICS = IndexStatistics(
     config=IndexConfig(2, Metric.COSINE),
     generation=7,
@@ -95,6 +98,9 @@ class RecordingEngine:
             ),
             "count_vectors": 3,
             "get_statistics": STATISTICS,
+            "create_snapshot": SNAPSHOT,
+            "get_snapshot": SNAPSHOT,
+            "list_snapshots": SnapshotPage([SNAPSHOT], "token"),
         }
 
     def __getattr__(self, name: str) -> Any:

@@ -62,6 +62,12 @@ REQUESTS = {
     # --- ours
     "CountVectors": INDEX | {"filter": {"a": 1}},
     "GetIndexStatistics": INDEX,
+    "ForkIndex": INDEX | {"targetIndexName": "ducks", "tags": {"a": "b"}},
+    "CreateSnapshot": INDEX | {"snapshotName": "spring"},
+    "GetSnapshot": INDEX | {"snapshotName": "spring"},
+    "ListSnapshots": INDEX,
+    "DeleteSnapshot": INDEX | {"snapshotName": "spring"},
+    "RestoreIndex": INDEX | {"snapshotName": "spring"},
 }
 
 
