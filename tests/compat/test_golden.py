@@ -309,6 +309,7 @@ def test_a_golden_catalog_is_as_it_was(folder):
         added = [] if folder.name in UNCODED_STORES else list(CODED_INDEXES)
         added += [LABELLED_INDEX] if folder in LABELLED_STORES else []
         added += [REGION_INDEX] if folder in REGION_STORES else []
+        added += [FORK_INDEX, RESTORED_INDEX] if folder in FORKED_STORES else []
         assert [name for name, _ in indexes.entries] == sorted(["empty", INDEX, *added])
         info = await engine.get_index(BUCKET, INDEX)
         assert (info.config.dimension, info.config.metric) == (3, Metric.COSINE)
