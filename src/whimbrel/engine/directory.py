@@ -300,7 +300,7 @@ class Directory:
             try:
                 return await action(index)
             except IndexNotFoundError:
-                self._forget_index(bucket_name, name, index)
+                self.forget_index(bucket_name, name, index)
                 if index.is_ended:
                     await self.complete_end(bucket_name, name, index)
         raise UnavailableError(UNAVAILABLE)
@@ -434,7 +434,8 @@ class Directory:
         if index is not None:
             index.close()
 
-    def _forget_index(self, bucket_name: str, name: str, index: Index) -> None:
+    def forget_index(self, bucket_name: str, name: str, index: Index) -> None:
+        """Closes an index whose log has ended, unless the name means another one by now."""
         if self._indexes.get((bucket_name, name)) is index:
             self._discard((bucket_name, name))
 
@@ -548,11 +549,11 @@ class Directory:
                 if self._context.rules.end_log_on_delete:
                     await self._writer.terminate(index)
             except IndexNotFoundError:
-                self._forget_index(bucket_name, name, index)
+                self.forget_index(bucket_name, name, index)
                 if index.is_ended and await self.complete_end(bucket_name, name, index):
                     raise IndexNotFoundError(name) from None  # another's deletion is whole now
                 continue
-            self._forget_index(bucket_name, name, index)
+            self.forget_index(bucket_name, name, index)
             await after_the_end(self.complete_end(bucket_name, name, index))
             # The collector has work now.
             await asyncio.gather(

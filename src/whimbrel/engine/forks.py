@@ -253,6 +253,7 @@ class Forks:
             return index
 
         index = await self._directory.with_index(bucket_name, name, end)
+        self._directory.forget_index(bucket_name, name, index)
         await after_the_end(self._directory.complete_end(bucket_name, name, index))
         await mark_dirty(self._context, index.id)  # the collector has work now
 
