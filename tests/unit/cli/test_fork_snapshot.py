@@ -70,9 +70,15 @@ def test_a_snapshot_is_made_listed_forked_restored_and_deleted(whimbrel, store):
         assert (one["index_name"], one["name"]) == ("birds", "spring")
     checked = json.loads(whimbrel("fsck", "--store", store, "--json").out)
     assert (checked["clean"], checked["snapshots"]) == (True, 1)
+    seen = json.loads(whimbrel("inspect", BIRDS, "--store", store, "--json").out)
+    assert (seen["snapshots"], seen["shared_segment_count"]) == (["spring"], 0)
+    assert seen["objects"]["pin"]["object_count"] == 1
     forked = whimbrel("fork", BIRDS, "library/copy", "--snapshot", "spring", "--store", store)
     assert forked.code == 0
     assert keys_of(store, "copy") == ALL
+    seen = json.loads(whimbrel("inspect", "library/copy", "--store", store, "--json").out)
+    assert (seen["snapshots"], seen["shared_segment_count"]) == ([], 1)
+    assert "1 segments are of other" in whimbrel("inspect", "library/copy", "--store", store).out
     restored = whimbrel("snapshot", "restore", BIRDS, "spring", "--store", store)
     assert restored.out == "restored library/birds to spring\n"
     assert keys_of(store, "birds") == ALL
