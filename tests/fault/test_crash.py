@@ -478,6 +478,9 @@ MUTATION_COUNTS = {
 }
 
 
+# Of several indexes that share objects, with all their collections.
+LONG = {ForkOfAFork, DeleteSnapshot, CollectWhatIsPinned}
+
 # The same over a remote store, where indexes have hints.
 REMOTE_COUNTS = {
     CreateIndex: 3,
@@ -495,7 +498,11 @@ def run(scenario, *, after, is_remote=False):
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("scenario", MUTATION_COUNTS, ids=lambda one: one.__name__)
+@pytest.mark.parametrize(
+    "scenario",
+    [pytest.param(one, marks=pytest.mark.long) if one in LONG else one for one in MUTATION_COUNTS],
+    ids=lambda one: one.__name__,
+)
 def test_crash_at_every_mutation(scenario, after):
     # So few rows are cut into regions by their posting lists.
     with small_lists() if scenario in {Founding, Round} else nullcontext():

@@ -78,7 +78,8 @@ def test_a_snapshot_is_made_listed_forked_restored_and_deleted(whimbrel, store):
     assert keys_of(store, "copy") == ALL
     seen = json.loads(whimbrel("inspect", "library/copy", "--store", store, "--json").out)
     assert (seen["snapshots"], seen["shared_segment_count"]) == ([], 1)
-    assert "1 segments are of other" in whimbrel("inspect", "library/copy", "--store", store).out
+    shown = whimbrel("inspect", "library/copy", "--store", store).out
+    assert "of other indexes  1 segments" in shown
     restored = whimbrel("snapshot", "restore", BIRDS, "spring", "--store", store)
     assert restored.out == "restored library/birds to spring\n"
     assert keys_of(store, "birds") == ALL
