@@ -17,6 +17,7 @@ from whimbrel.core.errors import (
     BucketExistsError,
     BucketNotEmptyError,
     BucketNotFoundError,
+    CorruptObjectError,
     Durability,
     IndexExistsError,
     IndexNotFoundError,
@@ -453,6 +454,9 @@ class Directory:
             if entry is None or entry.incarnation != incarnation:
                 return None
             if index.successor:
+                if index.successor not in state.restores.get(name, {}):
+                    detail = f"log ends for a successor that was never prepared: {index.successor}."
+                    raise CorruptObjectError(index.id.space.wal(index.position), 0, detail)
                 return FinishRestore(name, incarnation, index.successor)
             was_missing = True
             return DeleteIndex(name, incarnation)

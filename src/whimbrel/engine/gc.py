@@ -205,7 +205,8 @@ class Collector:
             found.extend(await list_all(self._context.store, prefix))
         old = {m.key for m in found if now_s - m.modified_at_s > self._context.options.orphan_age_s}
         await self._pins.weed(space)
-        old -= await self._pins.read(space)
+        if old:
+            old -= await self._pins.read(space)
         while old:
             # The newest first: if the barrier follows it, the listing has every manifest there is.
             base, manifest = await manifests.load_newest()

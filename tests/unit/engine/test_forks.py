@@ -9,6 +9,7 @@ from tests.unit.engine.processes import BUCKET, INDEX, Process, World
 from whimbrel.core.errors import (
     BucketNotEmptyError,
     BucketNotFoundError,
+    CorruptObjectError,
     Durability,
     IndexExistsError,
     IndexMismatchError,
@@ -453,5 +454,19 @@ def test_entries_of_forks_carry_all_that_indexes_have():
             changed = {"incarnation": own.incarnation, "created_at_s": own.created_at_s}
             assert msgspec.structs.replace(entry, **changed, tags=own.tags) == own
             assert entry.incarnation != own.incarnation
+
+    World.run(run)
+
+
+def test_a_log_that_ends_for_a_successor_nobody_prepared_is_damage():
+    async def run(world: World) -> None:
+        process = await world.process()
+        await grown(process)
+        index = await process.index()
+        await process.engine._writer.terminate(index, successor="f" * 32)
+        for one in (process, await world.process()):
+            with pytest.raises(CorruptObjectError, match="never prepared"):
+                await one.records()
+        assert INDEX in (await process.engine.directory.bucket(BUCKET)).state.indexes
 
     World.run(run)
