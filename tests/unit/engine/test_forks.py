@@ -470,3 +470,42 @@ def test_a_log_that_ends_for_a_successor_nobody_prepared_is_damage():
         assert INDEX in (await process.engine.directory.bucket(BUCKET)).state.indexes
 
     World.run(run)
+
+
+def test_a_bucket_that_is_deleted_leaves_what_forks_elsewhere_name():
+    async def run(world: World) -> None:
+        process = await world.process()
+        await grown(process)
+        await process.create("rest")
+        expected = await process.records()
+        await process.engine.create_bucket("other", tags={})
+        await process.engine.fork_index(HERE, "other", "fork", tags={})
+        for name in (INDEX, "rest"):
+            await process.engine.delete_index(BUCKET, name)
+        await process.engine.delete_bucket(BUCKET)
+        root = process.engine.directory.root
+        (deleted,) = (await root.refresh()).deleted
+        prefix = f"bucket/{deleted}/"
+        heir = await process.engine.directory._open_index("other", "fork")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("whimbrel.engine.indexer.plan_compaction", lambda *_: None)
+            for _ in range(2):
+                world.clock.advance(5000.0)
+                await world.clock.run(process.node.sweep())
+                newcomer = await world.process()
+                assert await newcomer.node.list_all("other", "fork") == expected
+                assert foreign_keys(heir.id.space, heir.manifest.object_keys)
+                left = [name for name in await world.keys() if name.startswith(prefix)]
+                kinds = sorted(name.split("/")[4] for name in left)
+                assert kinds == ["deletions", "pin", "segment", "segment"]
+                assert deleted in (await root.refresh()).deleted
+        assert (await fsck(process.node.context)).findings == []
+        # From here on the fork is rewritten, as every index that nobody writes to.
+        for _ in range(4):
+            world.clock.advance(5000.0)
+            await world.clock.run(process.node.sweep())
+        assert await (await world.process()).node.list_all("other", "fork") == expected
+        assert (await root.refresh()).deleted == {}
+        assert not [name for name in await world.keys() if name.startswith(prefix)]
+
+    World.run(run)
