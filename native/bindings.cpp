@@ -182,6 +182,7 @@ NB_MODULE(_native, module) {
   bind_codes(module);
   bind_probe(module);
   bind_bitmap(module);
+  bind_text(module);
   module.def("scan_query", scan_query_of, "body"_a);
   module.def("scan_put_vectors", scan_put_vectors_of, "body"_a, "record_max"_a);
 }

@@ -67,4 +67,7 @@ void bind_probe(nb::module_& module);
 // Adds the functions of bitmaps of rows to the module.
 void bind_bitmap(nb::module_& module);
 
+// Adds postings and what is found in them to the module.
+void bind_text(nb::module_& module);
+
 }  // namespace whimbrel

@@ -22,12 +22,13 @@ from whimbrel.engine.ivf import codes, partition
 from whimbrel.engine.model import Metric
 from whimbrel.engine.options import EngineOptions
 from whimbrel.engine.segment.format import SEGMENT_VERSION
+from whimbrel.engine.text.field import TextField
 from whimbrel.storage.frame import FORMAT_VERSION, HEADER, ObjectKind
 from whimbrel.storage.memory import MemoryStore
 from whimbrel.testing.node import ManualClock, Node
 from whimbrel.testing.oracle import OracleRecord
 
-MANIFEST_VERSION = 3  # of docs/format/manifest.md; no object names it
+MANIFEST_VERSION = 5  # of docs/format/manifest.md; no object names it
 FOLDER = Path("tests/compat/golden") / (
     f"object-{FORMAT_VERSION}-segment-{SEGMENT_VERSION}-manifest-{MANIFEST_VERSION}"
 )
@@ -39,12 +40,15 @@ CODED_DIMENSION = 32
 # Of several bases, and runs that a round has half moved into them. Since manifest version 2.
 REGION_INDEX = "regions"
 GROUP_COUNT = 6
-# Made from `INDEX`, and one that was restored to a snapshot. Since manifest version 3.
+# Made from `INDEX`, and one that was restored to a snapshot. Since manifest version 5.
 FORK_INDEX = "fork"
 RESTORED_INDEX = "restored"
 SNAPSHOT = "point"
 # Whose columns have lists, bitmaps of values and bitmaps of ranges. Since segment version 3.
 LABELLED_INDEX = "labels"
+# Whose texts are searchable, at one key only since the log says so. Since manifest version 4.
+TEXT_INDEX = "texts"
+TITLE, BODY = TextField("title"), TextField("body", "en")
 SEED = 20_231_114
 
 
@@ -86,13 +90,26 @@ def labelled_records(start: int, limit: int, *, layer: int) -> dict[bytes, Oracl
     }
 
 
+def text_records(start: int, limit: int, *, layer: int) -> dict[bytes, OracleRecord]:
+    """Returns records with texts of words that depend on their numbers alone."""
+    words = ("heron", "marsh", "tides", "gulls", "the", "wading", "über")
+    return {
+        b"text-%03d" % number: OracleRecord.of(
+            [number % 5, 1.0],
+            {"title": words[number % 7], "layer": layer}
+            | {"body": " ".join(words[number * place % 7] for place in range(number % 9))},
+        )
+        for number in range(start, limit)
+    }
+
+
 async def write_store() -> dict[str, bytes]:
     """Returns every object of the golden store, by name.
 
     It holds two segments (one with a deletion bitmap), a manifest page, a tail of puts and deletes, a deleted
     index, catalogs with snapshots, a hint, a marker, a heartbeat and the page-token secret; for each metric an index
-    whose segments have codes, in rows by posting list and in rows by hash; an index with columns of every kind;
-    one with regions, in the middle of a round; a fork, snapshots, and an index that was restored.
+    whose segments have codes, in rows by posting list and in rows by hash; an index with columns of every kind; one
+    with texts; one with regions, in the middle of a round; a fork, snapshots, and an index that was restored.
     """
     clock = ManualClock()
     store = MemoryStore(clock)
@@ -122,6 +139,7 @@ async def write_store() -> dict[str, bytes]:
     await node.put(BUCKET, LABELLED_INDEX, labelled_records(0, 70, layer=1))
     await node.flush(BUCKET, LABELLED_INDEX)
     await node.put(BUCKET, LABELLED_INDEX, labelled_records(60, 75, layer=2))
+    await write_texts(node)
     await write_regions(store, clock)
     await write_forks(node)
     await node.indexer.collector.store_time_s()
@@ -135,6 +153,23 @@ async def write_hint(node: Node) -> None:
     catalog, entry = await node.engine.directory.index_entry(BUCKET, INDEX)
     key = paths.hint(catalog.space.prefix.split("/")[1], INDEX)
     await node.store.put(key, encode_hint(key, node.context.new_put_id(), entry.incarnation))
+
+
+async def write_texts(node: Node) -> None:
+    """Fills an index with texts; the last change of what is searchable is in the log alone."""
+    await node.create_index(BUCKET, TEXT_INDEX, dimension=2, text_fields=(TITLE,))
+    await node.put(BUCKET, TEXT_INDEX, text_records(0, 60, layer=1))
+    await node.flush(BUCKET, TEXT_INDEX)
+    await node.put(BUCKET, TEXT_INDEX, text_records(50, 90, layer=2))
+    await node.flush(BUCKET, TEXT_INDEX)
+    await node.engine.change_text_fields(BUCKET, TEXT_INDEX, lambda _: (TITLE, BODY))
+    await node.put(BUCKET, TEXT_INDEX, text_records(85, 95, layer=3))
+
+
+def text_expected() -> dict[bytes, OracleRecord]:
+    """Returns what `TEXT_INDEX` holds."""
+    found = text_records(0, 60, layer=1) | text_records(50, 90, layer=2)
+    return found | text_records(85, 95, layer=3)
 
 
 async def write_coded_index(node: Node, name: str, metric: Metric) -> None:

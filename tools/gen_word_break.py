@@ -40,7 +40,10 @@ CLASSES = {
         r"[\p{WB=MidNum}\p{WB=MidNumLet}\p{WB=Single_Quote}]",
         "one of these between two digits does not part them",
     ),
-    "COMPLEX": (r"\p{LB=SA}", "scripts of South East Asia, written without spaces"),
+    "COMPLEX": (
+        r"[\p{LB=SA}--\p{WB=Extend}]",
+        "scripts of South East Asia, written without spaces",
+    ),
     "HAN": (r"[\p{Script=Han}--\p{WB=ALetter}]", "ideographs, each a word"),
     "HIRAGANA": (r"[\p{Script=Hiragana}--\p{WB=ALetter}]", "each a word"),
     # Signs that are text rather than pictures, and digits' relatives, are left out.

@@ -19,6 +19,7 @@ from tools.gen_golden import (
     REGION_INDEX,
     RESTORED_INDEX,
     SNAPSHOT,
+    TEXT_INDEX,
     coded_expected,
     coded_records,
     expected,
@@ -28,14 +29,15 @@ from tools.gen_golden import (
     labelled_records,
     records,
     regions_expected,
+    text_expected,
 )
-from whimbrel.core.errors import CorruptObjectError, IndexNotFoundError
+from whimbrel.core.errors import CorruptObjectError, IndexNotFoundError, InvalidRequestError
 from whimbrel.engine import approximate, search_cost
 from whimbrel.engine.forks import Source
 from whimbrel.engine.index import Index
 from whimbrel.engine.ivf.partition import ArrayRows, PreparedRows
 from whimbrel.engine.manifest import SegmentRole
-from whimbrel.engine.model import Metric
+from whimbrel.engine.model import Metric, TextQuery
 from whimbrel.engine.segment import SegmentReader
 from whimbrel.kernel.codes import BLOCK_ROWS, CodeBlocks, encode_rows
 from whimbrel.kernel.rotation import rotate
@@ -43,7 +45,9 @@ from whimbrel.storage.frame import ObjectKind, ObjectReader
 from whimbrel.storage.memory import MemoryStore
 from whimbrel.testing.node import ManualClock, Node
 from whimbrel.testing.oracle import VectorOracle
+from whimbrel.testing.oracle_text import TextOracle
 from whimbrel.testing.small_lists import small_lists
+from whimbrel.text import get_analyzer
 
 STORES = sorted((ROOT / "tests/compat/golden").iterdir())
 # Segments have had codes since version 2.
@@ -53,8 +57,10 @@ REGION_STORES = [folder for folder in STORES if "-manifest-" in folder.name]
 CODED_STORES = [folder for folder in STORES if folder.name not in UNCODED_STORES]
 # Columns have been by value since version 3.
 LABELLED_STORES = [folder for folder in CODED_STORES if folder.name != "object-1-segment-2"]
-# Forks and snapshots are there since version 3 of manifests.
-FORKED_STORES = [folder for folder in REGION_STORES if "-manifest-2" not in folder.name]
+# Texts have been searchable since version 4 of manifests.
+TEXT_STORES = [folder for folder in REGION_STORES if not folder.name.endswith("-manifest-2")]
+# Forks and snapshots are there since version 5 of manifests.
+FORKED_STORES = [folder for folder in TEXT_STORES if not folder.name.endswith("-manifest-4")]
 STORE_BYTES_MAX = 400_000
 WRITTEN_AT_S = 1_700_000_000.0
 
@@ -103,6 +109,36 @@ def test_a_golden_store_answers_takes_writes_and_compacts(folder):
         await check_answers(node, oracle)
         await node.clock.run(node.sweep())
         await check_answers(node, oracle)
+        assert (await node.fsck()).findings == []
+
+    run(folder, body)
+
+
+@pytest.mark.parametrize("folder", TEXT_STORES, ids=lambda path: path.name)
+def test_texts_of_a_golden_store_are_searched(folder):
+    async def check(node: Node, key: str, language: str | None) -> None:
+        oracle = TextOracle(get_analyzer(language))
+        for name, record in text_expected().items():
+            oracle.put(name, record.metadata[key])
+        for words in ("tide heron", "ÜBER gull", "marsh marsh wading"):
+            texts = (TextQuery(key, words),)
+            page = await node.query(
+                BUCKET, TEXT_INDEX, None, texts=texts, top_k=20, return_scores=True
+            )
+            scores = page.scores.bm25[:, 0].tolist()
+            oracle.check_hits(page.keys, scores, text=words, top_k=20)
+
+    async def body(node: Node) -> None:
+        await check(node, "title", None)
+        with pytest.raises(InvalidRequestError, match="still being built"):
+            await check(node, "body", "en")
+        await node.flush(BUCKET, TEXT_INDEX)
+        while await node.backfill(BUCKET, TEXT_INDEX):
+            pass
+        await check(node, "body", "en")
+        await node.compact(BUCKET, TEXT_INDEX)
+        await check(node, "title", None)
+        await check(node, "body", "en")
         assert (await node.fsck()).findings == []
 
     run(folder, body)
@@ -310,6 +346,7 @@ def test_a_golden_catalog_is_as_it_was(folder):
         added += [LABELLED_INDEX] if folder in LABELLED_STORES else []
         added += [REGION_INDEX] if folder in REGION_STORES else []
         added += [FORK_INDEX, RESTORED_INDEX] if folder in FORKED_STORES else []
+        added += [TEXT_INDEX] if folder in TEXT_STORES else []
         assert [name for name, _ in indexes.entries] == sorted(["empty", INDEX, *added])
         info = await engine.get_index(BUCKET, INDEX)
         assert (info.config.dimension, info.config.metric) == (3, Metric.COSINE)
@@ -332,6 +369,7 @@ def test_a_golden_store_has_every_kind_of_object(folder):
     # Hints came with version 3 of segments.
     later = set() if folder in LABELLED_STORES else {ObjectKind.HINT}
     later |= set() if folder in FORKED_STORES else {ObjectKind.PIN, ObjectKind.HOLD}
+    later |= set() if folder in TEXT_STORES else {ObjectKind.TEXT}
     assert kinds(objects) >= set(ObjectKind) - later
     for name, data in objects.items():
         (kind,) = kinds({name: data})

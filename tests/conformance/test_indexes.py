@@ -157,27 +157,3 @@ def test_list_pages_by_prefix_in_order_of_name(client, make_index, bucket):
     )
     names = [[each["indexName"] for each in page["indexes"]] for page in pages]
     assert names == [["wader-a", "wader-b"], ["wader-c"]]
-
-
-@pytest.mark.ours
-def test_text_search_is_refused_as_not_supported_yet(client, index, bucket, refused):
-    configurations = [{"metadataKey": "text", "language": "en"}]
-    for code, message in (
-        refused(
-            client.create_index,
-            vectorBucketName=bucket,
-            indexName="texts",
-            metadataConfiguration={"textSearchConfigurations": configurations},
-            **CREATE,
-        ),
-        refused(
-            client.update_metadata_configuration,
-            **index,
-            add={"textSearchConfigurations": configurations},
-        ),
-    ):
-        assert code == "ValidationException"
-        assert "not supported yet" in message
-    found = refused(client.update_metadata_configuration, vectorBucketName=bucket, indexName="none",
-                    delete={"textSearchConfigurations": [{"metadataKey": "text"}]})  # fmt: skip
-    assert found == NOT_FOUND

@@ -202,15 +202,6 @@ def test_a_filter_nested_too_deeply_is_refused(client, index, refused):
     assert found == INVALID_FILTER
 
 
-@pytest.mark.ours
-def test_full_text_is_refused_as_not_supported_yet(client, index, refused):
-    code, message = refused(
-        client.query_vectors, **index, topK=1, queryTexts=[{"metadataKey": "text", "text": "bird"}]
-    )
-    assert code == "ValidationException"
-    assert "not supported yet" in message
-
-
 def test_scores_are_for_text_only(client, index):
     client.put_vectors(**index, vectors=[record("a", 1, 2)])
     assert ask(client, index, 1, 2, returnScores=True)["vectors"] == [{"key": "a"}]

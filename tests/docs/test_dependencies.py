@@ -6,7 +6,14 @@ from pathlib import Path
 
 from tests.tidy.source_tree import text_of
 
-SECTIONS = {"At run time", "To build", "To develop", "To measure", "To package"}
+SECTIONS = {
+    "At run time",
+    "For more languages",
+    "To build",
+    "To develop",
+    "To measure",
+    "To package",
+}
 
 
 def declared() -> dict[str, set[str]]:
@@ -15,6 +22,7 @@ def declared() -> dict[str, set[str]]:
     groups = project["dependency-groups"]
     lists = {
         "At run time": project["project"]["dependencies"],
+        "For more languages": project["project"]["optional-dependencies"]["cjk"],
         "To build": project["build-system"]["requires"],
         "To develop": groups["dev"],
         "To measure": groups["bench"],
@@ -38,6 +46,13 @@ def explained() -> dict[str, set[str]]:
         section: set(re.findall(r"^\| ([a-z0-9-]+) \|", body, re.MULTILINE)) - {"package"}
         for section, body in sections
     }
+
+
+def test_developers_have_every_language():
+    project = tomllib.loads(text_of(Path("pyproject.toml")))
+    assert set(project["project"]["optional-dependencies"]["cjk"]) <= set(
+        project["dependency-groups"]["dev"]
+    )
 
 
 def test_every_dependency_is_explained():

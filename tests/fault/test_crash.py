@@ -18,9 +18,11 @@ from whimbrel.core.errors import (
     WhimbrelError,
 )
 from whimbrel.engine.listing import list_all
+from whimbrel.engine.model import TextQuery
 from whimbrel.engine.options import EngineOptions
 from whimbrel.engine.plan import Kind
 from whimbrel.engine.rules import ProtocolRules
+from whimbrel.engine.text.field import TextField
 from whimbrel.testing.crash import BUCKET, INDEX, Scenario, crash_everywhere
 from whimbrel.testing.node import Node
 from whimbrel.testing.oracle import OracleRecord, writing
@@ -117,6 +119,44 @@ class Compaction(Scenario):
 
     async def verify(self, world, node):
         assert not await node.compact(BUCKET, INDEX)
+
+
+TEXTS = ("heron marsh", "gull tide", "marsh tide tide")
+
+
+class Texts(Scenario):
+    """Making a key searchable, and all that follows from it: flush, backfill, compaction; then another key instead."""
+
+    async def prepare(self, world, node):
+        await make_index(world, node)
+        await self.put(world, node, 0)
+        await node.flush(BUCKET, INDEX)
+        await self.put(world, node, 2)
+
+    async def put(self, world, node, first):
+        found = {
+            b"key-%d" % number: OracleRecord.of([number, 0], {"text": TEXTS[number % 3]})
+            for number in range(first, first + 4)
+        }
+        await world.put(node, found)
+
+    async def act(self, world, node):
+        for field in (TextField("text", "en"), TextField("text")):
+            await node.engine.change_text_fields(BUCKET, INDEX, lambda _, new=field: (new,))
+            await node.flush(BUCKET, INDEX)
+            while await node.backfill(BUCKET, INDEX):
+                pass
+        await self.put(world, node, 4)
+        await node.flush(BUCKET, INDEX)
+        await node.compact(BUCKET, INDEX)
+
+    async def verify(self, world, node):
+        texts = (TextQuery("text", "marsh"),)
+        page = await node.query(BUCKET, INDEX, None, texts=texts, top_k=100)
+        held = await node.list_all(BUCKET, INDEX)
+        assert set(page.keys) == {
+            key for key, record in held.items() if "marsh" in record.metadata["text"]
+        }
 
 
 class CompactionOfDeadRows(Scenario):
@@ -450,6 +490,7 @@ class FirstStart(Scenario):
 
 # How many mutations each scenario consists of; the harness must have interrupted every one.
 MUTATION_COUNTS = {
+    Texts: 23,
     FirstStart: 2,
     CreateBucket: 2,
     CreateIndex: 2,

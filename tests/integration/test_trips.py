@@ -12,7 +12,8 @@ import pytest
 from whimbrel.engine import log, paths
 from whimbrel.engine.flush import flush
 from whimbrel.engine.listing import list_all
-from whimbrel.engine.model import IndexConfig, Metric, QueryRequest
+from whimbrel.engine.model import IndexConfig, Metric, QueryRequest, TextQuery
+from whimbrel.engine.text.field import TextField
 from whimbrel.testing.sim.clients import make_batch
 from whimbrel.testing.sim.network import Latency
 from whimbrel.testing.sim.stage import BUCKET, INDEX, STAGE_OPTIONS
@@ -21,8 +22,11 @@ from whimbrel.testing.sim.world import Conditions, World
 TRIP_S = 0.01
 FAR = Conditions(latency=Latency(usual_s=(TRIP_S / 2, TRIP_S / 2)))
 CONFIG = IndexConfig(2, Metric.EUCLIDEAN)
-OPTIONS = replace(STAGE_OPTIONS, catalog_snapshot_record_count=64)
+OPTIONS = replace(STAGE_OPTIONS, catalog_snapshot_record_count=64, segment_reader_count_max=8)
 QUERY = QueryRequest(vector=np.zeros(2, np.float32), top_k=2, return_metadata=True)
+TEXTS = (TextQuery("text", "bird"),)
+BOTH = QueryRequest(vector=np.zeros(2, np.float32), texts=TEXTS, top_k=2, return_metadata=True)
+TEXT_QUERY = QueryRequest(vector=None, texts=TEXTS, top_k=2, return_metadata=True)
 # From a request for an index that nothing is known of: the hint and the listings of the catalog; the listing of the
 # index's manifests, and all that proves the catalog; the manifest.
 OPEN_TRIPS = 3
@@ -35,9 +39,9 @@ START_TRIPS = 3
 class Distance:
     """A store with one flushed index among others, and processes that are far from it."""
 
-    def __init__(self, *, others=0, tail=0):
+    def __init__(self, *, others=0, tail=0, fields=()):
         self.world = World(options=OPTIONS)
-        self._others, self._tail = others, tail
+        self._others, self._tail, self._fields = others, tail, fields
 
     def run(self, measure):
         async def main():
@@ -53,7 +57,9 @@ class Distance:
         engine = near.engine
         await near.call(engine.create_bucket(BUCKET, tags={}))
         for name in [*(f"other-{number}" for number in range(self._others)), INDEX]:
-            await near.call(engine.create_index(BUCKET, name, CONFIG, tags={}))
+            await near.call(
+                engine.create_index(BUCKET, name, CONFIG, tags={}, text_fields=self._fields)
+            )
         await near.call(engine.put_vectors(BUCKET, INDEX, make_batch([b"a", b"b"], 1)))
 
         async def flush_all(index):
@@ -95,6 +101,19 @@ def test_first_and_later_queries_of_a_new_process(others, tail):
         assert await store.trips(asker.call(warm)) == 1
 
     Distance(others=others, tail=tail).run(measure)
+
+
+@pytest.mark.parametrize("query", [TEXT_QUERY, BOTH], ids=["texts", "both"])
+@pytest.mark.parametrize("tail", [0, 20])
+def test_texts_cost_no_trip_of_their_own(tail, query):
+    async def measure(store):
+        asker = await store.far("asker")
+        first = asker.engine.query(BUCKET, INDEX, query)
+        assert await store.trips(asker.call(first)) <= FIRST_QUERY_TRIPS
+        warm = asker.engine.query(BUCKET, INDEX, query)
+        assert await store.trips(asker.call(warm)) == 1
+
+    Distance(tail=tail, fields=(TextField("text"),)).run(measure)
 
 
 def test_a_missing_or_wrong_hint_costs_one_trip_once():

@@ -127,8 +127,13 @@ def test_lock_follows_the_declared_dependencies():
     project = tomllib.loads(text_of(Path("pyproject.toml")))
     packages = tomllib.loads(text_of(Path("uv.lock")))["package"]
     (locked,) = [package["metadata"] for package in packages if package["name"] == "whimbrel"]
-    wanted = {"": project["project"]["dependencies"], **project["dependency-groups"]}
-    found = {"": locked["requires-dist"], **locked["requires-dev"]}
+    extras = project["project"]["optional-dependencies"]
+    wanted = {"": project["project"]["dependencies"], **extras, **project["dependency-groups"]}
+    found = {"": [each for each in locked["requires-dist"] if "marker" not in each]}
+    for extra in extras:
+        marker = f"extra == '{extra}'"
+        found[extra] = [each for each in locked["requires-dist"] if each.get("marker") == marker]
+    found |= locked["requires-dev"]
     for group, requirements in wanted.items():
         declared = {re.sub(r"\[.*\]", "", line) for line in requirements}
         assert {each["name"] + each.get("specifier", "") for each in found[group]} == declared

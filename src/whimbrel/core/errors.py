@@ -101,6 +101,10 @@ class IndexExistsError(ConflictError):
     """An index with this name exists already in the bucket."""
 
 
+class TextFieldExistsError(ConflictError):
+    """The metadata key is searchable as text already."""
+
+
 class BucketNotEmptyError(ConflictError):
     """The vector bucket still has an index."""
 

@@ -308,11 +308,14 @@ class BucketState(msgspec.Struct, dict=True):
             del self.snapshots[record.index_name]
 
     def _finish_restore(self, record: FinishRestore) -> None:
-        """Gives the name to the successor."""
+        """Gives the name to the successor; tags, mode and time of creation stay."""
         name = record.index_name
         before, after = self.indexes[name], self.restores[name].pop(record.successor)
         self._remove_index(name, record.incarnation)
-        self._add_index(name, renewed(before, after))
+        entry = msgspec.structs.replace(
+            after, created_at_s=before.created_at_s, tags=before.tags, mode=before.mode
+        )
+        self._add_index(name, entry)
 
     def _set_tags(self, record: SetTags) -> None:
         if record.incarnation is None:
@@ -350,13 +353,6 @@ class BucketState(msgspec.Struct, dict=True):
     def names(self, prefix: str, after: str | None, count: int) -> list[str]:
         """Returns up to `count` index names that start with `prefix`, after `after`, in order."""
         return page_names(self._names, prefix, after, count)
-
-
-def renewed(before: IndexEntry, after: IndexEntry) -> IndexEntry:
-    """Returns the entry of an index whose content is another's from now on: tags, mode and time of creation stay."""
-    return msgspec.structs.replace(
-        after, created_at_s=before.created_at_s, tags=before.tags, mode=before.mode
-    )
 
 
 def page_names(names: list[str], prefix: str, after: str | None, count: int) -> list[str]:

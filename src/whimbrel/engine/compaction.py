@@ -13,7 +13,7 @@ Invariants:
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 import numpy as np
@@ -21,12 +21,15 @@ import numpy as np
 from whimbrel.engine.context import Context
 from whimbrel.engine.index import Index
 from whimbrel.engine.job import Job
-from whimbrel.engine.manifest import Manifest, SegmentEntry, SegmentRole
+from whimbrel.engine.manifest import Manifest, SegmentEntry, SegmentRole, TextEntry
 from whimbrel.engine.model import BoolArray, Float32Array, Int64Array
 from whimbrel.engine.plan import Kind, Plan, count_fitting, job_bytes_max, may_join
 from whimbrel.engine.rebuild import Layout, Taking, encode_part, lay_out
 from whimbrel.engine.regions import Regions, centroids_of, open_regions, origin_of
 from whimbrel.engine.segments import OpenSegment, SegmentCache
+from whimbrel.engine.text.build import FieldPostings, merge_postings
+from whimbrel.engine.text.field import TextField
+from whimbrel.engine.text_job import complete_texts, known_fields, write_texts
 
 # What a round brings to a base is worth rewriting it from this part of its size on; less waits for the next round.
 BROUGHT_RATIO_MIN = 1 / 16
@@ -173,8 +176,34 @@ class _Compaction:
                 role=role,
                 head_start=encoded.head_start,
             )
+            texts = await self._merge_texts(part.new_rows, encoded.row_count)
+            entry = msgspec.structs.replace(entry, texts=texts)
             outputs.append(_Output(entry, part.new_rows))
         return outputs
+
+    async def _merge_texts(
+        self, new_rows: Sequence[Int64Array], row_count: int
+    ) -> tuple[TextEntry, ...]:
+        """Makes the postings of a new segment durable, of those fields that all rows taken have postings of."""
+        job = self._job
+        entries = [taking.segment.entry for taking in self._takings]
+        fields = [
+            field.id
+            for field in known_fields(job.manifest.text_fields)
+            if all(entry.text_of(field.id) is not None for entry in entries)
+        ]
+        if not fields:
+            return ()
+        texts = await self._segments.open_texts(entries, fields)
+
+        def merge(number: int) -> FieldPostings:
+            own = (readers[number] for readers in texts.fields)
+            return merge_postings(list(zip(own, new_rows, strict=True)), row_count)
+
+        merged = [await job.context.compute.run(merge, number) for number in range(len(fields))]
+        for reader in texts.readers:
+            reader.release()
+        return (await write_texts(job, row_count, list(zip(fields, merged, strict=True))),)
 
     async def _publish(self, outputs: Sequence[_Output]) -> Manifest | None:
         base, manifest = self._job.base, self._job.manifest
@@ -182,6 +211,8 @@ class _Compaction:
             now = {entry.key: entry for entry in manifest.segments}
             if any(taking.segment.entry.key not in now for taking in self._takings):
                 return None
+            # Fields that not all rows had postings of, or that have become searchable meanwhile.
+            outputs = [await self._complete(output, manifest.text_fields) for output in outputs]
             following = msgspec.structs.replace(
                 manifest,
                 generation=manifest.generation + 1,
@@ -192,6 +223,10 @@ class _Compaction:
                 return published
             base, manifest = await self._job.load_newest()
         return None
+
+    async def _complete(self, output: _Output, fields: Sequence[TextField]) -> _Output:
+        entry = await complete_texts(self._job, self._segments, output.entry, fields)
+        return replace(output, entry=entry)
 
     async def _segments_after(
         self, now: dict[str, SegmentEntry], outputs: Sequence[_Output]

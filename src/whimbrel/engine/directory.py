@@ -47,9 +47,10 @@ from whimbrel.engine.catalog import (
 )
 from whimbrel.engine.context import Context
 from whimbrel.engine.hint import Hints
-from whimbrel.engine.index import Index, IndexId
+from whimbrel.engine.index import Index, IndexId, Snapshot
 from whimbrel.engine.manifest import Manifest, encode_manifest
 from whimbrel.engine.model import IndexConfig
+from whimbrel.engine.text.field import TextField
 from whimbrel.engine.write import UNAVAILABLE, Writer
 
 BUCKET_COUNT_MAX = 10_000
@@ -267,23 +268,27 @@ class Directory:
             raise IndexNotFoundError(name)
         return catalog, entry
 
-    async def live_index_entry(
-        self, bucket_name: str, name: str
-    ) -> tuple[BucketCatalog, IndexEntry]:
-        """Like `index_entry`, and proves from the index's own log that it was not deleted."""
+    async def describe_index(self, bucket_name: str, name: str) -> tuple[IndexEntry, Snapshot]:
+        """Returns an index's catalog entry and its newest snapshot, whose log proves that it was not deleted.
 
-        async def prove(index: Index) -> IndexId:
-            await index.prove()
-            return index.id
+        Raises:
+            IndexNotFoundError: there is no such index, or no such bucket.
+        """
 
-        proving = self.with_index(bucket_name, name, prove)
-        if self._context.store.is_remote:
-            index_id, found = await asyncio.gather(proving, self.index_entry(bucket_name, name))
-            if found[1].incarnation == index_id.incarnation:
-                return found
-        else:
-            await proving
-        return await self.index_entry(bucket_name, name)
+        async def prove(index: Index) -> tuple[IndexId, Snapshot]:
+            return index.id, await index.prove()
+
+        for _ in range(ATTEMPT_COUNT_MAX):
+            if self._context.store.is_remote:
+                (index_id, snapshot), (_, entry) = await asyncio.gather(
+                    self.with_index(bucket_name, name, prove), self.index_entry(bucket_name, name)
+                )
+            else:
+                index_id, snapshot = await self.with_index(bucket_name, name, prove)
+                _, entry = await self.index_entry(bucket_name, name)
+            if entry.incarnation == index_id.incarnation:
+                return entry, snapshot
+        raise UnavailableError(UNAVAILABLE)
 
     async def with_index(
         self, bucket_name: str, name: str, action: Callable[[Index], Awaitable[T]]
@@ -470,13 +475,19 @@ class Directory:
     async def _finish_half_deleted(self, bucket_name: str, name: str) -> bool:
         """Returns whether the index is live; if its log has ended, its catalog record is written first."""
         try:
-            await self.live_index_entry(bucket_name, name)
+            await self.describe_index(bucket_name, name)
         except IndexNotFoundError:
             return False
         return True
 
     async def create_index(
-        self, bucket_name: str, name: str, config: IndexConfig, *, tags: Mapping[str, str]
+        self,
+        bucket_name: str,
+        name: str,
+        config: IndexConfig,
+        *,
+        tags: Mapping[str, str],
+        text_fields: tuple[TextField, ...] = (),
     ) -> IndexEntry:
         """Creates an index.
 
@@ -490,7 +501,7 @@ class Directory:
             if name in catalog.state.indexes and await self._finish_half_deleted(bucket_name, name):
                 raise IndexExistsError(name)
             try:
-                return await self._name_index(catalog, bucket_name, name, config, tags)
+                return await self._name_index(catalog, bucket_name, name, config, tags, text_fields)
             except (StartOverError, CatalogGoneError):
                 continue
         raise UnavailableError(UNAVAILABLE)
@@ -502,6 +513,7 @@ class Directory:
         name: str,
         config: IndexConfig,
         tags: Mapping[str, str],
+        text_fields: tuple[TextField, ...],
     ) -> IndexEntry:
         start, incarnation = catalog.position, self.new_incarnation(name)
         bucket_incarnation = bucket_incarnation_of(catalog)
@@ -514,6 +526,7 @@ class Directory:
             index_name=name,
             created_at_s=created_at_s,
             config=config,
+            text_fields=text_fields,
         )
         key = paths.index_space(bucket_incarnation, incarnation).manifest(1)
         data = encode_manifest(key, self._context.new_put_id(), manifest)

@@ -4,7 +4,7 @@ All methods raise errors of `core.errors` only. Names are taken as valid; whoeve
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import count
 from operator import itemgetter
 from typing import Any, TypeVar
@@ -34,6 +34,7 @@ from whimbrel.engine.directory import Directory
 from whimbrel.engine.forks import Forks, Source
 from whimbrel.engine.index import Index
 from whimbrel.engine.lookup import Lookup
+from whimbrel.engine.manifest import SegmentEntry
 from whimbrel.engine.model import (
     Blobs,
     BucketInfo,
@@ -46,6 +47,7 @@ from whimbrel.engine.model import (
     QueryRequest,
     SnapshotInfo,
     SnapshotPage,
+    TextStatus,
     VectorPage,
 )
 from whimbrel.engine.page_token import NamePosition, PageTokens, bind
@@ -53,8 +55,10 @@ from whimbrel.engine.query import QueryPlanner
 from whimbrel.engine.records import check_batch
 from whimbrel.engine.segments import SegmentCache
 from whimbrel.engine.statistics import IndexStatistics, get_statistics
+from whimbrel.engine.text.field import TextField
+from whimbrel.engine.text_plan import are_built, is_built
 from whimbrel.engine.wal import Write
-from whimbrel.engine.write import UNAVAILABLE, Writer
+from whimbrel.engine.write import UNAVAILABLE, ChangeFields, Writer
 
 TAG_COUNT_MAX = 50
 NAME_PAGE_SIZE = 500
@@ -219,17 +223,27 @@ class Engine:
     # --- indexes -----------------------------------------------------------------------------------
 
     async def create_index(
-        self, bucket_name: str, name: str, config: IndexConfig, *, tags: Mapping[str, str]
+        self,
+        bucket_name: str,
+        name: str,
+        config: IndexConfig,
+        *,
+        tags: Mapping[str, str],
+        text_fields: tuple[TextField, ...] = (),
     ) -> IndexInfo:
-        """Creates an index.
+        """Creates an index; `text_fields` are the metadata keys that are searchable as text.
 
         Raises:
             BucketNotFoundError: there is no such bucket.
             IndexExistsError: the name is taken.
             QuotaExceededError: the bucket has too many.
         """
-        entry = await _guard(self.directory.create_index(bucket_name, name, config, tags=tags))
-        return _index_info(bucket_name, name, entry)
+        entry = await _guard(
+            self.directory.create_index(
+                bucket_name, name, config, tags=tags, text_fields=text_fields
+            )
+        )
+        return _index_info(bucket_name, name, entry, text_fields, ())
 
     async def get_index(self, bucket_name: str, name: str) -> IndexInfo:
         """Describes an index.
@@ -237,8 +251,31 @@ class Engine:
         Raises:
             IndexNotFoundError: there is no such index, or no such bucket.
         """
-        _, entry = await _guard(self.directory.live_index_entry(bucket_name, name))
-        return _index_info(bucket_name, name, entry)
+        entry, snapshot = await _guard(self.directory.describe_index(bucket_name, name))
+        if not are_built(snapshot.text_fields, snapshot.manifest.segments):
+            # They may be by now.
+            await _guard(self.directory.with_index(bucket_name, name, Index.refresh))
+            entry, snapshot = await _guard(self.directory.describe_index(bucket_name, name))
+        segments = snapshot.manifest.segments
+        return _index_info(bucket_name, name, entry, snapshot.text_fields, segments)
+
+    async def change_text_fields(self, bucket_name: str, name: str, change: ChangeFields) -> None:
+        """Changes which metadata keys are searchable; postings of what is there already are built in the background.
+
+        Args:
+            bucket_name: of the index.
+            name: of the index.
+            change: called with the fields there are; returns those there shall be, or raises what the caller shall get.
+
+        Raises:
+            IndexNotFoundError: there is no such index, or no such bucket.
+            UnavailableError: the store failed.
+        """
+        await _guard(
+            self.directory.with_index(
+                bucket_name, name, lambda index: self._writer.change_text_fields(index, change)
+            )
+        )
 
     async def delete_index(self, bucket_name: str, name: str) -> None:
         """Deletes an index with everything in it.
@@ -288,7 +325,7 @@ class Engine:
 
     async def fork_index(
         self, source: Source, bucket_name: str, name: str, *, tags: Mapping[str, str]
-    ) -> IndexInfo:
+    ) -> None:
         """Creates an index with the content of another one or of a snapshot, without copying it.
 
         Everything that was acknowledged before is in it; from then on the two have nothing to do with each other.
@@ -298,8 +335,7 @@ class Engine:
             IndexExistsError: the name is taken.
             QuotaExceededError: the bucket has too many indexes.
         """
-        entry = await _guard(self._forks.fork(source, bucket_name, name, tags=tags))
-        return _index_info(bucket_name, name, entry)
+        await _guard(self._forks.fork(source, bucket_name, name, tags=tags))
 
     async def create_snapshot(self, bucket_name: str, index_name: str, name: str) -> SnapshotInfo:
         """Keeps an index as it is now under a name.
@@ -366,7 +402,7 @@ class Engine:
         """
         await _guard(self._forks.delete_snapshot(bucket_name, index_name, name))
 
-    async def restore_index(self, bucket_name: str, index_name: str, name: str) -> IndexInfo:
+    async def restore_index(self, bucket_name: str, index_name: str, name: str) -> None:
         """Makes an index what it was at a snapshot; of writes, those acknowledged before this are gone.
 
         Raises:
@@ -374,8 +410,7 @@ class Engine:
             IndexMismatchError: the snapshot is one of an earlier index of this name, of another kind.
             UnavailableError: the store failed; `durability` says whether it may still take effect.
         """
-        entry = await _guard(self._forks.restore(bucket_name, index_name, name))
-        return _index_info(bucket_name, index_name, entry)
+        await _guard(self._forks.restore(bucket_name, index_name, name))
 
     # --- policies and tags -------------------------------------------------------------------------
 
@@ -614,8 +649,20 @@ async def _guard(operation: Awaitable[T]) -> T:
         raise UnavailableError(UNAVAILABLE, durability=durability) from error
 
 
-def _index_info(bucket_name: str, name: str, entry: IndexEntry) -> IndexInfo:
-    return IndexInfo(bucket_name, name, entry.created_at_s, entry.config, entry.tags, entry.mode)
+def _index_info(
+    bucket_name: str,
+    name: str,
+    entry: IndexEntry,
+    fields: Sequence[TextField],
+    segments: Sequence[SegmentEntry],
+) -> IndexInfo:
+    texts = [
+        TextStatus(field.metadata_key, field.language, is_built(field, segments))
+        for field in fields
+    ]
+    return IndexInfo(
+        bucket_name, name, entry.created_at_s, entry.config, entry.tags, entry.mode, texts
+    )
 
 
 def _snapshot_info(

@@ -28,6 +28,7 @@ from whimbrel.engine.regions import Regions, open_regions
 from whimbrel.engine.segment.rows import SegmentRows
 from whimbrel.engine.segment.writer import EncodedSegment, encode_segment
 from whimbrel.engine.segments import OpenSegment, SegmentCache
+from whimbrel.engine.text_job import index_texts, without_unused
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,10 @@ class _Flush:
             regions = await self._regions()
             for content in await job.context.compute.run(self._contents):
                 key = job.new_segment_key()
-                encoded = await job.context.compute.run(self._encode, key, content, regions)
+                arranged, encoded = await job.context.compute.run(
+                    self._encode, key, content, regions
+                )
+                texts = await index_texts(job, arranged.metadata, self._snapshot.text_fields)
                 added.append(
                     SegmentEntry(
                         key,
@@ -92,6 +96,7 @@ class _Flush:
                         encoded.footer_start,
                         encoded.row_count,
                         head_start=encoded.head_start,
+                        texts=texts,
                     )
                 )
                 if job.context.rules.upload_before_naming:
@@ -135,7 +140,9 @@ class _Flush:
             )
         return contents
 
-    def _encode(self, key: str, content: SegmentRows, regions: Regions | None) -> EncodedSegment:
+    def _encode(
+        self, key: str, content: SegmentRows, regions: Regions | None
+    ) -> tuple[SegmentRows, EncodedSegment]:
         config = self._snapshot.manifest.config
         if regions is not None:
             content = content.arrange(
@@ -143,7 +150,7 @@ class _Flush:
                     PreparedRows.of(ArrayRows(content.vectors), content.norms, config.metric)
                 )
             )
-        return encode_segment(key, self._job.context.new_put_id(), content, config)
+        return content, encode_segment(key, self._job.context.new_put_id(), content, config)
 
     async def _publish(self, added: Sequence[SegmentEntry]) -> Manifest | None:
         base, manifest = self._snapshot.base, self._snapshot.manifest
@@ -158,6 +165,7 @@ class _Flush:
                 generation=manifest.generation + 1,
                 position=self._snapshot.position,
                 segments=(*kept, *added),
+                text_fields=self._snapshot.text_fields,
             )
             published = await self._job.publish(base, manifest, following)
             if published is not None:
@@ -171,10 +179,11 @@ class _Flush:
         A segment stays even when no row of it is live any more: only compactions take segments away, so that one
         can tell its inputs from those that another took.
         """
+        entry = without_unused(segment.entry, self._snapshot.text_fields)
         deleted = await self._job.context.compute.run(self._find_replaced, segment)
         if deleted is None:
-            return segment.entry
-        return await self._job.mark_deleted(segment.entry, deleted)
+            return entry
+        return await self._job.mark_deleted(entry, deleted)
 
     def _find_replaced(self, segment: OpenSegment) -> BoolArray | None:
         rows = segment.find_live(self._tail.hashes, self._tail.keys)

@@ -48,7 +48,6 @@ from whimbrel.engine.catalog import (
     IndexEntry,
     PrepareRestore,
     SnapshotEntry,
-    renewed,
 )
 from whimbrel.engine.context import Context
 from whimbrel.engine.directory import (
@@ -121,7 +120,7 @@ class Forks:
 
     async def fork(
         self, source: Source, bucket_name: str, name: str, *, tags: Mapping[str, str]
-    ) -> IndexEntry:
+    ) -> None:
         """Creates an index with the content of another, or of a snapshot.
 
         Raises:
@@ -136,10 +135,10 @@ class Forks:
             if len(state.indexes) >= INDEX_COUNT_MAX:
                 raise QuotaExceededError("too many indexes in the vector bucket")
 
-        async def make(catalog: BucketCatalog) -> IndexEntry:
+        async def make(catalog: BucketCatalog) -> None:
             if name in catalog.state.indexes:
                 with suppress(IndexNotFoundError):  # it was half deleted, and is gone now
-                    await self._directory.live_index_entry(bucket_name, name)
+                    await self._directory.describe_index(bucket_name, name)
             check(catalog.state)
             place = self._place(catalog, name)
             found = await self._inherit(source, place)
@@ -151,9 +150,8 @@ class Forks:
             )
             await self._name(place, check, ForkIndex(name, entry))
             await self._announce(place)
-            return entry
 
-        return await self._until_done(bucket_name, make)
+        await self._until_done(bucket_name, make)
 
     async def create_snapshot(self, bucket_name: str, index_name: str, name: str) -> SnapshotEntry:
         """Makes a snapshot of an index as it is now.
@@ -206,7 +204,7 @@ class Forks:
 
         await self._until_done(bucket_name, delete, missing=SnapshotNotFoundError(name))
 
-    async def restore(self, bucket_name: str, index_name: str, snapshot_name: str) -> IndexEntry:
+    async def restore(self, bucket_name: str, index_name: str, snapshot_name: str) -> None:
         """Makes an index what it was at a snapshot. Writes acknowledged before are gone, later ones stay.
 
         Raises:
@@ -217,8 +215,9 @@ class Forks:
         """
         source = Source(bucket_name, index_name, snapshot_name)
 
-        async def restore(_: BucketCatalog) -> IndexEntry:
-            catalog, entry = await self._directory.live_index_entry(bucket_name, index_name)
+        async def restore(_: BucketCatalog) -> None:
+            await self._directory.describe_index(bucket_name, index_name)
+            catalog, entry = await self._directory.index_entry(bucket_name, index_name)
 
             def check(state: BucketState) -> None:
                 present = state.indexes.get(index_name)
@@ -234,9 +233,8 @@ class Forks:
             await self._name(place, check, PrepareRestore(index_name, after))
             await self._take_place(bucket_name, entry, place)
             await self._announce(place)
-            return renewed(entry, after)
 
-        return await self._until_done(bucket_name, restore, missing=IndexNotFoundError(index_name))
+        await self._until_done(bucket_name, restore, missing=IndexNotFoundError(index_name))
 
     async def _take_place(self, bucket_name: str, before: IndexEntry, place: _Place) -> None:
         """Ends the log of an index's incarnation in favour of one that was prepared."""
@@ -277,7 +275,7 @@ class Forks:
         try:
             if source.snapshot_name is not None:
                 return await self._inherit_snapshot(source, copy)
-            _, entry = await self._directory.live_index_entry(source.bucket_name, source.index_name)
+            entry, _ = await self._directory.describe_index(source.bucket_name, source.index_name)
             index_id = await self._directory.with_index(source.bucket_name, source.index_name, copy)
             if index_id.incarnation != entry.incarnation:
                 raise StartOverError  # it was deleted and created, or restored, in between
@@ -320,6 +318,7 @@ class Forks:
         first = msgspec.structs.replace(
             manifest,
             position=0,
+            text_fields=snapshot.text_fields,
             min_base_generation=manifest.generation,
             bucket_name=place.catalog.state.name,
             index_name=place.name,

@@ -17,7 +17,7 @@ from whimbrel.engine.directory import BucketCatalog, Directory
 from whimbrel.engine.index import Index, IndexId, NoManifestError
 from whimbrel.engine.listing import list_all
 from whimbrel.engine.log import LogGoneError
-from whimbrel.engine.manifest import Manifest, ManifestStore, SegmentEntry
+from whimbrel.engine.manifest import Manifest, ManifestStore, SegmentEntry, TextEntry
 from whimbrel.engine.model import Blobs
 from whimbrel.engine.page_token import decode_secret
 from whimbrel.engine.paths import IndexSpace
@@ -265,7 +265,22 @@ class Fsck:
         self._verified.add(entry.key)
         self.report.object_count += 1 if entry.deletions is None else 2
         self.report.object_bytes += entry.object_bytes
+        for named in entry.texts:
+            await self._check_text(segments, named, entry.row_count)
         return segment
+
+    async def _check_text(self, segments: SegmentCache, named: TextEntry, row_count: int) -> None:
+        try:
+            text = await segments.open_text(named, row_count)
+            check = text.check
+            await segments.read([], lambda: self._context.compute.run(check), texts=[text])
+            if set(text.fields) != set(named.fields):
+                raise CorruptObjectError(text.key, 0, "fields are not those that are named.")
+        except CorruptObjectError as error:
+            self._note(error)
+            return
+        self.report.object_count += 1
+        self.report.object_bytes += named.object_bytes
 
     def _check_unique(self, segments: list[OpenSegment]) -> None:
         """Finds keys that are live in more than one row."""

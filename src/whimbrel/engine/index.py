@@ -20,6 +20,7 @@ from whimbrel.engine.log import Base, BaseLostError, Log, LogGoneError
 from whimbrel.engine.manifest import Manifest, ManifestStore
 from whimbrel.engine.memtable import Memtable, MemtableSnapshot, empty_tail
 from whimbrel.engine.paths import IndexSpace, dirty_marker
+from whimbrel.engine.text.field import TextField
 from whimbrel.engine.wal import decode_fragment
 from whimbrel.storage.base import StoredObject
 from whimbrel.storage.frame import ObjectKind, ObjectWriter
@@ -49,6 +50,12 @@ class Snapshot:
     def position(self) -> int:
         """Sequence of the last log object included."""
         return self.tail.position
+
+    @property
+    def text_fields(self) -> tuple[TextField, ...]:
+        """The metadata keys that are searchable as text."""
+        changed = self.tail.text_fields
+        return self.manifest.text_fields if changed is None else changed
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ from whimbrel.engine.manifest import Manifest
 from whimbrel.engine.measurement import Due
 from whimbrel.engine.plan import Allowance, Circumstances, Plan, plan_compaction
 from whimbrel.engine.segments import SegmentCache
+from whimbrel.engine.text_job import backfill, needs_backfill
 from whimbrel.engine.write import Writer
 
 logger = logging.getLogger("whimbrel.indexer")
@@ -287,6 +288,8 @@ class Indexer:
             work.written_at_s = self._now_s()
         try:
             changed = await self._flush_and_compact(index, work)
+            if needs_backfill(index.manifest):
+                changed = await backfill(self._context, index, self.segments) or changed
             changed = await self._calibrate(index, work) or changed
         except StoreFullError as error:
             changed = False
@@ -386,7 +389,8 @@ class Indexer:
         if memtable is None or work.tail_since_s is None:
             return False
         return (
-            memtable.size_bytes >= options.flush_bytes_min
+            memtable.text_fields is not None
+            or memtable.size_bytes >= options.flush_bytes_min
             or memtable.entry_count >= options.flush_row_count_min
             or memtable.object_count >= options.flush_object_count_min
             or self._now_s() - work.tail_since_s >= options.flush_age_s

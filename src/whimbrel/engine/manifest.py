@@ -21,6 +21,7 @@ from whimbrel.engine.ivf.calibrate import Shares
 from whimbrel.engine.log import Base, Log
 from whimbrel.engine.model import BoolArray, IndexConfig
 from whimbrel.engine.paths import IndexSpace
+from whimbrel.engine.text.field import TextField, TextFieldId
 from whimbrel.storage.base import StoredObject
 from whimbrel.storage.frame import ObjectKind, ObjectReader, ObjectWriter
 
@@ -50,6 +51,22 @@ class SegmentRole(IntEnum):
     DRAINING = 2
 
 
+class TextEntry(msgspec.Struct, frozen=True, array_like=True):
+    """A text object of a segment: the postings of some fields of its rows.
+
+    Attributes:
+        key: object name.
+        object_bytes: its length.
+        head_start: byte offset from which on all lies that opening it reads, to the object's end.
+        fields: what it has postings of.
+    """
+
+    key: str
+    object_bytes: int
+    head_start: int
+    fields: tuple[TextFieldId, ...]
+
+
 class SegmentEntry(msgspec.Struct, frozen=True, array_like=True):
     """A segment as a manifest names it.
 
@@ -62,6 +79,7 @@ class SegmentEntry(msgspec.Struct, frozen=True, array_like=True):
         role: what it is among the segments of its index.
         head_start: byte offset from which on all lies that every query reads, to the object's end; 0 where that is not
             known, as in manifests from before.
+        texts: its text objects; none where no field was searchable when it was made.
     """
 
     key: str
@@ -71,6 +89,7 @@ class SegmentEntry(msgspec.Struct, frozen=True, array_like=True):
     deletions: DeletionsEntry | None = None
     role: SegmentRole = SegmentRole.RUN
     head_start: int = 0
+    texts: tuple[TextEntry, ...] = ()
 
     @property
     def live_count(self) -> int:
@@ -86,6 +105,10 @@ class SegmentEntry(msgspec.Struct, frozen=True, array_like=True):
     def dead_bytes(self) -> int:
         """About how much of it belongs to deleted rows."""
         return self.object_bytes - self.live_bytes
+
+    def text_of(self, field: TextFieldId) -> TextEntry | None:
+        """Returns the text object with the postings of a field; None where there is none."""
+        return next((entry for entry in self.texts if field in entry.fields), None)
 
     @property
     def is_base(self) -> bool:
@@ -143,6 +166,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         segments: every segment, pages' entries first.
         shards: reserved for indexes cut into shards; empty.
         calibration: how much a query scans; None where that was not measured yet, as in manifests from before.
+        text_fields: metadata keys that are searchable as text, as of `position`.
     """
 
     generation: int
@@ -156,6 +180,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     segments: tuple[SegmentEntry, ...] = ()
     shards: tuple[msgspec.Raw, ...] = ()
     calibration: Calibration | None = None
+    text_fields: tuple[TextField, ...] = ()
 
     @property
     def shares(self) -> Shares | None:
@@ -170,6 +195,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
             keys.add(segment.key)
             if segment.deletions:
                 keys.add(segment.deletions.key)
+            keys.update(text.key for text in segment.texts)
         return keys
 
     @property
@@ -211,6 +237,8 @@ def check_manifest(manifest: Manifest, previous: Manifest | None) -> None:
         raise InvalidManifestError("barrier went back")
     if manifest.config != previous.config:
         raise InvalidManifestError("configuration changed")
+    if manifest.text_fields != previous.text_fields and manifest.position == previous.position:
+        raise InvalidManifestError("searchable fields changed, and the log did not say so")
     if manifest.calibration is not None and manifest.calibration != previous.calibration:
         _check_calibration(manifest.calibration)
 

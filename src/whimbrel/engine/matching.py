@@ -60,10 +60,18 @@ def find_replaced(tail: MemtableSnapshot, segments: Sequence[OpenSegment]) -> li
     absent_count = sum(not one.reader.has_keys(with_metadata=False) for one in segments)
     if absent_count:
         raise AbsentBytesError("keys are not here yet")
-    entries = tail.newest_entries()
-    hashes, keys = tail.hashes[entries], tail.keys(entries)
-    found = (segment.find_live(hashes, keys) for segment in segments)
-    return [rows[rows >= 0] for rows in found]
+    return [_replaced_rows(tail, segment) for segment in segments]
+
+
+def _replaced_rows(tail: MemtableSnapshot, segment: OpenSegment) -> Int64Array:
+    """Returns the live rows of a segment whose keys the tail mentions; each entry is looked up once."""
+
+    def find(first: int) -> Int64Array:
+        entries = np.arange(first, tail.entry_count, dtype=np.int64)
+        return segment.reader.find(tail.hashes[entries], tail.keys(entries))
+
+    rows = np.unique(tail.replaced.rows_of(segment.entry.key, tail.entry_count, find))
+    return rows if segment.deleted is None else rows[~segment.deleted[rows]]
 
 
 def find_matches(

@@ -29,6 +29,8 @@ from whimbrel.engine.model import (
     Int64Array,
     UInt64Array,
 )
+from whimbrel.engine.text.field import TextField
+from whimbrel.engine.text.tail import Replaced, TailText
 from whimbrel.engine.wal import Fragment
 from whimbrel.kernel.distance import row_norms
 
@@ -113,6 +115,9 @@ class MemtableSnapshot:
         runs: sorted runs that together hold every entry.
         columns: filterable fields of chunks of rows, by first row; filled by queries, shared by snapshots.
         codes: codes of chunks of rows; likewise.
+        texts: postings of its texts; likewise.
+        replaced: rows of segments that it replaces or deletes; likewise.
+        text_fields: the index's searchable fields, where the log above the manifest changed them; None elsewhere.
     """
 
     position: int
@@ -128,6 +133,9 @@ class MemtableSnapshot:
     runs: tuple[HashRun, ...]
     columns: dict[int, Columns]
     codes: ChunkCodes
+    texts: TailText
+    replaced: Replaced
+    text_fields: tuple[TextField, ...] | None
 
     @property
     def entry_count(self) -> int:
@@ -219,14 +227,14 @@ class Memtable:
     Attributes:
         dimension: of vectors.
         position: sequence of the last log object that was added.
-        size_bytes: about how much memory this takes, once queries have encoded all rows.
+        text_fields: as in a snapshot.
     """
 
     def __init__(self, dimension: int, position: int) -> None:
         """Starts empty, right after the log object `position`."""
         self.dimension = dimension
         self.position = position
-        self.size_bytes = 0
+        self._size_bytes = 0
         self._hashes = _Column.empty(np.uint64)
         self._sequences = _Column.empty(np.int64)
         self._superseded = _Column.empty(np.int64)
@@ -239,11 +247,19 @@ class Memtable:
         self._runs: tuple[HashRun, ...] = ()
         self._columns: dict[int, Columns] = {}
         self._codes = ChunkCodes()
+        self._texts = TailText()
+        self._replaced = Replaced()
+        self.text_fields: tuple[TextField, ...] | None = None
         self._snapshot: MemtableSnapshot | None = None
 
     @property
     def _row_bytes(self) -> int:
         return self.dimension * FLOAT_BYTES + code_bytes(self.dimension)
+
+    @property
+    def size_bytes(self) -> int:
+        """About how much memory this takes, once queries have encoded all rows, and with texts analysed so far."""
+        return self._size_bytes + self._texts.size_bytes
 
     @property
     def is_empty(self) -> bool:
@@ -290,11 +306,13 @@ class Memtable:
         self._rows.append(rows)
         self._fragment_starts.append(np.array([entry_start], dtype=np.int64))
         self._fragments.append(_without_vectors(fragment))
+        if fragment.text_fields is not None:
+            self.text_fields = fragment.text_fields
         self._vectors.append(fragment.vectors)
         self._norms.append(row_norms(fragment.vectors))
         self._entry_of_row.append(entries[fragment.is_put])
         self.position = fragment.sequence
-        self.size_bytes += self._row_bytes * put_count + _size_bytes(fragment)
+        self._size_bytes += self._row_bytes * put_count + _size_bytes(fragment)
         self._supersede(before, fragment, hashes, entry_start)
         order = np.argsort(hashes, kind="stable")
         self._add_run(HashRun(hashes[order], entries[order]))
@@ -344,6 +362,9 @@ class Memtable:
                 runs=self._runs,
                 columns=self._columns,
                 codes=self._codes,
+                texts=self._texts,
+                replaced=self._replaced,
+                text_fields=self.text_fields,
             )
         return self._snapshot
 
@@ -361,6 +382,8 @@ class Memtable:
         kept._rows = _Column(np.where(rows == NO_ROW, NO_ROW, rows - row))
         kept._fragment_starts = _Column(starts[count:] - entry)
         kept._fragments = self._fragments[count:]
+        changes = [own.text_fields for own in kept._fragments if own.text_fields is not None]
+        kept.text_fields = changes[-1] if changes else None
         kept._vectors = self._vectors.after(row)
         kept._norms = self._norms.after(row)
         kept._entry_of_row = _Column(self._entry_of_row.values[row:] - entry)
@@ -368,7 +391,7 @@ class Memtable:
         if len(order):
             kept._runs = (HashRun(kept._hashes.values[order], order),)
         sizes = (_size_bytes(fragment) for fragment in kept._fragments)
-        kept.size_bytes = kept._row_bytes * len(kept._norms.values) + sum(sizes)
+        kept._size_bytes = kept._row_bytes * len(kept._norms.values) + sum(sizes)
         return kept
 
 

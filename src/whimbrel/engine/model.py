@@ -20,6 +20,7 @@ Float32Array = NDArray[np.float32]
 Float64Array = NDArray[np.float64]
 Int64Array = NDArray[np.int64]
 UInt8Array = NDArray[np.uint8]
+UInt16Array = NDArray[np.uint16]
 UInt32Array = NDArray[np.uint32]
 UInt64Array = NDArray[np.uint64]
 BoolArray = NDArray[np.bool_]
@@ -67,6 +68,15 @@ class BucketInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class TextStatus:
+    """A metadata key that is searchable as text: the language, None for none, and whether queries may use it yet."""
+
+    metadata_key: str
+    language: str | None
+    is_built: bool
+
+
+@dataclass(frozen=True, slots=True)
 class IndexInfo:
     """An index as its bucket's catalog tells of it."""
 
@@ -76,6 +86,7 @@ class IndexInfo:
     config: IndexConfig
     tags: Mapping[str, str]
     mode: IndexMode = IndexMode.ENHANCED
+    texts: Sequence[TextStatus] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,13 +191,22 @@ class PutBatch:
     metadata: Blobs
 
 
+@dataclass(frozen=True, slots=True)
+class TextQuery:
+    """Words to look for in the texts of one metadata key."""
+
+    metadata_key: str
+    text: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueryRequest:
     """One QueryVectors request.
 
     Attributes:
-        vector: float32 [d], as it came in; checked against the index by the engine.
-        top_k: how many neighbours are wanted, 1 to 10,000.
+        vector: float32 [d], as it came in; checked against the index by the engine. None for texts alone.
+        texts: what to look for in texts, each in another metadata key; with a vector both rankings are fused.
+        top_k: how many records are wanted, 1 to 10,000.
         filter: the filter as decoded JSON, not yet checked; None when absent.
         return_metadata: whether hits carry metadata.
         return_distance: whether the client wants distances; part of what a page token is bound to.
@@ -194,9 +214,11 @@ class QueryRequest:
         principal: who asks; page tokens are bound to it.
         mode: the queryMode given, if any.
         explain: whether the page says what finding it took.
+        return_scores: whether hits carry the scores of a query with texts.
     """
 
-    vector: Float32Array
+    vector: Float32Array | None
+    texts: tuple[TextQuery, ...] = ()
     top_k: int
     filter: Any = None
     return_metadata: bool = False
@@ -205,6 +227,7 @@ class QueryRequest:
     principal: str = ""
     mode: IndexMode | None = None
     explain: bool = False
+    return_scores: bool = False
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
@@ -235,16 +258,45 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, slots=True)
+class HitScores:
+    """What ranked the hits of a query with texts; NaN where a hit has no such score. All rounded to float32.
+
+    Attributes:
+        metadata_keys: those that were searched.
+        bm25: float64 [m, len(metadata_keys)], relevance of each key's text; NaN where it has none of the words.
+        fused: float64 [m], by which hits are in order where a vector was given as well; None elsewhere.
+        vector_distances: float64 [m]; NaN where a hit is not among those that the vector brought up; None where no
+            vector was given.
+    """
+
+    metadata_keys: tuple[str, ...]
+    bm25: Float64Array
+    fused: Float64Array | None
+    vector_distances: Float64Array | None
+
+    def cut(self, start: int, limit: int) -> "HitScores":
+        """Returns the scores of the hits `start` <= i < `limit`."""
+        part = slice(start, limit)
+        return HitScores(
+            self.metadata_keys,
+            self.bm25[part],
+            None if self.fused is None else self.fused[part],
+            None if self.vector_distances is None else self.vector_distances[part],
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class QueryPage:
-    """Up to 100 hits, nearest first; ties in order of key.
+    """Up to 100 hits, best first; ties in order of key.
 
     Attributes:
         keys: the hits' keys.
-        distances: float64 [m], in the metric's own unit, rounded to float32 precision.
+        distances: float64 [m], in the metric's own unit, rounded to float32 precision; NaN without a vector.
         metadata: the hits' JSON objects when asked for, else None.
         metric: the index's metric.
         next_token: where the next page starts; None on the last.
         explanation: what it took, when asked for.
+        scores: what ranked them, when asked for of a query with texts.
     """
 
     keys: Sequence[bytes]
@@ -253,6 +305,7 @@ class QueryPage:
     metric: Metric
     next_token: str | None
     explanation: Explanation | None = None
+    scores: HitScores | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 Log objects count up, so that the next name is known without a listing. Manifests count *down*: a listing is
 ascending, and the newest manifest must be its first name however many are waiting to be collected.
-Names of segments and deletions start with the generation their job stood on (`base_generation`).
+Names of segments, deletions and text objects start with the generation their job stood on (`base_generation`).
 """
 
 import re
@@ -62,6 +62,10 @@ class IndexSpace(LogSpace):
         """Returns the name of a deletion bitmap made by a job that stood on `base_generation`."""
         return f"{self.prefix}deletions/{format_number(base_generation)}-{unique}"
 
+    def text(self, base_generation: int, unique: str) -> str:
+        """Returns the name of a text object made by a job that stood on `base_generation`."""
+        return f"{self.prefix}text/{format_number(base_generation)}-{unique}"
+
     def page(self, base_generation: int, unique: str) -> str:
         """Returns the name of a manifest page made by a job that stood on `base_generation`."""
         return f"{self.prefix}page/{format_number(base_generation)}-{unique}"
@@ -69,7 +73,7 @@ class IndexSpace(LogSpace):
     @property
     def content_prefixes(self) -> tuple[str, ...]:
         """Returns the prefixes of everything that only manifests name."""
-        return f"{self.prefix}segment/", f"{self.prefix}deletions/", f"{self.prefix}page/"
+        return tuple(f"{self.prefix}{kind}/" for kind in ("segment", "deletions", "page", "text"))
 
     @property
     def incarnations(self) -> tuple[str, str]:

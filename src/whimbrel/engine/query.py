@@ -1,4 +1,4 @@
-"""QueryVectors: a proven snapshot, an exact search, pages that stay on that snapshot.
+"""QueryVectors: a proven snapshot, a search of vectors or texts or both, pages that stay on that snapshot.
 
 Page 1 computes the whole result; its rows and distances wait in a bounded cache for the later pages, and a node that
 has them not computes them again on the same snapshot, from the manifest and the log positions in the page token.
@@ -29,12 +29,22 @@ from whimbrel.engine.log import Base
 from whimbrel.engine.lru import LruCache
 from whimbrel.engine.manifest import SegmentEntry
 from whimbrel.engine.memtable import Memtable
-from whimbrel.engine.model import Blobs, Explanation, IndexMode, Int64Array, QueryPage, QueryRequest
+from whimbrel.engine.model import (
+    Blobs,
+    Explanation,
+    IndexMode,
+    Int64Array,
+    QueryPage,
+    QueryRequest,
+    TextQuery,
+)
 from whimbrel.engine.page_token import INVALID_PAGE_TOKEN, PageTokens, QueryPosition, bind
 from whimbrel.engine.part import TAIL
+from whimbrel.engine.ranking import Ranked, Wanted, rank_records
 from whimbrel.engine.records import check_query_vector
-from whimbrel.engine.search import Hits, Search, estimate_ns, search
-from whimbrel.engine.segments import SegmentCache, SegmentSet
+from whimbrel.engine.search import Search, estimate_ns
+from whimbrel.engine.segments import OpenTexts, SegmentCache, SegmentSet
+from whimbrel.engine.text_plan import are_built, estimate_texts_ns, list_fields, plan_texts
 from whimbrel.engine.wal import decode_fragment
 from whimbrel.engine.write import UNAVAILABLE
 from whimbrel.storage.instrument import tally_requests
@@ -58,7 +68,7 @@ class _Result:
         position: the log position of its snapshot.
         shares: which share of the rows was to be scanned.
         entries: the segments of its snapshot.
-        hits: the neighbours.
+        ranked: the records found.
         tail_places: int64 [t], ascending: which hits lie in the tail.
         tail_metadata: the metadata of those t hits.
     """
@@ -67,7 +77,7 @@ class _Result:
     position: int
     shares: Shares | None
     entries: Sequence[SegmentEntry]
-    hits: Hits
+    ranked: Ranked
     tail_places: Int64Array
     tail_metadata: Blobs
 
@@ -75,7 +85,7 @@ class _Result:
     def size_bytes(self) -> int:
         """About how much memory this takes."""
         tail_bytes = len(self.tail_metadata.data) + 16 * len(self.tail_places)
-        return self.hits.size_bytes + tail_bytes
+        return self.ranked.size_bytes + tail_bytes
 
 
 class _Watch:
@@ -104,12 +114,36 @@ class _Watch:
             position=result.position,
             shares=result.shares,
             is_cached=self._snapshot_s is None,
-            search=result.hits.stats,
+            search=result.ranked.hits.stats,
             requests=dict(requests),
             snapshot_ms=_ms(self._started_s, snapshot_s),
             search_ms=_ms(snapshot_s, self._found_s),
             page_ms=_ms(self._found_s, ended_s),
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Question:
+    """A request that was checked, as far as that needs no snapshot.
+
+    Attributes:
+        wanted: what to look for; its texts are still to be analysed.
+        texts: those, as they came in.
+        digest: what makes two requests the same query; empty where nobody will ask.
+        keep_metadata: whether the metadata of hits in the tail is kept.
+        watch: notes what the query takes, if anybody wants to know.
+    """
+
+    wanted: Wanted
+    texts: Sequence[TextQuery]
+    digest: bytes
+    keep_metadata: bool
+    watch: "_Watch | None"
+
+    def note_snapshot(self) -> None:
+        """Notes that the snapshot is there, and its segments are open."""
+        if self.watch is not None:
+            self.watch.note_snapshot()
 
 
 def _ms(start_s: float, limit_s: float) -> float:
@@ -118,6 +152,7 @@ def _ms(start_s: float, limit_s: float) -> float:
 
 _NO_PLACES: Int64Array = np.zeros(0, dtype=np.int64)
 _NO_METADATA = Blobs.of([])
+NO_TEXTS = OpenTexts((), ())
 
 
 class QueryPlanner:
@@ -150,93 +185,54 @@ class QueryPlanner:
     async def _answer(
         self, index: Index, request: QueryRequest, watch: "_Watch | None"
     ) -> QueryPage:
-        config = index.manifest.config
-        check_query_vector(request.vector, config)
-        if request.mode is IndexMode.CLASSIC:
-            raise InvalidRequestError(CLASSIC_ON_ENHANCED)
-        if request.top_k > TOP_K_MAX:
-            rule = f"Member must be between 1 and {TOP_K_MAX}, inclusive"
-            detail = f"Value at '/topK' failed to satisfy constraint: {rule}"
-            raise InvalidRequestError(f"1 validation error detected. {detail}", ("/topK", detail))
-        condition = None
-        if request.filter is not None:
-            condition = parse_filter(request.filter, config.non_filterable_keys)
-        wanted = Search(
-            request.vector,
-            request.top_k,
-            condition,
-            config,
-            with_metadata=request.return_metadata and request.top_k <= PAGE_SIZE,
-        )
-        # Later pages may want what this one does not.
-        keep_metadata = request.return_metadata or request.top_k > PAGE_SIZE
-        # A result of one page takes part in no token and no cache, so it needs no name.
-        is_paged = request.top_k > PAGE_SIZE or request.page_token is not None
-        digest = _digest(request) if is_paged else b""
-        binding = bind("query", request.principal, index.id.incarnation, digest.hex())
+        question = _read(index, request, watch)
+        binding = bind("query", request.principal, index.id.incarnation, question.digest.hex())
         if request.page_token is None:
             offset = 0
-            result = await self._first(
-                index, wanted, digest, keep_metadata=keep_metadata, watch=watch
-            )
+            result = await self._first(index, question)
         else:
             token = self._tokens.open(request.page_token, binding, QueryPosition)
-            result, offset = await self._again(index, wanted, digest, token, watch), token.offset
+            result, offset = await self._again(index, question, token), token.offset
         if watch is not None:
             watch.found(result)
         return await self._page(index, request, result, offset, binding)
 
-    async def _first(
-        self,
-        index: Index,
-        wanted: Search,
-        digest: bytes,
-        *,
-        keep_metadata: bool,
-        watch: "_Watch | None",
-    ) -> _Result:
+    async def _first(self, index: Index, question: _Question) -> _Result:
         """Computes a result on the newest snapshot."""
-        if wanted.top_k > PAGE_SIZE:
+        if question.wanted.top_k > PAGE_SIZE:
             # A token issued now must name a manifest that collection leaves alone long enough.
             await index.ensure_newest(self._context.options.token_manifest_age_max_s)
         for _ in range(ATTEMPT_COUNT_MAX):
-            self._segments.begin(index.manifest.segments)  # meanwhile
+            fields = list_fields(question.texts, index.manifest.text_fields)
+            self._segments.begin(index.manifest.segments, fields)  # meanwhile
             snapshot = await index.prove()
+            if question.texts and not are_built(snapshot.text_fields, snapshot.manifest.segments):
+                await index.refresh()  # they may be by now
+                snapshot = await index.prove()
             try:
                 segments = await self._segments.open_all(snapshot.manifest.segments)
-                if watch is not None:
-                    watch.note_snapshot()
-                result = await self._compute(
-                    wanted, snapshot, segments, keep_metadata=keep_metadata
-                )
+                question.note_snapshot()
+                result = await self._compute(question, snapshot, segments)
             except ObjectNotFoundError:
                 # Collected while we stood on its manifest, which must be gone as well.
                 await index.open()
                 continue
-            if len(result.hits.keys) > PAGE_SIZE:
-                key = _result_key(index, result.base.generation, result.position, digest)
+            if len(result.ranked.hits.keys) > PAGE_SIZE:
+                key = _result_key(index, result.base.generation, result.position, question.digest)
                 self._results.put(key, result, result.size_bytes)
             return result
         raise UnavailableError(UNAVAILABLE)
 
-    async def _again(
-        self,
-        index: Index,
-        wanted: Search,
-        digest: bytes,
-        token: QueryPosition,
-        watch: "_Watch | None",
-    ) -> _Result:
+    async def _again(self, index: Index, question: _Question, token: QueryPosition) -> _Result:
         """Finds the result that a token continues, or computes it again on the same snapshot."""
         await index.prove()  # the index may have been deleted since page 1
-        key = _result_key(index, token.generation, token.position, digest)
+        key = _result_key(index, token.generation, token.position, question.digest)
         result = self._results.get(key)
         if result is None or result.base.etag != token.etag:
             snapshot, segments = await self._reopen(index, token)
-            if watch is not None:
-                watch.note_snapshot()
+            question.note_snapshot()
             try:
-                result = await self._compute(wanted, snapshot, segments, keep_metadata=True)
+                result = await self._compute(question, snapshot, segments)
             except ObjectNotFoundError:
                 raise InvalidRequestError(INVALID_PAGE_TOKEN) from None
             self._results.put(key, result, result.size_bytes)
@@ -267,37 +263,53 @@ class QueryPlanner:
         return Snapshot(base, manifest, memtable.snapshot()), segments
 
     async def _compute(
-        self,
-        wanted: Search,
-        snapshot: Snapshot,
-        segments: SegmentSet,
-        *,
-        keep_metadata: bool,
+        self, question: _Question, snapshot: Snapshot, segments: SegmentSet
     ) -> _Result:
+        wanted, texts = await self._plan(question, snapshot)
+
         async def compute() -> _Result:
             started_s = self._context.clock.monotonic_s()
             try:
-                return await self._search(wanted, snapshot, segments, keep_metadata=keep_metadata)
+                return await self._search(question, wanted, snapshot, segments, texts)
             finally:
                 note_search(self._context.clock.monotonic_s() - started_s)
 
-        result = await self._segments.read(segments, compute)
-        self._segments.note_reads(segments, result.hits.stats.exact_count)
+        result = await self._segments.read(segments, compute, texts=texts.readers)
+        self._segments.note_reads(segments, result.ranked.hits.stats.exact_count)
         return result
 
+    async def _plan(self, question: _Question, snapshot: Snapshot) -> tuple[Wanted, OpenTexts]:
+        """Analyses the texts asked for as those of the snapshot are, and opens their postings.
+
+        Raises:
+            InvalidRequestError: a key is not searchable, or not yet.
+        """
+        if not question.texts:
+            return question.wanted, NO_TEXTS
+        entries = snapshot.manifest.segments
+        queries = plan_texts(question.texts, snapshot.text_fields, entries)
+        texts = await self._segments.open_texts(entries, [query.field.id for query in queries])
+        return replace(question.wanted, texts=queries), texts
+
     async def _search(
-        self, wanted: Search, snapshot: Snapshot, segments: SegmentSet, *, keep_metadata: bool
+        self,
+        question: _Question,
+        wanted: Wanted,
+        snapshot: Snapshot,
+        segments: SegmentSet,
+        texts: OpenTexts,
     ) -> _Result:
         """Searches at once, or on a thread where that takes longer."""
+        keep_metadata = question.keep_metadata
         if self._is_quick(wanted, snapshot, segments):
-            return _compute(wanted, snapshot, segments, keep_metadata=keep_metadata)
+            return _compute(wanted, snapshot, segments, texts, keep_metadata=keep_metadata)
         result = await self._context.compute.run(
-            _compute, wanted, snapshot, segments, keep_metadata=keep_metadata
+            _compute, wanted, snapshot, segments, texts, keep_metadata=keep_metadata
         )
         self._warm.add(segments)
         return result
 
-    def _is_quick(self, wanted: Search, snapshot: Snapshot, segments: SegmentSet) -> bool:
+    def _is_quick(self, wanted: Wanted, snapshot: Snapshot, segments: SegmentSet) -> bool:
         """Says whether a search takes less than handing it to a thread; not one that may have to read from a disk."""
         if wanted.top_k > PAGE_SIZE:
             return False
@@ -305,16 +317,20 @@ class QueryPlanner:
             return False
         if segments.object_bytes > self._context.options.inline_segment_bytes_max:
             return False
-        return (
-            estimate_ns(wanted, snapshot.tail, segments, snapshot.manifest.shares) <= INLINE_NS_MAX
-        )
+        took_ns = 0.0
+        if wanted.texts:
+            took_ns += estimate_texts_ns(wanted.texts, snapshot.tail, segments, wanted.condition)
+        if wanted.near is not None:
+            shares = snapshot.manifest.shares
+            took_ns += estimate_ns(wanted.near, snapshot.tail, segments, shares)
+        return took_ns <= INLINE_NS_MAX
 
     async def _page(
         self, index: Index, request: QueryRequest, result: _Result, offset: int, binding: bytes
     ) -> QueryPage:
-        hits, limit = result.hits, offset + PAGE_SIZE
+        ranked, limit = result.ranked, offset + PAGE_SIZE
         next_token = None
-        if len(hits.keys) > limit:
+        if len(ranked.hits.keys) > limit:
             position = QueryPosition(
                 issued_at_s=self._context.clock.now_s(),
                 incarnation=index.id.incarnation,
@@ -325,12 +341,16 @@ class QueryPlanner:
             )
             next_token = self._tokens.seal(position, binding)
         metadata = await self._metadata(result, offset, limit) if request.return_metadata else None
+        scores = None
+        if request.return_scores and ranked.scores is not None:
+            scores = ranked.scores.cut(offset, limit)
         return QueryPage(
-            keys=hits.keys[offset:limit],
-            distances=hits.distances[offset:limit],
+            keys=ranked.hits.keys[offset:limit],
+            distances=ranked.distances[offset:limit],
             metadata=metadata,
             metric=index.manifest.config.metric,
             next_token=next_token,
+            scores=scores,
         )
 
     async def _metadata(self, result: _Result, offset: int, limit: int) -> list[bytes]:
@@ -340,7 +360,8 @@ class QueryPlanner:
             ObjectNotFoundError: their segment was collected under the first page.
             InvalidRequestError: their segment was collected, so the token is too old.
         """
-        sources, rows = result.hits.sources[offset:limit], result.hits.rows[offset:limit]
+        hits = result.ranked.hits
+        sources, rows = hits.sources[offset:limit], hits.rows[offset:limit]
         metadata = [b""] * len(rows)
         places_of = {int(one): np.flatnonzero(sources == one) for one in set(sources.tolist())}
         in_tail = places_of.pop(TAIL, None)
@@ -370,30 +391,69 @@ class QueryPlanner:
         return metadata
 
 
+def _read(index: Index, request: QueryRequest, watch: "_Watch | None") -> _Question:
+    """Checks a request, as far as that needs no snapshot."""
+    config = index.manifest.config
+    if request.vector is not None:
+        check_query_vector(request.vector, config)
+    if request.mode is IndexMode.CLASSIC:
+        raise InvalidRequestError(CLASSIC_ON_ENHANCED)
+    if request.top_k > TOP_K_MAX:
+        rule = f"Member must be between 1 and {TOP_K_MAX}, inclusive"
+        detail = f"Value at '/topK' failed to satisfy constraint: {rule}"
+        raise InvalidRequestError(f"1 validation error detected. {detail}", ("/topK", detail))
+    condition = None
+    if request.filter is not None:
+        condition = parse_filter(request.filter, config.non_filterable_keys)
+    with_metadata = request.return_metadata and request.top_k <= PAGE_SIZE
+    near = None
+    if request.vector is not None:
+        near = Search(request.vector, request.top_k, condition, config, with_metadata=with_metadata)
+    # A result of one page takes part in no token and no cache, so it needs no name.
+    is_paged = request.top_k > PAGE_SIZE or request.page_token is not None
+    return _Question(
+        wanted=Wanted(request.top_k, condition, config, near, with_metadata=with_metadata),
+        texts=request.texts,
+        digest=_digest(request) if is_paged else b"",
+        # Later pages may want what this one does not.
+        keep_metadata=request.return_metadata or is_paged,
+        watch=watch,
+    )
+
+
 def _compute(
-    wanted: Search, snapshot: Snapshot, segments: SegmentSet, *, keep_metadata: bool
+    wanted: Wanted,
+    snapshot: Snapshot,
+    segments: SegmentSet,
+    texts: OpenTexts,
+    *,
+    keep_metadata: bool,
 ) -> _Result:
-    hits = search(wanted, snapshot.tail, segments, shares=snapshot.manifest.shares)
+    ranked = rank_records(
+        wanted, snapshot.tail, segments, texts.fields, shares=snapshot.manifest.shares
+    )
     tail_places, tail_metadata = _NO_PLACES, _NO_METADATA
     if keep_metadata and snapshot.tail.entry_count:
-        tail_places = np.flatnonzero(hits.sources == TAIL)
-        tail_metadata = snapshot.tail.metadata(hits.rows[tail_places])
+        tail_places = np.flatnonzero(ranked.hits.sources == TAIL)
+        tail_metadata = snapshot.tail.metadata(ranked.hits.rows[tail_places])
     return _Result(
         base=snapshot.base,
         position=snapshot.position,
         shares=snapshot.manifest.shares,
         entries=snapshot.manifest.segments,
-        hits=hits,
+        ranked=ranked,
         tail_places=tail_places,
         tail_metadata=tail_metadata,
     )
 
 
 def _digest(request: QueryRequest) -> bytes:
-    """Returns what makes two requests the same query: vector, topK, filter and mode."""
-    digest = hashlib.sha256(request.vector.astype("<f4").tobytes())
+    """Returns what makes two requests the same query: vector, texts, topK, filter and mode."""
+    vector = b"" if request.vector is None else request.vector.astype("<f4").tobytes()
+    digest = hashlib.sha256(vector)
     mode = None if request.mode is None else request.mode.value
-    digest.update(msgspec.json.encode([request.top_k, request.filter, mode], order="deterministic"))
+    rest = [request.top_k, request.filter, mode, request.texts]
+    digest.update(msgspec.json.encode(rest, order="deterministic"))
     return digest.digest()
 
 

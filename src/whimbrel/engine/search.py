@@ -156,10 +156,10 @@ def search(
     finder = _Finder(request, tail, segments, shares)
     found = finder.find_current()
     finder.require_names(found.owners, found.rows)
-    return _rank(request.top_k, found, tail, segments, finder.stats)
+    return rank(request.top_k, found, tail, segments, finder.stats)
 
 
-def _rank(
+def rank(
     top_k: int,
     found: NearRows,
     tail: MemtableSnapshot,
@@ -179,6 +179,27 @@ def _rank(
         owners, rows, values = owners[places], rows[places], values[places]
         keys = [key for _, key, _ in by_key]
     return Hits(owners, rows, values.astype(np.float64), keys, stats)
+
+
+def has_names(
+    segments: Sequence[OpenSegment], owners: Int64Array, rows: Int64Array, *, with_metadata: bool
+) -> bool:
+    """Says whether keys, and metadata when asked for, of rows are here; notes what is not.
+
+    Args:
+        segments: those of the manifest.
+        owners: int64 [m], which segment each row lies in, or `TAIL`.
+        rows: int64 [m].
+        with_metadata: whether metadata counts as well.
+    """
+    is_here = True
+    # All segments are of one store.
+    if not len(segments) or segments[0].reader.source is None:
+        return is_here
+    for owner in np.unique(owners[owners != TAIL]).tolist():
+        own, reader = rows[owners == owner], segments[owner].reader
+        is_here = reader.has_names(own, with_metadata=with_metadata) and is_here
+    return is_here
 
 
 def _list_keys(
@@ -296,8 +317,6 @@ class _Finder:
         self._tail = tail
         self._segments = segments
         self._shares = shares
-        # All segments are of one store.
-        self._is_lazy = len(segments) > 0 and segments[0].reader.source is not None
         self._parts = self._find_parts()
         self.stats = SearchStats(
             segment_count=self._parts.segment_count,
@@ -313,13 +332,8 @@ class _Finder:
 
     def _want_names(self, owners: Int64Array, rows: Int64Array) -> bool:
         """Says whether all of that is here, and notes what is not."""
-        is_here = True
-        if not self._is_lazy:
-            return is_here
-        for owner in np.unique(owners[owners != TAIL]).tolist():
-            own, reader = rows[owners == owner], self._segments[owner].reader
-            is_here = reader.has_names(own, with_metadata=self._request.with_metadata) and is_here
-        return is_here
+        with_metadata = self._request.with_metadata
+        return has_names(self._segments, owners, rows, with_metadata=with_metadata)
 
     def _find_parts(self) -> _Parts:
         request, tail, segments = self._request, self._tail, self._segments

@@ -1,6 +1,6 @@
-"""Open segments: their readers and deletion bitmaps, kept for reuse within bounds.
+"""Open segments: their readers, deletion bitmaps and text objects, kept for reuse within bounds.
 
-A segment and a deletion bitmap never change under their names, so what was read once stays right; readers over
+None of these ever changes under its name, so what was read once stays right; readers over
 mappings cost address space and the pages that queries touch, not a copy.
 
 Segments of a remote store are opened by the little that every query reads, and the rest is fetched when it is needed:
@@ -9,7 +9,7 @@ checkers, which read all of a segment, open it whole.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from contextvars import Context as Variables
 from dataclasses import dataclass
 from typing import Any, TypeVar, overload
@@ -26,15 +26,18 @@ from whimbrel.core.errors import (
 from whimbrel.engine.context import Context
 from whimbrel.engine.filter.row_set import RowSet
 from whimbrel.engine.lru import LruCache
-from whimbrel.engine.manifest import DeletionsEntry, SegmentEntry, decode_deletions
+from whimbrel.engine.manifest import DeletionsEntry, SegmentEntry, TextEntry, decode_deletions
 from whimbrel.engine.model import Blobs, BoolArray, Int64Array, UInt64Array
 from whimbrel.engine.segment.reader import SegmentReader
+from whimbrel.engine.text.field import TextFieldId
+from whimbrel.engine.text.reader import FieldReader, TextReader
 from whimbrel.storage.base import ByteRange
 from whimbrel.storage.frame import HEADER_BYTES
 from whimbrel.storage.instrument import count_as
 from whimbrel.storage.lazy import Fetcher, LazyObject
 
 T = TypeVar("T")
+Reader = TypeVar("Reader", SegmentReader, TextReader)
 # Mapped by the system around a page that is read, and verified with it: measured, 220 KiB of 3 KiB rows.
 FAULT_BYTES = 256 * 1024
 SET_ENTRY_BYTES = 1024  # what a segment of a set takes beside its reader, about
@@ -132,6 +135,19 @@ class SegmentSet(Sequence[OpenSegment]):
 
 
 @dataclass(frozen=True, slots=True)
+class OpenTexts:
+    """The postings of some fields of all segments of a manifest.
+
+    Attributes:
+        fields: for each segment, the postings of each field, in the order asked for.
+        readers: the objects they are in.
+    """
+
+    fields: Sequence[Sequence[FieldReader]]
+    readers: Sequence[TextReader]
+
+
+@dataclass(frozen=True, slots=True)
 class _Deletions:
     """A deletion bitmap, bool [n], and the rows that it leaves."""
 
@@ -163,7 +179,7 @@ class SegmentCache:
         self._warmed: WeakSet[SegmentReader] = WeakSet()
         self._to_warm: list[SegmentReader] = []
         self._warmer: asyncio.Task[None] | None = None
-        self._readers: LruCache[str, SegmentReader] = LruCache(
+        self._readers: LruCache[str, SegmentReader | TextReader] = LruCache(
             count_max=options.segment_reader_count_max, bytes_max=options.segment_memory_bytes_max
         )
         self._deletions: LruCache[str, _Deletions] = LruCache(
@@ -187,7 +203,7 @@ class SegmentCache:
             ObjectNotFoundError: one was collected: the manifest is not the newest any more.
             CorruptObjectError: one is damaged.
         """
-        name = tuple(entry.deletions.key if entry.deletions else entry.key for entry in entries)
+        name = tuple(name for entry in entries for name in _names_of(entry))
         known = self._sets.get(name)
         if known is not None:
             self._touch()
@@ -215,6 +231,7 @@ class SegmentCache:
         reader = self._readers.get(entry.key)
         if reader is None:
             reader = await self._once(entry.key, lambda: self._read_segment(entry))
+        assert isinstance(reader, SegmentReader)
         if entry.deletions is None:
             return OpenSegment(entry, reader, None)
         named = entry.deletions
@@ -225,11 +242,70 @@ class SegmentCache:
             )
         return OpenSegment(entry, reader, deleted.rows, deleted.live)
 
-    def begin(self, entries: Sequence[SegmentEntry]) -> None:
-        """Starts opening segments of a remote store that are not open; whoever opens them next waits the less."""
+    async def open_texts(
+        self, entries: Sequence[SegmentEntry], fields: Sequence[TextFieldId]
+    ) -> OpenTexts:
+        """Opens the postings of some fields; on a remote store those of all segments at the same time.
+
+        Args:
+            entries: segments that have postings of all of the fields.
+            fields: at least one.
+
+        Raises:
+            ObjectNotFoundError: one was collected: the manifest is not the newest any more.
+            CorruptObjectError: one is damaged.
+        """
+        needed: dict[str, tuple[TextEntry, int]] = {}
+        for entry in entries:
+            for field in fields:
+                named = entry.text_of(field)
+                assert named is not None
+                needed[named.key] = named, entry.row_count
+        opening = (self.open_text(named, row_count) for named, row_count in needed.values())
+        readers = dict(zip(needed, await asyncio.gather(*opening), strict=True))
+        found = []
+        for entry in entries:
+            named_here = [entry.text_of(field) for field in fields]
+            found.append(
+                [
+                    self._field_of(readers[named.key], field)
+                    for named, field in zip(named_here, fields, strict=True)
+                    if named is not None
+                ]
+            )
+        return OpenTexts(found, list(readers.values()))
+
+    @staticmethod
+    def _field_of(reader: TextReader, field: TextFieldId) -> FieldReader:
+        found = reader.fields.get(field)
+        if found is None:
+            raise CorruptObjectError(reader.key, 0, "a field that the manifest names is not here.")
+        return found
+
+    async def open_text(self, named: TextEntry, row_count: int) -> TextReader:
+        """Opens the text object of a segment of so many rows."""
+        reader = self._readers.get(named.key)
+        if reader is None:
+            reader = await self._once(named.key, lambda: self._read_text(named, row_count))
+        assert isinstance(reader, TextReader)
+        return reader
+
+    def begin(self, entries: Sequence[SegmentEntry], fields: Sequence[TextFieldId] = ()) -> None:
+        """Starts opening segments of a remote store that are not open; whoever opens them next waits the less.
+
+        Args:
+            entries: the segments.
+            fields: whose postings will be read as well.
+        """
         if not self._context.store.is_remote:
             return
         for entry in entries:
+            for text in entry.texts:
+                if self._readers.get(text.key) is None and set(fields).intersection(text.fields):
+                    self._start(
+                        text.key,
+                        lambda t=text, e=entry: self._read_text(t, e.row_count),  # type: ignore[misc]
+                    )
             if self._readers.get(entry.key) is None:
                 self._start(entry.key, lambda e=entry: self._read_segment(e))  # type: ignore[misc]
             named = entry.deletions
@@ -239,8 +315,19 @@ class SegmentCache:
                     lambda n=named, e=entry: self._read_deletions(n, e.row_count),  # type: ignore[misc]
                 )
 
-    async def read(self, segments: Sequence[OpenSegment], run: Callable[[], Awaitable[T]]) -> T:
+    async def read(
+        self,
+        segments: Sequence[OpenSegment],
+        run: Callable[[], Awaitable[T]],
+        *,
+        texts: Sequence[TextReader] = (),
+    ) -> T:
         """Returns what `run` returns, which reads segments; run anew each time that what was not here was fetched.
+
+        Args:
+            segments: what `run` reads.
+            run: may be run several times.
+            texts: text objects that it reads as well.
 
         Raises:
             ObjectNotFoundError: a segment was collected: the manifest is not the newest any more.
@@ -251,7 +338,7 @@ class SegmentCache:
             try:
                 found = await run()
             except AbsentBytesError:
-                await self._fetch_wanted(segments)
+                await self._fetch_wanted([*(one.reader for one in segments), *texts])
                 has_fetched = True
             else:
                 if has_fetched:
@@ -259,8 +346,7 @@ class SegmentCache:
                 return found
         raise StoreUnavailableError("what was read of segments does not stay here")
 
-    async def _fetch_wanted(self, segments: Sequence[OpenSegment]) -> None:
-        readers = [segment.reader for segment in segments]
+    async def _fetch_wanted(self, readers: Sequence[SegmentReader | TextReader]) -> None:
         sources = [reader.source for reader in readers if reader.source is not None]
         results = await asyncio.gather(
             *(source.fetch_wanted() for source in sources), return_exceptions=True
@@ -270,7 +356,7 @@ class SegmentCache:
             if isinstance(result, BaseException):
                 raise result
 
-    def _note_fetched(self, readers: Iterable[SegmentReader]) -> None:
+    def _note_fetched(self, readers: Iterable[SegmentReader | TextReader]) -> None:
         """Lets go of readers that the cache has let go of, and of the oldest when the others fill memory."""
         has_dropped = False
         for reader in readers:
@@ -374,7 +460,7 @@ class SegmentCache:
             self._mapped_total_bytes = 0
             for key in self._readers:
                 reader = self._readers.peek(key)
-                if reader is not None:
+                if isinstance(reader, SegmentReader):
                     reader.release_vectors()
 
     async def _once(self, key: str, read: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -398,42 +484,64 @@ class SegmentCache:
             done.exception()
 
     async def _read_segment(self, entry: SegmentEntry) -> SegmentReader:
+        head = _head_of(
+            entry.key,
+            entry.object_bytes,
+            entry.head_start or entry.footer_start,
+            is_whole=self._is_whole,
+        )
+        reader = await self._read(SegmentReader, entry.key, entry.object_bytes, head)
+        if reader.size_bytes != entry.object_bytes or reader.row_count != entry.row_count:
+            raise _not_the_one(entry.key)
+        return reader
+
+    async def _read_text(self, named: TextEntry, row_count: int) -> TextReader:
+        head = _head_of(named.key, named.object_bytes, named.head_start, is_whole=self._is_whole)
+        reader = await self._read(TextReader, named.key, named.object_bytes, head)
+        if reader.size_bytes != named.object_bytes or reader.row_count != row_count:
+            raise _not_the_one(named.key)
+        return reader
+
+    async def _read(
+        self, kind: type[Reader], key: str, size_bytes: int, head: list[ByteRange]
+    ) -> Reader:
+        """Opens an object and keeps its reader."""
         if self._fetcher is None:
-            view = await self._context.store.view(entry.key)
-            reader = SegmentReader(entry.key, view)
+            view = await self._context.store.view(key)
+            reader = kind(key, view)
             # A mapping holds none of our memory to speak of.
             held_bytes = len(view) if isinstance(view.obj, bytes | bytearray) else 0
         else:
-            reader, held_bytes = await self._read_head(self._fetcher, entry)
-        if reader.size_bytes != entry.object_bytes or reader.row_count != entry.row_count:
-            raise _not_the_one(entry)
-        if self._readers.put(entry.key, reader, held_bytes):
+            source = self._fetcher.open(key, size_bytes)
+            reader = await self._read_head(kind, key, source, head)
+            held_bytes = source.memory_bytes
+        if self._readers.put(key, reader, held_bytes):
             self._sets.clear()
         return reader
 
-    async def _read_head(self, fetcher: Fetcher, entry: SegmentEntry) -> tuple[SegmentReader, int]:
-        """Opens a segment of a remote store; returns its reader, and how much memory it takes."""
-        head = _head_of(entry, is_whole=self._is_whole)
-        source = fetcher.open(entry.key, entry.object_bytes)
+    async def _read_head(
+        self, kind: type[Reader], key: str, source: LazyObject, head: list[ByteRange]
+    ) -> Reader:
+        """Opens an object of a remote store."""
         await source.fetch(head)
         try:
-            reader = await self._make_reader(entry, source)
+            reader = await self._make_reader(kind, key, source)
         except CorruptObjectError:
             # What lies in the cache may be damaged; what the store has counts.
             for part in head:
                 source.forget(part.start, part.limit)
             await source.fetch(head)
-            reader = await self._make_reader(entry, source)
+            reader = await self._make_reader(kind, key, source)
         if self._is_whole:
             while await self._context.compute.run(reader.refetch_damaged):
                 await source.fetch_wanted()
-        return reader, source.memory_bytes
+        return reader
 
     @staticmethod
-    async def _make_reader(entry: SegmentEntry, source: LazyObject) -> SegmentReader:
+    async def _make_reader(kind: type[Reader], key: str, source: LazyObject) -> Reader:
         while True:
             try:
-                return SegmentReader(entry.key, source.data, source=source)
+                return kind(key, source.data, source=source)
             except AbsentBytesError:
                 if not await source.fetch_wanted():
                     raise
@@ -447,20 +555,25 @@ class SegmentCache:
         return deleted
 
 
-def _head_of(entry: SegmentEntry, *, is_whole: bool) -> list[ByteRange]:
-    """Returns what is fetched of a segment to open it: the header, and what lies with the footer.
+def _names_of(entry: SegmentEntry) -> Iterator[str]:
+    """Yields what tells an entry from any other of the same segment."""
+    yield entry.deletions.key if entry.deletions else entry.key
+    for text in entry.texts:
+        yield text.key
+
+
+def _head_of(key: str, size_bytes: int, start: int, *, is_whole: bool) -> list[ByteRange]:
+    """Returns what is fetched of an object to open it: the header, and what lies with the footer.
 
     Raises:
         CorruptObjectError: the manifest makes no sense.
     """
-    size_bytes, start = entry.object_bytes, entry.head_start or entry.footer_start
     if not HEADER_BYTES <= start <= size_bytes:
-        raise _not_the_one(entry)
+        raise _not_the_one(key)
     if is_whole or size_bytes <= WHOLE_BYTES_MAX:
         return [ByteRange(0, size_bytes)]
     return [ByteRange(0, HEADER_BYTES), ByteRange(start, size_bytes)]
 
 
-def _not_the_one(entry: SegmentEntry) -> CorruptObjectError:
-    detail = "segment is not the one that the manifest names."
-    return CorruptObjectError(entry.key, 0, detail)
+def _not_the_one(key: str) -> CorruptObjectError:
+    return CorruptObjectError(key, 0, "object is not the one that the manifest names.")

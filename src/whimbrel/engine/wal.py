@@ -3,6 +3,7 @@
 A fragment holds one group commit: entries in the order in which they take effect, each a put (with a row of
 vector and metadata) or a delete; later entries for a key win. A terminal fragment ends the log: the index is gone, or
 another incarnation goes on in its place.
+Another kind without entries changes which metadata is searchable as text.
 """
 
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ import numpy as np
 
 from whimbrel.core.errors import CorruptObjectError
 from whimbrel.engine.model import Blobs, BoolArray, Float32Array
+from whimbrel.engine.text.field import TextField
 from whimbrel.storage.frame import ObjectKind, ObjectReader, ObjectWriter, Section
 
 
@@ -52,6 +54,7 @@ class Fragment:
         metadata: p JSON objects, in entry order.
         is_terminal: the log ends here; then there are no entries.
         successor: the incarnation that takes this one's place; empty when the index was deleted, or goes on.
+        text_fields: the index's searchable fields from here on, if they were changed here; then there are no entries.
     """
 
     sequence: int
@@ -62,6 +65,7 @@ class Fragment:
     metadata: Blobs
     is_terminal: bool
     successor: str = ""
+    text_fields: tuple[TextField, ...] | None = None
 
 
 class _Footer(msgspec.Struct, frozen=True, array_like=True):
@@ -75,6 +79,7 @@ class _Footer(msgspec.Struct, frozen=True, array_like=True):
     sections: tuple[
         tuple[int, int], ...
     ]  # is_put, key offsets, keys, vectors, metadata offsets, metadata
+    text_fields: tuple[TextField, ...] | None = None
 
 
 _footer_encoder = msgspec.msgpack.Encoder()
@@ -89,8 +94,11 @@ def encode_fragment(
     dimension: int,
     writes: Sequence[Write],
     successor: str = "",
+    text_fields: tuple[TextField, ...] | None = None,
 ) -> bytes:
-    """Builds the log object for one group commit; no writes at all make the terminal fragment.
+    """Builds the log object for one group commit, or for a change of searchable fields.
+
+    Neither writes nor fields make the terminal fragment.
 
     Args:
         key: its name.
@@ -99,8 +107,9 @@ def encode_fragment(
         dimension: of vectors.
         writes: in the order in which they take effect.
         successor: of a terminal fragment: the incarnation that takes this one's place.
+        text_fields: the index's searchable fields from here on, if that is what changes.
     """
-    assert not (writes and successor)
+    assert not successor or not (writes or text_fields is not None)
     puts = [write for write in writes if write.vectors is not None and write.metadata is not None]
     is_put = np.concatenate(
         [np.zeros(0, np.uint8)]
@@ -129,8 +138,9 @@ def encode_fragment(
         dimension=dimension,
         entry_count=len(is_put),
         put_count=len(metadata),
-        is_terminal=successor or not writes,
+        is_terminal=successor or (not writes and text_fields is None),
         sections=tuple((section.start, section.limit) for section in sections),
+        text_fields=text_fields,
     )
     writer.add_section(_footer_encoder.encode(footer))
     return writer.finish()
@@ -174,6 +184,7 @@ def decode_fragment(key: str, data: memoryview, *, sequence: int, dimension: int
         metadata=Blobs(metadata, np.frombuffer(metadata_offsets, dtype="<i8")),
         is_terminal=bool(footer.is_terminal),
         successor=footer.is_terminal if isinstance(footer.is_terminal, str) else "",
+        text_fields=footer.text_fields,
     )
 
 

@@ -22,6 +22,7 @@ from whimbrel.core.timing import note_store
 from whimbrel.engine.context import Context
 from whimbrel.engine.index import Index, IndexId
 from whimbrel.engine.log import Base
+from whimbrel.engine.text.field import TextField
 from whimbrel.engine.wal import Write, encode_fragment
 
 UNAVAILABLE = "Currently unable to handle the request"
@@ -32,6 +33,8 @@ YIELD_S_MAX = 1.0
 LISTEN_EVERY = 128  # wins in a row
 LISTEN_RATIO = 6  # times what a commit takes: 4 % of the time
 ENCODE_INLINE_BYTES = 64 * 1024
+
+ChangeFields = Callable[[tuple[TextField, ...]], tuple[TextField, ...]]
 
 
 class _Waiting:
@@ -317,9 +320,47 @@ class Writer:
                 )
                 if not await index.log.create(sequence, data, use_reserve=True):
                     continue
-                if await _confirm_end(index, base, sequence):
+                if await _confirm(index, base, sequence):
                     index.end(successor)
                     return
+        except StoreError as error:
+            raise UnavailableError(UNAVAILABLE, durability=error.durability) from error
+        raise UnavailableError(UNAVAILABLE)
+
+    async def change_text_fields(self, index: Index, change: ChangeFields) -> None:
+        """Appends a change of the searchable fields to an index's log; returns when it is acknowledged.
+
+        Args:
+            index: whose.
+            change: called with the fields there are, again whenever another process was first; returns those there
+                shall be, or raises what the caller shall get.
+
+        Raises:
+            IndexNotFoundError: the index was deleted.
+            UnavailableError: the store failed; `durability` says whether the change may have taken effect.
+        """
+        try:
+            for _ in range(self._context.options.commit_attempts_max):
+                fields = (await index.prove()).text_fields
+                changed = change(fields)
+                if changed == fields:
+                    return
+                base, sequence = index.base, index.position + 1
+                data = encode_fragment(
+                    index.id.space.wal(sequence),
+                    self._context.new_put_id(),
+                    sequence=sequence,
+                    dimension=index.manifest.config.dimension,
+                    writes=[],
+                    text_fields=changed,
+                )
+                if not await index.log.create(sequence, data):
+                    continue
+                index.apply(sequence, memoryview(data))
+                if await _confirm(index, base, sequence):
+                    await index.mark_dirty()
+                    return
+                raise UnavailableError(UNAVAILABLE, durability=Durability.UNKNOWN)
         except StoreError as error:
             raise UnavailableError(UNAVAILABLE, durability=error.durability) from error
         raise UnavailableError(UNAVAILABLE)
@@ -330,7 +371,7 @@ class Writer:
             await committer.finish()
 
 
-async def _confirm_end(index: Index, base: Base, sequence: int) -> bool:
+async def _confirm(index: Index, base: Base, sequence: int) -> bool:
     try:
         return await index.confirm_commit(base, sequence)
     except (StoreError, IndexNotFoundError) as error:

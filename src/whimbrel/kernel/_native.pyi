@@ -113,3 +113,38 @@ def probe(
 ) -> tuple[
     NDArray[np.uint32], NDArray[np.uint32], NDArray[np.float32], NDArray[np.float32], int, int
 ]: ...
+
+class PostingList:
+    count: int
+    def __init__(
+        self,
+        blocks: NDArray[np.uint8],
+        data: NDArray[np.uint8],
+        data_start: int,
+        count: int,
+        row_count: int,
+    ) -> None: ...
+    def count_kept(self, keep: NDArray[np.uint64]) -> int: ...
+
+def encode_postings(
+    starts: NDArray[np.int64],
+    rows: NDArray[np.uint32],
+    frequencies: NDArray[np.uint16],
+    lengths: NDArray[np.uint16],
+) -> tuple[NDArray[np.uint32], NDArray[np.uint8], NDArray[np.uint8]]: ...
+def decode_postings(
+    blocks: NDArray[np.uint8],
+    data: NDArray[np.uint8],
+    counts: NDArray[np.int64],
+    row_count: int,
+) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]: ...
+def find_best(
+    lists: list[PostingList],
+    lengths: list[NDArray[np.uint16]],
+    weights: NDArray[np.float64],
+    slopes: NDArray[np.float64],
+    keep: NDArray[np.uint64] | None,
+    base: float,
+    k: int,
+    floor: float,
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]: ...

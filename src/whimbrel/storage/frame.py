@@ -58,8 +58,9 @@ class ObjectKind(IntEnum):
     HEARTBEAT = 9
     SECRET = 10
     HINT = 11
-    PIN = 12
-    HOLD = 13
+    TEXT = 12
+    PIN = 13
+    HOLD = 14
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,8 @@ from whimbrel.engine.model import (
 from whimbrel.engine.options import EngineOptions
 from whimbrel.engine.plan import Circumstances, Kind, Plan, plan_compaction
 from whimbrel.engine.rules import ALL_RULES, ProtocolRules
+from whimbrel.engine.text.field import TextField
+from whimbrel.engine.text_job import backfill, needs_backfill
 from whimbrel.storage.base import ObjectStore
 from whimbrel.testing.oracle import OracleRecord, content
 
@@ -196,10 +198,11 @@ class Node:
                 return found
 
     async def query(
-        self, bucket: str, index: str, vector: Sequence[float], **arguments: Any
+        self, bucket: str, index: str, vector: Sequence[float] | None, **arguments: Any
     ) -> QueryPage:
-        """Asks for one page of neighbours."""
-        request = QueryRequest(vector=np.array(vector, dtype=np.float32), **arguments)
+        """Asks for one page of neighbours, or of records whose texts match."""
+        asked = None if vector is None else np.array(vector, dtype=np.float32)
+        request = QueryRequest(vector=asked, **arguments)
         return await self.engine.query(bucket, index, request)
 
     async def query_all(
@@ -227,10 +230,11 @@ class Node:
         dimension: int = 2,
         metric: Metric = Metric.EUCLIDEAN,
         non_filterable_keys: tuple[str, ...] = (),
+        text_fields: tuple[TextField, ...] = (),
     ) -> None:
         """Creates an index."""
         config = IndexConfig(dimension, metric, non_filterable_keys)
-        await self.engine.create_index(bucket, name, config, tags={})
+        await self.engine.create_index(bucket, name, config, tags={}, text_fields=text_fields)
 
     async def flush(self, bucket: str, name: str) -> bool:
         """Flushes an index's tail; says whether there was one."""
@@ -253,6 +257,18 @@ class Node:
                 return False
             plan = Plan(Kind.MERGE, chosen)
             return await compact(self.context, index, self.indexer.segments, plan)
+
+        return await self.engine.directory.with_index(bucket, name, run)
+
+    async def backfill(self, bucket: str, name: str) -> bool:
+        """Adds postings to segments that lack some; says whether any did."""
+
+        async def run(index: Index) -> bool:
+            await index.prove()
+            await index.refresh()
+            if not needs_backfill(index.manifest):
+                return False
+            return await backfill(self.context, index, self.indexer.segments)
 
         return await self.engine.directory.with_index(bucket, name, run)
 

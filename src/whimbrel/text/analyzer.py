@@ -3,11 +3,9 @@
 import functools
 from typing import Protocol
 
-from whimbrel.core.errors import LanguageUnavailableError
-from whimbrel.text.standard import StandardAnalyzer
-from whimbrel.text.stemming import RULES, StemmingAnalyzer
-
-LANGUAGES = ("en", "fr", "es", "pt", "it", "de", "nl", "zh", "ja", "ko")
+STEMMED = ("en", "fr", "es", "pt", "it", "de", "nl")
+EAST_ASIAN = ("zh", "ja", "ko")
+LANGUAGES = (*STEMMED, *EAST_ASIAN)
 
 
 class Analyzer(Protocol):
@@ -34,12 +32,18 @@ def get_analyzer(language: str | None) -> Analyzer:
         language: one of LANGUAGES, or None for the standard analyzer, which knows no language.
 
     Raises:
+        KeyError: the language is none of these.
         LanguageUnavailableError: the packages that the language needs are not installed.
     """
+    # Patterns, stemmers and dictionaries are only for who uses them.
     if language is None:
+        from whimbrel.text.standard import StandardAnalyzer  # noqa: PLC0415
+
         return StandardAnalyzer()
-    if language in RULES:
+    if language in STEMMED:
+        from whimbrel.text.stemming import StemmingAnalyzer  # noqa: PLC0415
+
         return StemmingAnalyzer(language)
-    raise LanguageUnavailableError(
-        f'Text search in the language "{language}" is not available in this installation.'
-    )
+    from whimbrel.text.east_asian import ANALYZERS  # noqa: PLC0415
+
+    return ANALYZERS[language]()

@@ -42,7 +42,7 @@ def _general_words(*, beyond_bmp: bool) -> Callable[[str], list[str]]:
     """
 
     def some(*classes: str) -> str:
-        return _character_class(" ".join(classes), beyond_bmp=beyond_bmp)
+        return character_class(" ".join(classes), beyond_bmp=beyond_bmp)
 
     marks = some(word_break.EXTENDER) + "*+"
     letter = some(word_break.LETTER, word_break.HEBREW)
@@ -73,7 +73,7 @@ def _general_words(*, beyond_bmp: bool) -> Callable[[str], list[str]]:
     return re.compile(f"(?!{_PARTING})(?:{'|'.join(alternatives)})").findall
 
 
-def _character_class(ranges: str, *, beyond_bmp: bool) -> str:
+def character_class(ranges: str, *, beyond_bmp: bool) -> str:
     """Returns what matches one character of the ranges, as they stand in `word_break`."""
     parts = []
     for item in ranges.split():
@@ -85,9 +85,9 @@ def _character_class(ranges: str, *, beyond_bmp: bool) -> str:
     return f"[{''.join(parts)}]"
 
 
-_CONNECTOR = re.compile(_character_class(word_break.CONNECTOR, beyond_bmp=True)).search
+_CONNECTOR = re.compile(character_class(word_break.CONNECTOR, beyond_bmp=True)).search
 _MORE_THAN_CONNECTORS = re.compile(
-    _character_class(f"{word_break.CONNECTOR} {word_break.EXTENDER}", beyond_bmp=True).replace(
+    character_class(f"{word_break.CONNECTOR} {word_break.EXTENDER}", beyond_bmp=True).replace(
         "[", "[^"
     )
 ).search

@@ -23,26 +23,32 @@ _INVISIBLE = re.compile(
 
 def words(text: str) -> list[str]:
     """Returns the words of a text, in lower case, in order, each of 1 to 255 characters."""
-    text = text.lower() if text.isascii() else _fold(text)
-    found = segment(text)
-    if len(text) > TERM_CHARACTERS_MAX and max(map(len, found), default=0) > TERM_CHARACTERS_MAX:
-        return [piece for word in found for piece in _pieces(word)]
-    return found
+    return cut(fold(text))
 
 
-def _fold(text: str) -> str:
+def fold(text: str) -> str:
     """Returns a text as it is compared: in lower case and NFC, without what is only appearance."""
+    if text.isascii():
+        return text.lower()
     text = text.replace("\u2019", "'").replace("\uff07", "'").replace("\u0130", "i")
     return unicodedata.normalize("NFC", _INVISIBLE.sub("", text).lower())
 
 
-def _pieces(word: str) -> list[str]:
-    """Returns a word, or what it is cut into when it is too long."""
-    if len(word) <= TERM_CHARACTERS_MAX:
-        return [word]
-    starts = range(0, len(word), TERM_CHARACTERS_MAX)
-    # A piece may begin with a mark or an apostrophe, which is no part of a word there.
-    return [part for start in starts for part in segment(word[start : start + TERM_CHARACTERS_MAX])]
+def cut(text: str) -> list[str]:
+    """Returns the words of a folded text, in order, each of 1 to 255 characters."""
+    found = segment(text)
+    if len(text) > TERM_CHARACTERS_MAX and max(map(len, found), default=0) > TERM_CHARACTERS_MAX:
+        # A piece may begin with a mark or an apostrophe, which is no part of a word there.
+        return [part for word in found for piece in slice_term(word) for part in segment(piece)]
+    return found
+
+
+def slice_term(term: str) -> list[str]:
+    """Returns a term, or the pieces of at most 255 characters that it is cut into."""
+    if len(term) <= TERM_CHARACTERS_MAX:
+        return [term]
+    starts = range(0, len(term), TERM_CHARACTERS_MAX)
+    return [term[start : start + TERM_CHARACTERS_MAX] for start in starts]
 
 
 class StandardAnalyzer:

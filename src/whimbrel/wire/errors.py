@@ -28,6 +28,7 @@ from whimbrel.core.errors import (
     SnapshotExistsError,
     SnapshotNotFoundError,
     StoreError,
+    TextFieldExistsError,
     ThrottledError,
     WhimbrelError,
 )
@@ -82,6 +83,11 @@ _TEXTS: Final[tuple[tuple[type[WhimbrelError], str, str], ...]] = (
         IndexMismatchError,
         "ConflictException",
         "The snapshot is one of an index with other properties. Fork it into a new index",
+    ),
+    (
+        TextFieldExistsError,
+        "ConflictException",
+        "A text search configuration already exists for the specified metadata key",
     ),
     (BucketNotEmptyError, "ConflictException", "The specified vector bucket is not empty"),
     (ConflictError, "ConflictException", "The request conflicts with another operation"),

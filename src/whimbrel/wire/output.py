@@ -17,7 +17,7 @@ import numpy as np
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from whimbrel.core.compute import Compute
-from whimbrel.engine.model import Float32Array, QueryPage, VectorPage
+from whimbrel.engine.model import Float32Array, Float64Array, HitScores, QueryPage, VectorPage
 
 EMPTY_METADATA: Final = Raw(b"{}")
 # Beyond this many components an answer is encoded off the event loop; about a millisecond's work.
@@ -83,10 +83,19 @@ class ListVectorBucketsOutput(Output, frozen=True):
     next_token: str | UnsetType = UNSET
 
 
+class TextSearchConfiguration(Output, frozen=True):
+    """A metadata key that is searchable as text."""
+
+    metadata_key: str
+    status: str
+    language: str | UnsetType = UNSET
+
+
 class MetadataConfiguration(Output, frozen=True):
     """What is special about metadata keys of an index."""
 
-    non_filterable_metadata_keys: tuple[str, ...]
+    non_filterable_metadata_keys: tuple[str, ...] | UnsetType = UNSET
+    text_search_configurations: list[TextSearchConfiguration] | UnsetType = UNSET
 
 
 class Index(Output, frozen=True):
@@ -108,6 +117,12 @@ class GetIndexOutput(Output, frozen=True):
     """Answer of GetIndex."""
 
     index: Index
+
+
+class UpdateMetadataConfigurationOutput(Output, frozen=True):
+    """Answer of UpdateMetadataConfiguration."""
+
+    index_arn: str
 
 
 class IndexSummary(Output, frozen=True):
@@ -159,12 +174,28 @@ class VectorsOutput(Output, frozen=True):
     next_token: str | UnsetType = UNSET
 
 
+class Bm25Score(Output, frozen=True):
+    """How relevant one metadata key's text is."""
+
+    metadata_key: str
+    score: float
+
+
+class QueryScores(Output, frozen=True):
+    """What ranked a hit of a query with texts."""
+
+    fused: float | UnsetType = UNSET
+    bm25_scores: list[Bm25Score] | UnsetType = msgspec.field(name="bm25Scores", default=UNSET)
+    vector_distance: float | str | UnsetType = UNSET
+
+
 class QueryOutputVector(Output, frozen=True):
     """A hit of QueryVectors. A distance that is not finite is written as the SDKs read it, a string."""
 
     key: str
     distance: float | str | UnsetType = UNSET
     metadata: Raw | UnsetType = UNSET
+    scores: QueryScores | UnsetType = UNSET
 
 
 class QueryVectorsOutput(Output, frozen=True):
@@ -256,11 +287,17 @@ def encode_hits(page: QueryPage, *, with_distance: bool) -> bytes:
     count = len(page.keys)
     distances: Sequence[float | str | UnsetType] = [UNSET] * count
     if with_distance:
-        distances = _distances_of(page)
-    hits = zip(page.keys, distances, _metadata_of(page.metadata, count), strict=True)
+        distances = _distances_of(page.distances)
+    hits = zip(
+        page.keys,
+        distances,
+        _metadata_of(page.metadata, count),
+        _scores_of(page.scores, count),
+        strict=True,
+    )
     vectors = [
-        QueryOutputVector(bytes(key).decode(), distance, metadata)
-        for key, distance, metadata in hits
+        QueryOutputVector(bytes(key).decode(), distance, metadata, scores)
+        for key, distance, metadata, scores in hits
     ]
     return encode_output(QueryVectorsOutput(vectors, page.metric.value, or_unset(page.next_token)))
 
@@ -277,15 +314,36 @@ def _metadata_of(metadata: Sequence[bytes] | None, count: int) -> Sequence[Raw |
     return [Raw(item) if item else EMPTY_METADATA for item in metadata]
 
 
-def _distances_of(page: QueryPage) -> Sequence[float | str | UnsetType]:
-    values: list[float] = page.distances.tolist()
+def _scores_of(scores: HitScores | None, count: int) -> Sequence[QueryScores | UnsetType]:
+    if scores is None:
+        return [UNSET] * count
+    nothing: Sequence[UnsetType] = [UNSET] * count
+    fused = nothing if scores.fused is None else scores.fused.tolist()
+    distances: Sequence[float | str | UnsetType] = nothing
+    if scores.vector_distances is not None:
+        distances = _distances_of(scores.vector_distances)
+    texts = [
+        [
+            Bm25Score(key, score)
+            for key, score in zip(scores.metadata_keys, row, strict=True)
+            if not math.isnan(score)
+        ]
+        for row in scores.bm25.tolist()
+    ]
+    rows = zip(fused, texts, distances, strict=True)
+    return [QueryScores(one, bm25 or UNSET, distance) for one, bm25, distance in rows]
+
+
+def _distances_of(distances: Float64Array) -> Sequence[float | str | UnsetType]:
+    """Returns distances as JSON has them; a record that has none leaves the member out."""
+    values: list[float] = distances.tolist()
     # One sum tells whether any of them is not finite: a hundred float32 values cannot overflow a double.
     if math.isfinite(sum(values)):
         return values
     return [value if math.isfinite(value) else _non_finite(value) for value in values]
 
 
-def _non_finite(value: float) -> str:
+def _non_finite(value: float) -> str | UnsetType:
     if math.isnan(value):
-        return "NaN"
+        return UNSET
     return "Infinity" if value > 0 else "-Infinity"

@@ -1,7 +1,7 @@
 """What handlers work with: the engine they call, and the one request they answer."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -23,6 +23,7 @@ from whimbrel.engine.model import (
     VectorPage,
 )
 from whimbrel.engine.statistics import IndexStatistics
+from whimbrel.engine.text.field import TextField
 from whimbrel.wire.arn import ArnFormat
 
 
@@ -53,9 +54,23 @@ class Engine(Protocol):
         """Removes a vector bucket's policy."""
 
     async def create_index(
-        self, bucket_name: str, name: str, config: IndexConfig, *, tags: Mapping[str, str]
+        self,
+        bucket_name: str,
+        name: str,
+        config: IndexConfig,
+        *,
+        tags: Mapping[str, str],
+        text_fields: tuple[TextField, ...] = (),
     ) -> IndexInfo:
         """Creates an index."""
+
+    async def change_text_fields(
+        self,
+        bucket_name: str,
+        name: str,
+        change: Callable[[tuple[TextField, ...]], tuple[TextField, ...]],
+    ) -> None:
+        """Changes which metadata keys of an index are searchable as text."""
 
     async def get_index(self, bucket_name: str, name: str) -> IndexInfo:
         """Describes an index."""
@@ -115,7 +130,7 @@ class Engine(Protocol):
 
     async def fork_index(
         self, source: Source, bucket_name: str, name: str, *, tags: Mapping[str, str]
-    ) -> IndexInfo:
+    ) -> None:
         """Creates an index with the content of another one or of a snapshot."""
 
     async def create_snapshot(self, bucket_name: str, index_name: str, name: str) -> SnapshotInfo:
@@ -138,7 +153,7 @@ class Engine(Protocol):
     async def delete_snapshot(self, bucket_name: str, index_name: str, name: str) -> None:
         """Deletes a snapshot."""
 
-    async def restore_index(self, bucket_name: str, index_name: str, name: str) -> IndexInfo:
+    async def restore_index(self, bucket_name: str, index_name: str, name: str) -> None:
         """Makes an index what it was at a snapshot."""
 
     async def get_statistics(self, bucket_name: str, index_name: str) -> IndexStatistics:

@@ -6,6 +6,7 @@ called and which the client knows.
 
 import json
 import sys
+import time
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -84,14 +85,31 @@ def check_modes() -> None:
     )
 
 
-def check_text_search_is_refused_as_not_supported() -> None:
+def check_texts_are_searched() -> None:
     configuration = {"textSearchConfigurations": [{"metadataKey": "text", "language": "en"}]}
-    text = refused(client.update_metadata_configuration, **INDEX, add=configuration)
-    assert "not supported" in text
-    text = refused(
-        client.query_vectors, **INDEX, topK=1, queryTexts=[{"text": "a", "metadataKey": "text"}]
+    client.update_metadata_configuration(**INDEX, add=configuration)
+    metadata = {"text": "A heron wades in the marsh."}
+    data = {"float32": [0.5, 0.5]}
+    client.put_vectors(**INDEX, vectors=[{"key": "heron", "data": data, "metadata": metadata}])
+    for _ in range(100):
+        (found,) = client.get_index(**INDEX)["index"]["metadataConfiguration"][
+            "textSearchConfigurations"
+        ]
+        if found["status"] == "ACTIVE":
+            break
+        time.sleep(0.1)
+    texts = [{"text": "herons wading", "metadataKey": "text"}]
+    found = client.query_vectors(**INDEX, topK=1, queryTexts=texts, returnScores=True)
+    (hit,) = found["vectors"]
+    assert hit["key"] == "heron"
+    assert hit["scores"]["bm25Scores"][0]["metadataKey"] == "text"
+    both = {"queryVector": data, "queryTexts": texts}
+    (hit,) = client.query_vectors(**INDEX, topK=1, returnScores=True, **both)["vectors"]
+    assert hit["scores"]["fused"] > 0
+    client.update_metadata_configuration(
+        **INDEX, delete={"textSearchConfigurations": [{"metadataKey": "text"}]}
     )
-    assert "not supported" in text
+    client.delete_vectors(**INDEX, keys=["heron"])
 
 
 def check_queries_are_paged() -> None:

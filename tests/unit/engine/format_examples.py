@@ -11,12 +11,14 @@ from whimbrel.engine.manifest import (
     PageEntry,
     SegmentEntry,
     SegmentRole,
+    TextEntry,
     encode_deletions,
     encode_manifest,
     encode_page,
 )
 from whimbrel.engine.model import Blobs, IndexConfig, Metric
 from whimbrel.engine.pins import encode_hold, encode_pin
+from whimbrel.engine.text.field import TextField, TextFieldId
 from whimbrel.engine.wal import Write, encode_fragment
 from whimbrel.storage.frame import PUT_ID_BYTES, ObjectKind, ObjectWriter
 
@@ -30,7 +32,8 @@ HEIR = paths.index_space(BUCKET, "c0" * 16)
 CONFIG = IndexConfig(dimension=2, metric=Metric.COSINE, non_filterable_keys=("body",))
 
 FRAGMENT_NAME = SPACE.wal(3)
-TERMINAL_NAME = SPACE.wal(4)
+CHANGE_NAME = SPACE.wal(4)
+TERMINAL_NAME = SPACE.wal(5)
 PUT = Write(
     Blobs.of([b"dune", b"emma"]),
     np.array([[3, 4], [1, 0]], dtype=np.float32),
@@ -41,7 +44,9 @@ DELETE = Write(Blobs.of([b"emma"]))
 DELETED = np.array([False, True, False, False, False, False, False, False, True])
 DELETIONS = DeletionsEntry(SPACE.deletions(1, UNIQUE), 2)
 PAGED = SegmentEntry(SPACE.segment(0, UNIQUE), 1936, 1152, 9, DELETIONS, SegmentRole.BASE)
-INLINE = SegmentEntry(SPACE.segment(1, UNIQUE), 1936, 1152, 2, head_start=1152)
+BODY = TextField("body", "en")
+TEXT = TextEntry(SPACE.text(1, UNIQUE), 900, 500, (TextFieldId("body", "en.1"),))
+INLINE = SegmentEntry(SPACE.segment(1, UNIQUE), 1936, 1152, 2, head_start=1152, texts=(TEXT,))
 CALIBRATION = Calibration(
     measured_at_s=CREATED_AT_S + 60,
     live_count=9,
@@ -64,6 +69,7 @@ MANIFEST = Manifest(
     pages=(PageEntry(SPACE.page(1, UNIQUE), 1),),
     segments=(PAGED, INLINE),
     calibration=CALIBRATION,
+    text_fields=(BODY,),
 )
 
 RECORD = catalog.CreateIndex("titles", INDEX, CREATED_AT_S, CONFIG, {"team": "search"})
@@ -76,10 +82,13 @@ SECRET_NAME = paths.PAGE_TOKEN_SECRET
 
 
 def wal_objects() -> list[bytes]:
-    """Returns a fragment with two puts and a delete, and a terminal one."""
+    """Returns a fragment with two puts and a delete, one that changes what is searchable, and a terminal one."""
     return [
         encode_fragment(FRAGMENT_NAME, PUT_ID, sequence=3, dimension=2, writes=[PUT, DELETE]),
-        encode_fragment(TERMINAL_NAME, PUT_ID, sequence=4, dimension=2, writes=[]),
+        encode_fragment(
+            CHANGE_NAME, PUT_ID, sequence=4, dimension=2, writes=[], text_fields=(BODY,)
+        ),
+        encode_fragment(TERMINAL_NAME, PUT_ID, sequence=5, dimension=2, writes=[]),
     ]
 
 

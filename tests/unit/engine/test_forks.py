@@ -26,6 +26,7 @@ from whimbrel.engine.forks import Source
 from whimbrel.engine.fsck import fsck
 from whimbrel.engine.options import EngineOptions
 from whimbrel.engine.pins import foreign_keys
+from whimbrel.engine.text.field import TextField
 from whimbrel.testing.faulty_store import Fault, fault_on
 from whimbrel.testing.small_lists import small_lists
 
@@ -61,8 +62,9 @@ def test_an_heir_names_segments_and_copies_the_tail(is_remote):
         process = await world.process()
         await grown(process)
         expected = await process.records()
-        info = await fork(process)
-        assert (info.name, info.config, info.tags) == ("fork", info.config, {})
+        await fork(process)
+        info, of = [await process.engine.get_index(BUCKET, name) for name in ("fork", INDEX)]
+        assert (info.name, info.config, info.tags) == ("fork", of.config, {})
         assert await content(process, "fork") == expected
         source, heir = await process.index(), await process.index("fork")
         await source.refresh()
@@ -264,8 +266,8 @@ def test_a_restore_is_seen_by_whoever_has_the_index_open(is_remote):
         page = await other.node.query(BUCKET, INDEX, [0.0, 0.0], top_k=10)
         assert len(page.keys) == len(expected) + 1
         before = await other.engine.get_index(BUCKET, INDEX)
-        after = await one.engine.restore_index(BUCKET, INDEX, "point")
-        assert after == before == await other.engine.get_index(BUCKET, INDEX)
+        await one.engine.restore_index(BUCKET, INDEX, "point")
+        assert before == await other.engine.get_index(BUCKET, INDEX)
         assert await other.records() == await one.records() == expected
         await other.put({b"more": [2, 2]})
         assert (await one.records()).keys() == {*expected, b"more"}
@@ -507,5 +509,35 @@ def test_a_bucket_that_is_deleted_leaves_what_forks_elsewhere_name():
         assert await (await world.process()).node.list_all("other", "fork") == expected
         assert (await root.refresh()).deleted == {}
         assert not [name for name in await world.keys() if name.startswith(prefix)]
+
+    World.run(run)
+
+
+def test_what_is_searchable_as_text_is_carried_over_from_manifest_and_tail():
+    async def run(world: World) -> None:
+        process = await world.process()
+        await process.create()
+        await process.put({b"a": [1, 1]}, {"title": "a red fox"})
+        await process.flush()
+        titles, bodies = TextField("title"), TextField("body", "en")
+        await process.engine.change_text_fields(BUCKET, INDEX, lambda _: (titles,))
+        await process.put({b"b": [2, 2]}, {"title": "a blue fox", "body": "foxes"})
+        await process.engine.create_snapshot(BUCKET, INDEX, "point")
+        await fork(process)
+        await process.engine.change_text_fields(BUCKET, INDEX, lambda _: (titles, bodies))
+        await process.flush()
+        await fork(process, "later")
+        found = {name: (await process.index(name)).manifest for name in ("fork", "later")}
+        assert found["fork"].text_fields == (titles,)
+        assert found["later"].text_fields == (titles, bodies)
+        texts = {text.key for segment in found["later"].segments for text in segment.texts}
+        space = (await process.index("later")).id.space
+        (pinned,) = foreign_keys(space, found["later"].object_keys).values()
+        assert texts
+        assert texts <= set(pinned)
+        await process.engine.restore_index(BUCKET, INDEX, "point")
+        assert (await process.index()).manifest.text_fields == (titles,)
+        await world.clock.run(process.node.sweep())
+        assert (await fsck(process.node.context)).findings == []
 
     World.run(run)

@@ -25,6 +25,7 @@ MADE = {
     "IndexSpace.page": {SPACE.page(1, UNIQUE)},
     "IndexSpace.pin": {SPACE.pin(HEIR)},
     "IndexSpace.hold": {HEIR.hold(SPACE)},
+    "IndexSpace.text": {SPACE.text(1, UNIQUE)},
     "hint": {paths.hint(BUCKET, "titles")},
     "dirty_marker": {paths.dirty_marker(BUCKET, INDEX)},
     "INDEXER_PREFIX": {paths.INDEXER_PREFIX + UNIQUE},
@@ -90,7 +91,7 @@ def test_numbers_are_parsed_back():
     for number in (1, 7, 10**12, paths.NUMBER_MAX):
         assert paths.parse_sequence(SPACE.wal(number)) == number
         assert paths.parse_generation(SPACE.manifest(number)) == number
-        for name in (SPACE.segment, SPACE.deletions, SPACE.page):
+        for name in (SPACE.segment, SPACE.deletions, SPACE.text, SPACE.page):
             assert paths.parse_base_generation(name(number, UNIQUE)) == number
     assert all(
         SPACE.segment(1, UNIQUE).startswith(prefix) == (prefix == SPACE.content_prefixes[0])

@@ -36,7 +36,7 @@ def test_the_page_shows_what_is_written():
 
 
 def test_the_example_says_what_the_page_says():
-    data, end = blocks_of(PAGE)
+    data, change, end = blocks_of(PAGE)
     fragment = decode(data, name=examples.FRAGMENT_NAME, sequence=3)
     assert fragment.put_id == examples.PUT_ID
     assert list(fragment.keys) == [b"dune", b"emma", b"emma"]
@@ -44,7 +44,10 @@ def test_the_example_says_what_the_page_says():
     assert fragment.vectors.tolist() == [[3, 4], [1, 0]]
     assert list(fragment.metadata) == [b'{"year":1965}', b"{}"]
     assert not fragment.is_terminal
-    last = decode(end, name=examples.TERMINAL_NAME, sequence=4)
+    changed = decode(change, name=examples.CHANGE_NAME, sequence=4)
+    assert changed.text_fields == (examples.BODY,)
+    assert (len(changed.keys), changed.is_terminal) == (0, False)
+    last = decode(end, name=examples.TERMINAL_NAME, sequence=5)
     assert last.is_terminal
     assert (len(last.keys), len(last.vectors), len(last.metadata)) == (0, 0, 0)
 
@@ -53,7 +56,7 @@ def test_the_page_tables_the_footer():
     cells = [
         line.split("|")[2].strip(" `")
         for line in PAGE.read_text().splitlines()
-        if line[:3] in {f"| {n}" for n in range(6)}
+        if line[:3] in {f"| {n}" for n in range(7)}
     ]
     fields = [field for field in cells if field in wal._Footer.__struct_fields__]
     assert tuple(fields) == wal._Footer.__struct_fields__

@@ -1,5 +1,6 @@
 """Every operation: what the engine is asked, what the client is answered."""
 
+import dataclasses
 import json
 import math
 
@@ -15,8 +16,11 @@ from whimbrel.engine.model import (
     ListRequest,
     Metric,
     QueryPage,
+    TextQuery,
+    TextStatus,
     VectorPage,
 )
+from whimbrel.engine.text.field import TextField
 
 INDEX = {"vectorBucketName": "birds", "indexName": "waders"}
 CREATE_INDEX = INDEX | {"dataType": "float32", "dimension": 2, "distanceMetric": "cosine"}
@@ -166,7 +170,7 @@ def test_create_index(endpoint):
     assert reply.json == {"indexArn": INDEX_ARN}
     config = IndexConfig(2, Metric.COSINE, ("text", "url"))
     assert endpoint.engine.calls == [
-        ("create_index", ("birds", "waders", config), {"tags": {"a": "b"}})
+        ("create_index", ("birds", "waders", config), {"tags": {"a": "b"}, "text_fields": ()})
     ]
 
 
@@ -265,27 +269,58 @@ def test_the_mode_of_an_index_that_is_not_there_is_not_found():
     assert endpoint.post("UpdateIndexMode", INDEX | {"indexMode": "CLASSIC"}).status == 404
 
 
-def test_text_search_is_refused_as_not_supported_yet(endpoint):
-    text = "is not supported yet by this server"
-    search = [{"metadataKey": "text", "language": "en"}]
-    create = endpoint.post(
-        "CreateIndex",
-        CREATE_INDEX | {"metadataConfiguration": {"textSearchConfigurations": search}},
-    )
-    assert_invalid(create, f"Full-text search (textSearchConfigurations) {text}")
+def test_searchable_keys_are_handed_on_checked(endpoint):
+    search = [{"metadataKey": "text", "language": "en", "status": "BUILDING"}]
+    body = CREATE_INDEX | {"metadataConfiguration": {"textSearchConfigurations": search}}
+    endpoint.post("CreateIndex", body)
+    ((_, _, arguments),) = endpoint.engine.calls
+    assert arguments["text_fields"] == (TextField("text", "en"),)
+    body["metadataConfiguration"]["textSearchConfigurations"] = search * 2
+    twice = "A metadata key must not have more than one text search configuration"
+    path = "metadataConfiguration.textSearchConfigurations"
+    assert_invalid(endpoint.post("CreateIndex", body), twice, path)
+
+
+def test_what_is_searchable_is_changed_as_asked(endpoint):
     update = "UpdateMetadataConfiguration"
-    add = {"add": {"textSearchConfigurations": search}}
+    fields = (TextField("text", "en"), TextField("title"))
+
+    def change(request):
+        reply = endpoint.post(update, INDEX | request)
+        assert reply.json == {"indexArn": INDEX_ARN}
+        return endpoint.engine.calls[-1][1][2](fields)
+
+    add = {"add": {"textSearchConfigurations": [{"metadataKey": "body", "language": "de"}]}}
+    assert change(add) == (*fields, TextField("body", "de"))
     delete = {"delete": {"textSearchConfigurations": [{"metadataKey": "text"}]}}
-    assert_invalid(
-        endpoint.post(update, INDEX | add), f"Full-text search (textSearchConfigurations) {text}"
-    )
+    assert change(delete) == fields[1:]
+    assert change({"add": {}}) == fields
     either = "Must specify either add or delete but not both"
     assert_invalid(endpoint.post(update, INDEX | add | delete), either)
     assert_invalid(endpoint.post(update, INDEX), either)
-    query = INDEX | {"topK": 1, "queryTexts": [{"metadataKey": "text", "text": "bird"}]}
-    assert_invalid(
-        endpoint.post("QueryVectors", query), f"Full-text search (queryTexts) {text}", "queryTexts"
-    )
+
+
+def test_the_status_of_texts_is_told(endpoint):
+    texts = [TextStatus("text", "en", is_built=True), TextStatus("title", None, is_built=False)]
+    info = dataclasses.replace(endpoint.engine.index, texts=texts)
+    endpoint.engine.answers["get_index"] = info
+    found = endpoint.post("GetIndex", INDEX).json["index"]["metadataConfiguration"]
+    assert found["textSearchConfigurations"] == [
+        {"metadataKey": "text", "status": "ACTIVE", "language": "en"},
+        {"metadataKey": "title", "status": "BUILDING"},
+    ]
+
+
+def test_texts_of_a_query_are_handed_on(endpoint):
+    query = {"topK": 1, "queryTexts": [{"metadataKey": "text", "text": "bird"}]}
+    endpoint.post("QueryVectors", INDEX | query | {"returnScores": True})
+    ((_, (_, _, request), _),) = endpoint.engine.calls
+    assert request.vector is None
+    assert request.texts == (TextQuery("text", "bird"),)
+    assert request.return_scores
+    twice = INDEX | query | {"queryTexts": query["queryTexts"] * 2}
+    message = "Each metadataKey must not appear more than once in queryTexts"
+    assert_invalid(endpoint.post("QueryVectors", twice), message, "queryTexts")
 
 
 # --- policies ------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.unit.wire.endpoint import INDEX_ARN, Endpoint
-from whimbrel.engine.model import Metric, QueryPage, VectorPage
+from whimbrel.engine.model import HitScores, Metric, QueryPage, VectorPage
 from whimbrel.wire import extension_output, output
 from whimbrel.wire.extension_model import EXTENSIONS
 from whimbrel.wire.model import OPERATIONS
@@ -170,8 +170,29 @@ def test_distances_that_are_not_finite_are_strings():
     distances = np.array([0.5, np.inf, -np.inf, np.nan])
     page = QueryPage([b"a", b"b", b"c", b"d"], distances, None, Metric.EUCLIDEAN, None)
     answer = msgspec.json.decode(encode_hits(page, with_distance=True))
-    found = [vector["distance"] for vector in answer["vectors"]]
-    assert found == [0.5, "Infinity", "-Infinity", "NaN"]
+    found = [vector.get("distance") for vector in answer["vectors"]]
+    assert found == [
+        0.5,
+        "Infinity",
+        "-Infinity",
+        None,
+    ]  # a record found by its text alone has none
+
+
+def test_scores_that_a_hit_does_not_have_are_left_out():
+    scores = HitScores(
+        ("title", "body"),
+        np.array([[1.5, np.nan], [np.nan, np.nan]]),
+        np.array([0.5, 0.25]),
+        np.array([np.nan, 2.0]),
+    )
+    distances = np.array([3.0, 2.0])
+    page = QueryPage([b"a", b"b"], distances, None, Metric.EUCLIDEAN, None, scores=scores)
+    answer = msgspec.json.decode(encode_hits(page, with_distance=True))
+    assert [vector["scores"] for vector in answer["vectors"]] == [
+        {"fused": 0.5, "bm25Scores": [{"metadataKey": "title", "score": 1.5}]},
+        {"fused": 0.25, "vectorDistance": 2.0},
+    ]
 
 
 def test_large_pages_are_written_off_the_event_loop():

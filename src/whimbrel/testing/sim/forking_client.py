@@ -4,6 +4,7 @@ Forks go to a bucket of their own, which is never deleted, and nothing is writte
 as it exists, what its source held at one moment between the beginning and the end of the request that made it.
 """
 
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
 
 from whimbrel.core.errors import IndexNotFoundError, WhimbrelError
@@ -62,7 +63,9 @@ class ForkingClient(ReadingClient):
         name, begun = copies.new_name("fork"), self._history.tick()
         source = Source(*place)
         try:
-            found = await self._ask("fork", lambda e: e.fork_index(source, VAULT, name, tags={}))
+            found = await self._ask(
+                "fork", lambda e: _done(e.fork_index(source, VAULT, name, tags={}))
+            )
         except WhimbrelError as error:
             self._note_missing_source(error, place, begun)
             return
@@ -88,7 +91,7 @@ class ForkingClient(ReadingClient):
         source = Source(*moment.place, moment.name)
         try:
             found = await self._ask(
-                "fork of a snapshot", lambda e: e.fork_index(source, VAULT, name, tags={})
+                "fork of a snapshot", lambda e: _done(e.fork_index(source, VAULT, name, tags={}))
             )
         except WhimbrelError as error:
             if moment in copies.snapshots:
@@ -148,3 +151,9 @@ class ForkingClient(ReadingClient):
             self._note_absence(error, place, begun)
         else:
             self._history.problem(f"copy of {place}: {error!r}")
+
+
+async def _done(work: Awaitable[None]) -> bool:
+    """Returns that something was done, once it is."""
+    await work
+    return True

@@ -1,13 +1,14 @@
 """Indexes."""
 
+from collections.abc import Callable
 from typing import Any, Final
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from whimbrel.core.errors import InvalidRequestError
 from whimbrel.engine.model import IndexConfig, IndexInfo, IndexMode, Metric
+from whimbrel.engine.text.field import TextField
 from whimbrel.wire.encryption import check_encryption
-from whimbrel.wire.errors import not_supported
 from whimbrel.wire.naming import check_index_name, resolve_bucket, resolve_index
 from whimbrel.wire.output import (
     Answer,
@@ -19,10 +20,13 @@ from whimbrel.wire.output import (
     IndexSummary,
     ListIndexesOutput,
     MetadataConfiguration,
+    TextSearchConfiguration,
+    UpdateMetadataConfigurationOutput,
     or_unset,
 )
 from whimbrel.wire.service import Call
 from whimbrel.wire.tagging import check_tags
+from whimbrel.wire.text_search import add_fields, read_fields, remove_fields, status_of
 
 PAGE_SIZE_DEFAULT: Final = 500
 DATA_TYPE: Final = "float32"
@@ -30,7 +34,8 @@ CLASSIC_TEXT: Final = (
     "indexMode cannot be set to CLASSIC because the vector bucket does not support CLASSIC mode"
 )
 ADD_OR_DELETE_TEXT: Final = "Must specify either add or delete but not both"
-TEXT_SEARCH: Final = "Full-text search (textSearchConfigurations)"
+
+Fields = tuple[TextField, ...]
 
 
 async def create_index(call: Call) -> Answer:
@@ -40,7 +45,12 @@ async def create_index(call: Call) -> Answer:
     check_encryption(call.input.get("encryptionConfiguration"))
     tags = call.input.get("tags", {})
     check_tags(tags)
-    await call.service.engine.create_index(bucket_name, name, _config(call.input), tags=tags)
+    metadata = call.input.get("metadataConfiguration", {})
+    path = "metadataConfiguration.textSearchConfigurations"
+    fields = read_fields(metadata.get("textSearchConfigurations", ()), path)
+    await call.service.engine.create_index(
+        bucket_name, name, _config(call.input), tags=tags, text_fields=fields
+    )
     return CreateIndexOutput(call.service.arns.format_index(bucket_name, name))
 
 
@@ -83,12 +93,23 @@ async def update_index_mode(call: Call) -> Answer:
 
 
 async def update_metadata_configuration(call: Call) -> Answer:
-    """Refuses what an existing index is asked to do about full-text search."""
+    """Makes metadata keys searchable as text, or no longer so."""
     names = _resolve(call)
     if ("add" in call.input) == ("delete" in call.input):
         raise InvalidRequestError(ADD_OR_DELETE_TEXT, ("add", ADD_OR_DELETE_TEXT))
-    await call.service.engine.get_index(*names)
-    raise not_supported(TEXT_SEARCH, "add" if "add" in call.input else "delete")
+    await call.service.engine.change_text_fields(*names, _change(call.input))
+    return UpdateMetadataConfigurationOutput(call.service.arns.format_index(*names))
+
+
+def _change(request: dict[str, Any]) -> Callable[[Fields], Fields]:
+    """Returns what makes the fields there shall be of those there are."""
+    if "add" in request:
+        configurations = request["add"].get("textSearchConfigurations", ())
+        added = read_fields(configurations, "add.textSearchConfigurations")
+        return lambda fields: add_fields(fields, added)
+    configurations = request["delete"].get("textSearchConfigurations", ())
+    keys = [one["metadataKey"] for one in configurations]
+    return lambda fields: remove_fields(fields, keys)
 
 
 def _resolve(call: Call) -> tuple[str, str]:
@@ -97,8 +118,6 @@ def _resolve(call: Call) -> tuple[str, str]:
 
 def _config(request: dict[str, Any]) -> IndexConfig:
     metadata = request.get("metadataConfiguration", {})
-    if metadata.get("textSearchConfigurations"):
-        raise not_supported(TEXT_SEARCH, "metadataConfiguration.textSearchConfigurations")
     return IndexConfig(
         dimension=request["dimension"],
         metric=Metric(request["distanceMetric"]),
@@ -108,7 +127,6 @@ def _config(request: dict[str, Any]) -> IndexConfig:
 
 
 def _describe(call: Call, info: IndexInfo) -> Index:
-    keys = info.config.non_filterable_keys
     return Index(
         vector_bucket_name=info.bucket_name,
         index_name=info.name,
@@ -119,5 +137,16 @@ def _describe(call: Call, info: IndexInfo) -> Index:
         distance_metric=info.config.metric.value,
         encryption_configuration=EncryptionConfiguration(),
         index_mode=info.mode.value,
-        metadata_configuration=MetadataConfiguration(keys) if keys else UNSET,
+        metadata_configuration=_describe_metadata(info),
     )
+
+
+def _describe_metadata(info: IndexInfo) -> MetadataConfiguration | UnsetType:
+    keys = info.config.non_filterable_keys
+    if not keys and not info.texts:
+        return UNSET
+    texts = [
+        TextSearchConfiguration(one.metadata_key, status_of(one), or_unset(one.language))
+        for one in info.texts
+    ]
+    return MetadataConfiguration(keys or UNSET, texts or UNSET)

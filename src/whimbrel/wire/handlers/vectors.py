@@ -4,11 +4,11 @@ from typing import Any, Final
 
 from whimbrel.core.errors import InvalidRequestError
 from whimbrel.engine.model import Blobs, IndexMode, ListRequest, QueryRequest
-from whimbrel.wire.errors import not_supported
 from whimbrel.wire.naming import resolve_index
 from whimbrel.wire.output import Answer, EmptyOutput, Hits
 from whimbrel.wire.record import check_key_bytes
 from whimbrel.wire.service import Call
+from whimbrel.wire.text_search import read_texts
 
 PAGE_SIZE_DEFAULT: Final = 500
 SEGMENT_RANGE_TEXT: Final = "segmentIndex must be less than segmentCount"
@@ -60,14 +60,13 @@ async def list_vectors(call: Call) -> Answer:
 async def query_vectors(call: Call) -> Answer:
     """Returns a page of the nearest records."""
     names = _resolve(call)
-    if "queryTexts" in call.input:
-        raise not_supported("Full-text search (queryTexts)", "queryTexts")
-    if "queryVector" not in call.input:
+    if "queryVector" not in call.input and "queryTexts" not in call.input:
         raise InvalidRequestError(QUERY_INPUT_TEXT, ("queryVector", QUERY_INPUT_TEXT))
     with_distance = call.input.get("returnDistance", False)
     mode = call.input.get("queryMode")
     request = QueryRequest(
-        vector=call.input["queryVector"]["float32"],
+        vector=call.input["queryVector"]["float32"] if "queryVector" in call.input else None,
+        texts=read_texts(call.input.get("queryTexts", ())),
         top_k=call.input["topK"],
         filter=call.input.get("filter"),
         return_metadata=call.input.get("returnMetadata", False),
@@ -76,6 +75,7 @@ async def query_vectors(call: Call) -> Answer:
         principal=call.principal.access_key_id,
         mode=None if mode is None else IndexMode(mode),
         explain=call.explain,
+        return_scores=call.input.get("returnScores", False),
     )
     return Hits(await call.service.engine.query(*names, request), with_distance)
 
