@@ -132,24 +132,35 @@ def flag_rows(command: click.Command) -> Iterator[str]:
             yield f"| `{parameter.opts[0]}` | {takes} | {what} |"
 
 
-def command_part(name: str) -> str:
-    """Returns the part of one command."""
-    command = main.commands[name]
+def command_parts(name: str, command: click.Command) -> Iterator[str]:
+    """Yields the parts of one command and of those below it."""
     arguments = " ".join(
         p.make_metavar(click.Context(command))
         for p in command.params
         if p.param_type_name == "argument"
     )
-    usage = " ".join(filter(None, ("whimbrel", name, "[FLAGS]", arguments)))
+    takes = "COMMAND" if isinstance(command, click.Group) else f"[FLAGS] {arguments}".strip()
     text = inspect.cleandoc(command.help or "")
     rows = "\n".join(flag_rows(command))
-    return f"## `whimbrel {name}`\n\n```\n{usage}\n```\n\n{text}\n\n| flag | takes | meaning |\n|---|---|---|\n{rows}\n"
+    table = f"\n| flag | takes | meaning |\n|---|---|---|\n{rows}\n" if rows else ""
+    yield f"## `{name}`\n\n```\n{name} {takes}\n```\n\n{text}\n{table}"
+    for word, inner in command.commands.items() if isinstance(command, click.Group) else ():
+        yield from command_parts(f"{name} {word}", inner)
 
 
 def cli_page() -> str:
     """Returns docs/reference/cli.md."""
     codes = "\n".join(f"| {code.value} | {EXIT_MEANINGS[code]} |" for code in ExitCode)
-    return CLI_HEAD + codes + "\n\n" + "\n".join(command_part(name) for name in COMMANDS)
+    return (
+        CLI_HEAD
+        + codes
+        + "\n\n"
+        + "\n".join(
+            part
+            for name in COMMANDS
+            for part in command_parts(f"whimbrel {name}", main.commands[name])
+        )
+    )
 
 
 def run() -> int:

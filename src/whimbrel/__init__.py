@@ -1,5 +1,27 @@
-"""Whimbrel: an object store with native vector support, speaking the API of Amazon S3 Vectors."""
+"""Whimbrel: an object store with native vector support, speaking the API of Amazon S3 Vectors.
 
-__all__ = ["__version__"]
+`extend` gives a boto3 client our extensions. What is here is imported when it is asked for.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from whimbrel.sdk import extend
+
+__all__ = ["__version__", "extend"]
 
 __version__ = "0.1.0"
+
+_HOMES = {"extend": "whimbrel.sdk"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'whimbrel' has no attribute '{name}'")
+    from importlib import import_module  # noqa: PLC0415 - `import whimbrel` costs nothing else
+
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_HOMES]

@@ -67,4 +67,4 @@ def test_actions_and_errors_are_told(name):
 
 
 def test_no_operation_is_described_that_does_not_exist():
-    assert set(sections()) - set(EXTENSIONS) == {"Calling"}
+    assert set(sections()) - set(EXTENSIONS) == {"Calling", "From boto3"}

@@ -1,6 +1,8 @@
 """An index under any sequence of requests, upkeep, restarts and a second process, against a dictionary."""
 
 import asyncio
+from contextlib import ExitStack
+from unittest.mock import patch
 
 import hypothesis.strategies as st
 from hypothesis import settings
@@ -13,11 +15,14 @@ from hypothesis.stateful import (
 )
 
 from whimbrel.core.errors import IndexNotFoundError
+from whimbrel.engine import find
+from whimbrel.engine.find import FindRequest
 from whimbrel.engine.model import Metric
 from whimbrel.engine.options import EngineOptions
+from whimbrel.engine.update import UpdateRequest
 from whimbrel.storage.memory import MemoryStore
 from whimbrel.testing.node import ManualClock, Node
-from whimbrel.testing.oracle import OracleRecord, VectorOracle
+from whimbrel.testing.oracle import OracleRecord, VectorOracle, content
 from whimbrel.testing.small_lists import small_lists
 
 BUCKET, INDEX = "bucket", "index"
@@ -52,9 +57,38 @@ FILTERS = st.sampled_from(
         {"$and": [{"tags": {"$nin": ["b"]}}, {"colour": {"$eq": "green"}}]},
     ]
 )
+CHANGES = st.fixed_dictionaries(
+    {},
+    optional={
+        "colour": st.none() | st.sampled_from(["red", "green"]),
+        "size": st.none() | st.integers(0, 3),
+        "new": st.just("x"),
+    },
+)
 RECORDS = st.dictionaries(
     KEYS, st.builds(OracleRecord.of, VECTORS, METADATA), min_size=1, max_size=5
 )
+
+
+async def find_all(node, condition, prefix, page_size):
+    """Finds records page by page; returns them in the order in which they came."""
+    found, token = {}, None
+    while True:
+        request = FindRequest(
+            prefix=prefix,
+            filter=condition,
+            page_size=page_size,
+            page_token=token,
+            return_vectors=True,
+            return_metadata=True,
+        )
+        page = await node.engine.find_vectors(BUCKET, INDEX, request)
+        assert len(page.keys) <= page_size
+        assert not set(page.keys) & set(found), "a key twice"
+        found.update(content(page.keys, page.vectors, page.metadata))
+        token = page.next_token
+        if token is None:
+            return found
 
 
 class EngineMachine(RuleBasedStateMachine):
@@ -168,6 +202,53 @@ class EngineMachine(RuleBasedStateMachine):
         found = self.run(engine.count_vectors(BUCKET, INDEX, condition=condition))
         assert found == len(self.oracle.matching(condition))
 
+    @rule(
+        at=NODES,
+        condition=FILTERS,
+        prefix=st.sampled_from([b"", b"k", b"key-", b"key-1", b"k\xf0", b"x"]),
+        page_size=st.integers(1, 4),
+    )
+    @precondition(lambda self: self.oracle)
+    def find(self, at, condition, prefix, page_size):
+        found = self.run(find_all(self.nodes[at], condition, prefix, page_size))
+        wanted = [key for key in self.oracle.matching(condition) if key.startswith(prefix)]
+        assert found == {key: self.oracle.records[key] for key in wanted}
+        assert list(found) == sorted(wanted)
+
+    @rule(
+        at=NODES,
+        changes=st.dictionaries(KEYS, CHANGES, min_size=1, max_size=4),
+        is_merge=st.booleans(),
+    )
+    @precondition(lambda self: self.oracle)
+    def update(self, at, changes, is_merge):
+        if not is_merge:
+            changes = {
+                key: {name: value for name, value in change.items() if value is not None}
+                for key, change in changes.items()
+            }
+        request = UpdateRequest(list(changes), list(changes.values()), is_merge=is_merge)
+        missing = self.run(self.nodes[at].engine.update_metadata(BUCKET, INDEX, request))
+        assert missing == [key for key in changes if key not in self.oracle.records]
+        for key, change in changes.items():
+            self.oracle.update(key, change, is_merge=is_merge)
+
+    @rule(at=NODES, condition=FILTERS, count_max=st.integers(1, 5))
+    @precondition(lambda self: self.oracle)
+    def erase(self, at, condition, count_max):
+        if condition is None:
+            return
+        engine, matching = self.nodes[at].engine, self.oracle.matching(condition)
+        asked = {"condition": condition, "count_max": count_max}
+        erased = self.run(engine.delete_matching(BUCKET, INDEX, **asked))
+        assert erased.deleted_count == min(count_max, len(matching))
+        assert erased.remaining_count == len(matching) - erased.deleted_count
+        # Which of them is not promised: what is left is what the index still has of them.
+        left = self.run(self.nodes[at].get(BUCKET, INDEX, matching)) if matching else {}
+        assert len(left) == erased.remaining_count
+        for key in set(matching) - set(left):
+            self.oracle.delete(key)
+
     # --- upkeep ------------------------------------------------------------------------------------
 
     @rule(at=NODES)
@@ -225,16 +306,18 @@ class EngineMachine(RuleBasedStateMachine):
 
 
 class CodedEngineMachine(EngineMachine):
-    """The same over segments that have codes and posting lists from the first row on."""
+    """The same over segments that have codes and posting lists from the first row on, and are read in order of key."""
 
     def __init__(self):
-        self.thresholds = small_lists()
-        self.thresholds.__enter__()
+        self.thresholds = ExitStack()
+        self.thresholds.enter_context(small_lists())
+        self.thresholds.enter_context(patch.object(find, "SORTED_ROWS_MAX", 0))
+        self.thresholds.enter_context(patch.object(find, "LOOKED_AT_MAX", 3))
         super().__init__()
 
     def teardown(self):
         super().teardown()
-        self.thresholds.__exit__(None, None, None)
+        self.thresholds.close()
 
 
 EngineMachine.TestCase.settings = settings(stateful_step_count=40)

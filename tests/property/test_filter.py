@@ -55,6 +55,47 @@ FILTERS = st.recursive(
 )
 
 
+# What our wider grammar has beside.
+ALL_DATES = [
+    "2026-11-30",
+    "2026-11-30T00:00:00Z",
+    "2026-11-30T01:00+01:00",
+    "2026-11-29T23:59:59.999999999Z",
+    "2026-11-30 00:00:00.5",
+    "2026-11-30T00:00:00.000000001-00:00",
+    "0001-01-01",
+    "9999-12-31T23:59:59-23:59",
+    "2024-02-29",
+]
+NO_DATES = ["2026-11-31", "2025-02-29", "2026-11-30T24:00", "2026-11-3", "2026-11-30T00:00:60Z"]
+DATES = st.sampled_from(ALL_DATES)
+DATED_VALUES = VALUES | DATES | st.sampled_from(NO_DATES) | st.lists(DATES, min_size=1, max_size=3)
+DATED_ROWS = st.lists(st.dictionaries(NAMES, DATED_VALUES, max_size=4), min_size=1, max_size=12)
+RANGE_OPERATORS = st.sampled_from(["$gt", "$gte", "$lt", "$lte"])
+MORE_OPERATORS = st.one_of(
+    OPERATORS,
+    st.tuples(RANGE_OPERATORS, TEXTS | DATES),
+    st.tuples(
+        RANGE_OPERATORS | st.sampled_from(["$eq", "$ne"]), DATES.map(lambda date: {"$date": date})
+    ),
+)
+MORE_CONDITIONS = st.recursive(
+    st.lists(MORE_OPERATORS, min_size=1, max_size=3).map(dict),
+    lambda inner: inner.map(lambda condition: {"$not": condition}),
+    max_leaves=2,
+)
+MORE_FILTERS = st.recursive(
+    st.tuples(NAMES, SCALARS | MORE_CONDITIONS).map(lambda pair: dict([pair])),
+    lambda children: st.one_of(
+        st.tuples(st.sampled_from(["$and", "$or"]), st.lists(children, min_size=1, max_size=3)).map(
+            lambda pair: dict([pair])
+        ),
+        children.map(lambda child: {"$not": child}),
+    ),
+    max_leaves=6,
+)
+
+
 def encode(rows):
     return Blobs.of(json.dumps(row).encode() for row in rows)
 
@@ -72,9 +113,9 @@ def check_disorder(columns: Columns) -> None:
     assert first_disorder(columns.arrays()) is None
 
 
-def assert_agrees(columns: Columns, document, rows):
+def assert_agrees(columns: Columns, document, rows, *, is_extended=False):
     expected = [matches(document, row) for row in rows]
-    tree = parse_filter(document)
+    tree = parse_filter(document, is_extended=is_extended)
     low, high = estimate_count(tree, columns)
     assert low <= sum(expected) <= high
     found = match_rows(tree, columns)
@@ -163,6 +204,40 @@ def test_merged_columns(parts, data):
         assert_agrees(columns, document, merged)
 
 
+@given(DATED_ROWS, st.lists(MORE_FILTERS, min_size=1, max_size=8))
+def test_the_wider_grammar(rows, documents):
+    keys = Blobs.of(b"%d" % number for number in range(len(rows)))
+    sorted_rows = SegmentRows.sort(keys, np.ones((len(rows), 1), np.float32), encode(rows))
+    config = IndexConfig(dimension=1, metric=Metric.COSINE)
+    reader = SegmentReader(
+        "s", memoryview(encode_segment("s", bytes(16), sorted_rows, config).data)
+    )
+    stored = [rows[int(key)] for key in reader.keys]
+    columns = build_columns(encode(rows))
+    for document in documents:
+        assert_agrees(columns, document, rows, is_extended=True)
+        assert_agrees(reader.columns, document, stored, is_extended=True)
+
+
+def test_every_range_of_strings_and_dates():
+    values = [*ALL_TEXTS, *ALL_DATES, *NO_DATES, 1, True, ["a", "b"], ALL_DATES[:2]]
+    rows = [{"s": value} for value in values] + [{}]
+    columns = build_columns(encode(rows))
+    for operator in ("$gt", "$gte", "$lt", "$lte"):
+        for operand in (*ALL_TEXTS, *({"$date": date} for date in ALL_DATES)):
+            assert_agrees(columns, {"s": {operator: operand}}, rows, is_extended=True)
+            assert_agrees(columns, {"s": {"$not": {operator: operand}}}, rows, is_extended=True)
+    for date in ALL_DATES:
+        for operator in ("$eq", "$ne"):
+            assert_agrees(columns, {"s": {operator: {"$date": date}}}, rows, is_extended=True)
+
+
+@given(st.lists(FILTERS, min_size=1, max_size=8))
+def test_a_filter_of_the_narrower_grammar_means_the_same_in_the_wider(documents):
+    for document in documents:
+        assert parse_filter(document) == parse_filter(document, is_extended=True)
+
+
 @given(ROWS, NAMES, SCALARS)
 def test_negations_are_exact(rows, name, value):
     columns = build_columns(encode(rows))
@@ -180,7 +255,21 @@ def test_non_filterable_keys_have_no_column(rows):
 
 # Anything a client may send, built of the words that matter.
 WORDS = st.sampled_from(
-    ["$and", "$or", "$eq", "$ne", "$gt", "$in", "$nin", "$exists", "$startsWith", "$not", "a", ""]
+    [
+        "$and",
+        "$or",
+        "$eq",
+        "$ne",
+        "$gt",
+        "$in",
+        "$nin",
+        "$exists",
+        "$startsWith",
+        "$not",
+        "$date",
+        "a",
+        "",
+    ]
 )
 DOCUMENTS = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
@@ -189,12 +278,12 @@ DOCUMENTS = st.recursive(
 )
 
 
-@given(st.dictionaries(WORDS, DOCUMENTS, max_size=2) | DOCUMENTS)
-def test_any_document_is_refused_or_means_something(document):
+@given(st.dictionaries(WORDS, DOCUMENTS, max_size=2) | DOCUMENTS, st.booleans())
+def test_any_document_is_refused_or_means_something(document, is_extended):
     try:
-        tree = parse_filter(document)
+        tree = parse_filter(document, is_extended=is_extended)
     except InvalidRequestError:
         return
-    rows = [{}, {"a": 1}, {"": "x", "a": ["a", "b"]}, {"a": True}]
+    rows = [{}, {"a": 1}, {"": "x", "a": ["a", "b"]}, {"a": True}, {"a": "2026-11-30"}]
     found = match_rows(tree, build_columns(encode(rows))).mask()
     assert found.tolist() == [matches(document, row) for row in rows]

@@ -182,7 +182,7 @@ class History:
         lists += [ranked(own, self.records, wanted)[0] for own in each]
         fused = Counter()
         for own in lists:
-            for place, key in enumerate(own[:100]):
+            for place, key in enumerate(own[:64]):
                 fused[key] += 1 / (61 + place)
         rounded = {key: float(np.float32(value)) for key, value in fused.items()}
         page = await self.ask(vector, self.fields, text, top_k, condition)

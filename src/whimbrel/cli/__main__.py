@@ -18,6 +18,7 @@ COMMANDS: Final = {
     "health": "Ask a server whether it serves.",
     "env": "Print variables that point AWS tools at the server.",
     "run": "Run a command whose AWS clients talk to Whimbrel.",
+    "vectors": "Count, find, search, change and delete vectors of a running server.",
     "index": "Tend the indexes of a store: flush, compact, collect garbage.",
     "inspect": "Show what an index, a bucket or a store consists of.",
     "recall": "Measure how much of what there is to find queries of an index find.",

@@ -28,6 +28,8 @@ EPSILON_UNMEASURED = (
 # The largest topK is 10,000: up to so many matches, none shall be missed.
 SURE_ROWS_MAX = 10_000
 EPSILON_SURE = 2.75
+_NO_ROWS = np.zeros(0, dtype=np.int64)
+_NO_DISTANCES = np.zeros(0)
 WHOLE = 1.0  # the share of rows that leaves nothing out
 
 
@@ -74,6 +76,15 @@ class NearRows:
     def take(self, places: Int64Array) -> "NearRows":
         """Returns some of them."""
         return NearRows(self.owners[places], self.rows[places], self.distances[places])
+
+    @classmethod
+    def join(cls, parts: Sequence["NearRows"]) -> "NearRows":
+        """Lays rows end to end."""
+        return cls(
+            np.concatenate([_NO_ROWS, *(part.owners for part in parts)]),
+            np.concatenate([_NO_ROWS, *(part.rows for part in parts)]),
+            np.concatenate([_NO_DISTANCES, *(part.distances for part in parts)]),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +158,13 @@ class CodedParts:
         )
 
     def plan_effort(
-        self, k: int, shares: Shares | None, *, share: float | None, is_filtered: bool
+        self,
+        k: int,
+        shares: Shares | None,
+        *,
+        share: float | None,
+        is_filtered: bool,
+        ratio: float = WHOLE,
     ) -> Effort:
         """Decides how far to look for the `k` nearest.
 
@@ -157,11 +174,17 @@ class CodedParts:
             share: which share of the rows to scan, whatever was measured; None goes by `shares`.
             is_filtered: whether a filter rules rows out. The neighbours of such a query are not where those of others
                 are, so all that is affordable is scanned.
+            ratio: which part of what was measured to scan, above 0 and at most 1.
         """
         if self.kept_count <= SURE_ROWS_MAX or share == WHOLE:
             return Effort(self.kept_count, EPSILON_SURE, is_exhaustive=True)
         epsilon = EPSILON if share is not None else _epsilon(shares, k)
-        is_affordable = is_filtered and share is None and self.kept_count <= EXHAUSTIVE_ROWS_MAX
+        is_affordable = (
+            is_filtered
+            and share is None
+            and ratio == WHOLE
+            and self.kept_count <= EXHAUSTIVE_ROWS_MAX
+        )
         if not self._lists or is_affordable:
             return Effort(self.kept_count, epsilon, is_exhaustive=True)
         if share is not None:
@@ -173,7 +196,8 @@ class CodedParts:
                 _budget(part.codes.shares, k, part.row_count, part.kept_count)
                 for part in self._lists
             )
-        return Effort(max(budget, BUDGET_RATIO_MIN * k), epsilon, is_exhaustive=False)
+        budget = max(math.ceil(budget * ratio), BUDGET_RATIO_MIN * k)
+        return Effort(budget, epsilon, is_exhaustive=False)
 
     def find_near(
         self, query: Float32Array, *, metric: Metric, k: int, effort: Effort

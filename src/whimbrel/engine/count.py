@@ -34,7 +34,7 @@ class Counter:
         condition = None
         if filter_document is not None:
             keys = index.manifest.config.non_filterable_keys
-            condition = parse_filter(filter_document, keys)
+            condition = parse_filter(filter_document, keys, is_extended=True)
         else:
             snapshot = await index.prove()
             if not snapshot.tail.entry_count:

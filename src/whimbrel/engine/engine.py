@@ -31,12 +31,15 @@ from whimbrel.engine.catalog import (
 from whimbrel.engine.context import Context
 from whimbrel.engine.count import Counter
 from whimbrel.engine.directory import Directory
+from whimbrel.engine.erase import Erased, Eraser
+from whimbrel.engine.find import Finder, FindRequest
 from whimbrel.engine.forks import Forks, Source
 from whimbrel.engine.index import Index
 from whimbrel.engine.lookup import Lookup
 from whimbrel.engine.manifest import SegmentEntry
 from whimbrel.engine.model import (
     Blobs,
+    BoolArray,
     BucketInfo,
     IndexConfig,
     IndexInfo,
@@ -54,10 +57,13 @@ from whimbrel.engine.page_token import NamePosition, PageTokens, bind
 from whimbrel.engine.query import QueryPlanner
 from whimbrel.engine.records import check_batch
 from whimbrel.engine.segments import SegmentCache
+from whimbrel.engine.self_query import RecallMeasured, SelfQuerier
 from whimbrel.engine.statistics import IndexStatistics, get_statistics
 from whimbrel.engine.text.field import TextField
 from whimbrel.engine.text_plan import are_built, is_built
+from whimbrel.engine.update import Updater, UpdateRequest
 from whimbrel.engine.wal import Write
+from whimbrel.engine.warm import Warmed, Warmer, WarmRequest
 from whimbrel.engine.write import UNAVAILABLE, ChangeFields, Writer
 
 TAG_COUNT_MAX = 50
@@ -80,6 +86,11 @@ class Engine:
         self._lookup = Lookup(context, self.segments, self._tokens)
         self._counter = Counter(context, self.segments)
         self._forks = Forks(context, self.directory, self._writer)
+        self._finder = Finder(context, self.segments, self._tokens)
+        self._updater = Updater(context, self.segments, self._lookup, self._commit_unchanged)
+        self._eraser = Eraser(context, self.segments, self._commit_unchanged)
+        self._querier = SelfQuerier(context, self.segments)
+        self._warmer = Warmer(context, self.segments, self._tokens)
         self._tails: dict[Index, int] = {}
         self._queried: set[Index] = set()  # since their manifest was last known to be the newest
         self._tail_bytes = 0
@@ -631,6 +642,59 @@ class Engine:
             )
         )
 
+    async def find_vectors(
+        self, bucket_name: str, index_name: str, request: FindRequest
+    ) -> VectorPage:
+        """Returns one page of the vectors with a prefix, or that match a filter, in order of key.
+
+        Raises:
+            IndexNotFoundError: there is no such index.
+            InvalidRequestError: filter or page token are not valid for this index.
+        """
+        return await _guard(
+            self.directory.with_index(
+                bucket_name, index_name, lambda index: self._finder.find(index, request)
+            )
+        )
+
+    async def update_metadata(
+        self, bucket_name: str, index_name: str, request: UpdateRequest
+    ) -> list[bytes]:
+        """Changes the metadata of vectors that exist; returns the keys that do not.
+
+        Raises:
+            IndexNotFoundError: there is no such index.
+            InvalidRequestError: a record would break a rule.
+            ThrottledError: too much is waiting to be indexed.
+            UnavailableError: the store failed, or the vectors change all the time.
+        """
+        return await _guard(
+            self.directory.with_index(
+                bucket_name, index_name, lambda index: self._updater.update(index, request)
+            )
+        )
+
+    async def delete_matching(
+        self, bucket_name: str, index_name: str, *, condition: Any, count_max: int
+    ) -> Erased:
+        """Deletes up to `count_max` of the vectors that match a filter.
+
+        Raises:
+            IndexNotFoundError: there is no such index.
+            InvalidRequestError: the filter is not valid for this index.
+            ThrottledError: too much is waiting to be indexed.
+            UnavailableError: the store failed.
+        """
+
+        def erase(index: Index) -> Awaitable[Erased]:
+            return self._eraser.erase(index, condition, count_max=count_max)
+
+        return await _guard(self.directory.with_index(bucket_name, index_name, erase))
+
+    async def _commit_unchanged(self, index: Index, write: Write, *, position: int) -> BoolArray:
+        self._admit(index, write)
+        return await self._writer.commit_unchanged(index, write, position=position)
+
     async def get_statistics(self, bucket_name: str, index_name: str) -> IndexStatistics:
         """Tells how an index is stored.
 
@@ -638,6 +702,34 @@ class Engine:
             IndexNotFoundError: there is no such index.
         """
         return await _guard(self.directory.with_index(bucket_name, index_name, get_statistics))
+
+    async def measure_recall(
+        self, bucket_name: str, index_name: str, *, counts: Sequence[int], query_count: int
+    ) -> RecallMeasured:
+        """Measures what queries find of what there is, for some numbers of neighbours.
+
+        Raises:
+            IndexNotFoundError: there is no such index.
+            ThrottledError: this process is measuring already.
+        """
+
+        def measure(index: Index) -> Awaitable[RecallMeasured]:
+            return self._querier.measure(index, counts=counts, query_count=query_count)
+
+        return await _guard(self.directory.with_index(bucket_name, index_name, measure))
+
+    async def warm_index(self, bucket_name: str, index_name: str, request: WarmRequest) -> Warmed:
+        """Fetches what queries of an index read, as far as time allows.
+
+        Raises:
+            IndexNotFoundError: there is no such index.
+            InvalidRequestError: the page token is not valid for this index.
+        """
+        return await _guard(
+            self.directory.with_index(
+                bucket_name, index_name, lambda index: self._warmer.warm(index, request)
+            )
+        )
 
 
 async def _guard(operation: Awaitable[T]) -> T:

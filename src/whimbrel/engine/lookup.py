@@ -4,20 +4,18 @@ A listing runs in the order of (hash, key), which writes and compactions do not 
 not a snapshot, and a key present throughout a listing appears exactly once. Part i of n is a range of hashes.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 
-from whimbrel.core.errors import AbsentBytesError
 from whimbrel.engine.context import Context
 from whimbrel.engine.index import Index, Snapshot
 from whimbrel.engine.keys import hash_keys
 from whimbrel.engine.memtable import NO_ROW, MemtableSnapshot
 from whimbrel.engine.model import (
     Blobs,
-    Float32Array,
     Int64Array,
     ListRequest,
     UInt64Array,
@@ -25,22 +23,12 @@ from whimbrel.engine.model import (
 )
 from whimbrel.engine.page_token import ListPosition, PageTokens, bind
 from whimbrel.engine.part import TAIL
-from whimbrel.engine.segment.reader import SegmentReader
+from whimbrel.engine.place import Place, fit_page, read_page, require
 from whimbrel.engine.segments import OpenSegment, SegmentCache
-from whimbrel.engine.view import open_view
+from whimbrel.engine.view import View, open_view
 
 HASH_LIMIT = 1 << 64
 INLINE_ROWS_MAX = 20_000
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where a record lies: hash and key, source (position of the segment, or `TAIL`), row."""
-
-    key_hash: int
-    key: bytes
-    source: int
-    row: int
 
 
 class Lookup:
@@ -60,22 +48,33 @@ class Lookup:
             IndexNotFoundError: the index was deleted.
         """
         view = await open_view(index, self._segments)
-        snapshot, segments = view.snapshot, view.segments
+        return await self.read(
+            view, keys, return_vectors=return_vectors, return_metadata=return_metadata
+        )
+
+    async def read(
+        self, view: View, keys: Blobs, *, return_vectors: bool, return_metadata: bool
+    ) -> VectorPage:
+        """Returns the records with these keys as of a view; absent ones are left out, duplicates collapse.
+
+        Raises:
+            ObjectNotFoundError: a segment was collected: the view is not the newest any more.
+        """
         find = partial(
             _get,
             keys,
-            snapshot,
-            segments,
+            view.snapshot,
+            view.segments,
             return_vectors=return_vectors,
             return_metadata=return_metadata,
         )
         # The first look at a segment's keys verifies all of them.
-        is_quick = sum(segment.entry.row_count for segment in segments) <= INLINE_ROWS_MAX
+        is_quick = sum(one.entry.row_count for one in view.segments) <= INLINE_ROWS_MAX
 
         async def run() -> VectorPage:
             return find() if is_quick else await self._context.compute.run(find)
 
-        return await self._segments.read(segments, run)
+        return await self._segments.read(view.segments, run)
 
     async def list(self, index: Index, request: ListRequest) -> VectorPage:
         """Returns one page of a listing.
@@ -120,36 +119,25 @@ def _get(
     return_vectors: bool,
     return_metadata: bool,
 ) -> VectorPage:
-    _require(segment.reader.has_keys(with_metadata=return_metadata) for segment in segments)
+    require(segment.reader.has_keys(with_metadata=return_metadata) for segment in segments)
     unique = Blobs.of(dict.fromkeys(keys))
     hashes = hash_keys(unique)
     entries = snapshot.tail.find(hashes, unique)
-    places: dict[int, _Place] = {}
+    places: dict[int, Place] = {}
     for at in np.flatnonzero(entries >= 0).tolist():
         row = int(snapshot.tail.rows[entries[at]])
         if row != NO_ROW:
-            places[at] = _Place(int(hashes[at]), unique[at], TAIL, row)
+            places[at] = Place(int(hashes[at]), unique[at], TAIL, row)
     absent = np.flatnonzero(entries < 0)
     for source, segment in enumerate(segments):
         if not len(absent):
             break
         rows = segment.find_live(hashes[absent], unique.take(absent))
         for at, row in zip(absent[rows >= 0].tolist(), rows[rows >= 0].tolist(), strict=True):
-            places[at] = _Place(int(hashes[at]), unique[at], source, row)
+            places[at] = Place(int(hashes[at]), unique[at], source, row)
         absent = absent[rows < 0]
     found = [places[at] for at in sorted(places)]
-    return _page(found, snapshot, segments, vectors=return_vectors, metadata=return_metadata)
-
-
-def _require(here: Iterable[bool]) -> None:
-    """Makes sure that all of it is here, after all segments have noted what is not."""
-    if not all(list(here)):
-        raise AbsentBytesError("records are not here yet")
-
-
-def _is_here(reader: SegmentReader, rows: Int64Array, *, vectors: bool, metadata: bool) -> bool:
-    is_here = reader.has_vectors(rows) if vectors else True
-    return (reader.has_names(rows, with_metadata=True) if metadata else True) and is_here
+    return read_page(found, snapshot, segments, vectors=return_vectors, metadata=return_metadata)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +145,7 @@ class _Listed:
     """A page without its token, and its last record when more follow."""
 
     page: VectorPage
-    last: _Place | None
+    last: Place | None
 
 
 def _list(
@@ -169,10 +157,10 @@ def _list(
     after: tuple[int, bytes] | None,
     bytes_max: int,
 ) -> _Listed:
-    _require(segment.reader.has_keys(with_metadata=True) for segment in segments)
+    require(segment.reader.has_keys(with_metadata=True) for segment in segments)
     found = _scan(snapshot.tail, segments, hashes=hashes, after=after, count=request.page_size + 1)
-    count = _fit(found[: request.page_size], snapshot, segments, bytes_max)
-    page = _page(
+    count = fit_page(found[: request.page_size], snapshot, segments, bytes_max)
+    page = read_page(
         found[:count],
         snapshot,
         segments,
@@ -182,44 +170,6 @@ def _list(
     return _Listed(page, found[count - 1] if len(found) > count else None)
 
 
-def _fit(
-    places: Sequence[_Place],
-    snapshot: Snapshot,
-    segments: Sequence[OpenSegment],
-    bytes_max: int,
-) -> int:
-    """Returns how many of the records fit a page: at least one, and at most `bytes_max` processed."""
-    vector_bytes = 4 * snapshot.manifest.config.dimension
-    metadata_bytes = _metadata_bytes(places, snapshot, segments).tolist()
-    size = 0
-    for count, place in enumerate(places):
-        size += vector_bytes + len(place.key) + metadata_bytes[count]
-        if size > bytes_max and count:
-            return count
-    return len(places)
-
-
-def _metadata_bytes(
-    places: Sequence[_Place], snapshot: Snapshot, segments: Sequence[OpenSegment]
-) -> Int64Array:
-    """Returns how long each record's metadata is, int64 [m]."""
-    sizes = np.zeros(len(places), dtype=np.int64)
-    for source, chosen, rows in _by_source(places):
-        if source == TAIL:
-            sizes[chosen] = np.diff(snapshot.tail.metadata(rows).offsets)
-        else:
-            offsets = segments[source].reader.metadata_offsets
-            sizes[chosen] = offsets[rows + 1] - offsets[rows]
-    return sizes
-
-
-def _by_source(places: Sequence[_Place]) -> Iterator[tuple[int, list[int], Int64Array]]:
-    """Yields each source with the positions in `places` of its records and their rows."""
-    for source in sorted({place.source for place in places}):
-        chosen = [at for at, place in enumerate(places) if place.source == source]
-        yield source, chosen, np.array([places[at].row for at in chosen], dtype=np.int64)
-
-
 def _scan(
     tail: MemtableSnapshot,
     segments: Sequence[OpenSegment],
@@ -227,7 +177,7 @@ def _scan(
     hashes: tuple[int, int],
     after: tuple[int, bytes] | None,
     count: int,
-) -> list[_Place]:
+) -> list[Place]:
     """Returns the first `count` live records with hashes[0] <= hash < hashes[1], after `after`, in order.
 
     Hashes alone say where about `count` records end, over all segments together; only those are then looked at.
@@ -236,7 +186,7 @@ def _scan(
     if after is not None:
         start = after[0]
     live = _live_tail(tail)
-    found: list[_Place] = []
+    found: list[Place] = []
     wanted = count + 1  # one more, for `after` itself
     while start < limit and len(found) < count:
         bound = min(_bound(tail.hashes[live], segments, start, wanted), limit)
@@ -282,20 +232,20 @@ def _first_place(segment: OpenSegment, key_hash: int) -> int:
     return int(np.searchsorted(segment.reader.hashes, np.uint64(key_hash), side="left"))
 
 
-def _tail_places(tail: MemtableSnapshot, live: Int64Array, start: int, bound: int) -> list[_Place]:
+def _tail_places(tail: MemtableSnapshot, live: Int64Array, start: int, bound: int) -> list[Place]:
     """Returns those of the tail's live entries, given in order of hash, with start <= hash < bound."""
     hashes = tail.hashes[live]
     first = int(np.searchsorted(hashes, np.uint64(start), side="left"))
     end = int(np.searchsorted(hashes, np.uint64(bound - 1), side="right"))
     return [
-        _Place(int(tail.hashes[entry]), tail.key(entry), TAIL, int(tail.rows[entry]))
+        Place(int(tail.hashes[entry]), tail.key(entry), TAIL, int(tail.rows[entry]))
         for entry in live[first:end].tolist()
     ]
 
 
 def _segment_places(
     source: int, segment: OpenSegment, tail: MemtableSnapshot, start: int, bound: int
-) -> list[_Place]:
+) -> list[Place]:
     """Returns a segment's live records with start <= hash < bound."""
     places = slice(_first_place(segment, start), _first_place(segment, bound))
     rows, hashes = segment.reader.hash_rows[places].astype(np.int64), segment.reader.hashes[places]
@@ -304,34 +254,4 @@ def _segment_places(
         rows, hashes = rows[live], hashes[live]
     keys = segment.reader.take_keys(rows)
     current = np.flatnonzero(tail.find(hashes, keys) < 0)
-    return [_Place(int(hashes[at]), keys[at], source, int(rows[at])) for at in current.tolist()]
-
-
-def _page(
-    places: Sequence[_Place],
-    snapshot: Snapshot,
-    segments: Sequence[OpenSegment],
-    *,
-    vectors: bool,
-    metadata: bool,
-) -> VectorPage:
-    """Fetches what was asked for of the records found."""
-    dimension = snapshot.manifest.config.dimension
-    matrix: Float32Array | None = (
-        np.zeros((len(places), dimension), np.float32) if vectors else None
-    )
-    texts: list[bytes] | None = [b""] * len(places) if metadata else None
-    _require(
-        _is_here(segments[source].reader, rows, vectors=vectors, metadata=metadata)
-        for source, _, rows in _by_source(places)
-        if source != TAIL
-    )
-    for source, chosen, rows in _by_source(places):
-        reader = None if source == TAIL else segments[source].reader
-        if matrix is not None:
-            matrix[chosen] = reader.take_vectors(rows) if reader else snapshot.tail.vectors[rows]
-        if texts is not None:
-            blobs = reader.list_metadata(rows) if reader else snapshot.tail.metadata(rows)
-            for at, text in zip(chosen, blobs, strict=True):
-                texts[at] = text
-    return VectorPage([place.key for place in places], matrix, texts)
+    return [Place(int(hashes[at]), keys[at], source, int(rows[at])) for at in current.tolist()]

@@ -43,6 +43,14 @@ class IndexMode(StrEnum):
     ENHANCED = "ENHANCED"
 
 
+class SearchEffort(StrEnum):
+    """How much a query does to miss nothing."""
+
+    FAST = "fast"  # scans a part of what the calibration says
+    DEFAULT = "default"
+    EXACT = "exact"  # compares every matching vector
+
+
 class IndexConfig(msgspec.Struct, frozen=True):
     """What is fixed when an index is created.
 
@@ -215,6 +223,9 @@ class QueryRequest:
         mode: the queryMode given, if any.
         explain: whether the page says what finding it took.
         return_scores: whether hits carry the scores of a query with texts.
+        effort: how much is done to miss nothing.
+        return_vectors: whether hits carry their vectors.
+        is_extended: whether the filter may use our wider grammar.
     """
 
     vector: Float32Array | None
@@ -228,6 +239,9 @@ class QueryRequest:
     mode: IndexMode | None = None
     explain: bool = False
     return_scores: bool = False
+    effort: SearchEffort = SearchEffort.DEFAULT
+    return_vectors: bool = False
+    is_extended: bool = False
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
@@ -297,6 +311,7 @@ class QueryPage:
         next_token: where the next page starts; None on the last.
         explanation: what it took, when asked for.
         scores: what ranked them, when asked for of a query with texts.
+        vectors: float32 [m, d] when asked for, else None.
     """
 
     keys: Sequence[bytes]
@@ -306,6 +321,7 @@ class QueryPage:
     next_token: str | None
     explanation: Explanation | None = None
     scores: HitScores | None = None
+    vectors: Float32Array | None = None
 
 
 @dataclass(frozen=True, slots=True)

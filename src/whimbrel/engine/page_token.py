@@ -58,6 +58,13 @@ class ListPosition(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_
     key: bytes
 
 
+class KeyPosition(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """After which key the next page in order of key starts."""
+
+    issued_at_s: float
+    key: bytes
+
+
 class NamePosition(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """After which name the next page of buckets or indexes starts."""
 
@@ -65,7 +72,7 @@ class NamePosition(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_
     name: str
 
 
-T = TypeVar("T", QueryPosition, ListPosition, NamePosition)
+T = TypeVar("T", QueryPosition, ListPosition, KeyPosition, NamePosition)
 
 
 def decode_secret(data: memoryview) -> bytes:

@@ -32,6 +32,7 @@ from whimbrel.engine.memtable import Memtable
 from whimbrel.engine.model import (
     Blobs,
     Explanation,
+    Float32Array,
     IndexMode,
     Int64Array,
     QueryPage,
@@ -71,6 +72,7 @@ class _Result:
         ranked: the records found.
         tail_places: int64 [t], ascending: which hits lie in the tail.
         tail_metadata: the metadata of those t hits.
+        tail_vectors: float32 [t, d], their vectors; None where they were not wanted.
     """
 
     base: Base
@@ -80,12 +82,23 @@ class _Result:
     ranked: Ranked
     tail_places: Int64Array
     tail_metadata: Blobs
+    tail_vectors: Float32Array | None
 
     @property
     def size_bytes(self) -> int:
         """About how much memory this takes."""
         tail_bytes = len(self.tail_metadata.data) + 16 * len(self.tail_places)
+        if self.tail_vectors is not None:
+            tail_bytes += self.tail_vectors.nbytes
         return self.ranked.size_bytes + tail_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Keep:
+    """What of the tail's hits a result keeps."""
+
+    metadata: bool
+    vectors: bool
 
 
 class _Watch:
@@ -130,14 +143,14 @@ class _Question:
         wanted: what to look for; its texts are still to be analysed.
         texts: those, as they came in.
         digest: what makes two requests the same query; empty where nobody will ask.
-        keep_metadata: whether the metadata of hits in the tail is kept.
+        keep: what of the tail's hits the result keeps.
         watch: notes what the query takes, if anybody wants to know.
     """
 
     wanted: Wanted
     texts: Sequence[TextQuery]
     digest: bytes
-    keep_metadata: bool
+    keep: _Keep
     watch: "_Watch | None"
 
     def note_snapshot(self) -> None:
@@ -228,7 +241,9 @@ class QueryPlanner:
         await index.prove()  # the index may have been deleted since page 1
         key = _result_key(index, token.generation, token.position, question.digest)
         result = self._results.get(key)
-        if result is None or result.base.etag != token.etag:
+        lacks_vectors = result is not None and result.tail_vectors is None
+        is_lacking = question.keep.vectors and lacks_vectors
+        if result is None or is_lacking or result.base.etag != token.etag:
             snapshot, segments = await self._reopen(index, token)
             question.note_snapshot()
             try:
@@ -300,11 +315,10 @@ class QueryPlanner:
         texts: OpenTexts,
     ) -> _Result:
         """Searches at once, or on a thread where that takes longer."""
-        keep_metadata = question.keep_metadata
         if self._is_quick(wanted, snapshot, segments):
-            return _compute(wanted, snapshot, segments, texts, keep_metadata=keep_metadata)
+            return _compute(wanted, snapshot, segments, texts, keep=question.keep)
         result = await self._context.compute.run(
-            _compute, wanted, snapshot, segments, texts, keep_metadata=keep_metadata
+            _compute, wanted, snapshot, segments, texts, keep=question.keep
         )
         self._warm.add(segments)
         return result
@@ -351,7 +365,38 @@ class QueryPlanner:
             metric=index.manifest.config.metric,
             next_token=next_token,
             scores=scores,
+            vectors=await self._vectors(result, offset, limit) if request.return_vectors else None,
         )
+
+    async def _vectors(self, result: _Result, offset: int, limit: int) -> Float32Array:
+        """Returns the vectors of the hits `offset` <= i < `limit`, float32 [m, d]; raises like `_metadata`."""
+        assert result.tail_vectors is not None
+        hits = result.ranked.hits
+        sources, rows = hits.sources[offset:limit], hits.rows[offset:limit]
+        vectors = np.zeros((len(rows), result.tail_vectors.shape[1]), dtype=np.float32)
+        in_tail = np.flatnonzero(sources == TAIL)
+        vectors[in_tail] = result.tail_vectors[
+            np.searchsorted(result.tail_places, in_tail + offset)
+        ]
+        owners = np.unique(sources[sources != TAIL]).tolist()
+        try:
+            opened = [await self._segments.open(result.entries[one]) for one in owners]
+
+            async def read() -> None:
+                places = [np.flatnonzero(sources == one) for one in owners]
+                parts = [(segment.reader, own) for segment, own in zip(opened, places, strict=True)]
+                # What is not here of any segment is fetched together.
+                for reader, own in parts:
+                    reader.has_vectors(rows[own])
+                for reader, own in parts:
+                    vectors[own] = reader.take_vectors(rows[own])
+
+            await self._segments.read(opened, read)
+        except ObjectNotFoundError:
+            if offset == 0:
+                raise
+            raise InvalidRequestError(INVALID_PAGE_TOKEN) from None
+        return vectors
 
     async def _metadata(self, result: _Result, offset: int, limit: int) -> list[bytes]:
         """Returns the metadata of the hits `offset` <= i < `limit`.
@@ -404,19 +449,28 @@ def _read(index: Index, request: QueryRequest, watch: "_Watch | None") -> _Quest
         raise InvalidRequestError(f"1 validation error detected. {detail}", ("/topK", detail))
     condition = None
     if request.filter is not None:
-        condition = parse_filter(request.filter, config.non_filterable_keys)
+        condition = parse_filter(
+            request.filter, config.non_filterable_keys, is_extended=request.is_extended
+        )
     with_metadata = request.return_metadata and request.top_k <= PAGE_SIZE
     near = None
     if request.vector is not None:
-        near = Search(request.vector, request.top_k, condition, config, with_metadata=with_metadata)
+        near = Search(
+            request.vector,
+            request.top_k,
+            condition,
+            config,
+            with_metadata=with_metadata,
+            effort=request.effort,
+        )
     # A result of one page takes part in no token and no cache, so it needs no name.
     is_paged = request.top_k > PAGE_SIZE or request.page_token is not None
     return _Question(
         wanted=Wanted(request.top_k, condition, config, near, with_metadata=with_metadata),
         texts=request.texts,
         digest=_digest(request) if is_paged else b"",
-        # Later pages may want what this one does not.
-        keep_metadata=request.return_metadata or is_paged,
+        # Later pages may want what this one does not; of vectors, which take more room, they compute it again.
+        keep=_Keep(metadata=request.return_metadata or is_paged, vectors=request.return_vectors),
         watch=watch,
     )
 
@@ -427,15 +481,18 @@ def _compute(
     segments: SegmentSet,
     texts: OpenTexts,
     *,
-    keep_metadata: bool,
+    keep: _Keep,
 ) -> _Result:
     ranked = rank_records(
         wanted, snapshot.tail, segments, texts.fields, shares=snapshot.manifest.shares
     )
     tail_places, tail_metadata = _NO_PLACES, _NO_METADATA
-    if keep_metadata and snapshot.tail.entry_count:
+    tail_vectors = None
+    if (keep.metadata or keep.vectors) and snapshot.tail.entry_count:
         tail_places = np.flatnonzero(ranked.hits.sources == TAIL)
         tail_metadata = snapshot.tail.metadata(ranked.hits.rows[tail_places])
+    if keep.vectors:
+        tail_vectors = snapshot.tail.vectors[ranked.hits.rows[tail_places]]
     return _Result(
         base=snapshot.base,
         position=snapshot.position,
@@ -444,15 +501,16 @@ def _compute(
         ranked=ranked,
         tail_places=tail_places,
         tail_metadata=tail_metadata,
+        tail_vectors=tail_vectors,
     )
 
 
 def _digest(request: QueryRequest) -> bytes:
-    """Returns what makes two requests the same query: vector, texts, topK, filter and mode."""
+    """Returns what makes two requests the same query: vector, texts, topK, filter, mode and effort."""
     vector = b"" if request.vector is None else request.vector.astype("<f4").tobytes()
     digest = hashlib.sha256(vector)
     mode = None if request.mode is None else request.mode.value
-    rest = [request.top_k, request.filter, mode, request.texts]
+    rest = [request.top_k, request.filter, mode, request.texts, request.effort.value]
     digest.update(msgspec.json.encode(rest, order="deterministic"))
     return digest.digest()
 

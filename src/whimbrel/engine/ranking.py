@@ -6,13 +6,22 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from whimbrel.core.errors import AbsentBytesError
+from whimbrel.engine.approximate import NearRows
 from whimbrel.engine.filter.tree import Filter
 from whimbrel.engine.fusion import WINDOW_MIN, fuse
 from whimbrel.engine.ivf.calibrate import Shares
 from whimbrel.engine.memtable import MemtableSnapshot
 from whimbrel.engine.model import Float64Array, HitScores, IndexConfig, Int64Array, Metric
 from whimbrel.engine.part import TAIL
-from whimbrel.engine.search import Hits, Search, has_names, search
+from whimbrel.engine.search import (
+    Hits,
+    Search,
+    SearchStats,
+    find_nearest,
+    has_names,
+    list_hits,
+    search,
+)
 from whimbrel.engine.segments import OpenSegment
 from whimbrel.engine.text.reader import FieldReader
 from whimbrel.engine.text_search import FieldQuery, TextSearch
@@ -109,12 +118,13 @@ def _rank_texts(
     fields: Sequence[Sequence[FieldReader]],
 ) -> Ranked:
     texts = _prepare(wanted, tail, segments, fields)
-    hits = texts.find(wanted.top_k, fields=range(len(wanted.texts)))
-    _require_names(wanted, segments, hits)
+    best = texts.find(wanted.top_k, fields=range(len(wanted.texts)))
+    _require_names(wanted, segments, best)
+    hits = list_hits(best, tail, segments, SearchStats(plan="text"))
     if len(wanted.texts) == 1:
-        bm25 = -hits.distances[:, None]
+        bm25 = -best.distances[:, None]
     else:
-        bm25 = _score(texts, hits, len(wanted.texts))
+        bm25 = _score(texts, best, len(wanted.texts))
     distances = np.full(len(hits.keys), np.nan)
     return Ranked(hits, distances, HitScores(_keys(wanted), bm25, None, None))
 
@@ -129,11 +139,14 @@ def _rank_both(
 ) -> Ranked:
     window = max(wanted.top_k, WINDOW_MIN)
     absent: AbsentBytesError | None = None
-    rankings: list[Hits] = []
+    rankings: list[NearRows] = []
     texts: TextSearch | None = None
+    stats = SearchStats()
     # Both are asked, so that what either lacks is fetched together.
     try:
-        rankings.append(search(replace(near, top_k=window), tail, segments, shares=shares))
+        asked = replace(near, top_k=window)
+        nearest, stats = find_nearest(asked, tail, segments, shares=shares)
+        rankings.append(nearest)
     except AbsentBytesError as error:
         absent = error
     try:
@@ -143,37 +156,59 @@ def _rank_both(
         absent = error
     if absent is not None or texts is None:
         raise absent or AbsentBytesError("postings are not here yet")
-    nearest = rankings[0]
-    fused = fuse(rankings, wanted.top_k, nearest.stats)
-    hits = fused.hits
-    _require_names(wanted, segments, hits)
-    is_near = fused.ranks[:, 0] >= 0
-    distances = np.full(len(hits.keys), np.nan)
-    distances[is_near] = nearest.distances[fused.ranks[is_near, 0]]
-    scores = HitScores(
-        _keys(wanted), _score(texts, hits, len(wanted.texts)), -hits.distances, distances.copy()
-    )
-    others = np.flatnonzero(~is_near)
-    distances[others] = _measure(near, hits.sources[others], hits.rows[others], tail, segments)
-    return Ranked(hits, distances, scores)
+    fused = fuse(rankings, wanted.top_k, tail, segments)
+    best, ranks = fused.best, fused.ranks
+    _require_names(wanted, segments, best)
+    bm25 = _score(texts, best, len(wanted.texts), known=rankings[1:], ranks=ranks[:, 1:])
+    near_distances = _known(rankings[0].distances, ranks[:, 0])
+    distances = near_distances.copy()
+    others = np.flatnonzero(ranks[:, 0] < 0)
+    distances[others] = _measure(near, best.owners[others], best.rows[others], tail, segments)
+    scores = HitScores(_keys(wanted), bm25, -best.distances, near_distances)
+    return Ranked(list_hits(best, tail, segments, stats), distances, scores)
 
 
 def _keys(wanted: Wanted) -> tuple[str, ...]:
     return tuple(query.field.metadata_key for query in wanted.texts)
 
 
-def _require_names(wanted: Wanted, segments: Sequence[OpenSegment], hits: Hits) -> None:
-    """Makes sure that the metadata of hits is here, where it will be asked for at once."""
-    if wanted.with_metadata and not has_names(
-        segments, hits.sources, hits.rows, with_metadata=True
-    ):
-        raise AbsentBytesError("metadata of hits is not here yet")
+def _require_names(wanted: Wanted, segments: Sequence[OpenSegment], best: NearRows) -> None:
+    """Makes sure that the keys of hits are here, and their metadata where it will be asked for at once."""
+    if not has_names(segments, best.owners, best.rows, with_metadata=wanted.with_metadata):
+        raise AbsentBytesError("names of hits are not here yet")
 
 
-def _score(texts: TextSearch, hits: Hits, count: int) -> Float64Array:
-    """Returns the scores of hits in each field, float64 [m, count], rounded to float32."""
-    columns = [texts.score(hits.sources, hits.rows, field=number) for number in range(count)]
-    return np.stack(columns, axis=1).astype(np.float32).astype(np.float64)
+def _known(values: Float64Array, ranks: Int64Array) -> Float64Array:
+    """Returns what a ranking says of records that it has at some ranks; NaN where it does not have them, at -1."""
+    return np.append(values, np.nan)[ranks]
+
+
+def _score(
+    texts: TextSearch,
+    best: NearRows,
+    count: int,
+    *,
+    known: Sequence[NearRows] = (),
+    ranks: Int64Array | None = None,
+) -> Float64Array:
+    """Returns the scores of records in each field, float64 [m, count], rounded to float32.
+
+    Args:
+        texts: the query.
+        best: the records.
+        count: of fields.
+        known: rankings of each field, if there are any.
+        ranks: int64 [m, count], where they have the records, -1 where they do not.
+    """
+    scores = np.full((len(best.rows), count), np.nan)
+    for field in range(count):
+        asked = np.arange(len(best.rows))
+        if ranks is not None:
+            scores[:, field] = -_known(known[field].distances, ranks[:, field])
+            asked = np.flatnonzero(ranks[:, field] < 0)
+        if len(asked):
+            scores[asked, field] = texts.score(best.owners[asked], best.rows[asked], field=field)
+    return scores.astype(np.float32).astype(np.float64)
 
 
 def _measure(

@@ -1,7 +1,7 @@
 """The protocol's rules as switches, so that tests can show what each of them prevents.
 
 Production code never builds this object with an argument: every rule is always on. The simulation removes one
-rule at a time and must then find a violation; `docs/adr/0001-protocol.md` numbers them.
+rule at a time and must then find a violation; the records in `docs/adr` number them.
 """
 
 from dataclasses import dataclass
@@ -26,11 +26,12 @@ class ProtocolRules:
         end_log_on_delete: DeleteIndex ends the index's log before its catalog record (6).
         mark_after_flush: a tail that outlives a flush is marked again (7).
         prove_guesses: an incarnation that was guessed is used only once the catalog has named it (8).
-        pin_before_naming: a fork or snapshot is named only when its pins are durable (9).
-        check_after_pin: a pin counts only if the manifest that names the objects exists after the put (9).
-        hold_before_pinning: a pin is put only when its hold is durable (9).
-        read_pins_late: a collector reads pins when all manifests that named the objects are gone (9).
-        collect_only_own: the collector of an index deletes no object of another (9).
+        compare_before_naming: a write that stands on what was read is compared with the log up to its own name (9).
+        pin_before_naming: a fork or snapshot is named only when its pins are durable (10).
+        check_after_pin: a pin counts only if the manifest that names the objects exists after the put (10).
+        hold_before_pinning: a pin is put only when its hold is durable (10).
+        read_pins_late: a collector reads pins when all manifests that named the objects are gone (10).
+        collect_only_own: the collector of an index deletes no object of another (10).
     """
 
     upload_before_naming: bool = True
@@ -47,6 +48,7 @@ class ProtocolRules:
     end_log_on_delete: bool = True
     mark_after_flush: bool = True
     prove_guesses: bool = True
+    compare_before_naming: bool = True
     pin_before_naming: bool = True
     check_after_pin: bool = True
     hold_before_pinning: bool = True

@@ -31,7 +31,14 @@ from whimbrel.engine.ivf.calibrate import Shares
 from whimbrel.engine.ivf.partition import POSTING_ROWS
 from whimbrel.engine.keys import hash_keys
 from whimbrel.engine.memtable import MemtableSnapshot
-from whimbrel.engine.model import Float32Array, Float64Array, IndexConfig, Int64Array, Metric
+from whimbrel.engine.model import (
+    Float32Array,
+    Float64Array,
+    IndexConfig,
+    Int64Array,
+    Metric,
+    SearchEffort,
+)
 from whimbrel.engine.part import TAIL, Part, segment_parts, tail_parts
 from whimbrel.engine.segments import OpenSegment, SegmentSet
 from whimbrel.kernel.distance import Metric as KernelMetric
@@ -49,10 +56,8 @@ NAMES_AHEAD_MAX = (
     256  # keys and metadata of so many rows are fetched before it is known which are the nearest
 )
 
+FAST_RATIO = 0.25  # of what was measured, scanned with the effort `fast`
 TAIL_ROWS_KNOWN = 1024  # a longer tail may have rows to encode first
-
-_NO_ROWS = np.zeros(0, dtype=np.int64)
-_NO_DISTANCES = np.zeros(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +72,7 @@ class Search:
         with_metadata: whether the metadata of what is found will be asked for at once.
         share: which share of the rows in posting lists to estimate, above 0 and at most 1; None goes by what was
             measured for the index, 1 leaves nothing out.
+        effort: how much to do to miss nothing, where `share` does not say so.
     """
 
     vector: Float32Array
@@ -75,6 +81,17 @@ class Search:
     config: IndexConfig
     with_metadata: bool = False
     share: float | None = None
+    effort: SearchEffort = SearchEffort.DEFAULT
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether every row that may be found is compared."""
+        return self.effort is SearchEffort.EXACT
+
+    @property
+    def ratio(self) -> float:
+        """Which part of the measured share to scan."""
+        return FAST_RATIO if self.effort is SearchEffort.FAST else 1.0
 
 
 class SearchStats(msgspec.Struct, kw_only=True):
@@ -153,32 +170,61 @@ def search(
         AbsentBytesError: not all is here that the search reads. What it will read next was noted, as far as it can be
             told, in the segments concerned.
     """
+    near, stats = find_nearest(request, tail, segments, shares=shares)
+    return list_hits(near, tail, segments, stats)
+
+
+def find_nearest(
+    request: Search,
+    tail: MemtableSnapshot,
+    segments: Sequence[OpenSegment],
+    *,
+    shares: Shares | None = None,
+) -> tuple[NearRows, SearchStats]:
+    """Finds the nearest neighbours without their keys; see `search`.
+
+    Returns:
+        The neighbours in order, with rounded distances, and what finding them took.
+    """
     finder = _Finder(request, tail, segments, shares)
     found = finder.find_current()
     finder.require_names(found.owners, found.rows)
-    return rank(request.top_k, found, tail, segments, finder.stats)
+    return cut_best(request.top_k, found, tail, segments), finder.stats
 
 
-def rank(
-    top_k: int,
-    found: NearRows,
-    tail: MemtableSnapshot,
-    segments: Sequence[OpenSegment],
-    stats: SearchStats,
-) -> Hits:
-    """Cuts candidates, in order of rounded distance, to the nearest `top_k`; ties in order of key."""
-    values = round_distances(found.distances)
+def cut_best(
+    top_k: int, found: NearRows, tail: MemtableSnapshot, segments: Sequence[OpenSegment]
+) -> NearRows:
+    """Cuts candidates, in order of rounded distance, to the nearest `top_k`; ties in order of key.
+
+    Returns:
+        The rows, with rounded distances. Only keys of rows that tie are read.
+    """
+    values = round_distances(found.distances).astype(np.float64)
     owners, rows = found.owners, found.rows
     if len(values) > top_k:
         limit = int(np.searchsorted(values, values[top_k - 1], side="right"))
         owners, rows, values = owners[:limit], rows[:limit], values[:limit]
-    keys = _list_keys(owners, rows, tail, segments)
-    if (values[1:] == values[:-1]).any():
-        by_key = sorted(zip(values.tolist(), keys, range(len(keys)), strict=True))[:top_k]
-        places = np.array([place for _, _, place in by_key], dtype=np.int64)
-        owners, rows, values = owners[places], rows[places], values[places]
-        keys = [key for _, key, _ in by_key]
-    return Hits(owners, rows, values.astype(np.float64), keys, stats)
+    equals_next = values[1:] == values[:-1]
+    if equals_next.any():
+        tied = np.zeros(len(values), dtype=np.bool_)
+        tied[1:] = equals_next
+        tied[:-1] |= equals_next
+        places = np.flatnonzero(tied)
+        keys = _list_keys(owners[places], rows[places], tail, segments)
+        by_key = sorted(zip(values[places].tolist(), keys, places.tolist(), strict=True))
+        order = np.arange(len(values))
+        order[places] = [place for _, _, place in by_key]
+        owners, rows = owners[order], rows[order]
+    return NearRows(owners[:top_k], rows[:top_k], values[:top_k])
+
+
+def list_hits(
+    near: NearRows, tail: MemtableSnapshot, segments: Sequence[OpenSegment], stats: SearchStats
+) -> Hits:
+    """Returns ranked rows with their keys."""
+    keys = _list_keys(near.owners, near.rows, tail, segments)
+    return Hits(near.owners, near.rows, near.distances, keys, stats)
 
 
 def has_names(
@@ -285,9 +331,11 @@ def estimate_ns(
         segments.derive(_prepare) if len(segments) else _Parts.of([], [], request.config.dimension)
     )
     cost = tail_count * parts.cost.row_ns
-    if parts.coded is None or not parts.cost.is_coded(request.top_k):
+    if parts.coded is None or request.is_exact or not parts.cost.is_coded(request.top_k):
         return cost + parts.cost.exact_ns
-    effort = parts.coded.plan_effort(request.top_k, shares, share=request.share, is_filtered=False)
+    effort = parts.coded.plan_effort(
+        request.top_k, shares, share=request.share, is_filtered=False, ratio=request.ratio
+    )
     uncoded_count = parts.kept_count - parts.coded.kept_count
     flat_count = parts.coded.kept_count - parts.coded.listed_kept_count
     listed_count = min(effort.row_budget, parts.coded.listed_kept_count)
@@ -404,21 +452,23 @@ class _Finder:
                 absent = error
         if absent is not None:
             raise absent
-        joined = NearRows(
-            np.concatenate([_NO_ROWS, *(near.owners for near in found)]),
-            np.concatenate([_NO_ROWS, *(near.rows for near in found)]),
-            np.concatenate([_NO_DISTANCES, *(near.distances for near in found)]),
-        )
+        joined = NearRows.join(found)
         nearest_rows = joined.take(nearest_places(joined.distances, depth))
         return nearest_rows.take(np.argsort(round_distances(nearest_rows.distances), kind="stable"))
 
     def _find_by_codes(self, depth: int) -> Approximation | None:
         request, coded = self._request, self._parts.coded
         # Once every row is wanted, codes are of no use.
-        if coded is None or depth >= self._parts.kept_count or not self._parts.cost.is_coded(depth):
+        if coded is None or request.is_exact or depth >= self._parts.kept_count:
+            return None
+        if not self._parts.cost.is_coded(depth):
             return None
         effort = coded.plan_effort(
-            depth, self._shares, share=request.share, is_filtered=request.filter is not None
+            depth,
+            self._shares,
+            share=request.share,
+            is_filtered=request.filter is not None,
+            ratio=request.ratio,
         )
         try:
             found = coded.find_near(

@@ -37,6 +37,7 @@ from whimbrel.storage.instrument import count_as
 from whimbrel.storage.lazy import Fetcher, LazyObject
 
 T = TypeVar("T")
+TextsName = tuple[tuple[str, ...], tuple[TextFieldId, ...]]
 Reader = TypeVar("Reader", SegmentReader, TextReader)
 # Mapped by the system around a page that is read, and verified with it: measured, 220 KiB of 3 KiB rows.
 FAULT_BYTES = 256 * 1024
@@ -195,6 +196,9 @@ class SegmentCache:
         self._sets: LruCache[tuple[str, ...], SegmentSet] = LruCache(
             count_max=options.segment_reader_count_max, bytes_max=options.segment_memory_bytes_max
         )
+        self._texts: LruCache[TextsName, OpenTexts] = LruCache(
+            count_max=options.segment_reader_count_max, bytes_max=options.segment_memory_bytes_max
+        )
 
     async def open_all(self, entries: Sequence[SegmentEntry]) -> SegmentSet:
         """Opens the segments of a manifest, in its order; on a remote store at the same time.
@@ -255,6 +259,10 @@ class SegmentCache:
             ObjectNotFoundError: one was collected: the manifest is not the newest any more.
             CorruptObjectError: one is damaged.
         """
+        name = tuple(name for entry in entries for name in _names_of(entry)), tuple(fields)
+        known = self._texts.get(name)
+        if known is not None:
+            return known
         needed: dict[str, tuple[TextEntry, int]] = {}
         for entry in entries:
             for field in fields:
@@ -273,7 +281,10 @@ class SegmentCache:
                     if named is not None
                 ]
             )
-        return OpenTexts(found, list(readers.values()))
+        texts = OpenTexts(found, list(readers.values()))
+        if all(self._readers.get(key) is not None for key in needed):
+            self._texts.put(name, texts, len(entries) * SET_ENTRY_BYTES)
+        return texts
 
     @staticmethod
     def _field_of(reader: TextReader, field: TextFieldId) -> FieldReader:
@@ -367,7 +378,12 @@ class SegmentCache:
                 else:
                     has_dropped |= self._readers.resize(reader.key, source.memory_bytes)
         if has_dropped:
-            self._sets.clear()
+            self._forget_sets()
+
+    def _forget_sets(self) -> None:
+        """Lets go of what holds on to readers that are no longer kept."""
+        self._sets.clear()
+        self._texts.clear()
 
     def _touch(self) -> None:
         """Marks what is open as used, now and then, so that other processes do not take it out of the cache."""
@@ -516,7 +532,7 @@ class SegmentCache:
             reader = await self._read_head(kind, key, source, head)
             held_bytes = source.memory_bytes
         if self._readers.put(key, reader, held_bytes):
-            self._sets.clear()
+            self._forget_sets()
         return reader
 
     async def _read_head(
@@ -551,7 +567,7 @@ class SegmentCache:
         rows = decode_deletions(named, stored.data, row_count)
         deleted = _Deletions(rows, RowSet.of_mask(~rows))
         if self._deletions.put(named.key, deleted, rows.nbytes + deleted.live.words.nbytes):
-            self._sets.clear()
+            self._forget_sets()
         return deleted
 
 

@@ -34,7 +34,7 @@ from whimbrel.engine.model import (
     UInt64Array,
 )
 from whimbrel.engine.part import TAIL, match_tail
-from whimbrel.engine.search import Hits, SearchStats, has_names, rank
+from whimbrel.engine.search import cut_best, has_names
 from whimbrel.engine.segments import OpenSegment
 from whimbrel.engine.text.field import TextField
 from whimbrel.engine.text.reader import FieldReader
@@ -229,7 +229,7 @@ class TextSearch:
 
     # --- what is best ------------------------------------------------------------------------------
 
-    def find(self, top_k: int, *, fields: Sequence[int]) -> Hits:
+    def find(self, top_k: int, *, fields: Sequence[int]) -> NearRows:
         """Ranks records by the sum of their scores in some fields.
 
         Args:
@@ -237,32 +237,33 @@ class TextSearch:
             fields: numbers of queries.
 
         Returns:
-            min(top_k, matching records with one of the words) hits; their `distances` are scores, negated.
+            min(top_k, matching records with one of the words) rows, best first; their `distances` are scores, negated
+            and rounded.
 
         Raises:
             AbsentBytesError: not all is here that this reads; it was noted.
         """
-        found = [self._find_in_tail(fields)]
+        found = [] if self._tail_part is None and self._parts else [self._find_in_tail(fields)]
         floor = 0.0
         # The largest first: once the best are known, less is looked at in the others.
-        for part in sorted(self._parts, key=lambda one: -one.row_count):
+        parts = sorted(self._parts, key=lambda one: -one.row_count)
+        last = parts[-1] if parts else None
+        for part in parts:
             rows, scores = self._find_in_part(part, fields, keep=part.keep, k=top_k, floor=floor)
             owners = np.full(len(rows), part.owner, dtype=np.int64)
             found.append(NearRows(owners, rows, -scores))
+            if part is last:
+                break
             best = np.concatenate([one.distances for one in found])
             if len(best) >= top_k:
                 worst = -float(np.partition(best, top_k - 1)[top_k - 1])
                 floor = max(floor, float(np.nextafter(np.float32(worst), np.float32(0))))
-        joined = NearRows(
-            np.concatenate([one.owners for one in found]),
-            np.concatenate([one.rows for one in found]),
-            np.concatenate([one.distances for one in found]),
-        )
+        joined = found[0] if len(found) == 1 else NearRows.join(found)
         joined = joined.take(nearest_places(joined.distances, top_k))
         joined = joined.take(np.argsort(round_distances(joined.distances), kind="stable"))
         if not has_names(self._segments, joined.owners, joined.rows, with_metadata=False):
             raise AbsentBytesError("names of rows are not here yet")
-        return rank(top_k, joined, self._tail, self._segments, SearchStats(plan="text"))
+        return cut_best(top_k, joined, self._tail, self._segments)
 
     def _find_in_part(
         self,
@@ -320,7 +321,7 @@ class TextSearch:
         """Returns the scores of records in one field, float64 [m]; NaN for those that have none of the words.
 
         Args:
-            owners: int64 [m], as in `Hits`.
+            owners: int64 [m], as in `NearRows`.
             rows: int64 [m].
             field: number of a query.
         """

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from whimbrel.core.errors import CorruptObjectError
-from whimbrel.engine.model import Blobs, BoolArray, Float32Array
+from whimbrel.engine.model import Blobs, BoolArray, Float32Array, Int64Array
 from whimbrel.engine.text.field import TextField
 from whimbrel.storage.frame import ObjectKind, ObjectReader, ObjectWriter, Section
 
@@ -39,6 +39,14 @@ class Write:
         if self.vectors is not None and self.metadata is not None:
             size += self.vectors.nbytes + len(self.metadata.data)
         return size
+
+    def take(self, rows: Int64Array) -> "Write":
+        """Returns what is said of some of the keys, in the order of `rows` (int64 [m])."""
+        return Write(
+            self.keys.take(rows),
+            None if self.vectors is None else self.vectors[rows],
+            None if self.metadata is None else self.metadata.take(rows),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,16 @@
 
 One committer exists per index that has writes waiting, and ends with them. The next object may be under way while
 the last one is being confirmed; a request is acknowledged only after its own confirmation.
+
+A write may stand on what was read: then only those of its keys are written that nothing has changed since
+(`engine.condition`). Such writes come first in their log object: what they join takes effect after them.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Callable
+
+import numpy as np
 
 from whimbrel.core.errors import (
     Durability,
@@ -19,9 +24,11 @@ from whimbrel.core.errors import (
     WhimbrelError,
 )
 from whimbrel.core.timing import note_store
+from whimbrel.engine.condition import Reading, find_unchanged
 from whimbrel.engine.context import Context
-from whimbrel.engine.index import Index, IndexId
+from whimbrel.engine.index import Index, IndexId, Snapshot
 from whimbrel.engine.log import Base
+from whimbrel.engine.model import BoolArray
 from whimbrel.engine.text.field import TextField
 from whimbrel.engine.wal import Write, encode_fragment
 
@@ -38,12 +45,22 @@ ChangeFields = Callable[[tuple[TextField, ...]], tuple[TextField, ...]]
 
 
 class _Waiting:
-    """A write and the future its request waits on."""
+    """A write and the future its request waits on.
 
-    __slots__ = ("done", "write")
+    Attributes:
+        write: what is to be written.
+        position: the log position that it stands on; None writes whatever has happened since.
+        unchanged: which of its keys are written; None for all.
+    """
 
-    def __init__(self, write: Write) -> None:
+    __slots__ = ("done", "position", "unchanged", "write")
+
+    def __init__(self, write: Write, position: int | None) -> None:
         self.write = write
+        self.position = position
+        self.unchanged: BoolArray | None = None
+        if position is not None:
+            self.unchanged = np.ones(len(write.keys), dtype=np.bool_)
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def settle(self, error: WhimbrelError | None) -> None:
@@ -81,19 +98,13 @@ class _Committer:
         """About how much memory the writes take that wait for their turn."""
         return self._waiting_bytes
 
-    async def commit(self, write: Write) -> None:
-        """Makes a write durable; returns when it is acknowledged.
-
-        Raises:
-            ThrottledError: too much waits for this index already; nothing was written.
-            IndexNotFoundError: the index was deleted.
-            UnavailableError: the store failed; `durability` says whether the write may have taken effect.
-        """
+    async def commit(self, write: Write, position: int | None) -> BoolArray | None:
+        """Makes a write durable; see `Writer`."""
         size = write.size_bytes
         if self._waiting_bytes + size > self._context.options.queue_bytes_max:
             message = "too many writes wait for this index"
             raise ThrottledError(message)
-        waiting = _Waiting(write)
+        waiting = _Waiting(write, position)
         self._waiting.append(waiting)
         self._waiting_bytes += size
         if self._task is None:
@@ -103,6 +114,7 @@ class _Committer:
             await waiting.done
         finally:
             note_store(self._context.clock.monotonic_s() - started_s)
+        return waiting.unchanged
 
     async def finish(self) -> None:
         """Waits until everything accepted is settled."""
@@ -151,7 +163,7 @@ class _Committer:
 
     async def _commit_group(self, group: list[_Waiting]) -> None:
         try:
-            base, sequence, took_s = await self._create(group)
+            created = await self._create(group)
         except StoreFullError as error:
             _fail(group, UnavailableError(UNAVAILABLE), error)
         except StoreUnavailableError as error:
@@ -164,6 +176,9 @@ class _Committer:
             _fail(group, UnavailableError(UNAVAILABLE, durability=Durability.UNKNOWN), error)
             raise
         else:
+            if created is None:
+                return
+            base, sequence, took_s = created
             confirmation = asyncio.ensure_future(self._acknowledge(group, base, sequence))
             self._confirmations.add(confirmation)
             confirmation.add_done_callback(self._confirmed)
@@ -171,15 +186,17 @@ class _Committer:
             if len(self._confirmations) >= CONFIRMATION_COUNT_MAX:
                 await asyncio.wait(self._confirmations, return_when=asyncio.FIRST_COMPLETED)
 
-    async def _create(self, group: list[_Waiting]) -> tuple[Base, int, float]:
+    async def _create(self, group: list[_Waiting]) -> tuple[Base, int, float] | None:
         """Gives the group a place in the log.
+
+        Writes that stand on what has changed leave the group, which may become empty.
 
         Returns:
             The manifest stood on before the object was created, the object's sequence, and how many seconds
-            creating it took.
+            creating it took; None when nothing is left to write.
         """
         context, index = self._context, self.index
-        writes = [waiting.write for waiting in group]
+        group.sort(key=lambda waiting: waiting.position is None)
         # A name that was collected can be created again, in vain; an index idle for long looks around first, so
         # that its next writer need not be told to try again.
         await index.ensure_newest(context.options.manifest_grace_s / 2)
@@ -191,7 +208,15 @@ class _Committer:
             if index.has_terminal_tail or not index.is_tail_known:
                 await index.prove()
             base, sequence = index.base, index.position + 1
-            data = await self._encode(sequence, writes)
+            if group[0].position is not None:
+                # What another task is reading of the log right now is not proven yet; this view is.
+                snapshot = await index.prove()
+                base, sequence = snapshot.base, snapshot.position + 1
+                if context.rules.compare_before_naming:
+                    _keep_unchanged(group, snapshot)
+                if not group:
+                    return None
+            data = await self._encode(sequence, [_left_to_write(waiting) for waiting in group])
             if index.position + 1 != sequence or index.base is not base:
                 continue
             started_s = context.clock.monotonic_s()
@@ -288,11 +313,34 @@ class Writer:
             IndexNotFoundError: the index was deleted.
             UnavailableError: the store failed; `durability` says whether the write may have taken effect.
         """
+        await self._committer(index).commit(write, None)
+
+    async def commit_unchanged(self, index: Index, write: Write, *, position: int) -> BoolArray:
+        """Makes what a write says of those keys durable that nothing has changed since they were read.
+
+        Args:
+            index: where.
+            write: n keys, each once, and what becomes of them.
+            position: of the log, as of which the keys were read.
+
+        Returns:
+            bool [n], which keys were written.
+
+        Raises:
+            ThrottledError: too much waits for this index already; nothing was written.
+            IndexNotFoundError: the index was deleted.
+            UnavailableError: the store failed; `durability` says whether the write may have taken effect.
+        """
+        unchanged = await self._committer(index).commit(write, position)
+        assert unchanged is not None
+        return unchanged
+
+    def _committer(self, index: Index) -> _Committer:
         committer = self._committers.get(index.id)
         if committer is None or committer.index is not index:
             committer = _Committer(self._context, index, on_idle=self._discard)
             self._committers[index.id] = committer
-        await committer.commit(write)
+        return committer
 
     async def terminate(self, index: Index, *, successor: str = "") -> None:
         """Ends an index's log, so that every process learns from its next proof that the index is gone.
@@ -369,6 +417,33 @@ class Writer:
         """Waits until everything accepted is settled."""
         for committer in list(self._committers.values()):
             await committer.finish()
+
+
+def _keep_unchanged(group: list[_Waiting], snapshot: Snapshot) -> None:
+    """Takes note of which keys are still as they were read; writes without any leave the group, and are settled.
+
+    Args:
+        group: those that stand on what was read come first.
+        snapshot: proven; the group is to follow it in the log.
+    """
+    standing = [waiting for waiting in group if waiting.position is not None]
+    readings = [Reading(one.write.keys, one.position or 0) for one in standing]
+    base_position = snapshot.base.position
+    for waiting, unchanged in zip(
+        standing,
+        find_unchanged(readings, snapshot.tail, base_position=base_position),
+        strict=True,
+    ):
+        waiting.unchanged = unchanged
+        if not unchanged.any():
+            group.remove(waiting)
+            waiting.settle(None)
+
+
+def _left_to_write(waiting: _Waiting) -> Write:
+    if waiting.unchanged is None or waiting.unchanged.all():
+        return waiting.write
+    return waiting.write.take(np.flatnonzero(waiting.unchanged))
 
 
 async def _confirm(index: Index, base: Base, sequence: int) -> bool:

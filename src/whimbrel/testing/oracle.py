@@ -65,6 +65,15 @@ class VectorOracle:
         """Deletes one vector; fine when it is not there."""
         self.records.pop(key, None)
 
+    def update(self, key: bytes, change: Mapping[str, Any], *, is_merge: bool) -> None:
+        """Replaces the metadata of one vector, or changes it where None removes; fine when it is not there."""
+        record = self.records.get(key)
+        if record is None:
+            return
+        members = {**record.metadata, **change} if is_merge else change
+        kept = {name: value for name, value in members.items() if value is not None}
+        self.records[key] = OracleRecord(record.vector, kept)
+
     def distance(self, key: bytes, vector: Sequence[float]) -> float:
         """Returns the distance between a vector and the one with this key."""
         one, other = self.records[key].vector, vector

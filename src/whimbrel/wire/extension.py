@@ -26,11 +26,13 @@ class Pagination:
         result: the member of the output that holds a page's items.
         page_size: the member of the input that bounds them; None where it has none.
         token: the member of both that holds the page token.
+        constant: members of the output that are the same on every page.
     """
 
     result: str
     page_size: str | None = "maxResults"
     token: str = "nextToken"
+    constant: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,13 +13,21 @@ from typing import Final
 
 from whimbrel.wire.extension import PATH_PREFIX, Extension, Pagination
 from whimbrel.wire.model import (
+    BOOLEAN,
     DIMENSION,
     DISTANCE_METRIC,
     DOCUMENT,
     INDEX_ARN,
     INDEX_NAME,
+    LIST_VECTORS_INPUT,
+    LIST_VECTORS_OUTPUT,
+    QUERY_OUTPUT_VECTOR,
+    QUERY_VECTORS_INPUT,
+    QUERY_VECTORS_OUTPUT,
     TAGS_MAP,
     VECTOR_BUCKET_NAME,
+    VECTOR_DATA,
+    VECTOR_KEY,
 )
 from whimbrel.wire.shape import (
     FloatShape,
@@ -86,6 +94,87 @@ COUNT_VECTORS: Final = Extension(
     documentation="Counts the vectors of an index, or those that match a filter; exactly, after every finished write.",
     lane="read",
     covers=("s3vectors:QueryVectors", "s3vectors:GetVectors"),
+)
+
+PREFIX: Final = StringShape("KeyPrefix", min=1, max=1024)
+PAGE_TOKEN: Final = StringShape("PageToken", min=1, max=4096)
+
+FIND_VECTORS: Final = Extension(
+    operation=_operation(
+        "FindVectors",
+        {
+            **INDEX_MEMBERS,
+            "prefix": Member(PREFIX),
+            "filter": Member(DOCUMENT),
+            "maxResults": LIST_VECTORS_INPUT.members["maxResults"],
+            "nextToken": Member(PAGE_TOKEN),
+            "returnData": Member(BOOLEAN),
+            "returnMetadata": Member(BOOLEAN),
+        },
+        {
+            "vectors": LIST_VECTORS_OUTPUT.members["vectors"],
+            "nextToken": Member(PAGE_TOKEN),
+        },
+    ),
+    documentation="Lists the vectors whose keys have a prefix, that match a filter, or both; in order of key.",
+    lane="read",
+    covers=("s3vectors:ListVectors", "s3vectors:QueryVectors", "s3vectors:GetVectors"),
+    pagination=Pagination("vectors"),
+)
+
+EFFORT: Final = StringShape("Effort", enum=("fast", "default", "exact"))
+SEARCH_OUTPUT_VECTOR: Final = StructureShape("SearchOutputVector", {
+    **QUERY_OUTPUT_VECTOR.members,
+    "data": Member(VECTOR_DATA),
+})
+SEARCH_OUTPUT_LIST: Final = ListShape("SearchVectorsOutputList", SEARCH_OUTPUT_VECTOR)
+
+SEARCH_VECTORS: Final = Extension(
+    operation=_operation(
+        "SearchVectors",
+        {**QUERY_VECTORS_INPUT.members, "effort": Member(EFFORT), "returnData": Member(BOOLEAN)},
+        {**QUERY_VECTORS_OUTPUT.members, "vectors": _required(SEARCH_OUTPUT_LIST)},
+    ),
+    documentation="Like QueryVectors, with more operators in filters, a choice of effort, and the vectors themselves.",
+    lane="read",
+    covers=("s3vectors:QueryVectors", "s3vectors:GetVectors"),
+    pagination=Pagination("vectors", page_size=None, constant=("distanceMetric",)),
+)
+
+METADATA_UPDATE: Final = StructureShape("MetadataUpdate", {
+    "key": _required(VECTOR_KEY),
+    "metadata": _required(DOCUMENT),
+})
+METADATA_UPDATES: Final = ListShape("MetadataUpdates", METADATA_UPDATE, min=1, max=500)
+UPDATE_MODE: Final = StringShape("UpdateMode", enum=("merge", "replace"))
+KEYS: Final = ListShape("Keys", VECTOR_KEY)
+
+UPDATE_METADATA: Final = Extension(
+    operation=_operation(
+        "UpdateMetadata",
+        {**INDEX_MEMBERS, "updates": _required(METADATA_UPDATES), "mode": Member(UPDATE_MODE)},
+        {"missingKeys": _required(KEYS)},
+    ),
+    documentation="Changes or replaces the metadata of vectors that exist; the vectors stay as they are.",
+    lane="write",
+    covers=("s3vectors:PutVectors", "s3vectors:GetVectors"),
+)
+
+DELETE_COUNT: Final = IntegerShape("DeleteCount", min=1, max=10_000)
+
+DELETE_VECTORS_BY_FILTER: Final = Extension(
+    operation=_operation(
+        "DeleteVectorsByFilter",
+        {
+            **INDEX_MEMBERS,
+            "filter": _required(DOCUMENT),
+            "maxResults": Member(DELETE_COUNT),
+        },
+        {"deletedCount": _required(COUNT), "remainingCount": _required(COUNT)},
+    ),
+    documentation="Deletes vectors that match a filter, up to 10,000 at a time; to be called until none remain.",
+    lane="write",
+    covers=("s3vectors:DeleteVectors", "s3vectors:QueryVectors", "s3vectors:GetVectors"),
 )
 
 SEGMENT_STATISTICS: Final = StructureShape("SegmentStatistics", {
@@ -219,10 +308,54 @@ RESTORE_INDEX: Final = Extension(
     covers=("s3vectors:PutVectors", "s3vectors:DeleteVectors"),
 )
 
+QUERY_COUNT: Final = IntegerShape("QueryCount", min=1, max=200)
+NEIGHBOUR_COUNT: Final = IntegerShape("NeighbourCount", min=1, max=1000)
+RECALL_MEASUREMENT: Final = StructureShape("RecallMeasurement", {
+    "k": _required(K),
+    "recall": _required(DOUBLE),
+    "worstRecall": _required(DOUBLE),
+    "scannedShare": _required(DOUBLE),
+    "comparedCount": _required(DOUBLE),
+})
+RECALL_MEASUREMENTS: Final = ListShape("RecallMeasurements", RECALL_MEASUREMENT)
+
+MEASURE_RECALL: Final = Extension(
+    operation=_operation(
+        "MeasureRecall",
+        {**INDEX_MEMBERS, "queryCount": Member(QUERY_COUNT), "topK": Member(NEIGHBOUR_COUNT)},
+        {"queryCount": _required(COUNT), "measurements": _required(RECALL_MEASUREMENTS)},
+    ),
+    documentation="Measures, with vectors of the index as queries, how much of what there is to find queries find.",
+    lane="other",
+    covers=("s3vectors:QueryVectors",),
+)
+
+WARM_SEGMENT: Final = StructureShape("WarmSegment", {
+    "bytes": _required(BYTES),
+    "fetchedBytes": _required(BYTES),
+})
+WARM_SEGMENTS: Final = ListShape("WarmSegments", WARM_SEGMENT)
+
+WARM_INDEX: Final = Extension(
+    operation=_operation(
+        "WarmIndex",
+        {**INDEX_MEMBERS, "includeVectors": Member(BOOLEAN), "nextToken": Member(PAGE_TOKEN)},
+        {"segments": _required(WARM_SEGMENTS), "nextToken": Member(PAGE_TOKEN)},
+    ),
+    documentation="Fetches what queries of an index read from a remote store, before one asks for it.",
+    lane="other",
+    covers=("s3vectors:QueryVectors",),
+    pagination=Pagination("segments", page_size=None),
+)
+
 EXTENSIONS: Final[dict[str, Extension]] = {
     extension.operation.name: extension
     for extension in (
         COUNT_VECTORS,
+        FIND_VECTORS,
+        SEARCH_VECTORS,
+        UPDATE_METADATA,
+        DELETE_VECTORS_BY_FILTER,
         GET_INDEX_STATISTICS,
         FORK_INDEX,
         CREATE_SNAPSHOT,
@@ -230,5 +363,7 @@ EXTENSIONS: Final[dict[str, Extension]] = {
         LIST_SNAPSHOTS,
         DELETE_SNAPSHOT,
         RESTORE_INDEX,
+        MEASURE_RECALL,
+        WARM_INDEX,
     )
 }

@@ -14,6 +14,19 @@ class CountVectorsOutput(Output, frozen=True):
     count: int
 
 
+class UpdateMetadataOutput(Output, frozen=True):
+    """Answer of UpdateMetadata."""
+
+    missing_keys: list[str]
+
+
+class DeleteVectorsByFilterOutput(Output, frozen=True):
+    """Answer of DeleteVectorsByFilter."""
+
+    deleted_count: int
+    remaining_count: int
+
+
 class SegmentStatistics(Output, frozen=True):
     """The segments of an index together: how many, live and deleted vectors, bytes in the store."""
 
@@ -107,4 +120,35 @@ class ListSnapshotsOutput(Output, frozen=True):
     """Answer of ListSnapshots."""
 
     snapshots: list[SnapshotOutput]
+    next_token: str | UnsetType = UNSET
+
+
+class RecallMeasurement(Output, frozen=True):
+    """How queries for the nearest k did, on average."""
+
+    k: int
+    recall: float
+    worst_recall: float
+    scanned_share: float
+    compared_count: float
+
+
+class MeasureRecallOutput(Output, frozen=True):
+    """Answer of MeasureRecall."""
+
+    query_count: int
+    measurements: list[RecallMeasurement]
+
+
+class WarmSegment(Output, frozen=True):
+    """A segment that is warm now: its length, and how much of that was fetched."""
+
+    bytes: int
+    fetched_bytes: int
+
+
+class WarmIndexOutput(Output, frozen=True):
+    """Answer of WarmIndex."""
+
+    segments: list[WarmSegment]
     next_token: str | UnsetType = UNSET

@@ -190,12 +190,16 @@ class QueryScores(Output, frozen=True):
 
 
 class QueryOutputVector(Output, frozen=True):
-    """A hit of QueryVectors. A distance that is not finite is written as the SDKs read it, a string."""
+    """A hit of QueryVectors and SearchVectors, which alone may answer `data`.
+
+    A distance that is not finite is written as the SDKs read it, a string.
+    """
 
     key: str
     distance: float | str | UnsetType = UNSET
     metadata: Raw | UnsetType = UNSET
     scores: QueryScores | UnsetType = UNSET
+    data: VectorData | UnsetType = UNSET
 
 
 class QueryVectorsOutput(Output, frozen=True):
@@ -245,7 +249,10 @@ async def encode_answer(answer: Answer, compute: Compute) -> Encoded:
     """
     match answer:
         case Hits(page, with_distance):
-            body = encode_hits(page, with_distance=with_distance)
+            if component_count(page) <= INLINE_COMPONENTS_MAX:
+                body = encode_hits(page, with_distance=with_distance)
+            else:
+                body = await compute.run(encode_hits, page, with_distance=with_distance)
             if page.explanation is None:
                 return Encoded(body)
             return Encoded(body, encode_output(page.explanation))
@@ -267,7 +274,7 @@ def or_unset(value: str | None) -> str | UnsetType:
     return UNSET if value is None else value
 
 
-def component_count(page: VectorPage) -> int:
+def component_count(page: VectorPage | QueryPage) -> int:
     """Returns how many numbers the answer to a page holds."""
     return 0 if page.vectors is None else int(page.vectors.size)
 
@@ -283,7 +290,7 @@ def encode_vectors(page: VectorPage) -> bytes:
 
 
 def encode_hits(page: QueryPage, *, with_distance: bool) -> bytes:
-    """Returns the answer of QueryVectors as JSON."""
+    """Returns the answer of QueryVectors or SearchVectors as JSON."""
     count = len(page.keys)
     distances: Sequence[float | str | UnsetType] = [UNSET] * count
     if with_distance:
@@ -293,11 +300,12 @@ def encode_hits(page: QueryPage, *, with_distance: bool) -> bytes:
         distances,
         _metadata_of(page.metadata, count),
         _scores_of(page.scores, count),
+        _data_of(page.vectors, count),
         strict=True,
     )
     vectors = [
-        QueryOutputVector(bytes(key).decode(), distance, metadata, scores)
-        for key, distance, metadata, scores in hits
+        QueryOutputVector(bytes(key).decode(), distance, metadata, scores, data)
+        for key, distance, metadata, scores, data in hits
     ]
     return encode_output(QueryVectorsOutput(vectors, page.metric.value, or_unset(page.next_token)))
 

@@ -41,17 +41,21 @@ _NAMES: Final = StructureShape(
 _KEY_CHARS_MAX: Final = VECTOR_KEY.max or 0
 
 
-def check_key_bytes(keys: Blobs) -> None:
-    """Checks the length of the keys of a GetVectors or DeleteVectors request in bytes.
+def check_key_bytes(keys: Blobs, *, member: str = "keys") -> None:
+    """Checks the length of keys in bytes.
 
     AWS bounds it besides the length in characters, which the service model states.
+
+    Args:
+        keys: of a request.
+        member: the list of the request that has them.
 
     Raises:
         InvalidRequestError: a key is too long.
     """
     too_long = np.flatnonzero(np.diff(keys.offsets) > KEY_BYTES_MAX)
     if len(too_long):
-        raise InvalidRequestError(KEY_BYTES_TEXT, (f"keys[{too_long[0]}]", KEY_BYTES_TEXT))
+        raise InvalidRequestError(KEY_BYTES_TEXT, (f"{member}[{too_long[0]}]", KEY_BYTES_TEXT))
 
 
 def decode_put(body: bytes) -> tuple[dict[str, Any], PutBatch]:

@@ -50,6 +50,8 @@ _HANDLERS: Final[dict[str, Handler]] = {
 
 _EXTENSION_HANDLERS: Final[dict[str, Handler]] = {
     "CountVectors": extensions.count_vectors,
+    "DeleteVectorsByFilter": extensions.delete_vectors_by_filter,
+    "FindVectors": extensions.find_vectors,
     "GetIndexStatistics": extensions.get_index_statistics,
     "ForkIndex": snapshots.fork_index,
     "CreateSnapshot": snapshots.create_snapshot,
@@ -57,6 +59,10 @@ _EXTENSION_HANDLERS: Final[dict[str, Handler]] = {
     "ListSnapshots": snapshots.list_snapshots,
     "DeleteSnapshot": snapshots.delete_snapshot,
     "RestoreIndex": snapshots.restore_index,
+    "MeasureRecall": extensions.measure_recall,
+    "SearchVectors": extensions.search_vectors,
+    "UpdateMetadata": extensions.update_metadata,
+    "WarmIndex": extensions.warm_index,
 }
 
 

@@ -1,12 +1,14 @@
 """What handlers work with: the engine they call, and the one request they answer."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from whimbrel.auth import Principal
 from whimbrel.core.compute import Compute
+from whimbrel.engine.erase import Erased
+from whimbrel.engine.find import FindRequest
 from whimbrel.engine.forks import Source
 from whimbrel.engine.model import (
     Blobs,
@@ -22,8 +24,11 @@ from whimbrel.engine.model import (
     SnapshotPage,
     VectorPage,
 )
+from whimbrel.engine.self_query import RecallMeasured
 from whimbrel.engine.statistics import IndexStatistics
 from whimbrel.engine.text.field import TextField
+from whimbrel.engine.update import UpdateRequest
+from whimbrel.engine.warm import Warmed, WarmRequest
 from whimbrel.wire.arn import ArnFormat
 
 
@@ -156,8 +161,31 @@ class Engine(Protocol):
     async def restore_index(self, bucket_name: str, index_name: str, name: str) -> None:
         """Makes an index what it was at a snapshot."""
 
+    async def find_vectors(
+        self, bucket_name: str, index_name: str, request: FindRequest
+    ) -> VectorPage:
+        """Returns a page of the records with a prefix, or that match a filter, in order of key."""
+
+    async def update_metadata(
+        self, bucket_name: str, index_name: str, request: UpdateRequest
+    ) -> list[bytes]:
+        """Changes the metadata of records; returns the keys that do not exist."""
+
+    async def delete_matching(
+        self, bucket_name: str, index_name: str, *, condition: Any, count_max: int
+    ) -> Erased:
+        """Deletes records that match a filter."""
+
     async def get_statistics(self, bucket_name: str, index_name: str) -> IndexStatistics:
         """Tells how an index is stored."""
+
+    async def measure_recall(
+        self, bucket_name: str, index_name: str, *, counts: Sequence[int], query_count: int
+    ) -> RecallMeasured:
+        """Measures what queries find of what there is."""
+
+    async def warm_index(self, bucket_name: str, index_name: str, request: WarmRequest) -> Warmed:
+        """Fetches what queries of an index read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,8 +4,19 @@ import pytest
 
 from whimbrel.core.errors import InvalidRequestError
 from whimbrel.engine.filter import parse_filter
+from whimbrel.engine.filter.instant import Instant
 from whimbrel.engine.filter.parse import CONSTRAINTS_MAX, NESTING_MAX
-from whimbrel.engine.filter.tree import And, Bound, Exists, Membership, Or, Prefix, Range
+from whimbrel.engine.filter.tree import (
+    And,
+    Bound,
+    DateRange,
+    Exists,
+    Membership,
+    Not,
+    Or,
+    Prefix,
+    Range,
+)
 
 INFINITY = float("inf")
 
@@ -112,6 +123,57 @@ def test_everything_else_is_an_invalid_filter(document):
     assert caught.value.fields == (("filter", "Invalid filter"),)
 
 
+MIDNIGHT = Instant(0, 0)
+
+
+@pytest.mark.parametrize(
+    ("document", "tree"),
+    [
+        ({"$not": {"s": "x"}}, Not(Membership(b"s", strings=(b"x",)))),
+        ({"s": {"$not": {"$gt": 1}}}, Not(Range(b"s", Bound.GREATER, 1.0))),
+        (
+            {"s": {"$not": {"$gt": 1, "$lt": 5}}},
+            Not(And((Range(b"s", Bound.GREATER, 1.0), Range(b"s", Bound.LESS, 5.0)))),
+        ),
+        ({"s": {"$gte": "b"}}, Range(b"s", Bound.GREATER_OR_EQUAL, b"b")),
+        ({"s": {"$lt": {"$date": "1970-01-01"}}}, DateRange(b"s", Bound.LESS, MIDNIGHT)),
+        ({"s": {"$eq": {"$date": "1970-01-01"}}}, DateRange(b"s", None, MIDNIGHT)),
+        ({"s": {"$ne": {"$date": "1970-01-01"}}}, Not(DateRange(b"s", None, MIDNIGHT))),
+    ],
+)
+def test_the_wider_grammar_takes_what_aws_refuses(document, tree):
+    assert parse_filter(document, is_extended=True) == tree
+    with pytest.raises(InvalidRequestError, match=r"^Invalid filter$"):
+        parse_filter(document)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"$not": [{"a": 1}]},
+        {"$not": {}},
+        {"$not": 1},
+        {"s": {"$not": {}}},
+        {"s": {"$not": 1}},
+        {"s": {"$not": {"$eq": 1}, "x": 1}},
+        {"s": {"$date": "1970-01-01"}},
+        {"s": {"$in": [{"$date": "1970-01-01"}]}},
+        {"s": {"$startsWith": {"$date": "1970-01-01"}}},
+        {"s": {"$gt": {"$date": "1970"}}},
+        {"s": {"$gt": {"$date": 0}}},
+        {"s": {"$gt": {"$date": "1970-01-01", "x": 1}}},
+        {"s": {"$gt": {}}},
+        {"s": {"$gt": {"$date": "\ud800"}}},
+        {"s": {"$gt": "\ud800"}},
+        {"s": {"$gt": True}},
+        {"s": {"$gt": None}},
+    ],
+)
+def test_the_wider_grammar_refuses_the_rest(document):
+    with pytest.raises(InvalidRequestError, match=r"^Invalid filter$"):
+        parse_filter(document, is_extended=True)
+
+
 @pytest.mark.parametrize(
     "document",
     [
@@ -147,6 +209,20 @@ def test_at_most_100_constraints(form):
     parse_filter(constraints_of(CONSTRAINTS_MAX)[form])
     with pytest.raises(InvalidRequestError, match="at most 100 constraints"):
         parse_filter(constraints_of(CONSTRAINTS_MAX + 1)[form])
+
+
+@pytest.mark.parametrize("is_inside", [False, True])
+def test_negations_are_nested_so_deep_and_no_deeper(is_inside):
+    def negated(depth: int) -> dict:
+        document = {"$exists": True} if is_inside else {"a": 1}
+        for _ in range(depth):
+            document = {"$not": document}
+        return {"a": document} if is_inside else document
+
+    parse_filter(negated(NESTING_MAX), is_extended=True)
+    for depth in (NESTING_MAX + 1, 10_000):
+        with pytest.raises(InvalidRequestError, match=r"^Invalid filter$"):
+            parse_filter(negated(depth), is_extended=True)
 
 
 def nested(depth: int, operator: str = "$and"):

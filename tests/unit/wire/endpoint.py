@@ -15,6 +15,7 @@ from whimbrel.auth import Principal
 from whimbrel.core.clock import SystemClock
 from whimbrel.core.compute import InlineCompute
 from whimbrel.core.rand import SeededRandom
+from whimbrel.engine.erase import Erased
 from whimbrel.engine.manifest import Calibration
 from whimbrel.engine.model import (
     BucketInfo,
@@ -27,7 +28,9 @@ from whimbrel.engine.model import (
     SnapshotPage,
     VectorPage,
 )
+from whimbrel.engine.self_query import RecallFound, RecallMeasured
 from whimbrel.engine.statistics import IndexStatistics
+from whimbrel.engine.warm import Warmed, WarmSegment
 from whimbrel.wire.app import WireApp
 from whimbrel.wire.options import WireOptions
 from whimbrel.wire.request import ClientGoneError, RequestHead
@@ -97,6 +100,11 @@ class RecordingEngine:
                 None,
             ),
             "count_vectors": 3,
+            "find_vectors": VectorPage([b"a"], np.ones((1, 2), np.float32), [b"{}"], "next"),
+            "update_metadata": ["é".encode()],
+            "delete_matching": Erased(2, 1),
+            "measure_recall": RecallMeasured(32, [RecallFound(10, 0.98, 0.9, 0.25, 40.5)]),
+            "warm_index": Warmed([WarmSegment(2048, 1024)], None),
             "get_statistics": STATISTICS,
             "create_snapshot": SNAPSHOT,
             "get_snapshot": SNAPSHOT,

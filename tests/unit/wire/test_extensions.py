@@ -47,6 +47,7 @@ def test_pages_are_told_by_members_that_exist(name):
         assert pages.token in operation.output.members
         assert pages.result in operation.output.members
         assert pages.page_size is None or pages.page_size in operation.input.members
+        assert set(pages.constant) <= operation.output.members.keys()
 
 
 @pytest.mark.parametrize("name", sorted(EXTENSIONS))
@@ -90,6 +91,93 @@ def test_errors_are_those_of_the_service():
     deep = b'{"filter":' + b'{"$and":[' * 200 + b"]}" * 200 + b"}"
     reply = Endpoint().post("whimbrel/CountVectors", deep)
     assert (reply.status, reply.message) == (400, "Invalid filter")
+
+
+def call_of(operation: str, body: dict):
+    """Calls an operation; returns how the engine was called, and the answer."""
+    engine = RecordingEngine()
+    reply = Endpoint(engine).post(f"whimbrel/{operation}", INDEX | body)
+    assert reply.status == 200, reply.body
+    ((_, names, arguments),) = engine.calls
+    assert names[:2] == ("birds", "waders")
+    return (names[2] if len(names) > 2 else arguments), reply.json
+
+
+def test_a_search_is_a_query_with_more():
+    vector = {"queryVector": {"float32": [1, 2]}, "topK": 3}
+    more = {"effort": "exact", "returnData": True, "filter": {"$not": {"a": 1}}}
+    request, answer = call_of("SearchVectors", vector | more | {"returnDistance": True})
+    assert request.vector.tolist() == [1, 2]
+    assert (request.top_k, request.effort, request.is_extended) == (3, "exact", True)
+    assert (request.return_vectors, request.return_distance) == (True, True)
+    assert answer["distanceMetric"] == "cosine"
+    request, _ = call_of("SearchVectors", vector)
+    assert (request.effort, request.return_vectors) == ("default", False)
+    reply = Endpoint().post("whimbrel/SearchVectors", INDEX | vector | {"effort": "much"})
+    assert "Member must satisfy enum value set: [fast, default, exact]" in reply.message
+
+
+def test_queries_of_the_service_know_nothing_of_extensions():
+    engine = RecordingEngine()
+    body = INDEX | {"queryVector": {"float32": [1, 2]}, "topK": 3}
+    more = {"effort": "exact", "returnData": True}
+    assert Endpoint(engine).post("QueryVectors", body | more).status == 200
+    ((_, (_, _, request), _),) = engine.calls
+    assert (request.effort, request.return_vectors, request.is_extended) == (
+        "default",
+        False,
+        False,
+    )
+
+
+def test_metadata_is_merged_unless_told_otherwise():
+    updates = [{"key": "a", "metadata": {"x": None, "y": 1}}, {"key": "é", "metadata": {}}]
+    request, answer = call_of("UpdateMetadata", {"updates": updates})
+    assert (request.keys, request.is_merge) == ([b"a", "é".encode()], True)
+    assert request.changes == [{"x": None, "y": 1}, {}]
+    assert answer == {"missingKeys": ["é"]}
+    request, _ = call_of("UpdateMetadata", {"updates": updates, "mode": "replace"})
+    assert not request.is_merge
+
+
+@pytest.mark.parametrize(
+    ("updates", "code"),
+    [
+        ([], "ValidationException"),
+        ([{"key": "a"}], "ValidationException"),
+        ([{"key": "a", "metadata": None}], "ValidationException"),
+        ([{"key": "a", "metadata": [1]}], "SerializationException"),
+        ([{"key": "a", "metadata": "x"}], "SerializationException"),
+        ([{"key": "é" * 600, "metadata": {}}], "ValidationException"),
+        ([{"key": "a", "metadata": {}}] * 501, "ValidationException"),
+    ],
+)
+def test_updates_that_are_none(updates, code):
+    reply = Endpoint().post("whimbrel/UpdateMetadata", INDEX | {"updates": updates})
+    assert (reply.status, reply.code) == (400, code)
+
+
+def test_defaults_and_bounds():
+    arguments, answer = call_of("DeleteVectorsByFilter", {"filter": {"a": 1}})
+    assert arguments == {"condition": {"a": 1}, "count_max": 10_000}
+    assert answer == {"deletedCount": 2, "remainingCount": 1}
+    request, _ = call_of("FindVectors", {})
+    assert (request.prefix, request.filter, request.page_size) == (b"", None, 500)
+    arguments, _ = call_of("MeasureRecall", {})
+    assert arguments == {"counts": (10, 100), "query_count": 32}
+    arguments, _ = call_of("MeasureRecall", {"topK": 7, "queryCount": 5})
+    assert arguments == {"counts": (7,), "query_count": 5}
+    request, _ = call_of("WarmIndex", {"includeVectors": True})
+    assert request.with_vectors
+    for operation, body in (
+        ("DeleteVectorsByFilter", {}),
+        ("DeleteVectorsByFilter", {"filter": {"a": 1}, "maxResults": 10_001}),
+        ("FindVectors", {"maxResults": 1001}),
+        ("FindVectors", {"prefix": ""}),
+        ("MeasureRecall", {"queryCount": 201}),
+    ):
+        reply = Endpoint().post(f"whimbrel/{operation}", INDEX | body)
+        assert (reply.status, reply.code) == (400, "ValidationException"), operation
 
 
 def test_statistics_of_an_index_that_was_not_measured_have_no_calibration():

@@ -61,6 +61,8 @@ REQUESTS = {
     "UpdateIndexMode": INDEX | {"indexMode": "ENHANCED"},
     # --- ours
     "CountVectors": INDEX | {"filter": {"a": 1}},
+    "DeleteVectorsByFilter": INDEX | {"filter": {"a": 1}},
+    "FindVectors": INDEX | {"prefix": "a", "returnData": True, "returnMetadata": True},
     "GetIndexStatistics": INDEX,
     "ForkIndex": INDEX | {"targetIndexName": "ducks", "tags": {"a": "b"}},
     "CreateSnapshot": INDEX | {"snapshotName": "spring"},
@@ -68,6 +70,10 @@ REQUESTS = {
     "ListSnapshots": INDEX,
     "DeleteSnapshot": INDEX | {"snapshotName": "spring"},
     "RestoreIndex": INDEX | {"snapshotName": "spring"},
+    "MeasureRecall": INDEX,
+    "SearchVectors": INDEX | {"topK": 1, "queryVector": {"float32": [1]}, "returnData": True},
+    "UpdateMetadata": INDEX | {"updates": [{"key": "a", "metadata": {"b": None}}]},
+    "WarmIndex": INDEX,
 }
 
 

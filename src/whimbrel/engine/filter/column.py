@@ -5,7 +5,8 @@ value's rows are a list, or a bitmap where that is shorter. Lists lie end to end
 range of values are one stretch. Where entries are many, *range bitmaps* mark the rows of whole ranges: a wide range is
 then a few bitmaps and the lists at its ends.
 
-Nothing here loads a whole column: a value is found by bisection, and only what is asked for is read.
+Nothing here loads a whole column, but for the dates in it: a value is found by bisection, and only what is asked for
+is read.
 """
 
 from bisect import bisect_left, bisect_right
@@ -16,8 +17,9 @@ from typing import Protocol
 import numpy as np
 
 from whimbrel.core.errors import CorruptObjectError
+from whimbrel.engine.filter.instant import Instants, parse_instants
 from whimbrel.engine.filter.row_set import RowSet, is_few
-from whimbrel.engine.model import UInt32Array, UInt64Array
+from whimbrel.engine.model import Blobs, UInt32Array, UInt64Array
 from whimbrel.kernel.bitmap import flip_rows, set_rows, word_count
 
 PROBED_COUNT_MAX = 127  # values that bisections met are kept: those of its first seven steps
@@ -69,6 +71,9 @@ class ColumnStore(Protocol):
 
     def read_text(self, index: int) -> bytes:
         """Returns one string of the dictionary."""
+
+    def read_texts(self, start: int, limit: int) -> Blobs:
+        """Returns strings of the dictionary."""
 
     def corrupt(self, detail: str) -> CorruptObjectError:
         """Returns the error to raise when parts do not fit together."""
@@ -130,6 +135,7 @@ class Column:
             self._bitmapped.append(self._bitmapped[-1] + self.entries_between(rank, rank + 1))
         self._range_entries = [0, *map(self.entries_before, self.range_limits)]
         self._probed: dict[int, Value] = {}
+        self._instants: Instants | None = None
 
     def __len__(self) -> int:
         """Returns how many different values there are."""
@@ -159,6 +165,16 @@ class Column:
         """Returns how many values are less than this one; with `is_behind`, or equal to it."""
         search = bisect_right if is_behind else bisect_left
         return search(self, value)
+
+    def instants(self) -> Instants:
+        """Returns the instants that the values of a column of strings name, by rank.
+
+        Reads all of the column's values, the first time; 17 bytes for each are kept as long as the column is.
+        """
+        if self._instants is None:
+            texts = self._store.read_texts(self._content, self._content + self.value_count)
+            self._instants = parse_instants(texts)
+        return self._instants
 
     def entries_before(self, rank: int) -> int:
         """Returns how many entries the values before this rank have."""

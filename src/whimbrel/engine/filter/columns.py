@@ -97,6 +97,12 @@ class ColumnArrays:
         """Returns one string of the dictionary."""
         return self.dictionary[index]
 
+    def read_texts(self, start: int, limit: int) -> Blobs:
+        """Returns strings of the dictionary."""
+        offsets = self.dictionary.offsets[start : limit + 1]
+        first, last = int(offsets[0]), int(offsets[-1])
+        return Blobs(self.dictionary.data[first:last], offsets - first)
+
     def corrupt(self, detail: str) -> CorruptObjectError:
         """Returns the error about columns that were never stored."""
         return CorruptObjectError("columns in memory", 0, detail)

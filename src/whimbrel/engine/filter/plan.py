@@ -8,16 +8,31 @@ Semantics (`docs/reference/filters.md`; `whimbrel.testing.oracle_filter` says th
 1. An operator holds for a row when it holds for any value of the field: an array's elements are its values.
 2. Values of another type than the operand never match, and are no error.
 3. `$ne` and `$nin` hold exactly where `$eq` and `$in` do not; so they hold where the field is absent.
-4. Numbers compare as doubles.
+4. Numbers compare as doubles, strings by their bytes, dates by their instants; a string that is no date is no operand's
+   date.
+5. `$not` holds exactly where what is in it does not.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
+
+import numpy as np
 
 from whimbrel.engine.filter.column import Column, Value, ValueKind
 from whimbrel.engine.filter.columns import Columns
-from whimbrel.engine.filter.tree import And, Bound, Exists, Filter, Membership, Or, Prefix, Range
+from whimbrel.engine.filter.tree import (
+    And,
+    Bound,
+    DateRange,
+    Exists,
+    Filter,
+    Membership,
+    Not,
+    Or,
+    Prefix,
+    Range,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +100,23 @@ def make_plan(tree: Filter, columns: Columns) -> Plan:
             low = max(part.low for part in parts)
             high = min(columns.row_count, sum(part.high for part in parts))
             return Any(parts, low, high)
+        case Not(child):
+            return _negate(make_plan(child, columns), columns.row_count)
         case _:
             return _plan_leaf(tree, columns)
+
+
+def _negate(plan: Plan, row_count: int) -> Plan:
+    """Returns the plan of the rows that another leaves: negation moves down to the leaves."""
+    low, high = row_count - plan.high, row_count - plan.low
+    match plan:
+        case Leaf():
+            return replace(plan, is_negated=not plan.is_negated, low=low, high=high)
+        case All(parts):
+            return Any(tuple(_negate(part, row_count) for part in parts), low, high)
+        case Any(parts):
+            negated = sorted((_negate(part, row_count) for part in parts), key=lambda one: one.high)
+            return All(tuple(negated), low, high)
 
 
 def _plan_all(tree: And, columns: Columns) -> Plan:
@@ -129,7 +159,7 @@ def _span(column: Column, start: int, limit: int) -> Span:
     return Span(column, start, limit, column.entries_between(start, limit))
 
 
-def _plan_leaf(leaf: Membership | Range | Prefix | Exists, columns: Columns) -> Leaf:
+def _plan_leaf(leaf: Membership | Range | DateRange | Prefix | Exists, columns: Columns) -> Leaf:
     field = columns.field(leaf.field)
     match leaf:
         case Membership(_, numbers, strings, booleans, negated):
@@ -145,8 +175,12 @@ def _plan_leaf(leaf: Membership | Range | Prefix | Exists, columns: Columns) -> 
             ]
             return _leaf(spans, columns.row_count, is_negated=negated)
         case Range(_, bound, operand):
-            number = field.get(ValueKind.NUMBER)
-            spans = [] if number is None else [_range_span(number, bound, operand)]
+            kind = ValueKind.STRING if isinstance(operand, bytes) else ValueKind.NUMBER
+            ordered = field.get(kind)
+            spans = [] if ordered is None else [_range_span(ordered, bound, operand)]
+        case DateRange():
+            string = field.get(ValueKind.STRING)
+            spans = [] if string is None else _date_spans(string, leaf)
         case Prefix(_, prefix):
             string = field.get(ValueKind.STRING)
             spans = [] if string is None else [_prefix_span(string, prefix)]
@@ -161,12 +195,33 @@ def _ranks(column: Column, values: Iterable[Value]) -> list[int]:
     return sorted({rank for value in values if (rank := column.find(value)) is not None})
 
 
-def _range_span(column: Column, bound: Bound, operand: float) -> Span:
+def _range_span(column: Column, bound: Bound, operand: Value) -> Span:
     is_behind = bound in {Bound.GREATER, Bound.LESS_OR_EQUAL}
     rank = column.rank_of(operand, is_behind=is_behind)
     if bound in {Bound.LESS, Bound.LESS_OR_EQUAL}:
         return _span(column, 0, rank)
     return _span(column, rank, column.value_count)
+
+
+def _date_spans(column: Column, condition: DateRange) -> list[Span]:
+    """Returns the strings that name an instant in a range: one stretch where all dates are spelt alike, or several."""
+    instants, instant = column.instants(), condition.instant
+    match condition.bound:
+        case Bound.GREATER:
+            chosen = instants.after(instant)
+        case Bound.GREATER_OR_EQUAL:
+            chosen = instants.after(instant) | instants.at(instant)
+        case Bound.LESS:
+            chosen = instants.is_date & ~(instants.after(instant) | instants.at(instant))
+        case Bound.LESS_OR_EQUAL:
+            chosen = instants.is_date & ~instants.after(instant)
+        case None:
+            chosen = instants.at(instant)
+    # Where the choice changes, stretches begin and end in turn.
+    edges = np.flatnonzero(np.diff(chosen, prepend=False, append=False)).tolist()
+    return [
+        _span(column, start, limit) for start, limit in zip(edges[::2], edges[1::2], strict=True)
+    ]
 
 
 def _prefix_span(column: Column, prefix: bytes) -> Span:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
 
+from whimbrel.engine.filter.instant import Instant
+
 
 class Bound(Enum):
     """How a range condition compares a value with its operand."""
@@ -38,11 +40,30 @@ class Membership:
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """`$gt`, `$gte`, `$lt`, `$lte`: does any number of the field lie on this side of `operand` (finite)?"""
+    """`$gt`, `$gte`, `$lt`, `$lte`: does any value of the field lie on this side of `operand`?
+
+    Values of the operand's kind alone are looked at: numbers, where it is a finite number; strings, in the order of
+    their bytes, where it is a string (UTF-8), which AWS's grammar has not.
+    """
 
     field: bytes
     bound: Bound
-    operand: float
+    operand: float | bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DateRange:
+    """`$gt`, `$gte`, `$lt`, `$lte`, `$eq` with a date: does any date of the field lie there? Not in AWS's grammar.
+
+    Attributes:
+        field: the field's name, UTF-8.
+        bound: on which side; None for the very instant.
+        instant: what is compared with.
+    """
+
+    field: bytes
+    bound: Bound | None
+    instant: Instant
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,4 +96,11 @@ class Or:
     children: tuple["Filter", ...]
 
 
-Filter: TypeAlias = Membership | Range | Prefix | Exists | And | Or
+@dataclass(frozen=True, slots=True)
+class Not:
+    """`$not`: matches exactly where its child does not. Not in AWS's grammar."""
+
+    child: "Filter"
+
+
+Filter: TypeAlias = Membership | Range | DateRange | Prefix | Exists | And | Or | Not

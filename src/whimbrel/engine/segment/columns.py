@@ -134,6 +134,10 @@ class SegmentFields:
         span = _OFFSETS.unpack(self._dictionary_offsets.read(start, start + _OFFSETS.size))
         return bytes(self._dictionary.read(*span))
 
+    def read_texts(self, start: int, limit: int) -> Blobs:
+        """Returns strings of the dictionary."""
+        return _read_dictionary(self._sections, start, limit)
+
     def corrupt(self, detail: str) -> CorruptObjectError:
         """Returns the error to raise when columns do not fit together."""
         return self._sections.corrupt(detail, at=SectionName.COLUMN_STARTS)
@@ -206,11 +210,14 @@ class SegmentLists:
 
     def read_dictionary(self, start: int, limit: int) -> Blobs:
         """Returns strings of the dictionary."""
-        sections = self._sections
-        offsets = sections.elements(SectionName.DICTIONARY_OFFSETS, INT64, start, limit + 1)
-        if offsets[0] < 0 or np.any(offsets[1:] < offsets[:-1]):
-            at = SectionName.DICTIONARY_OFFSETS
-            raise sections.corrupt("offsets of the dictionary descend.", at=at)
-        first, last = int(offsets[0]), int(offsets[-1])
-        data = sections.elements(SectionName.DICTIONARY, UINT8, first, last)
-        return Blobs(data.data, offsets - first)
+        return _read_dictionary(self._sections, start, limit)
+
+
+def _read_dictionary(sections: Sections, start: int, limit: int) -> Blobs:
+    offsets = sections.elements(SectionName.DICTIONARY_OFFSETS, INT64, start, limit + 1)
+    if offsets[0] < 0 or np.any(offsets[1:] < offsets[:-1]):
+        at = SectionName.DICTIONARY_OFFSETS
+        raise sections.corrupt("offsets of the dictionary descend.", at=at)
+    first, last = int(offsets[0]), int(offsets[-1])
+    data = sections.elements(SectionName.DICTIONARY, UINT8, first, last)
+    return Blobs(data.data, offsets - first)

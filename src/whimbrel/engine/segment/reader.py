@@ -212,6 +212,12 @@ class SegmentReader:
         names = (*KEY_READS, SectionName.METADATA_OFFSETS) if with_metadata else KEY_READS
         return self._sections.has(name for name in names if name in self.footer.sections)
 
+    def has_key_order(self) -> bool:
+        """Says whether all keys and their order are here, and notes what is not."""
+        return self._sections.has(
+            (SectionName.KEY_ORDER, SectionName.KEYS, SectionName.KEY_OFFSETS)
+        )
+
     def has_vectors(self, rows: Int64Array) -> bool:
         """Says whether the vectors of some rows are here, and notes those that are not."""
         row_bytes = self.dimension * np.dtype(FLOAT32).itemsize

@@ -1,5 +1,6 @@
 """Which metadata is searchable as text, and what its text is."""
 
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -41,7 +42,7 @@ class TextField(msgspec.Struct, frozen=True, array_like=True):
         Raises:
             LanguageUnavailableError: the language cannot be analysed here.
         """
-        return TextFieldId(self.metadata_key, get_analyzer(self.language).id)
+        return _id_of(self)
 
 
 class TextFieldId(msgspec.Struct, frozen=True, array_like=True):
@@ -52,6 +53,11 @@ class TextFieldId(msgspec.Struct, frozen=True, array_like=True):
 
     metadata_key: str
     analyzer: str
+
+
+@lru_cache(maxsize=1024)
+def _id_of(field: TextField) -> TextFieldId:
+    return TextFieldId(field.metadata_key, get_analyzer(field.language).id)
 
 
 def texts_of(value: Any) -> list[str]:

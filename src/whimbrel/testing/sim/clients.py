@@ -34,6 +34,7 @@ from whimbrel.engine.model import (
     QueryPage,
     QueryRequest,
 )
+from whimbrel.engine.update import UpdateRequest
 from whimbrel.testing.faulty_store import ProcessCrashed
 from whimbrel.testing.sim.dice import Dice
 from whimbrel.testing.sim.history import Change, History, Outcome
@@ -234,6 +235,26 @@ class WritingClient(Client):
             self._note_absence(error, place, begun)
         elif changes[0].outcome is Outcome.ACKNOWLEDGED:
             self._record.saw(index_register(place), begun, changes[0].what)
+
+
+class UpdatingClient(Client):
+    """Changes the metadata of vectors, which changes no value: an update that undoes a write shows an old one again."""
+
+    async def update(self, place: tuple[str, str]) -> None:
+        """Sends one request for one or two keys."""
+        keys = list(dict.fromkeys([self._dice.pick(KEYS), self._dice.pick(KEYS)]))
+        begun = self._history.tick()
+        request = UpdateRequest(keys, [{"touched": begun}] * len(keys), is_merge=True)
+        try:
+            missing = await self._ask("update", lambda e: e.update_metadata(*place, request))
+        except WhimbrelError as error:
+            self._note_absence(error, place, begun)
+            return
+        if missing is None:
+            return
+        self._record.saw(index_register(place), begun, "update")
+        for key in missing:
+            self._history.read(key_register(place, key), None, begun, "update")
 
 
 class ReadingClient(Client):

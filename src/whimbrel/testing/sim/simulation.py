@@ -20,6 +20,7 @@ from whimbrel.testing.sim.clients import (
     Nodes,
     ReadingClient,
     Record,
+    UpdatingClient,
     WritingClient,
     bucket_register,
     index_register,
@@ -43,6 +44,7 @@ FLEETING = ("fleeting", "z")
 PLACES = (STEADY, SHAKY, FLEETING)
 
 WRITER_COUNT = 6
+UPDATER_COUNT = 2
 READER_COUNT = 4
 ACTIVE_S = 100.0
 QUIET_S = 170.0  # longer than the collections of everything take, one after the other
@@ -155,6 +157,7 @@ class Simulation:
         clients += [self._read(self._client(ReadingClient, fleet)) for _ in range(READER_COUNT)]
         clients += [self._administrate(self._client(AdminClient, fleet)) for _ in range(2)]
         clients.append(self._fork(self._client(ForkingClient, fleet)))
+        clients += [self._update(self._client(UpdatingClient, fleet)) for _ in range(UPDATER_COUNT)]
         tasks = [world.loop.create_task(_run(client)) for client in clients]
         await world.sleep(ACTIVE_S)
         fleet.end_misfortune()
@@ -197,6 +200,12 @@ class Simulation:
         while self._is_time():
             await client.write(_choose_place(dice))
             await self._pause(dice, dice.pick([0.2, 1.0]))
+
+    async def _update(self, client: UpdatingClient) -> None:
+        dice = self._new_dice()
+        while self._is_time():
+            await client.update(_choose_place(dice))
+            await self._pause(dice, dice.pick([0.3, 1.5]))
 
     async def _read(self, client: ReadingClient) -> None:
         dice = self._new_dice()

@@ -96,6 +96,7 @@ class Skirmish:
             node = await stage.process(f"node {number}")
             node.suffer(self._conditions)
             works += [self._write(node), self._read(node), self._refresh(node)]
+            works.append(self._update(node))
         for number in range(2):
             worker = await stage.process(f"worker {number}")
             worker.suffer(self._conditions)
@@ -127,6 +128,9 @@ class Skirmish:
             )
 
         await self._often(3.0, write)
+
+    async def _update(self, node: Process) -> None:
+        await self._often(4.0, lambda dice: self._stage.update(node, dice.pick(KEYS)))
 
     async def _read(self, node: Process) -> None:
         await self._often(3.0, lambda _: self._stage.get(node))

@@ -26,6 +26,7 @@ from whimbrel.engine.model import Blobs, IndexConfig, Metric
 from whimbrel.engine.options import EngineOptions
 from whimbrel.engine.plan import Circumstances, Kind, Plan, plan_compaction
 from whimbrel.engine.rules import ALL_RULES, ProtocolRules
+from whimbrel.engine.update import UpdateRequest
 from whimbrel.testing.faulty_store import Call, HeldCall, ProcessCrashed
 from whimbrel.testing.sim.audit import find_damage
 from whimbrel.testing.sim.clients import make_batch, value_of
@@ -191,6 +192,20 @@ class Stage:
         changes = [self._begin(f"key {key.decode()}", None, "delete") for key in keys]
         work = process.engine.delete_vectors(BUCKET, INDEX, Blobs.of(keys))
         return await self._change(changes, process, work)
+
+    async def update(self, process: Process, *keys: bytes) -> bool:
+        """Changes the metadata of some keys, which changes no value; says whether that was acknowledged."""
+        begun = self.history.tick()
+        request = UpdateRequest(keys, [{"touched": begun}] * len(keys), is_merge=True)
+        try:
+            missing = await process.call(process.engine.update_metadata(BUCKET, INDEX, request))
+        except (UnavailableError, ThrottledError, ProcessCrashed):
+            return False
+        except IndexNotFoundError:
+            missing = list(keys)
+        for key in missing:
+            self.history.read(f"key {key.decode()}", None, begun, f"update at {process.name}")
+        return True
 
     async def get(self, process: Process) -> bool:
         """Gets every key; says whether there was an answer."""

@@ -60,24 +60,32 @@ async def list_vectors(call: Call) -> Answer:
 async def query_vectors(call: Call) -> Answer:
     """Returns a page of the nearest records."""
     names = _resolve(call)
+    request = make_query(call)
+    return Hits(await call.service.engine.query(*names, request), request.return_distance)
+
+
+def make_query(call: Call) -> QueryRequest:
+    """Returns the query that a call asks for.
+
+    Raises:
+        InvalidRequestError: it asks for nothing.
+    """
     if "queryVector" not in call.input and "queryTexts" not in call.input:
         raise InvalidRequestError(QUERY_INPUT_TEXT, ("queryVector", QUERY_INPUT_TEXT))
-    with_distance = call.input.get("returnDistance", False)
     mode = call.input.get("queryMode")
-    request = QueryRequest(
+    return QueryRequest(
         vector=call.input["queryVector"]["float32"] if "queryVector" in call.input else None,
         texts=read_texts(call.input.get("queryTexts", ())),
         top_k=call.input["topK"],
         filter=call.input.get("filter"),
         return_metadata=call.input.get("returnMetadata", False),
-        return_distance=with_distance,
+        return_distance=call.input.get("returnDistance", False),
         page_token=call.input.get("nextToken"),
         principal=call.principal.access_key_id,
         mode=None if mode is None else IndexMode(mode),
         explain=call.explain,
         return_scores=call.input.get("returnScores", False),
     )
-    return Hits(await call.service.engine.query(*names, request), with_distance)
 
 
 def _resolve(call: Call) -> tuple[str, str]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from whimbrel.engine.options import EngineOptions
 from whimbrel.engine.rules import ALL_RULES, ProtocolRules
 from whimbrel.storage.base import ObjectStore
-from whimbrel.testing.sim.scenarios import forks, guesses, jobs, lifecycle, log, pages
+from whimbrel.testing.sim.scenarios import conditions, forks, guesses, jobs, lifecycle, log, pages
 from whimbrel.testing.sim.simulation import small_query_pages
 from whimbrel.testing.sim.stage import STAGE_OPTIONS, Stage
 from whimbrel.testing.sim.world import Conditions
@@ -122,6 +122,10 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario(play=forks.restore_against_a_deletion),
     Scenario(play=forks.deletion_against_a_restore),
     Scenario(play=forks.restore_outlives_the_collector, breaks_without=("bar_late_jobs",)),
+    Scenario(play=conditions.update_against_a_put, breaks_without=("compare_before_naming",)),
+    Scenario(play=conditions.update_against_a_deletion, breaks_without=("compare_before_naming",)),
+    Scenario(play=conditions.update_against_a_flush, breaks_without=("compare_before_naming",)),
+    Scenario(play=conditions.update_into_the_past, breaks_without=("check_after_create",)),
     Scenario(play=pages.page_across_everything),
     Scenario(play=pages.page_of_an_old_manifest),
     Scenario(play=pages.page_across_a_slow_collector),
