@@ -16,6 +16,7 @@ from unittest.mock import patch
 
 from whimbrel.engine import manifest, paths
 from whimbrel.engine.filter import arrange
+from whimbrel.engine.forks import Source
 from whimbrel.engine.hint import encode_hint
 from whimbrel.engine.ivf import codes, partition
 from whimbrel.engine.model import Metric
@@ -27,7 +28,7 @@ from whimbrel.storage.memory import MemoryStore
 from whimbrel.testing.node import ManualClock, Node
 from whimbrel.testing.oracle import OracleRecord
 
-MANIFEST_VERSION = 4  # of docs/format/manifest.md; no object names it
+MANIFEST_VERSION = 5  # of docs/format/manifest.md; no object names it
 FOLDER = Path("tests/compat/golden") / (
     f"object-{FORMAT_VERSION}-segment-{SEGMENT_VERSION}-manifest-{MANIFEST_VERSION}"
 )
@@ -39,6 +40,10 @@ CODED_DIMENSION = 32
 # Of several bases, and runs that a round has half moved into them. Since manifest version 2.
 REGION_INDEX = "regions"
 GROUP_COUNT = 6
+# Made from `INDEX`, and one that was restored to a snapshot. Since manifest version 5.
+FORK_INDEX = "fork"
+RESTORED_INDEX = "restored"
+SNAPSHOT = "point"
 # Whose columns have lists, bitmaps of values and bitmaps of ranges. Since segment version 3.
 LABELLED_INDEX = "labels"
 # Whose texts are searchable, at one key only since the log says so. Since manifest version 4.
@@ -104,7 +109,7 @@ async def write_store() -> dict[str, bytes]:
     It holds two segments (one with a deletion bitmap), a manifest page, a tail of puts and deletes, a deleted
     index, catalogs with snapshots, a hint, a marker, a heartbeat and the page-token secret; for each metric an index
     whose segments have codes, in rows by posting list and in rows by hash; an index with columns of every kind; one
-    with texts; and one with regions, in the middle of a round.
+    with texts; one with regions, in the middle of a round; a fork, snapshots, and an index that was restored.
     """
     clock = ManualClock()
     store = MemoryStore(clock)
@@ -136,6 +141,7 @@ async def write_store() -> dict[str, bytes]:
     await node.put(BUCKET, LABELLED_INDEX, labelled_records(60, 75, layer=2))
     await write_texts(node)
     await write_regions(store, clock)
+    await write_forks(node)
     await node.indexer.collector.store_time_s()
     await write_hint(node)
     await node.close()
@@ -193,6 +199,18 @@ async def write_regions(store: MemoryStore, clock: ManualClock) -> None:
     await node.flush(BUCKET, REGION_INDEX)
     await node.step(BUCKET, REGION_INDEX)
     await node.close()
+
+
+async def write_forks(node: Node) -> None:
+    """Forks an index and makes a snapshot of it; restores another."""
+    source = Source(BUCKET, INDEX)
+    await node.engine.fork_index(source, BUCKET, FORK_INDEX, tags={"made": "of another"})
+    await node.engine.create_snapshot(BUCKET, INDEX, SNAPSHOT)
+    await node.create_index(BUCKET, RESTORED_INDEX, dimension=3, metric=Metric.COSINE)
+    await node.put(BUCKET, RESTORED_INDEX, records(0, 9, layer=1))
+    await node.engine.create_snapshot(BUCKET, RESTORED_INDEX, SNAPSHOT)
+    await node.put(BUCKET, RESTORED_INDEX, records(5, 12, layer=2))
+    await node.engine.restore_index(BUCKET, RESTORED_INDEX, SNAPSHOT)
 
 
 def regions_expected() -> dict[bytes, OracleRecord]:

@@ -13,9 +13,12 @@ from tools.gen_golden import (
     BUCKET,
     CODED_DIMENSION,
     CODED_INDEXES,
+    FORK_INDEX,
     INDEX,
     LABELLED_INDEX,
     REGION_INDEX,
+    RESTORED_INDEX,
+    SNAPSHOT,
     TEXT_INDEX,
     coded_expected,
     coded_records,
@@ -30,6 +33,7 @@ from tools.gen_golden import (
 )
 from whimbrel.core.errors import CorruptObjectError, IndexNotFoundError, InvalidRequestError
 from whimbrel.engine import approximate, search_cost
+from whimbrel.engine.forks import Source
 from whimbrel.engine.index import Index
 from whimbrel.engine.ivf.partition import ArrayRows, PreparedRows
 from whimbrel.engine.manifest import SegmentRole
@@ -55,6 +59,8 @@ CODED_STORES = [folder for folder in STORES if folder.name not in UNCODED_STORES
 LABELLED_STORES = [folder for folder in CODED_STORES if folder.name != "object-1-segment-2"]
 # Texts have been searchable since version 4 of manifests.
 TEXT_STORES = [folder for folder in REGION_STORES if not folder.name.endswith("-manifest-2")]
+# Forks and snapshots are there since version 5 of manifests.
+FORKED_STORES = [folder for folder in TEXT_STORES if not folder.name.endswith("-manifest-4")]
 STORE_BYTES_MAX = 400_000
 WRITTEN_AT_S = 1_700_000_000.0
 
@@ -339,6 +345,7 @@ def test_a_golden_catalog_is_as_it_was(folder):
         added = [] if folder.name in UNCODED_STORES else list(CODED_INDEXES)
         added += [LABELLED_INDEX] if folder in LABELLED_STORES else []
         added += [REGION_INDEX] if folder in REGION_STORES else []
+        added += [FORK_INDEX, RESTORED_INDEX] if folder in FORKED_STORES else []
         added += [TEXT_INDEX] if folder in TEXT_STORES else []
         assert [name for name, _ in indexes.entries] == sorted(["empty", INDEX, *added])
         info = await engine.get_index(BUCKET, INDEX)
@@ -361,6 +368,7 @@ def test_a_golden_store_has_every_kind_of_object(folder):
     objects = kept(folder)
     # Hints came with version 3 of segments.
     later = set() if folder in LABELLED_STORES else {ObjectKind.HINT}
+    later |= set() if folder in FORKED_STORES else {ObjectKind.PIN, ObjectKind.HOLD}
     later |= set() if folder in TEXT_STORES else {ObjectKind.TEXT}
     assert kinds(objects) >= set(ObjectKind) - later
     for name, data in objects.items():
@@ -390,3 +398,28 @@ def folder_of_index(folder: Path) -> str:
         reader.key.split("/segment/")[0] for reader in readers if reader.footer.non_filterable_keys
     }
     return found
+
+
+@pytest.mark.parametrize("folder", FORKED_STORES, ids=lambda path: path.name)
+def test_forks_snapshots_and_restores_stay_what_they_were(folder):
+    async def body(node: Node) -> None:
+        assert await node.list_all(BUCKET, FORK_INDEX) == expected()
+        assert await node.list_all(BUCKET, RESTORED_INDEX) == records(0, 9, layer=1)
+        await node.engine.delete_index(BUCKET, INDEX)
+        for _ in range(2):
+            await node.clock.run(node.sweep())
+        await node.engine.fork_index(Source(BUCKET, INDEX, SNAPSHOT), BUCKET, INDEX, tags={})
+        assert await node.list_all(BUCKET, INDEX) == expected()
+        assert await node.list_all(BUCKET, FORK_INDEX) == expected()
+        assert (await node.fsck()).findings == []
+
+    run(folder, body)
+
+
+@pytest.mark.parametrize("folder", FORKED_STORES, ids=lambda path: path.name)
+def test_damage_to_pins_is_noticed(folder):
+    async def body(node: Node) -> None:
+        report = await node.fsck()
+        assert any("/pin/" in finding.key for finding in report.findings)
+
+    run(folder, body, damaged="/pin/")

@@ -15,10 +15,12 @@ from whimbrel.core.errors import (
     BucketNotFoundError,
     IndexExistsError,
     IndexNotFoundError,
+    SnapshotExistsError,
+    SnapshotNotFoundError,
     WhimbrelError,
 )
-from whimbrel.engine.gc import list_all
 from whimbrel.engine.ingest import Ingest, newest_rows
+from whimbrel.engine.listing import list_all
 from whimbrel.engine.model import Blobs, TextQuery
 from whimbrel.engine.options import EngineOptions
 from whimbrel.engine.plan import Kind
@@ -343,6 +345,127 @@ class Recreate(Scenario):
         await node.tend(turns=4)
 
 
+class Fork(Scenario):
+    """Of an index with segments, bitmaps and a tail; what is written to either afterwards is not in the other."""
+
+    async def prepare(self, world, node):
+        await make_segments(world, node, 2)
+        await world.put(node, records(3, 8, version=5))
+        await world.delete(node, b"key-1")
+
+    async def act(self, world, node):
+        with suppress(IndexExistsError):
+            await world.fork(node, "fork")
+
+    async def verify(self, world, node):
+        await world.put(node, records(4, 9, version=6))
+        await world.put(node, records(2, 5, version=7), index="fork")
+        for index in (INDEX, "fork"):
+            await node.flush(BUCKET, index)
+            await node.compact(BUCKET, index)
+
+
+class ForkOfAFork(Scenario):
+    """The first index is deleted, so that only pins keep what all are made of."""
+
+    async def prepare(self, world, node):
+        await make_segments(world, node, 2)
+        await world.fork(node, "fork")
+        await world.put(node, records(3, 8, version=5), index="fork")
+        assert await node.flush(BUCKET, "fork")
+        await world.delete_index(node)
+
+    async def act(self, world, node):
+        with suppress(IndexExistsError):
+            await world.fork(node, "second", index="fork")
+        await node.tend(turns=4)
+
+    async def verify(self, world, node):
+        await world.delete_index(node, "fork")
+        await node.tend(turns=4)
+
+
+class CreateSnapshot(Scenario):
+    async def prepare(self, world, node):
+        await make_segments(world, node, 2)
+        await world.put(node, records(3, 8, version=5))
+
+    async def act(self, world, node):
+        with suppress(SnapshotExistsError):
+            await world.create_snapshot(node, "point")
+
+    async def verify(self, world, node):
+        await world.put(node, records(0, 8, version=8))
+        await world.fork(node, "fork", snapshot="point")
+
+
+class DeleteSnapshot(Scenario):
+    """What only it kept goes with it; an index made from it stays."""
+
+    async def prepare(self, world, node):
+        await make_segments(world, node, 2)
+        await world.create_snapshot(node, "point")
+        await world.fork(node, "fork", snapshot="point")
+        await world.put(node, records(0, 8, version=8))
+        await node.flush(BUCKET, INDEX)
+        await node.compact(BUCKET, INDEX)
+
+    async def act(self, world, node):
+        with suppress(SnapshotNotFoundError):
+            await node.engine.delete_snapshot(BUCKET, INDEX, "point")
+        await node.tend(turns=4)
+
+    async def verify(self, world, node):
+        await world.delete_index(node, "fork")
+        await world.delete_index(node)
+        await node.engine.delete_bucket(BUCKET)
+        world.histories.clear()
+
+
+class Restore(Scenario):
+    """Of an index that was written to since; what is written afterwards stays."""
+
+    async def prepare(self, world, node):
+        await make_segments(world, node, 2)
+        await world.put(node, records(3, 8, version=5))
+        await world.create_snapshot(node, "point")
+        await world.put(node, records(0, 12, version=8))
+        await node.flush(BUCKET, INDEX)
+        await world.delete(node, b"key-2")
+
+    async def act(self, world, node):
+        await world.restore(node, "point")
+
+    async def verify(self, world, node):
+        await world.put(node, records(20, 22))
+        await node.tend(turns=4)
+
+
+class CollectWhatIsPinned(Scenario):
+    """A deleted index, a deleted snapshot and a fork that has rewritten what it was made of: all goes, in the end."""
+
+    async def prepare(self, world, node):
+        await make_segments(world, node, 2)
+        await world.create_snapshot(node, "point")
+        await world.fork(node, "fork", snapshot="point")
+        await world.delete_index(node)
+        await world.put(node, records(3, 8, version=5), index="fork")
+        await node.flush(BUCKET, "fork")
+        await node.compact(BUCKET, "fork")
+        await node.engine.delete_snapshot(BUCKET, INDEX, "point")
+
+    async def act(self, world, node):
+        await node.tend(turns=4)
+        await node.sweep()
+
+    async def verify(self, world, node):
+        for _ in range(2):
+            world.clock.advance(4000.0)
+            await node.sweep()
+        left = [item.key for item in await list_all(world.store, "bucket/")]
+        assert not [key for key in left if "/pin/" in key or "/hold/" in key]
+
+
 class DeleteBucket(Scenario):
     async def prepare(self, world, node):
         await make_segments(world, node, 2)
@@ -420,10 +543,19 @@ MUTATION_COUNTS = {
     CollectDeletedIndex: 15,
     Recreate: 27,
     DeleteBucket: 2,
+    Fork: 7,
+    ForkOfAFork: 43,
+    CreateSnapshot: 5,
+    DeleteSnapshot: 35,
+    Restore: 9,
+    CollectWhatIsPinned: 41,
     CollectDeletedBucket: 17,
     CatalogSnapshot: 3,
 }
 
+
+# Of several indexes that share objects, with all their collections.
+LONG = {ForkOfAFork, DeleteSnapshot, CollectWhatIsPinned}
 
 # The same over a remote store, where indexes have hints.
 REMOTE_COUNTS = {
@@ -431,6 +563,8 @@ REMOTE_COUNTS = {
     DeleteIndex: 4,
     CollectDeletedIndex: 15,
     Recreate: 28,
+    Fork: 8,
+    Restore: 10,
     CollectDeletedBucket: 17,
 }
 
@@ -440,7 +574,11 @@ def run(scenario, *, after, is_remote=False):
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("scenario", MUTATION_COUNTS, ids=lambda one: one.__name__)
+@pytest.mark.parametrize(
+    "scenario",
+    [pytest.param(one, marks=pytest.mark.long) if one in LONG else one for one in MUTATION_COUNTS],
+    ids=lambda one: one.__name__,
+)
 def test_crash_at_every_mutation(scenario, after):
     # So few rows are cut into regions by their posting lists.
     with small_lists() if scenario in {Founding, Round} else nullcontext():

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from whimbrel.core.errors import CorruptObjectError
-from whimbrel.engine.gc import list_all
+from whimbrel.engine.listing import list_all
 from whimbrel.engine.options import EngineOptions
 from whimbrel.storage.memory import MemoryStore
 from whimbrel.testing.node import ManualClock, Node

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from whimbrel.core.rand import SeededRandom
-from whimbrel.engine.gc import list_all
+from whimbrel.engine.listing import list_all
 from whimbrel.engine.wal import decode_fragment
 from whimbrel.storage.memory import MemoryStore
 from whimbrel.testing.faulty_store import Fault, FaultyStore

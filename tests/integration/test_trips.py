@@ -11,7 +11,7 @@ import pytest
 
 from whimbrel.engine import log, paths
 from whimbrel.engine.flush import flush
-from whimbrel.engine.gc import list_all
+from whimbrel.engine.listing import list_all
 from whimbrel.engine.model import IndexConfig, Metric, QueryRequest, TextQuery
 from whimbrel.engine.text.field import TextField
 from whimbrel.testing.sim.clients import make_batch

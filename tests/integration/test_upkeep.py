@@ -2,7 +2,7 @@
 
 import asyncio
 
-from whimbrel.engine.gc import list_all
+from whimbrel.engine.listing import list_all
 from whimbrel.engine.options import EngineOptions
 from whimbrel.storage.memory import MemoryStore
 from whimbrel.testing.crash import find_leftovers

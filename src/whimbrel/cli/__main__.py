@@ -26,6 +26,8 @@ COMMANDS: Final = {
     "recall": "Measure how much of what there is to find queries of an index find.",
     "explain": "Answer one query over a store and show what that took.",
     "warm": "Fetch what queries of an index read into the cache directory.",
+    "fork": "Make an index of another one, or of a snapshot, without copying its vectors.",
+    "snapshot": "Make, list or delete snapshots of an index, or restore the index to one.",
     "fsck": "Check everything in a store against its checksums and invariants.",
     "version": "Print the version, the kernel in use and the build.",
 }

@@ -58,6 +58,7 @@ def _show_json(report: "Report") -> None:
             ],
             "buckets": report.bucket_count,
             "indexes": report.index_count,
+            "snapshots": report.snapshot_count,
             "objects": report.object_count,
             "bytes": report.object_bytes,
             "vectors_in_segments": report.vector_count,
@@ -73,6 +74,7 @@ def _show(report: "Report") -> None:
         [
             ("buckets", f"{report.bucket_count:,}"),
             ("indexes", f"{report.index_count:,}"),
+            ("snapshots", f"{report.snapshot_count:,}"),
             ("verified", f"{report.object_count:,} objects, {format_bytes(report.object_bytes)}"),
             ("in segments", f"{report.vector_count:,} vectors"),
             ("to be collected", f"{report.unnamed_count:,} objects"),

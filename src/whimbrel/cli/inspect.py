@@ -95,6 +95,8 @@ def _show_index(report: "IndexReport") -> None:
                 f"generation {report.generation}, log indexed to {report.indexed_position}",
             ),
             ("in segments", f"{report.vector_count:,} live vectors"),
+            ("of other indexes", f"{report.shared_segment_count:,} segments"),
+            ("snapshots", ", ".join(report.snapshots) or "-"),
             ("in the tail", f"{report.tail_entry_count:,} writes in {log_count:,} log objects"),
             ("tail in memory", format_bytes(report.tail_bytes)),
             *calibration_rows(report.calibration),

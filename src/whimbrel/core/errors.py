@@ -75,6 +75,10 @@ class IndexNotFoundError(NotFoundError):
     """No index has this name, or its bucket does not exist."""
 
 
+class SnapshotNotFoundError(NotFoundError):
+    """No snapshot of this index has this name, or its bucket does not exist."""
+
+
 class PolicyNotFoundError(NotFoundError):
     """The vector bucket has no policy."""
 
@@ -103,6 +107,14 @@ class TextFieldExistsError(ConflictError):
 
 class BucketNotEmptyError(ConflictError):
     """The vector bucket still has an index."""
+
+
+class SnapshotExistsError(ConflictError):
+    """A snapshot of this index with this name exists already."""
+
+
+class IndexMismatchError(ConflictError):
+    """An index cannot become what a snapshot says: that is one of an earlier index of its name, of another kind."""
 
 
 class QuotaExceededError(WhimbrelError):

@@ -86,6 +86,43 @@ class Barrier(msgspec.Struct, frozen=True, tag="barrier"):
     position: int
 
 
+class ForkIndex(msgspec.Struct, frozen=True, tag="fork_index"):
+    """Bucket: an index made from another one, or from a snapshot, exists from here on."""
+
+    name: str
+    entry: "IndexEntry"
+
+
+class CreateSnapshot(msgspec.Struct, frozen=True, tag="create_snapshot"):
+    """Bucket: the snapshot of an index exists from here on."""
+
+    index_name: str
+    name: str
+    entry: "SnapshotEntry"
+
+
+class DeleteSnapshot(msgspec.Struct, frozen=True, tag="delete_snapshot"):
+    """Bucket: the snapshot is gone."""
+
+    index_name: str
+    name: str
+
+
+class PrepareRestore(msgspec.Struct, frozen=True, tag="prepare_restore"):
+    """Bucket: an incarnation may take the place of the index's own, if that one's log ends saying so."""
+
+    index_name: str
+    entry: "IndexEntry"
+
+
+class FinishRestore(msgspec.Struct, frozen=True, tag="finish_restore"):
+    """Bucket: the log of the index's incarnation has ended, and a prepared one goes on in its place."""
+
+    index_name: str
+    incarnation: str
+    successor: str
+
+
 class SetTags(msgspec.Struct, frozen=True, tag="set_tags"):
     """Bucket: replaces the tags of the bucket, or of the index with this incarnation."""
 
@@ -104,7 +141,20 @@ class Terminate(msgspec.Struct, frozen=True, tag="terminate"):
 
 
 RootRecord = CreateBucket | DeleteBucket | Collected | Barrier
-BucketRecord = CreateIndex | DeleteIndex | Collected | Barrier | SetTags | SetPolicy | Terminate
+BucketRecord = (
+    CreateIndex
+    | DeleteIndex
+    | ForkIndex
+    | CreateSnapshot
+    | DeleteSnapshot
+    | PrepareRestore
+    | FinishRestore
+    | Collected
+    | Barrier
+    | SetTags
+    | SetPolicy
+    | Terminate
+)
 
 
 # --- states --------------------------------------------------------------------------------------
@@ -125,6 +175,20 @@ class IndexEntry(msgspec.Struct, frozen=True):
     config: IndexConfig
     tags: dict[str, str]
     mode: IndexMode = IndexMode.ENHANCED
+
+
+class SnapshotEntry(msgspec.Struct, frozen=True):
+    """A snapshot in its bucket's catalog.
+
+    Attributes:
+        incarnation: whose manifest it is; nothing is ever written to it.
+        created_at_s: when it was made.
+        index: the index's entry then.
+    """
+
+    incarnation: str
+    created_at_s: float
+    index: IndexEntry
 
 
 class RootState(msgspec.Struct, dict=True):
@@ -186,6 +250,8 @@ class BucketState(msgspec.Struct, dict=True):
     deleted: dict[str, str] = {}
     barrier: int = 0
     is_terminal: bool = False
+    snapshots: dict[str, dict[str, SnapshotEntry]] = {}  # by name of the index, then by their own
+    restores: dict[str, dict[str, IndexEntry]] = {}  # by name of the index, then by incarnation
 
     def __post_init__(self) -> None:
         """Prepares the order of names for listing."""
@@ -195,16 +261,19 @@ class BucketState(msgspec.Struct, dict=True):
     def apply(self, record: BucketRecord, sequence: int) -> None:
         """Applies one record."""
         if isinstance(record, CreateIndex):
-            self.indexes[record.name] = IndexEntry(
-                record.incarnation, record.created_at_s, record.config, record.tags
-            )
-            insort(self._names, record.name)
-            self._name_of[record.incarnation] = record.name
+            entry = IndexEntry(record.incarnation, record.created_at_s, record.config, record.tags)
+            self._add_index(record.name, entry)
+        elif isinstance(record, ForkIndex):
+            self._add_index(record.name, record.entry)
         elif isinstance(record, DeleteIndex):
-            del self.indexes[record.name]
-            self._names.remove(record.name)
-            del self._name_of[record.incarnation]
-            self.deleted[record.incarnation] = record.name
+            self._remove_index(record.name, record.incarnation)
+        elif isinstance(record, CreateSnapshot | DeleteSnapshot):
+            self._apply_snapshot(record)
+        elif isinstance(record, PrepareRestore):
+            prepared = self.restores.setdefault(record.index_name, {})
+            prepared[record.entry.incarnation] = record.entry
+        elif isinstance(record, FinishRestore):
+            self._finish_restore(record)
         elif isinstance(record, SetTags):
             self._set_tags(record)
         elif isinstance(record, SetPolicy):
@@ -215,6 +284,38 @@ class BucketState(msgspec.Struct, dict=True):
             self.barrier = max(self.barrier, record.position)
         else:
             self.is_terminal = True
+
+    def _add_index(self, name: str, entry: IndexEntry) -> None:
+        self.indexes[name] = entry
+        insort(self._names, name)
+        self._name_of[entry.incarnation] = name
+
+    def _remove_index(self, name: str, incarnation: str) -> None:
+        del self.indexes[name]
+        self._names.remove(name)
+        del self._name_of[incarnation]
+        self.deleted[incarnation] = name
+        for prepared in self.restores.pop(name, {}):
+            self.deleted[prepared] = name
+
+    def _apply_snapshot(self, record: CreateSnapshot | DeleteSnapshot) -> None:
+        if isinstance(record, CreateSnapshot):
+            self.snapshots.setdefault(record.index_name, {})[record.name] = record.entry
+            return
+        snapshots = self.snapshots[record.index_name]
+        self.deleted[snapshots.pop(record.name).incarnation] = record.index_name
+        if not snapshots:
+            del self.snapshots[record.index_name]
+
+    def _finish_restore(self, record: FinishRestore) -> None:
+        """Gives the name to the successor; tags, mode and time of creation stay."""
+        name = record.index_name
+        before, after = self.indexes[name], self.restores[name].pop(record.successor)
+        self._remove_index(name, record.incarnation)
+        entry = msgspec.structs.replace(
+            after, created_at_s=before.created_at_s, tags=before.tags, mode=before.mode
+        )
+        self._add_index(name, entry)
 
     def _set_tags(self, record: SetTags) -> None:
         if record.incarnation is None:
@@ -229,9 +330,25 @@ class BucketState(msgspec.Struct, dict=True):
         return self._name_of.get(incarnation)
 
     @property
+    def snapshot_count(self) -> int:
+        """How many snapshots of indexes there are."""
+        return sum(len(each) for each in self.snapshots.values())
+
+    @property
+    def incarnations(self) -> set[str]:
+        """Every incarnation below this bucket that may have objects."""
+        snapshots = (entry for each in self.snapshots.values() for entry in each.values())
+        return {
+            *self.deleted,
+            *self._name_of,
+            *(entry.incarnation for entry in snapshots),
+            *(incarnation for prepared in self.restores.values() for incarnation in prepared),
+        }
+
+    @property
     def entry_count(self) -> int:
         """How much a snapshot of this state weighs, in entries."""
-        return len(self.indexes) + len(self.deleted)
+        return len(self.indexes) + len(self.deleted) + self.snapshot_count
 
     def names(self, prefix: str, after: str | None, count: int) -> list[str]:
         """Returns up to `count` index names that start with `prefix`, after `after`, in order."""

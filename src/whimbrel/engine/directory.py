@@ -17,6 +17,7 @@ from whimbrel.core.errors import (
     BucketExistsError,
     BucketNotEmptyError,
     BucketNotFoundError,
+    CorruptObjectError,
     Durability,
     IndexExistsError,
     IndexNotFoundError,
@@ -37,6 +38,7 @@ from whimbrel.engine.catalog import (
     CreateIndex,
     DeleteBucket,
     DeleteIndex,
+    FinishRestore,
     IndexEntry,
     RootRecord,
     RootState,
@@ -59,8 +61,8 @@ BucketCatalog = Catalog[BucketState, BucketRecord]
 T = TypeVar("T")
 
 
-class _StartOverError(Exception):
-    """A creation finds itself below the barrier: what it uploaded may be collected."""
+class StartOverError(Exception):
+    """A creation finds itself below the barrier, or what it was made from gone: what it uploaded may be collected."""
 
 
 @dataclass(slots=True)
@@ -102,7 +104,7 @@ class Directory:
         self._catalogs: OrderedDict[str, BucketCatalog] = OrderedDict()
         self._indexes: OrderedDict[tuple[str, str], Index] = OrderedDict()
         self._opening: dict[tuple[str, str], asyncio.Future[Index]] = {}
-        self._hints = Hints(context)
+        self.hints = Hints(context)
 
     async def start(self) -> None:
         """Opens the root catalog; makes it in a new store."""
@@ -115,7 +117,7 @@ class Directory:
 
     async def finish(self) -> None:
         """Waits for what nobody waited for."""
-        await self._hints.finish()
+        await self.hints.finish()
 
     @property
     def open_indexes(self) -> list[Index]:
@@ -197,13 +199,13 @@ class Directory:
             state = BucketState(name, self._context.clock.now_s(), dict(tags))
             try:
                 await self._name_bucket(state)
-            except _StartOverError:
+            except StartOverError:
                 continue
             return state
         raise UnavailableError(UNAVAILABLE)
 
     async def _name_bucket(self, state: BucketState) -> None:
-        start, incarnation = self.root.position, self._new_incarnation(state.name)
+        start, incarnation = self.root.position, self.new_incarnation(state.name)
         key, data = first_snapshot(self._context, paths.bucket_space(incarnation), state)
         await self._upload_first(key, data)
 
@@ -213,12 +215,12 @@ class Directory:
             if len(root.buckets) >= BUCKET_COUNT_MAX:
                 raise QuotaExceededError("too many vector buckets")
             if self._context.rules.bar_late_jobs and root.barrier > start:
-                raise _StartOverError
+                raise StartOverError
             return CreateBucket(state.name, incarnation, state.created_at_s)
 
         try:
             await self.root.append(decide)
-        except (BucketExistsError, QuotaExceededError, _StartOverError):
+        except (BucketExistsError, QuotaExceededError, StartOverError):
             await self._context.store.delete(key)  # never named, and ours alone
             raise
 
@@ -238,7 +240,7 @@ class Directory:
         def decide(state: BucketState) -> Terminate:
             if state.is_terminal:
                 raise BucketNotFoundError(name)
-            if state.indexes:
+            if state.indexes or state.snapshots:
                 raise BucketNotEmptyError(name)
             return Terminate()
 
@@ -247,7 +249,7 @@ class Directory:
         except CatalogGoneError:
             raise BucketNotFoundError(name) from None
         if entry is not None:
-            await _after_the_end(self._forget_bucket(name, entry))
+            await after_the_end(self._forget_bucket(name, entry))
 
     # --- indexes -----------------------------------------------------------------------------------
 
@@ -304,9 +306,9 @@ class Directory:
             try:
                 return await action(index)
             except IndexNotFoundError:
-                self._forget_index(bucket_name, name, index)
+                self.forget_index(bucket_name, name, index)
                 if index.is_ended:
-                    await self._complete_deletion(bucket_name, name, index.id)
+                    await self.complete_end(bucket_name, name, index)
         raise UnavailableError(UNAVAILABLE)
 
     async def _open_index(self, bucket_name: str, name: str) -> Index:
@@ -359,11 +361,11 @@ class Directory:
         if not self._context.rules.prove_guesses and (unproven := await guessing) is not None:
             return unproven
         catalog, entry = await self.index_entry(bucket_name, name)
-        index_id = IndexId(catalog.space.prefix.split("/")[1], entry.incarnation)
+        index_id = IndexId(bucket_incarnation_of(catalog), entry.incarnation)
         # A hint that has not come by now is not waited for.
         index = await guessing if guess.index_id == index_id else None
         if guess.is_hinted and guess.index_id != index_id:
-            self._hints.heal(index_id.bucket_incarnation, name, index_id.incarnation)
+            self.hints.heal(index_id.bucket_incarnation, name, index_id.incarnation)
         if index is None:
             index = self._make_index(bucket_name, name, index_id)
             await index.open(live_at_s=live_at_s)
@@ -387,7 +389,7 @@ class Directory:
             incarnation = found.incarnation if found else None
         else:
             guess.is_hinted = True
-            incarnation = await self._hints.find(entry.incarnation, name)
+            incarnation = await self.hints.find(entry.incarnation, name)
         if incarnation is None:
             return None
         guess.index_id = IndexId(entry.incarnation, incarnation)
@@ -438,23 +440,31 @@ class Directory:
         if index is not None:
             index.close()
 
-    def _forget_index(self, bucket_name: str, name: str, index: Index) -> None:
+    def forget_index(self, bucket_name: str, name: str, index: Index) -> None:
+        """Closes an index whose log has ended, unless the name means another one by now."""
         if self._indexes.get((bucket_name, name)) is index:
             self._discard((bucket_name, name))
 
-    async def _complete_deletion(self, bucket_name: str, name: str, index_id: IndexId) -> bool:
-        """Writes the catalog record of an index whose own log has ended; says whether it was missing."""
+    async def complete_end(self, bucket_name: str, name: str, index: Index) -> bool:
+        """Writes the catalog record of an index whose own log has ended; says whether a deletion's was missing."""
         try:
             catalog = await self.bucket(bucket_name)
         except BucketNotFoundError:
             return False
-        was_missing = False
+        incarnation, was_missing = index.id.incarnation, False
 
-        def decide(state: BucketState) -> DeleteIndex | None:
+        def decide(state: BucketState) -> DeleteIndex | FinishRestore | None:
             entry = state.indexes.get(name)
             nonlocal was_missing
-            was_missing = entry is not None and entry.incarnation == index_id.incarnation
-            return DeleteIndex(name, index_id.incarnation) if was_missing else None
+            if entry is None or entry.incarnation != incarnation:
+                return None
+            if index.successor:
+                if index.successor not in state.restores.get(name, {}):
+                    detail = f"log ends for a successor that was never prepared: {index.successor}."
+                    raise CorruptObjectError(index.id.space.wal(index.position), 0, detail)
+                return FinishRestore(name, incarnation, index.successor)
+            was_missing = True
+            return DeleteIndex(name, incarnation)
 
         try:
             await catalog.append(decide, use_reserve=True)
@@ -492,7 +502,7 @@ class Directory:
                 raise IndexExistsError(name)
             try:
                 return await self._name_index(catalog, bucket_name, name, config, tags, text_fields)
-            except (_StartOverError, CatalogGoneError):
+            except (StartOverError, CatalogGoneError):
                 continue
         raise UnavailableError(UNAVAILABLE)
 
@@ -505,8 +515,8 @@ class Directory:
         tags: Mapping[str, str],
         text_fields: tuple[TextField, ...],
     ) -> IndexEntry:
-        start, incarnation = catalog.position, self._new_incarnation(name)
-        bucket_incarnation = catalog.space.prefix.split("/")[1]
+        start, incarnation = catalog.position, self.new_incarnation(name)
+        bucket_incarnation = bucket_incarnation_of(catalog)
         created_at_s = self._context.clock.now_s()
         manifest = Manifest(
             generation=1,
@@ -521,12 +531,12 @@ class Directory:
         key = paths.index_space(bucket_incarnation, incarnation).manifest(1)
         data = encode_manifest(key, self._context.new_put_id(), manifest)
         await asyncio.gather(
-            self._upload_first(key, data), self._hints.write(bucket_incarnation, name, incarnation)
+            self._upload_first(key, data), self.hints.write(bucket_incarnation, name, incarnation)
         )
 
         def decide(state: BucketState) -> CreateIndex:
             if state.is_terminal or (self._context.rules.bar_late_jobs and state.barrier > start):
-                raise _StartOverError
+                raise StartOverError
             if name in state.indexes:
                 raise IndexExistsError(name)
             if len(state.indexes) >= INDEX_COUNT_MAX:
@@ -535,7 +545,7 @@ class Directory:
 
         try:
             state = await catalog.append(decide)
-        except (IndexExistsError, QuotaExceededError, _StartOverError):
+        except (IndexExistsError, QuotaExceededError, StartOverError):
             await self._context.store.delete(key)  # never named, and ours alone
             raise
         return state.indexes[name]
@@ -556,15 +566,15 @@ class Directory:
                 if self._context.rules.end_log_on_delete:
                     await self._writer.terminate(index)
             except IndexNotFoundError:
-                self._forget_index(bucket_name, name, index)
-                if index.is_ended and await self._complete_deletion(bucket_name, name, index.id):
+                self.forget_index(bucket_name, name, index)
+                if index.is_ended and await self.complete_end(bucket_name, name, index):
                     raise IndexNotFoundError(name) from None  # another's deletion is whole now
                 continue
-            self._forget_index(bucket_name, name, index)
-            await _after_the_end(self._complete_deletion(bucket_name, name, index.id))
+            self.forget_index(bucket_name, name, index)
+            await after_the_end(self.complete_end(bucket_name, name, index))
             # The collector has work now.
             await asyncio.gather(
-                index.mark_dirty(), self._hints.remove(index.id.bucket_incarnation, name)
+                index.mark_dirty(), self.hints.remove(index.id.bucket_incarnation, name)
             )
             return
         raise UnavailableError(UNAVAILABLE)
@@ -576,7 +586,8 @@ class Directory:
             if self._context.rules.name_incarnations:
                 raise
 
-    def _new_incarnation(self, name: str) -> str:
+    def new_incarnation(self, name: str) -> str:
+        """Returns the id of a new incarnation of a bucket or an index."""
         if self._context.rules.name_incarnations:
             return self._context.new_incarnation()
         return name.encode().hex().ljust(32, "0")[:32]
@@ -612,19 +623,18 @@ class Directory:
                 return index
         raise IndexNotFoundError(index_id.incarnation)
 
-    async def complete_deletion(self, catalog: BucketCatalog, index_id: IndexId) -> None:
-        """Writes the catalog record of an index whose own log has ended, if nobody has yet."""
-        name = catalog.state.name_of(index_id.incarnation)
-        if name is not None:
-            await self._complete_deletion(catalog.state.name, name, index_id)
+
+def bucket_incarnation_of(catalog: BucketCatalog) -> str:
+    """Returns the incarnation of the bucket that a catalog describes."""
+    return catalog.space.prefix.split("/")[1]
 
 
 async def _always() -> bool:
     return True
 
 
-async def _after_the_end(completion: Awaitable[object]) -> None:
-    """Completes a deletion whose log has ended; a failure is not one of the deletion, which took effect."""
+async def after_the_end(completion: Awaitable[object]) -> None:
+    """Completes what has ended a log; a failure of that is not one of the deletion or restore, which took effect."""
     try:
         await completion
     except (StoreError, UnavailableError) as error:

@@ -6,6 +6,7 @@ All methods raise errors of `core.errors` only. Names are taken as valid; whoeve
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import count
+from operator import itemgetter
 from typing import Any, TypeVar
 
 from whimbrel.core.errors import (
@@ -13,6 +14,7 @@ from whimbrel.core.errors import (
     IndexNotFoundError,
     InvalidRequestError,
     PolicyNotFoundError,
+    SnapshotNotFoundError,
     StoreError,
     ThrottledError,
     UnavailableError,
@@ -24,12 +26,14 @@ from whimbrel.engine.catalog import (
     IndexEntry,
     SetPolicy,
     SetTags,
+    SnapshotEntry,
 )
 from whimbrel.engine.context import Context
 from whimbrel.engine.count import Counter
 from whimbrel.engine.directory import Directory
 from whimbrel.engine.erase import Erased, Eraser
 from whimbrel.engine.find import Finder, FindRequest
+from whimbrel.engine.forks import Forks, Source
 from whimbrel.engine.index import Index
 from whimbrel.engine.lookup import Lookup
 from whimbrel.engine.manifest import SegmentEntry
@@ -44,6 +48,8 @@ from whimbrel.engine.model import (
     PutBatch,
     QueryPage,
     QueryRequest,
+    SnapshotInfo,
+    SnapshotPage,
     TextStatus,
     VectorPage,
 )
@@ -79,6 +85,7 @@ class Engine:
         self._planner = QueryPlanner(context, self.segments, self._tokens)
         self._lookup = Lookup(context, self.segments, self._tokens)
         self._counter = Counter(context, self.segments)
+        self._forks = Forks(context, self.directory, self._writer)
         self._finder = Finder(context, self.segments, self._tokens)
         self._updater = Updater(context, self.segments, self._lookup, self._commit_unchanged)
         self._eraser = Eraser(context, self.segments, self._commit_unchanged)
@@ -324,6 +331,97 @@ class Engine:
             return NamePage(entries, None)
         position = NamePosition(self._context.clock.now_s(), entries[-1][0])
         return NamePage(entries, self._tokens.seal(position, binding))
+
+    # --- forks and snapshots -------------------------------------------------------------------------
+
+    async def fork_index(
+        self, source: Source, bucket_name: str, name: str, *, tags: Mapping[str, str]
+    ) -> None:
+        """Creates an index with the content of another one or of a snapshot, without copying it.
+
+        Everything that was acknowledged before is in it; from then on the two have nothing to do with each other.
+
+        Raises:
+            BucketNotFoundError, IndexNotFoundError, SnapshotNotFoundError: there is no such thing.
+            IndexExistsError: the name is taken.
+            QuotaExceededError: the bucket has too many indexes.
+        """
+        await _guard(self._forks.fork(source, bucket_name, name, tags=tags))
+
+    async def create_snapshot(self, bucket_name: str, index_name: str, name: str) -> SnapshotInfo:
+        """Keeps an index as it is now under a name.
+
+        Raises:
+            IndexNotFoundError: there is no such index.
+            SnapshotExistsError: it has a snapshot of this name.
+            QuotaExceededError: it has too many, or the bucket.
+        """
+        entry = await _guard(self._forks.create_snapshot(bucket_name, index_name, name))
+        return _snapshot_info(bucket_name, index_name, name, entry)
+
+    async def get_snapshot(self, bucket_name: str, index_name: str, name: str) -> SnapshotInfo:
+        """Describes a snapshot.
+
+        Raises:
+            BucketNotFoundError, SnapshotNotFoundError: there is no such thing.
+        """
+        state = (await _guard(self.directory.bucket(bucket_name))).state
+        entry = state.snapshots.get(index_name, {}).get(name)
+        if entry is None:
+            raise SnapshotNotFoundError(name)
+        return _snapshot_info(bucket_name, index_name, name, entry)
+
+    async def list_snapshots(
+        self,
+        bucket_name: str,
+        index_name: str | None,
+        *,
+        page_size: int | None,
+        page_token: str | None,
+        principal: str,
+    ) -> SnapshotPage:
+        """Lists the snapshots of a bucket, or of one index of it, also of deleted ones, in order of name.
+
+        Raises:
+            BucketNotFoundError: there is no such bucket.
+            InvalidRequestError: the page token is not one of this listing.
+        """
+        binding = bind("snapshots", principal, bucket_name, index_name or "")
+        after = self._after(page_token, binding)
+        state = (await _guard(self.directory.bucket(bucket_name))).state
+        wanted = [index_name] if index_name is not None else sorted(state.snapshots)
+        found = [
+            (f"{one}/{name}", _snapshot_info(bucket_name, one, name, entry))
+            for one in wanted
+            for name, entry in sorted(state.snapshots.get(one, {}).items())
+        ]
+        found.sort(key=itemgetter(0))
+        rest = [each for each in found if after is None or each[0] > after]
+        size = page_size or NAME_PAGE_SIZE
+        page = rest[:size]
+        token = None
+        if len(rest) > size:
+            position = NamePosition(self._context.clock.now_s(), page[-1][0])
+            token = self._tokens.seal(position, binding)
+        return SnapshotPage([info for _, info in page], token)
+
+    async def delete_snapshot(self, bucket_name: str, index_name: str, name: str) -> None:
+        """Deletes a snapshot; indexes made from it stay as they are.
+
+        Raises:
+            SnapshotNotFoundError: there is no such snapshot.
+        """
+        await _guard(self._forks.delete_snapshot(bucket_name, index_name, name))
+
+    async def restore_index(self, bucket_name: str, index_name: str, name: str) -> None:
+        """Makes an index what it was at a snapshot; of writes, those acknowledged before this are gone.
+
+        Raises:
+            IndexNotFoundError, SnapshotNotFoundError: there is no such thing.
+            IndexMismatchError: the snapshot is one of an earlier index of this name, of another kind.
+            UnavailableError: the store failed; `durability` says whether it may still take effect.
+        """
+        await _guard(self._forks.restore(bucket_name, index_name, name))
 
     # --- policies and tags -------------------------------------------------------------------------
 
@@ -657,6 +755,12 @@ def _index_info(
     return IndexInfo(
         bucket_name, name, entry.created_at_s, entry.config, entry.tags, entry.mode, texts
     )
+
+
+def _snapshot_info(
+    bucket_name: str, index_name: str, name: str, entry: SnapshotEntry
+) -> SnapshotInfo:
+    return SnapshotInfo(bucket_name, index_name, name, entry.created_at_s, entry.index.config)
 
 
 def _bucket_info(state: BucketState) -> BucketInfo:

@@ -13,14 +13,15 @@ from whimbrel.core.errors import CorruptObjectError, IndexNotFoundError, ObjectN
 from whimbrel.engine import paths
 from whimbrel.engine.catalog import CatalogGoneError
 from whimbrel.engine.context import Context
-from whimbrel.engine.directory import Directory
-from whimbrel.engine.gc import list_all
+from whimbrel.engine.directory import BucketCatalog, Directory
 from whimbrel.engine.index import Index, IndexId, NoManifestError
+from whimbrel.engine.listing import list_all
 from whimbrel.engine.log import LogGoneError
 from whimbrel.engine.manifest import Manifest, ManifestStore, SegmentEntry, TextEntry
 from whimbrel.engine.model import Blobs
 from whimbrel.engine.page_token import decode_secret
 from whimbrel.engine.paths import IndexSpace
+from whimbrel.engine.pins import Pins, decode_pin, foreign_keys
 from whimbrel.engine.segments import OpenSegment, SegmentCache
 from whimbrel.engine.wal import decode_fragment
 from whimbrel.engine.write import Writer
@@ -51,15 +52,18 @@ class Report:
         findings: everything wrong; empty means clean.
         bucket_count: buckets looked at.
         index_count: indexes looked at.
+        snapshot_count: snapshots of indexes looked at.
         object_count: objects read and verified.
         object_bytes: their bytes.
-        unnamed_count: objects of live indexes that the newest manifest does not name: waiting for collection.
-        vector_count: live vectors in segments.
+        unnamed_count: objects of live indexes that neither the newest manifest names nor a pin keeps: waiting for
+            collection.
+        vector_count: live vectors in segments of indexes.
     """
 
     findings: list[Finding] = field(default_factory=list)
     bucket_count: int = 0
     index_count: int = 0
+    snapshot_count: int = 0
     object_count: int = 0
     object_bytes: int = 0
     unnamed_count: int = 0
@@ -77,6 +81,8 @@ class Fsck:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._directory = Directory(context, Writer(context))
+        self._pins = Pins(context)
+        self._verified: set[str] = set()  # segments; forks and snapshots share them
         self.report = Report()
 
     async def run(self) -> AsyncIterator[str]:
@@ -103,6 +109,12 @@ class Fsck:
                 yield f"{name}/{index_name}"
                 self.report.index_count += 1
                 await self._check_index(IndexId(entry.incarnation, index_entry.incarnation))
+            for index_name, snapshots in sorted(catalog.state.snapshots.items()):
+                for snapshot_name, snapshot in sorted(snapshots.items()):
+                    yield f"{name}/{index_name}@{snapshot_name}"
+                    self.report.snapshot_count += 1
+                    index_id = IndexId(entry.incarnation, snapshot.incarnation)
+                    await self._check_snapshot(catalog, index_id)
 
     async def _check_secret(self) -> None:
         """Checks the key of page tokens; a server makes it when it is absent."""
@@ -112,6 +124,25 @@ class Fsck:
                 decode_secret(stored.data)
             except CorruptObjectError as error:
                 self._note(error)
+
+    async def _check_snapshot(self, catalog: BucketCatalog, index_id: IndexId) -> None:
+        """Checks a snapshot: like an index that nobody writes to, and whose only manifest never expires."""
+        manifests = ManifestStore(self._context, index_id.space)
+        try:
+            base, manifest = await manifests.load_newest()
+        except LogGoneError:
+            with suppress(CatalogGoneError):
+                state = await catalog.refresh()
+                if index_id.incarnation in state.incarnations - set(state.deleted):
+                    detail = "snapshot has no manifest."
+                    self.report.findings.append(Finding(index_id.space.prefix, 0, detail))
+            return
+        except CorruptObjectError as error:
+            self._note(error)
+            return
+        await self._check_manifest(manifests, base.generation, manifest, counts=False)
+        await self._check_log(index_id.space, manifest, base.position)
+        await self._check_pins(manifests, index_id.space, manifest)
 
     async def _check_index(self, index_id: IndexId) -> None:
         manifests = ManifestStore(self._context, index_id.space)
@@ -141,6 +172,7 @@ class Fsck:
             # Not just the next one's age: that may itself have been created again, long after its collection.
             successor_at_s = min(successor_at_s, found.modified_at_s)
         await self._check_log(index_id.space, manifest, base.position)
+        await self._check_pins(manifests, index_id.space, manifest)
         await self._count_unnamed(index_id.space, manifest)
 
     async def _prove(self, index: Index) -> None:
@@ -166,8 +198,34 @@ class Fsck:
         beats = await list_all(self._context.store, paths.INDEXER_PREFIX)
         return max(item.modified_at_s for item in [*beats, *listed])
 
+    async def _check_pins(
+        self, manifests: ManifestStore, space: IndexSpace, manifest: Manifest
+    ) -> None:
+        """Finds objects of other incarnations that a manifest names and no pin keeps."""
+        for source, keys in foreign_keys(space, manifest.object_keys).items():
+            pin = source.pin(space)
+            try:
+                await self._context.store.head(space.hold(source))
+                pinned = decode_pin(pin, (await self._context.store.get(pin)).data)
+            except ObjectNotFoundError:
+                pinned = frozenset()
+            except CorruptObjectError as error:
+                self._note(error)
+                continue
+            missing = [key for key in keys if key not in pinned]
+            if missing and await self._exists(manifests, manifest.generation):
+                detail = f"objects named by another index are not pinned: {len(missing)}."
+                self.report.findings.append(Finding(pin, 0, detail))
+
+    async def _exists(self, manifests: ManifestStore, generation: int) -> bool:
+        try:
+            await manifests.load(generation)
+        except (ObjectNotFoundError, CorruptObjectError):
+            return False
+        return True
+
     async def _check_manifest(
-        self, manifests: ManifestStore, generation: int, newest: Manifest
+        self, manifests: ManifestStore, generation: int, newest: Manifest, *, counts: bool = True
     ) -> None:
         """Checks one existing manifest: everything it names is there; the newest one's content is verified.
 
@@ -183,13 +241,11 @@ class Fsck:
                 return
             opened = [await self._check_segment(segments, entry) for entry in manifest.segments]
             self._check_unique([segment for segment in opened if segment is not None])
-            self.report.vector_count += manifest.live_count
+            self.report.vector_count += manifest.live_count if counts else 0
         except CorruptObjectError as error:
             self._note(error)
         except ObjectNotFoundError as error:
-            try:
-                await manifests.load(generation)
-            except (ObjectNotFoundError, CorruptObjectError):
+            if not await self._exists(manifests, generation):
                 return  # collected while we looked
             detail = f"an object that manifest {generation} names is missing: {error}"
             self.report.findings.append(Finding(str(error), 0, detail))
@@ -199,11 +255,14 @@ class Fsck:
     ) -> OpenSegment | None:
         try:
             segment = await segments.open(entry)
+            if entry.key in self._verified:
+                return segment
             check = segment.reader.check
             await segments.read([segment], lambda: self._context.compute.run(check))
         except CorruptObjectError as error:
             self._note(error)
             return None
+        self._verified.add(entry.key)
         self.report.object_count += 1 if entry.deletions is None else 2
         self.report.object_bytes += entry.object_bytes
         for named in entry.texts:
@@ -275,7 +334,11 @@ class Fsck:
                 return
 
     async def _count_unnamed(self, space: IndexSpace, manifest: Manifest) -> None:
-        named = manifest.object_keys
+        try:
+            named = manifest.object_keys | await self._pins.read(space)
+        except CorruptObjectError as error:
+            self._note(error)
+            return
         for prefix in space.content_prefixes:
             for found in await list_all(self._context.store, prefix):
                 self.report.unnamed_count += found.key not in named

@@ -8,6 +8,8 @@ Invariants:
 2. A log object is deleted only when every manifest still existing, seen so before the wait, includes it.
 3. Before objects that no manifest ever named are deleted, a barrier is published that stops the jobs (or, in a
    catalog, the creations) that might still name them.
+4. What belongs to another incarnation is left to that one's collector; what a pin keeps is left alone. A deleted
+   incarnation is collected as far as pins allow, and all of it when there are none any more (`engine/pins.py`).
 """
 
 from collections.abc import Callable, Iterable
@@ -29,10 +31,13 @@ from whimbrel.engine.catalog import (
 )
 from whimbrel.engine.context import Context
 from whimbrel.engine.directory import BucketCatalog
+from whimbrel.engine.index import IndexId, mark_dirty
+from whimbrel.engine.listing import list_all, list_prefixes
 from whimbrel.engine.log import Base, BaseLostError
 from whimbrel.engine.manifest import Manifest, ManifestStore
 from whimbrel.engine.paths import IndexSpace, LogSpace
-from whimbrel.storage.base import ObjectMeta, ObjectStore
+from whimbrel.engine.pins import Pins, foreign_keys
+from whimbrel.storage.base import ObjectMeta
 from whimbrel.storage.frame import ObjectKind, ObjectWriter
 
 
@@ -45,12 +50,14 @@ class Collectable:
         space: whose log is trimmed.
         log_limit: log objects below this sequence may go.
         ready_at_s: not before this, on the process's monotonic clock.
+        sources: incarnations of which this one names nothing any more, so that its pins there may go.
     """
 
     keys: tuple[str, ...]
     space: LogSpace
     log_limit: int
     ready_at_s: float
+    sources: tuple[IndexSpace, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,31 +83,6 @@ def _in_their_time(expired: list[_Found], kept: list[_Found]) -> list[_Found]:
     return true
 
 
-async def list_all(store: ObjectStore, prefix: str) -> list[ObjectMeta]:
-    """Returns every object whose name starts with `prefix`, ascending."""
-    objects: list[ObjectMeta] = []
-    while True:
-        start_after = objects[-1].key if objects else ""
-        page = await store.list(prefix, start_after=start_after)
-        objects.extend(page.objects)
-        if not page.is_truncated:
-            return objects
-
-
-async def list_prefixes(store: ObjectStore, prefix: str) -> list[str]:
-    """Returns every common prefix one level below `prefix`, ascending."""
-    prefixes: list[str] = []
-    start_after = ""
-    while True:
-        page = await store.list(prefix, start_after=start_after, delimiter=True)
-        prefixes.extend(page.prefixes)
-        if not page.is_truncated:
-            return prefixes
-        # U+10FFFF sorts after every name below the last prefix reported.
-        last = max([*page.prefixes[-1:], *(item.key for item in page.objects[-1:])])
-        start_after = f"{last}\U0010ffff" if last.endswith("/") else last
-
-
 class Collector:
     """Collects for one process."""
 
@@ -112,6 +94,7 @@ class Collector:
             name: of this process, unique; its heartbeat object is how it reads the store's clock.
         """
         self._context = context
+        self._pins = Pins(context)
         self._heartbeat = f"{paths.INDEXER_PREFIX}{name}"
 
     async def store_time_s(self) -> float:
@@ -144,13 +127,30 @@ class Collector:
         keys: set[str] = set()
         for found in _in_their_time(expired, kept):
             keys |= await self._object_keys(manifests, found)
+        if self._context.rules.collect_only_own:
+            keys = {key for key in keys if key.startswith(space.prefix)}
+        if not self._context.rules.read_pins_late:
+            keys -= await self._pins.read(space)
         orphans = await self._bar_orphans(space, manifests, now_s) if find_orphans else set()
         if expired and self._context.rules.keep_what_is_named:
             keys = await self._without_named(space, manifests, keys, above=expired[-1].generation)
         for found in expired:
             await self._context.store.delete(found.meta.key)
         position = await self._position(manifests, kept)
-        return self._collectable(space, keys | orphans, position)
+        sources = await self._idle_sources(space, manifests) if find_orphans else []
+        return self._collectable(space, keys | orphans, position, sources=sources)
+
+    async def _idle_sources(self, space: IndexSpace, manifests: ManifestStore) -> list[IndexSpace]:
+        """Returns the incarnations held on to of which no existing manifest names anything; so no later one will."""
+        sources = await self._pins.holds(space)
+        if not sources:
+            return []
+        # The newest first: what it does not name, no later one does.
+        named = (await manifests.load_newest())[1].object_keys
+        for found in await self._manifests(space):
+            named |= await self._object_keys(manifests, found)
+        needed = foreign_keys(space, named)
+        return [source for source in sources if source not in needed]
 
     async def _without_named(
         self, space: IndexSpace, manifests: ManifestStore, keys: set[str], *, above: int
@@ -204,6 +204,9 @@ class Collector:
         for prefix in space.content_prefixes:
             found.extend(await list_all(self._context.store, prefix))
         old = {m.key for m in found if now_s - m.modified_at_s > self._context.options.orphan_age_s}
+        await self._pins.weed(space)
+        if old:
+            old -= await self._pins.read(space)
         while old:
             # The newest first: if the barrier follows it, the listing has every manifest there is.
             base, manifest = await manifests.load_newest()
@@ -259,10 +262,7 @@ class Collector:
         """
         prefix = paths.index_prefix(bucket_incarnation)
 
-        def known(state: BucketState) -> set[str]:
-            return {entry.incarnation for entry in state.indexes.values()} | set(state.deleted)
-
-        return await self._collect_unknown(catalog, prefix, known)
+        return await self._collect_unknown(catalog, prefix, lambda state: state.incarnations)
 
     async def collect_unknown_buckets(self, root: Catalog[RootState, RootRecord]) -> int:
         """Deletes what was uploaded for buckets that were never named, or that appeared after their collection."""
@@ -302,8 +302,21 @@ class Collector:
         if self._context.rules.bar_late_jobs:
             await catalog.append(decide, use_reserve=True)
         for incarnation in set(unknown) - known(catalog.state):
+            await self._let_go(found[incarnation])
             await self.delete_prefix(found[incarnation])
         return len(unknown)
+
+    async def _let_go(self, prefix: str) -> None:
+        """Removes the pins of an incarnation that is gone, if it was an index's, and has their spaces looked at."""
+        if "/index/" not in prefix:
+            return
+        holder = IndexSpace(prefix)
+        for source in await self._pins.holds(holder):
+            await self._lift(holder, source)
+
+    async def _lift(self, holder: IndexSpace, source: IndexSpace) -> None:
+        await self._pins.lift(holder, source)
+        await mark_dirty(self._context, IndexId(*source.incarnations))
 
     # --- deleted indexes and buckets ---------------------------------------------------------------
 
@@ -320,18 +333,51 @@ class Collector:
 
     async def finish_deleted(
         self, catalog: Catalog[Any, Any], space: LogSpace, incarnation: str
-    ) -> None:
+    ) -> bool:
         """Deletes all that is left of a deleted incarnation and records that in its catalog.
 
         Requires: `begin_deleted` was at least `collection_wait_s` ago.
+
+        Returns:
+            Whether that was all; not, while others name some of its objects.
         """
-        await self.delete_prefix(space.prefix)
+        if "/index/" in space.prefix:
+            is_all = await self._empty_index(space.prefix)
+        else:
+            is_all = await self._empty_bucket(space.prefix)
+        if not is_all:
+            return False
 
         def decide(state: RootState | BucketState) -> Collected | None:
             is_due = incarnation in state.deleted and not state.is_terminal
             return Collected(incarnation) if is_due else None
 
         await catalog.append(decide, use_reserve=True)
+        return True
+
+    async def _empty_index(self, prefix: str) -> bool:
+        """Deletes what no pin keeps of a deleted index; says whether that was all."""
+        await self._let_go(prefix)
+        space = IndexSpace(prefix)
+        await self._pins.weed(space)
+        pinned = await self._pins.read(space)
+        if not pinned:
+            await self.delete_prefix(prefix)
+            return True
+        for item in await list_all(self._context.store, prefix):
+            if item.key not in pinned and not item.key.startswith(space.pin_prefix):
+                await self._context.store.delete(item.key)
+        return False
+
+    async def _empty_bucket(self, prefix: str) -> bool:
+        """Deletes what no pin keeps of a deleted bucket; says whether that was all."""
+        is_all = True
+        for index_prefix in await list_prefixes(self._context.store, f"{prefix}index/"):
+            is_all = await self._empty_index(index_prefix) and is_all
+        for item in await list_all(self._context.store, prefix):
+            if not item.key.startswith(f"{prefix}index/"):
+                await self._context.store.delete(item.key)
+        return is_all
 
     async def collect_hints(self, catalog: BucketCatalog, bucket_incarnation: str) -> None:
         """Deletes hints for names that no index has. One deleted in error costs time, once."""
@@ -358,9 +404,13 @@ class Collector:
         """
         store = self._context.store
         count = 0
-        for key in collectable.keys:
+        for key in await self._unpinned(collectable):
             await store.delete(key)
             count += 1
+        for source in collectable.sources:
+            assert isinstance(collectable.space, IndexSpace)
+            await self._lift(collectable.space, source)
+            count += 2
         while True:
             page = await store.list(collectable.space.wal_prefix)
             for item in page.objects:
@@ -370,6 +420,14 @@ class Collector:
                 count += 1
             if not page.is_truncated:
                 return count
+
+    async def _unpinned(self, collectable: Collectable) -> list[str]:
+        """Returns the objects that no pin keeps; read now, when no manifest names them any more."""
+        space, keys = collectable.space, list(collectable.keys)
+        if not keys or not isinstance(space, IndexSpace) or not self._context.rules.read_pins_late:
+            return keys
+        pinned = await self._pins.read(space)
+        return [key for key in keys if key not in pinned]
 
     async def finish_all(self, collectables: Iterable[Collectable]) -> int:
         """Waits until each is ready, then runs its second half; returns how many objects were deleted."""
@@ -385,14 +443,23 @@ class Collector:
                 continue  # what is left became orphans; a later sweep finds them
         return count
 
-    def _collectable(self, space: LogSpace, keys: Iterable[str], position: int) -> Collectable:
+    def _collectable(
+        self,
+        space: LogSpace,
+        keys: Iterable[str],
+        position: int,
+        *,
+        sources: Iterable[IndexSpace] = (),
+    ) -> Collectable:
         wait_s = (
             self._context.options.collection_wait_s
             if self._context.rules.wait_before_collecting
             else 0
         )
         ready_at_s = self._context.clock.monotonic_s() + wait_s
-        return Collectable(tuple(sorted(keys)), space, position + 1, ready_at_s)
+        return Collectable(
+            tuple(sorted(keys)), space, position + 1, ready_at_s, sources=tuple(sources)
+        )
 
     async def _manifests(self, space: LogSpace) -> list[_Found]:
         """Returns the existing manifests, oldest first."""

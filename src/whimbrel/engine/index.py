@@ -96,6 +96,7 @@ class Index:
         "is_tail_known",
         "newest_at_s",
         "on_tail",
+        "successor",
     )
 
     def __init__(
@@ -129,6 +130,7 @@ class Index:
         self._reopening: asyncio.Future[None] | None = None
         self.is_deleted = False  # whatever told so
         self.is_ended = False  # its log told so
+        self.successor = ""  # the incarnation that goes on in its place, as its log told
         self.is_tail_known = (
             False  # whether the log above the base was looked at since it was opened
         )
@@ -261,6 +263,11 @@ class Index:
         self.on_tail(self)
         return True
 
+    def end(self, successor: str) -> None:
+        """Notes that the log has ended, and which incarnation goes on; empty when the index was deleted."""
+        self.is_deleted = self.is_ended = True
+        self.successor = successor
+
     def _gone(self) -> IndexNotFoundError:
         self.is_deleted = True
         return IndexNotFoundError("index was deleted")
@@ -315,8 +322,8 @@ class Index:
                 continue
             if self._epoch != epoch:
                 continue
-            if self.has_terminal_tail:
-                self.is_ended = True
+            if self._memtable is not None and self._memtable.is_terminal:
+                self.end(self._memtable.successor)
                 raise self._gone()
             if self._is_announced:
                 self._is_announced = False

@@ -29,8 +29,9 @@ from whimbrel.engine.compaction import compact
 from whimbrel.engine.context import Context
 from whimbrel.engine.directory import BucketCatalog, Directory
 from whimbrel.engine.flush import flush
-from whimbrel.engine.gc import Collectable, Collector, list_all
+from whimbrel.engine.gc import Collectable, Collector
 from whimbrel.engine.index import Index, IndexId, mark_dirty
+from whimbrel.engine.listing import list_all
 from whimbrel.engine.log import BaseLostError, LogGoneError
 from whimbrel.engine.manifest import Manifest
 from whimbrel.engine.measurement import Due
@@ -440,10 +441,15 @@ class Indexer:
         if catalog is None:  # the bucket is gone; its collection takes everything below it
             await self._context.store.delete(marker)
             return
-        if catalog.state.name_of(index_id.incarnation) is not None:
+        name = catalog.state.name_of(index_id.incarnation)
+        if name is not None:
             if work.index is not None and work.index.is_ended:
-                await self.directory.complete_deletion(catalog, index_id)
+                await self.directory.complete_end(catalog.state.name, name, work.index)
             work.index = None
+            return
+        if index_id.incarnation not in catalog.state.deleted:
+            # All collected, or never named: the sweep's. A snapshot's is nobody's to collect.
+            await self._context.store.delete(marker)
             return
         if work.deleted_since_s is None:
             work.deleted_since_s = self._now_s()
@@ -454,6 +460,7 @@ class Indexer:
         found = await self.collector.begin_deleted(index_id.space)
 
         async def finish() -> None:
+            # What pins keep of it is looked at again when one of them goes, and by the sweep.
             await self.collector.finish_deleted(catalog, index_id.space, index_id.incarnation)
             await self._context.store.delete(marker)
 
@@ -477,7 +484,9 @@ class Indexer:
             found = await self.collector.begin_deleted(space)
 
             async def finish(space: paths.LogSpace = space, incarnation: str = incarnation) -> None:
-                await self.collector.finish_deleted(root, space, incarnation)
+                if not await self.collector.finish_deleted(root, space, incarnation):
+                    later_s = self._now_s() + options.orphan_age_s
+                    self._deleted_buckets[incarnation] = later_s  # pins go seldom
 
             self._waiting.append((found, finish))
             self._deleted_buckets[incarnation] = self._now_s()

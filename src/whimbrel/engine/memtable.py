@@ -272,6 +272,11 @@ class Memtable:
         return bool(self._fragments) and self._fragments[-1].is_terminal
 
     @property
+    def successor(self) -> str:
+        """The incarnation that goes on where the log ends; empty when there is none."""
+        return self._fragments[-1].successor if self._fragments else ""
+
+    @property
     def object_count(self) -> int:
         """How many log objects were added."""
         return len(self._fragments)

@@ -98,6 +98,25 @@ class IndexInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class SnapshotInfo:
+    """What GetSnapshot shows; `config` is that of the index when the snapshot was made."""
+
+    bucket_name: str
+    index_name: str
+    name: str
+    created_at_s: float
+    config: IndexConfig
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotPage:
+    """One page of snapshots, in order of (index, name)."""
+
+    snapshots: list[SnapshotInfo]
+    next_token: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class NamePage:
     """One page of ListVectorBuckets or ListIndexes: (name, created_at_s) pairs in order of name."""
 

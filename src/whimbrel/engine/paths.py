@@ -79,6 +79,30 @@ class IndexSpace(LogSpace):
         """Returns the prefixes of everything that only manifests name."""
         return tuple(f"{self.prefix}{kind}/" for kind in ("segment", "deletions", "page", "text"))
 
+    @property
+    def incarnations(self) -> tuple[str, str]:
+        """Returns (bucket incarnation, index incarnation)."""
+        _, bucket, _, index, _ = self.prefix.split("/")
+        return bucket, index
+
+    def pin(self, holder: "IndexSpace") -> str:
+        """Returns the name of the object that keeps what `holder` names of this incarnation."""
+        return f"{self.pin_prefix}{'.'.join(holder.incarnations)}"
+
+    @property
+    def pin_prefix(self) -> str:
+        """Returns what the names of all pins of this incarnation's objects start with."""
+        return f"{self.prefix}pin/"
+
+    def hold(self, source: "IndexSpace") -> str:
+        """Returns the name of the object without which a pin of this incarnation in `source` does not count."""
+        return f"{self.hold_prefix}{'.'.join(source.incarnations)}"
+
+    @property
+    def hold_prefix(self) -> str:
+        """Returns what the names of all holds of this incarnation start with."""
+        return f"{self.prefix}hold/"
+
 
 ROOT = LogSpace("catalog/")
 
@@ -147,6 +171,27 @@ def parse_base_generation(key: str) -> int:
         ValueError: the name is not one of such an object.
     """
     return _parse_number(key.rpartition("/")[2].partition("-")[0])
+
+
+def parse_space(key: str) -> IndexSpace:
+    """Returns the incarnation of an index that an object belongs to.
+
+    Raises:
+        ValueError: it belongs to none.
+    """
+    parts = key.split("/", 4)
+    if len(parts) < 5 or parts[0] != "bucket" or parts[2] != "index":
+        message = f"not the name of an index's object. key=`{key}`"
+        raise ValueError(message)
+    return index_space(parts[1], parts[3])
+
+
+def parse_partner(key: str) -> IndexSpace | None:
+    """Returns the other incarnation in the name of a pin or a hold; None when it is no such name."""
+    bucket, _, index = key.rpartition("/")[2].partition(".")
+    if INCARNATION_PATTERN.fullmatch(bucket) and INCARNATION_PATTERN.fullmatch(index):
+        return index_space(bucket, index)
+    return None
 
 
 def _parse_number(text: str) -> int:

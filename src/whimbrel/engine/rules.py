@@ -27,6 +27,11 @@ class ProtocolRules:
         mark_after_flush: a tail that outlives a flush is marked again (7).
         prove_guesses: an incarnation that was guessed is used only once the catalog has named it (8).
         compare_before_naming: a write that stands on what was read is compared with the log up to its own name (9).
+        pin_before_naming: a fork or snapshot is named only when its pins are durable (10).
+        check_after_pin: a pin counts only if the manifest that names the objects exists after the put (10).
+        hold_before_pinning: a pin is put only when its hold is durable (10).
+        read_pins_late: a collector reads pins when all manifests that named the objects are gone (10).
+        collect_only_own: the collector of an index deletes no object of another (10).
     """
 
     upload_before_naming: bool = True
@@ -44,6 +49,11 @@ class ProtocolRules:
     mark_after_flush: bool = True
     prove_guesses: bool = True
     compare_before_naming: bool = True
+    pin_before_naming: bool = True
+    check_after_pin: bool = True
+    hold_before_pinning: bool = True
+    read_pins_late: bool = True
+    collect_only_own: bool = True
 
 
 ALL_RULES = ProtocolRules()

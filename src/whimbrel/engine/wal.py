@@ -2,9 +2,9 @@
 
 A fragment holds one group commit: entries in the order in which they take effect, each a put (with a row of
 vector and metadata) or a delete; later entries for a key win. Of those without entries, a terminal fragment ends the
-log: the index is gone; another kind changes which metadata is searchable as text; one that does neither is an
-announcement: a manifest was published whose rows no log object has, so whoever reads it looks for newer manifests
-before it answers.
+log: the index is gone, or another incarnation goes on in its place; another kind changes which metadata is searchable
+as text; one that does neither is an announcement: a manifest was published whose rows no log object has, so whoever
+reads it looks for newer manifests before it answers.
 """
 
 from collections.abc import Sequence
@@ -64,7 +64,8 @@ class Fragment:
         keys: m vector keys.
         vectors: float32 [p, d], one row per put, in entry order.
         metadata: p JSON objects, in entry order.
-        is_terminal: the index was deleted here; then there are no entries.
+        is_terminal: the log ends here; then there are no entries.
+        successor: the incarnation that takes this one's place; empty when the index was deleted, or goes on.
         text_fields: the index's searchable fields from here on, if they were changed here; then there are no entries.
     """
 
@@ -75,6 +76,7 @@ class Fragment:
     vectors: Float32Array
     metadata: Blobs
     is_terminal: bool
+    successor: str = ""
     text_fields: tuple[TextField, ...] | None = None
 
     @property
@@ -88,7 +90,9 @@ class _Footer(msgspec.Struct, frozen=True, array_like=True):
     dimension: int
     entry_count: int
     put_count: int
-    is_terminal: bool
+    is_terminal: (
+        bool | str
+    )  # a successor's incarnation: who knows of none must not take this for a deletion
     sections: tuple[
         tuple[int, int], ...
     ]  # is_put, key offsets, keys, vectors, metadata offsets, metadata
@@ -106,12 +110,23 @@ def encode_fragment(
     sequence: int,
     dimension: int,
     writes: Sequence[Write],
+    successor: str = "",
     text_fields: tuple[TextField, ...] | None = None,
 ) -> bytes:
     """Builds the log object for one group commit, or for a change of searchable fields.
 
     Neither writes nor fields make the terminal fragment.
+
+    Args:
+        key: its name.
+        put_id: of this put.
+        sequence: its number in the log.
+        dimension: of vectors.
+        writes: in the order in which they take effect.
+        successor: of a terminal fragment: the incarnation that takes this one's place.
+        text_fields: the index's searchable fields from here on, if that is what changes.
     """
+    assert not successor or not (writes or text_fields is not None)
     puts = [write for write in writes if write.vectors is not None and write.metadata is not None]
     is_put = np.concatenate(
         [np.zeros(0, np.uint8)]
@@ -140,7 +155,7 @@ def encode_fragment(
         dimension=dimension,
         entry_count=len(is_put),
         put_count=len(metadata),
-        is_terminal=not writes and text_fields is None,
+        is_terminal=successor or (not writes and text_fields is None),
         sections=tuple((section.start, section.limit) for section in sections),
         text_fields=text_fields,
     )
@@ -184,7 +199,8 @@ def decode_fragment(key: str, data: memoryview, *, sequence: int, dimension: int
         keys=Blobs(keys, np.frombuffer(key_offsets, dtype="<i8")),
         vectors=np.frombuffer(vectors, dtype="<f4").reshape(put_count, dimension),
         metadata=Blobs(metadata, np.frombuffer(metadata_offsets, dtype="<i8")),
-        is_terminal=footer.is_terminal,
+        is_terminal=bool(footer.is_terminal),
+        successor=footer.is_terminal if isinstance(footer.is_terminal, str) else "",
         text_fields=footer.text_fields,
     )
 

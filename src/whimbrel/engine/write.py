@@ -342,8 +342,12 @@ class Writer:
             self._committers[index.id] = committer
         return committer
 
-    async def terminate(self, index: Index) -> None:
+    async def terminate(self, index: Index, *, successor: str = "") -> None:
         """Ends an index's log, so that every process learns from its next proof that the index is gone.
+
+        Args:
+            index: whose log.
+            successor: the incarnation that goes on in its place; empty when the index is deleted.
 
         Raises:
             IndexNotFoundError: the log had ended before.
@@ -360,11 +364,12 @@ class Writer:
                     sequence=sequence,
                     dimension=index.manifest.config.dimension,
                     writes=[],
+                    successor=successor,
                 )
                 if not await index.log.create(sequence, data, use_reserve=True):
                     continue
                 if await _confirm(index, base, sequence):
-                    index.is_deleted = index.is_ended = True
+                    index.end(successor)
                     return
         except StoreError as error:
             raise UnavailableError(UNAVAILABLE, durability=error.durability) from error

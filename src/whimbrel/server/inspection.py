@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from whimbrel.core.errors import InvalidRequestError
 from whimbrel.engine.context import Context
 from whimbrel.engine.directory import Directory
-from whimbrel.engine.gc import list_all
 from whimbrel.engine.index import Index
+from whimbrel.engine.listing import list_all
 from whimbrel.engine.manifest import Calibration
 from whimbrel.engine.write import Writer
 from whimbrel.storage.instrument import RequestCounter
@@ -77,7 +77,9 @@ class IndexReport:
         vector_count: live vectors in segments.
         tail_entry_count: writes and deletes since, which no segment holds yet.
         tail_bytes: about how much memory they take in a server.
-        segments: every segment.
+        segments: every segment; of a fork also those of other indexes, as their names show.
+        shared_segment_count: how many of them belong to other indexes.
+        snapshots: names of its snapshots.
         calibration: how much a query scans, as measured; None where that was not.
         objects: all its objects by kind, also those waiting for collection.
         open_requests: requests to the store, by class, that opening the index took.
@@ -100,6 +102,8 @@ class IndexReport:
     tail_entry_count: int
     tail_bytes: int
     segments: tuple[SegmentReport, ...]
+    shared_segment_count: int
+    snapshots: tuple[str, ...]
     calibration: Calibration | None
     objects: Mapping[str, ObjectTotal]
     open_requests: Mapping[str, int]
@@ -178,7 +182,7 @@ class Inspector:
             IndexNotFoundError: there is no such index.
             CorruptObjectError: an object that opening needs is damaged.
         """
-        _, entry = await self._directory.index_entry(bucket_name, index_name)
+        catalog, entry = await self._directory.index_entry(bucket_name, index_name)
         before = self._requests()
         found: list[Index] = []
 
@@ -217,6 +221,10 @@ class Inspector:
                 )
                 for segment in manifest.segments
             ),
+            shared_segment_count=sum(
+                not segment.key.startswith(index.id.space.prefix) for segment in manifest.segments
+            ),
+            snapshots=tuple(sorted(catalog.state.snapshots.get(index_name, {}))),
             calibration=manifest.calibration,
             objects=await self._total_objects(index.id.space.prefix),
             open_requests=_difference(before, opened),

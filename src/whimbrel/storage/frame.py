@@ -59,6 +59,8 @@ class ObjectKind(IntEnum):
     SECRET = 10
     HINT = 11
     TEXT = 12
+    PIN = 13
+    HOLD = 14
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,15 +24,25 @@ from dataclasses import dataclass, field
 from whimbrel.core.errors import IndexNotFoundError
 from whimbrel.core.rand import SeededRandom
 from whimbrel.engine import paths
-from whimbrel.engine.gc import list_all
+from whimbrel.engine.forks import Source
 from whimbrel.engine.index import IndexId
+from whimbrel.engine.listing import list_all
 from whimbrel.engine.manifest import ManifestStore
 from whimbrel.engine.options import EngineOptions
+from whimbrel.engine.pins import Pins, foreign_keys
 from whimbrel.engine.rules import ALL_RULES, ProtocolRules
 from whimbrel.storage.memory import MemoryStore
 from whimbrel.testing.faulty_store import FaultyStore, crash_at
 from whimbrel.testing.node import ManualClock, Node
-from whimbrel.testing.oracle import Change, History, OracleRecord, creating, deleting, writing
+from whimbrel.testing.oracle import (
+    Change,
+    History,
+    OracleRecord,
+    State,
+    creating,
+    deleting,
+    writing,
+)
 
 BUCKET = "bucket"
 INDEX = "index"
@@ -51,6 +61,7 @@ class World:
         clock: the time.
         store: the store that never fails.
         histories: what each index of the bucket may hold.
+        snapshots: what each snapshot holds, by names of index and snapshot.
         seed: of the last process started.
     """
 
@@ -59,6 +70,7 @@ class World:
     is_remote: bool = False
     clock: ManualClock = field(default_factory=ManualClock)
     histories: dict[str, History] = field(default_factory=dict)
+    snapshots: dict[tuple[str, str], State] = field(default_factory=dict)
     seed: int = 0
     store: MemoryStore = field(init=False)
 
@@ -117,6 +129,29 @@ class World:
         with self._noting(index, writing(dict.fromkeys(keys))):
             await node.delete(BUCKET, index, keys)
 
+    async def create_snapshot(self, node: Node, name: str, *, index: str = INDEX) -> None:
+        """Makes a snapshot of an index, which nobody writes to meanwhile."""
+        (self.snapshots[index, name],) = self.histories[index].states
+        await node.engine.create_snapshot(BUCKET, index, name)
+
+    async def fork(
+        self, node: Node, name: str, *, index: str = INDEX, snapshot: str | None = None
+    ) -> None:
+        """Makes an index of another one, which nobody writes to meanwhile, or of a snapshot."""
+        if snapshot is None:
+            (content,) = self.histories[index].states
+        else:
+            content = self.snapshots[index, snapshot]
+        source = Source(BUCKET, index, snapshot)
+        with self._noting(name, lambda state: content if state is None else state):
+            await node.engine.fork_index(source, BUCKET, name, tags={})
+
+    async def restore(self, node: Node, snapshot: str, *, index: str = INDEX) -> None:
+        """Makes an index what it was at a snapshot."""
+        content = self.snapshots[index, snapshot]
+        with self._noting(index, lambda state: None if state is None else content):
+            await node.engine.restore_index(BUCKET, index, snapshot)
+
     @contextmanager
     def _noting(self, index: str, change: Change) -> Iterator[None]:
         history = self.histories.setdefault(index, History())
@@ -146,8 +181,9 @@ class World:
     async def tidy(self) -> None:
         """Does all upkeep that is due, waits included, then checks that nothing unnamed is left."""
         node = await self.spawn()
-        # The second one collects the manifest that the first one's barrier replaced.
-        for _ in range(2):
+        # The second one collects the manifest that the first one's barrier replaced, the third what a pin kept that the
+        # second one removed.
+        for _ in range(3):
             self.clock.advance(ORPHANS_ARE_OLD_S)
             await node.sweep()
         await node.close()
@@ -181,18 +217,20 @@ async def find_leftovers(node: Node) -> set[str]:
         catalog = await directory.catalog_by_id(bucket.incarnation)
         assert catalog is not None
         left -= {paths.hint(bucket.incarnation, name) for name in catalog.state.indexes}
-        for entry in catalog.state.indexes.values():
-            left -= await _needed_by(node, IndexId(bucket.incarnation, entry.incarnation))
+        for incarnation in catalog.state.incarnations - set(catalog.state.deleted):
+            left -= await _needed_by(node, IndexId(bucket.incarnation, incarnation))
     return left
 
 
 async def _needed_by(node: Node, index_id: IndexId) -> set[str]:
-    manifests = ManifestStore(node.context, index_id.space)
-    base, manifest = await manifests.load_newest()
-    log = [item.key for item in await list_all(node.store, index_id.space.wal_prefix)]
+    space, pins = index_id.space, Pins(node.context)
+    base, manifest = await ManifestStore(node.context, space).load_newest()
+    log = [item.key for item in await list_all(node.store, space.wal_prefix)]
     # One log object at the position stays: the collector stops below the first that it must keep.
     needed = {key for key in log if paths.parse_sequence(key) > base.position}
-    return needed | manifest.object_keys | {index_id.space.manifest(base.generation)}
+    for source in foreign_keys(space, manifest.object_keys):
+        needed |= {space.hold(source), source.pin(space)} | await pins.read(source)
+    return needed | manifest.object_keys | {space.manifest(base.generation)}
 
 
 class Scenario:

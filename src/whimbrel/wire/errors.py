@@ -17,6 +17,7 @@ from whimbrel.core.errors import (
     CorruptObjectError,
     DeniedError,
     IndexExistsError,
+    IndexMismatchError,
     IndexNotFoundError,
     InvalidRequestError,
     Kind,
@@ -24,6 +25,8 @@ from whimbrel.core.errors import (
     PolicyNotFoundError,
     QuotaExceededError,
     ResourceNotFoundError,
+    SnapshotExistsError,
+    SnapshotNotFoundError,
     StoreError,
     TextFieldExistsError,
     ThrottledError,
@@ -62,6 +65,7 @@ _TEXTS: Final[tuple[tuple[type[WhimbrelError], str, str], ...]] = (
         "NotFoundException",
         "The specified vector bucket policy could not be found",
     ),
+    (SnapshotNotFoundError, "NotFoundException", "The specified snapshot could not be found"),
     (ResourceNotFoundError, "NotFoundException", "The specified resource could not be found"),
     (NotFoundError, "NotFoundException", "The specified resource could not be found"),
     (
@@ -70,6 +74,16 @@ _TEXTS: Final[tuple[tuple[type[WhimbrelError], str, str], ...]] = (
         "A vector bucket with the specified name already exists",
     ),
     (IndexExistsError, "ConflictException", "An index with the specified name already exists"),
+    (
+        SnapshotExistsError,
+        "ConflictException",
+        "A snapshot with the specified name already exists",
+    ),
+    (
+        IndexMismatchError,
+        "ConflictException",
+        "The snapshot is one of an index with other properties. Fork it into a new index",
+    ),
     (
         TextFieldExistsError,
         "ConflictException",

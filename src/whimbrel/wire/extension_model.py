@@ -24,6 +24,7 @@ from whimbrel.wire.model import (
     QUERY_OUTPUT_VECTOR,
     QUERY_VECTORS_INPUT,
     QUERY_VECTORS_OUTPUT,
+    TAGS_MAP,
     VECTOR_BUCKET_NAME,
     VECTOR_DATA,
     VECTOR_KEY,
@@ -231,6 +232,82 @@ GET_INDEX_STATISTICS: Final = Extension(
     covers=("s3vectors:GetIndex",),
 )
 
+SNAPSHOT_NAME: Final = StringShape("SnapshotName", min=3, max=63)
+SNAPSHOT: Final = StructureShape("Snapshot", {
+    "vectorBucketName": _required(VECTOR_BUCKET_NAME),
+    "indexName": _required(INDEX_NAME),
+    "indexArn": _required(INDEX_ARN),
+    "snapshotName": _required(SNAPSHOT_NAME),
+    "creationTime": _required(TIME),
+    "dimension": _required(DIMENSION),
+    "distanceMetric": _required(DISTANCE_METRIC),
+})
+SNAPSHOTS: Final = ListShape("Snapshots", SNAPSHOT)
+SNAPSHOT_MEMBERS: Final = {**INDEX_MEMBERS, "snapshotName": _required(SNAPSHOT_NAME)}
+
+FORK_INDEX: Final = Extension(
+    operation=_operation(
+        "ForkIndex",
+        {
+            **INDEX_MEMBERS,
+            "snapshotName": Member(SNAPSHOT_NAME),
+            "targetVectorBucketName": Member(VECTOR_BUCKET_NAME),
+            "targetIndexName": _required(INDEX_NAME),
+            "tags": Member(TAGS_MAP),
+        },
+        {"indexArn": _required(INDEX_ARN)},
+        "ConflictException", "ServiceQuotaExceededException",
+    ),
+    documentation="Creates an index with the content of another one or of a snapshot, without copying the vectors.",
+    lane="other",
+    covers=("s3vectors:CreateIndex", "s3vectors:GetVectors", "s3vectors:ListVectors"),
+)
+CREATE_SNAPSHOT: Final = Extension(
+    operation=_operation(
+        "CreateSnapshot", SNAPSHOT_MEMBERS, {"snapshot": _required(SNAPSHOT)},
+        "ConflictException", "ServiceQuotaExceededException",
+    ),
+    documentation="Keeps an index as it is now under a name.",
+    lane="other",
+    covers=("s3vectors:CreateIndex",),
+)
+GET_SNAPSHOT: Final = Extension(
+    operation=_operation("GetSnapshot", SNAPSHOT_MEMBERS, {"snapshot": _required(SNAPSHOT)}),
+    documentation="Describes a snapshot of an index.",
+    lane="other",
+    covers=("s3vectors:GetIndex",),
+)
+LIST_SNAPSHOTS: Final = Extension(
+    operation=_operation(
+        "ListSnapshots",
+        {
+            **INDEX_MEMBERS,
+            "maxResults": Member(IntegerShape("ListSnapshotsMaxResults", min=1, max=500)),
+            "nextToken": Member(StringShape("ListSnapshotsNextToken", min=1, max=512)),
+        },
+        {
+            "snapshots": _required(SNAPSHOTS),
+            "nextToken": Member(StringShape("ListSnapshotsNextToken", min=1, max=512)),
+        },
+    ),
+    documentation="Lists the snapshots of an index, or of all indexes that a vector bucket has or had.",
+    lane="other",
+    covers=("s3vectors:ListIndexes",),
+    pagination=Pagination("snapshots"),
+)
+DELETE_SNAPSHOT: Final = Extension(
+    operation=_operation("DeleteSnapshot", SNAPSHOT_MEMBERS, {}),
+    documentation="Deletes a snapshot of an index.",
+    lane="other",
+    covers=("s3vectors:DeleteIndex",),
+)
+RESTORE_INDEX: Final = Extension(
+    operation=_operation("RestoreIndex", SNAPSHOT_MEMBERS, {}, "ConflictException"),
+    documentation="Makes an index what it was at a snapshot; writes since then are gone.",
+    lane="other",
+    covers=("s3vectors:PutVectors", "s3vectors:DeleteVectors"),
+)
+
 QUERY_COUNT: Final = IntegerShape("QueryCount", min=1, max=200)
 NEIGHBOUR_COUNT: Final = IntegerShape("NeighbourCount", min=1, max=1000)
 RECALL_MEASUREMENT: Final = StructureShape("RecallMeasurement", {
@@ -280,6 +357,12 @@ EXTENSIONS: Final[dict[str, Extension]] = {
         UPDATE_METADATA,
         DELETE_VECTORS_BY_FILTER,
         GET_INDEX_STATISTICS,
+        FORK_INDEX,
+        CREATE_SNAPSHOT,
+        GET_SNAPSHOT,
+        LIST_SNAPSHOTS,
+        DELETE_SNAPSHOT,
+        RESTORE_INDEX,
         MEASURE_RECALL,
         WARM_INDEX,
     )

@@ -86,6 +86,43 @@ class GetIndexStatisticsOutput(Output, frozen=True):
     calibration: CalibrationOutput | UnsetType = UNSET
 
 
+class ForkIndexOutput(Output, frozen=True):
+    """Answer of ForkIndex."""
+
+    index_arn: str
+
+
+class SnapshotOutput(Output, frozen=True):
+    """One snapshot; the time is seconds since 1970."""
+
+    vector_bucket_name: str
+    index_name: str
+    index_arn: str
+    snapshot_name: str
+    creation_time: float
+    dimension: int
+    distance_metric: str
+
+
+class CreateSnapshotOutput(Output, frozen=True):
+    """Answer of CreateSnapshot."""
+
+    snapshot: SnapshotOutput
+
+
+class GetSnapshotOutput(Output, frozen=True):
+    """Answer of GetSnapshot."""
+
+    snapshot: SnapshotOutput
+
+
+class ListSnapshotsOutput(Output, frozen=True):
+    """Answer of ListSnapshots."""
+
+    snapshots: list[SnapshotOutput]
+    next_token: str | UnsetType = UNSET
+
+
 class RecallMeasurement(Output, frozen=True):
     """How queries for the nearest k did, on average."""
 

@@ -11,7 +11,7 @@ from urllib.parse import unquote_to_bytes
 
 from whimbrel.wire.errors import ProtocolError, SerializationError, WrongMethodError
 from whimbrel.wire.extension_model import EXTENSIONS
-from whimbrel.wire.handlers import buckets, extensions, indexes, policies, tags, vectors
+from whimbrel.wire.handlers import buckets, extensions, indexes, policies, snapshots, tags, vectors
 from whimbrel.wire.model import OPERATIONS
 from whimbrel.wire.output import Answer
 from whimbrel.wire.service import Call
@@ -53,6 +53,12 @@ _EXTENSION_HANDLERS: Final[dict[str, Handler]] = {
     "DeleteVectorsByFilter": extensions.delete_vectors_by_filter,
     "FindVectors": extensions.find_vectors,
     "GetIndexStatistics": extensions.get_index_statistics,
+    "ForkIndex": snapshots.fork_index,
+    "CreateSnapshot": snapshots.create_snapshot,
+    "GetSnapshot": snapshots.get_snapshot,
+    "ListSnapshots": snapshots.list_snapshots,
+    "DeleteSnapshot": snapshots.delete_snapshot,
+    "RestoreIndex": snapshots.restore_index,
     "MeasureRecall": extensions.measure_recall,
     "SearchVectors": extensions.search_vectors,
     "UpdateMetadata": extensions.update_metadata,

@@ -9,6 +9,7 @@ from whimbrel.auth import Principal
 from whimbrel.core.compute import Compute
 from whimbrel.engine.erase import Erased
 from whimbrel.engine.find import FindRequest
+from whimbrel.engine.forks import Source
 from whimbrel.engine.model import (
     Blobs,
     BucketInfo,
@@ -19,6 +20,8 @@ from whimbrel.engine.model import (
     PutBatch,
     QueryPage,
     QueryRequest,
+    SnapshotInfo,
+    SnapshotPage,
     VectorPage,
 )
 from whimbrel.engine.self_query import RecallMeasured
@@ -129,6 +132,34 @@ class Engine(Protocol):
         self, bucket_name: str, index_name: str, *, condition: Any | None = None
     ) -> int:
         """Counts records, all or those that match a filter."""
+
+    async def fork_index(
+        self, source: Source, bucket_name: str, name: str, *, tags: Mapping[str, str]
+    ) -> None:
+        """Creates an index with the content of another one or of a snapshot."""
+
+    async def create_snapshot(self, bucket_name: str, index_name: str, name: str) -> SnapshotInfo:
+        """Keeps an index as it is now under a name."""
+
+    async def get_snapshot(self, bucket_name: str, index_name: str, name: str) -> SnapshotInfo:
+        """Describes a snapshot."""
+
+    async def list_snapshots(
+        self,
+        bucket_name: str,
+        index_name: str | None,
+        *,
+        page_size: int,
+        page_token: str | None,
+        principal: str,
+    ) -> SnapshotPage:
+        """Lists the snapshots of an index, or of a vector bucket, in order of name."""
+
+    async def delete_snapshot(self, bucket_name: str, index_name: str, name: str) -> None:
+        """Deletes a snapshot."""
+
+    async def restore_index(self, bucket_name: str, index_name: str, name: str) -> None:
+        """Makes an index what it was at a snapshot."""
 
     async def find_vectors(
         self, bucket_name: str, index_name: str, request: FindRequest

@@ -17,6 +17,7 @@ from whimbrel.engine.manifest import (
     encode_page,
 )
 from whimbrel.engine.model import Blobs, IndexConfig, Metric
+from whimbrel.engine.pins import encode_hold, encode_pin
 from whimbrel.engine.text.field import TextField, TextFieldId
 from whimbrel.engine.wal import Write, encode_fragment
 from whimbrel.storage.frame import PUT_ID_BYTES, ObjectKind, ObjectWriter
@@ -27,6 +28,7 @@ INDEX = "1d" * 16
 UNIQUE = "5eed" * 4
 CREATED_AT_S = 1_700_000_000.0
 SPACE = paths.index_space(BUCKET, INDEX)
+HEIR = paths.index_space(BUCKET, "c0" * 16)
 CONFIG = IndexConfig(dimension=2, metric=Metric.COSINE, non_filterable_keys=("body",))
 
 FRAGMENT_NAME = SPACE.wal(3)
@@ -97,6 +99,12 @@ def manifest_objects() -> list[bytes]:
         encode_page(MANIFEST.pages[0].key, PUT_ID, (PAGED,)),
         encode_deletions(DELETIONS.key, PUT_ID, DELETED),
     ]
+
+
+def pin_objects() -> list[bytes]:
+    """Returns a pin of a segment and a bitmap, and its hold."""
+    pin, hold = SPACE.pin(HEIR), HEIR.hold(SPACE)
+    return [encode_pin(pin, PUT_ID, [INLINE.key, DELETIONS.key]), encode_hold(hold, PUT_ID)]
 
 
 def catalog_objects() -> list[bytes]:

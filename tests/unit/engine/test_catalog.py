@@ -23,11 +23,18 @@ from whimbrel.engine.catalog import (
     Collected,
     CreateBucket,
     CreateIndex,
+    CreateSnapshot,
     DeleteBucket,
     DeleteIndex,
+    DeleteSnapshot,
+    FinishRestore,
+    ForkIndex,
+    IndexEntry,
+    PrepareRestore,
     RootState,
     SetPolicy,
     SetTags,
+    SnapshotEntry,
     Terminate,
     encode_catalog_object,
     page_names,
@@ -103,6 +110,37 @@ def test_a_bucket_state_follows_its_records():
     assert (state.deleted, state.barrier, state.is_terminal) == ({}, 9, False)
     state.apply(Terminate(), 11)
     assert state.is_terminal
+
+
+def test_a_bucket_state_follows_forks_snapshots_and_restores():
+    state = BucketState("books", 1.0, {})
+    made = IndexEntry("i1", 1.0, CONFIG, {"a": "1"})
+    state.apply(ForkIndex("x", made), 1)
+    state.apply(CreateSnapshot("x", "one", SnapshotEntry("s1", 2.0, made)), 2)
+    state.apply(CreateSnapshot("x", "two", SnapshotEntry("s2", 3.0, made)), 3)
+    assert state.names("", None, 9) == ["x"]
+    assert (state.name_of("i1"), state.name_of("s1")) == ("x", None)
+    assert (state.snapshot_count, state.entry_count) == (2, 3)
+    assert state.incarnations == {"i1", "s1", "s2"}
+    state.apply(DeleteSnapshot("x", "one"), 4)
+    assert state.deleted == {"s1": "x"}
+    for number in range(3):
+        entry = IndexEntry(f"r{number}", 4.0, CONFIG, {"of": "the snapshot"})
+        state.apply(PrepareRestore("x", entry), 5 + number)
+    assert state.incarnations == {"i1", "s1", "s2", "r0", "r1", "r2"}
+    again = msgspec.msgpack.decode(msgspec.msgpack.encode(state), type=BucketState)
+    for one in (state, again):
+        one.apply(FinishRestore("x", "i1", "r1"), 8)
+        assert one.indexes["x"] == msgspec.structs.replace(made, incarnation="r1")
+        assert one.deleted == dict.fromkeys(("s1", "i1", "r0", "r2"), "x")
+        assert (one.restores, one.name_of("r1"), one.name_of("i1")) == ({}, "x", None)
+        one.apply(PrepareRestore("x", IndexEntry("r3", 5.0, CONFIG, {})), 9)
+        one.apply(DeleteIndex("x", "r1"), 10)
+        assert one.deleted.keys() >= {"r1", "r3"}
+        assert list(one.snapshots) == ["x"], "they outlive their index"
+        one.apply(DeleteSnapshot("x", "two"), 11)
+        assert one.snapshots == one.restores == one.indexes == {}
+        assert one.incarnations == set(one.deleted)
 
 
 names = st.lists(st.text("ab.", min_size=1, max_size=3), unique=True).map(sorted)

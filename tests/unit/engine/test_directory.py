@@ -139,7 +139,7 @@ def test_an_index_half_deleted_is_deleted_whole(action, who):
         crash = fault_on(Fault.CRASH_BEFORE, is_bucket_record)
         if who == "same":
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(one.engine.directory, "_complete_deletion", lambda *_: 1 / 0)
+                patch.setattr(one.engine.directory, "complete_end", lambda *_: 1 / 0)
                 with pytest.raises(ZeroDivisionError):
                     await one.engine.delete_index(BUCKET, INDEX)
             process = one
@@ -305,7 +305,7 @@ def test_creations_that_never_come_through_end(what):
         await process.engine.create_bucket(BUCKET, tags={})
 
         async def start_over(*_):
-            raise directory._StartOverError
+            raise directory.StartOverError
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(directory.Directory, "_name_bucket", start_over)
@@ -473,9 +473,8 @@ def test_what_is_looked_up_by_incarnation():
         with pytest.raises(IndexNotFoundError):
             await found.index_by_id(type(index.id)("0" * 32, index.id.incarnation))
         catalog = await found.catalog_by_id(index.id.bucket_incarnation)
-        await found.complete_deletion(catalog, other)
         await process.engine.delete_index(BUCKET, INDEX)
-        assert not await found._complete_deletion("none", INDEX, index.id)
+        assert not await found.complete_end("none", INDEX, index)
         await world.clock.run(catalog.append(lambda _: Terminate()))
         assert await found.catalog_by_id(index.id.bucket_incarnation) is None
         with pytest.raises(IndexNotFoundError):
@@ -496,7 +495,7 @@ def test_a_catalog_that_is_gone_while_it_is_looked_up():
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("whimbrel.engine.catalog.Catalog.append", gone)
-            assert not await found._complete_deletion(BUCKET, INDEX, index.id)
+            assert not await found.complete_end(BUCKET, INDEX, index)
             with pytest.raises(BucketNotFoundError):
                 await process.engine.delete_bucket(BUCKET)
         incarnation = index.id.bucket_incarnation

@@ -7,7 +7,8 @@ import pytest
 from tests.unit.engine.processes import Process, World
 from whimbrel.core.errors import ObjectNotFoundError
 from whimbrel.engine import paths
-from whimbrel.engine.gc import Collectable, _Found, list_all, list_prefixes
+from whimbrel.engine.gc import Collectable, _Found
+from whimbrel.engine.listing import list_all, list_prefixes
 from whimbrel.engine.options import EngineOptions
 from whimbrel.testing.faulty_store import Fault, fault_on
 

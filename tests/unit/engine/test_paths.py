@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.pages import FIRST_CELL, prose_of
-from tests.unit.engine.format_examples import BUCKET, INDEX, UNIQUE
+from tests.unit.engine.format_examples import BUCKET, HEIR, INDEX, UNIQUE
 from whimbrel.engine import paths
 from whimbrel.storage.names import check_name
 
@@ -23,6 +23,8 @@ MADE = {
     "IndexSpace.segment": {SPACE.segment(1, UNIQUE)},
     "IndexSpace.deletions": {SPACE.deletions(1, UNIQUE)},
     "IndexSpace.page": {SPACE.page(1, UNIQUE)},
+    "IndexSpace.pin": {SPACE.pin(HEIR)},
+    "IndexSpace.hold": {HEIR.hold(SPACE)},
     "IndexSpace.text": {SPACE.text(1, UNIQUE)},
     "IndexSpace.import_progress": {SPACE.import_progress("1e38682da15359ee6d7cd999ab0eef98")},
     "hint": {paths.hint(BUCKET, "titles")},
@@ -43,7 +45,14 @@ PARTS = {
     "index_prefix",
     "index_space",
 }
-PARSERS = {"parse_base_generation", "parse_dirty_marker", "parse_generation", "parse_sequence"}
+PARSERS = {
+    "parse_base_generation",
+    "parse_dirty_marker",
+    "parse_generation",
+    "parse_partner",
+    "parse_sequence",
+    "parse_space",
+}
 
 
 def public_names() -> set[str]:
@@ -122,3 +131,16 @@ def test_markers_are_parsed_back():
     assert paths.parse_dirty_marker(paths.dirty_marker(BUCKET, INDEX)) == (BUCKET, INDEX)
     for name in ("dirty/x", f"dirty/{BUCKET}", f"dirty/{BUCKET}.{INDEX}0", f"dirty/{BUCKET}.X"):
         assert paths.parse_dirty_marker(name) is None
+
+
+def test_spaces_and_partners_are_parsed_back():
+    assert SPACE.incarnations == (BUCKET, INDEX)
+    for name in (SPACE.wal(1), SPACE.segment(1, UNIQUE), SPACE.pin(HEIR)):
+        assert paths.parse_space(name) == SPACE
+    assert paths.parse_partner(SPACE.pin(HEIR)) == HEIR
+    assert paths.parse_partner(HEIR.hold(SPACE)) == SPACE
+    for name in (SPACE.wal(1), SPACE.pin_prefix, f"{SPACE.pin_prefix}{BUCKET}.x"):
+        assert paths.parse_partner(name) is None
+    for name in (paths.bucket_space(BUCKET).wal(1), paths.ROOT.wal(1), "bucket/b/index/i"):
+        with pytest.raises(ValueError, match="not the name of an index's object"):
+            paths.parse_space(name)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,7 +15,7 @@ from whimbrel.core.errors import CorruptObjectError
 from whimbrel.engine import wal
 from whimbrel.engine.model import Blobs
 from whimbrel.engine.wal import Fragment, Write, decode_fragment, encode_fragment
-from whimbrel.storage.frame import ObjectKind, ObjectWriter
+from whimbrel.storage.frame import ObjectKind, ObjectReader, ObjectWriter
 
 PAGE = Path("docs/format/wal.md")
 NAME = "log/object"
@@ -165,3 +166,19 @@ def test_sections_that_do_not_fit_are_refused(at, section):
 def test_footers_that_make_no_sense_are_refused(footer):
     with pytest.raises(CorruptObjectError):
         decode(forged(footer, GOOD))
+
+
+def test_a_terminal_fragment_may_name_a_successor():
+    key, successor = examples.TERMINAL_NAME, "c0" * 16
+    data = encode_fragment(
+        key, examples.PUT_ID, sequence=4, dimension=2, writes=[], successor=successor
+    )
+    found = decode_fragment(key, memoryview(data), sequence=4, dimension=2)
+    assert (found.is_terminal, found.successor) == (True, successor)
+    plain = encode_fragment(key, examples.PUT_ID, sequence=4, dimension=2, writes=[])
+    found = decode_fragment(key, memoryview(plain), sequence=4, dimension=2)
+    assert (found.is_terminal, found.successor) == (True, "")
+    footer = ObjectReader(key, ObjectKind.WAL_FRAGMENT, memoryview(data)).read_footer()
+    # What programs from before read must be damage to them, not a deletion.
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.msgpack.decode(footer, type=tuple[int, int, int, int, bool, list[list[int]]])

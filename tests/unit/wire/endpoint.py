@@ -24,6 +24,8 @@ from whimbrel.engine.model import (
     Metric,
     NamePage,
     QueryPage,
+    SnapshotInfo,
+    SnapshotPage,
     VectorPage,
 )
 from whimbrel.engine.self_query import RecallFound, RecallMeasured
@@ -48,6 +50,7 @@ CALIBRATION = Calibration(
     recalls=((10, 0.984375),),
     target=0.98,
 )
+SNAPSHOT = SnapshotInfo("birds", "waders", "spring", 1.5, IndexConfig(2, Metric.COSINE))
 STATISTICS = IndexStatistics(
     config=IndexConfig(2, Metric.COSINE),
     generation=7,
@@ -103,6 +106,9 @@ class RecordingEngine:
             "measure_recall": RecallMeasured(32, [RecallFound(10, 0.98, 0.9, 0.25, 40.5)]),
             "warm_index": Warmed([WarmSegment(2048, 1024)], None),
             "get_statistics": STATISTICS,
+            "create_snapshot": SNAPSHOT,
+            "get_snapshot": SNAPSHOT,
+            "list_snapshots": SnapshotPage([SNAPSHOT], "token"),
         }
 
     def __getattr__(self, name: str) -> Any:

@@ -27,6 +27,7 @@ from whimbrel.testing.sim.clients import (
 )
 from whimbrel.testing.sim.dice import Dice
 from whimbrel.testing.sim.fleet import Fleet, Weather, draw_weather
+from whimbrel.testing.sim.forking_client import Copies, ForkingClient
 from whimbrel.testing.sim.history import (
     find_double_creations,
     find_double_deletions,
@@ -121,6 +122,7 @@ class Simulation:
         options = replace(self._weather.limits, **limits)  # type: ignore[arg-type]
         self.world = World(seed, rules=rules, options=options, shuffle=self._weather.shuffle)
         self.record = Record()
+        self.copies = Copies()
         self.result = Result(seed)
         self._fleet_dice = self._dice.fork("fleet")
         self._wrap = wrap
@@ -154,6 +156,7 @@ class Simulation:
         clients += [self._write(self._client(WritingClient, fleet)) for _ in range(WRITER_COUNT)]
         clients += [self._read(self._client(ReadingClient, fleet)) for _ in range(READER_COUNT)]
         clients += [self._administrate(self._client(AdminClient, fleet)) for _ in range(2)]
+        clients.append(self._fork(self._client(ForkingClient, fleet)))
         clients += [self._update(self._client(UpdatingClient, fleet)) for _ in range(UPDATER_COUNT)]
         tasks = [world.loop.create_task(_run(client)) for client in clients]
         await world.sleep(ACTIVE_S)
@@ -210,6 +213,23 @@ class Simulation:
             await client.read(_choose_place(dice))
             await self._pause(dice, dice.pick([0.3, 3.0]))
 
+    async def _fork(self, client: ForkingClient) -> None:
+        dice = self._new_dice()
+        while self._is_time() and not await client.set_up():
+            await self.world.sleep(0.5)
+        while self._is_time():
+            await self._pause(dice, 4.0)
+            match dice.below(6):
+                case 0 | 1:
+                    await client.fork(self.copies, _choose_place(dice))
+                case 2:
+                    await client.create_snapshot(self.copies, dice.pick([STEADY, SHAKY]))
+                case 3:
+                    await client.fork_snapshot(self.copies)
+                case _:
+                    await client.look_at_forks(self.copies)
+            await client.delete_some(self.copies)
+
     async def _administrate(self, client: AdminClient) -> None:
         dice = self._new_dice()
         while self._is_time():
@@ -254,6 +274,8 @@ class Simulation:
             await admin.describe(place)
             if not await reader.look(place):
                 self.result.problems.append(f"{name}: {place} was not answered")
+        if not await self._client(ForkingClient, _Only(node)).look_at_forks(self.copies):
+            self.result.problems.append(f"{name}: a fork was not answered")
         return node
 
     def _count_indexing(self) -> None:

@@ -276,9 +276,11 @@ class Stage:
 
     # --- what indexers do ------------------------------------------------------------------------------
 
-    async def with_index(self, process: Process, action: Callable[[Index], Awaitable[T]]) -> T:
+    async def with_index(
+        self, process: Process, action: Callable[[Index], Awaitable[T]], name: str = INDEX
+    ) -> T:
         """Runs an action in a process on its open index."""
-        return await process.call(process.engine.directory.with_index(BUCKET, INDEX, action))
+        return await process.call(process.engine.directory.with_index(BUCKET, name, action))
 
     async def prove(self, process: Process) -> None:
         """Makes a process stand on the newest manifest and know the whole tail."""
@@ -299,7 +301,7 @@ class Stage:
 
         return await self.with_index(process, run)
 
-    async def compact(self, process: Process) -> bool:
+    async def compact(self, process: Process, name: str = INDEX) -> bool:
         """Merges all segments; says whether a manifest was published."""
 
         async def run(index: Index) -> bool:
@@ -308,7 +310,7 @@ class Stage:
             plan = Plan(Kind.MERGE, index.manifest.segments)
             return await compact(process.context, index, process.engine.segments, plan)
 
-        return await self.with_index(process, run)
+        return await self.with_index(process, run, name)
 
     async def step(self, process: Process, *, is_quiet: bool = True) -> Plan | None:
         """Does what compaction would do next; returns the plan, None where there was none or the job gave up."""
@@ -326,7 +328,7 @@ class Stage:
         return await self.with_index(process, run)
 
     async def begin_collection(
-        self, process: Process, *, find_orphans: bool = False
+        self, process: Process, *, find_orphans: bool = False, name: str = INDEX
     ) -> Collectable | None:
         """Runs the first half of a collection of the index."""
         collector = process.indexer.collector
@@ -334,16 +336,18 @@ class Stage:
         async def run(index: Index) -> Collectable | None:
             return await collector.begin_index(index.id.space, find_orphans=find_orphans)
 
-        return await self.with_index(process, run)
+        return await self.with_index(process, run, name)
 
     async def finish_collection(self, process: Process, collectable: Collectable | None) -> None:
         """Waits as long as the rules say, then runs the second half."""
         if collectable is not None:
             await process.call(process.indexer.collector.finish_all([collectable]))
 
-    async def collect(self, process: Process, *, find_orphans: bool = False) -> None:
+    async def collect(
+        self, process: Process, *, find_orphans: bool = False, name: str = INDEX
+    ) -> None:
         """Runs both halves of a collection."""
-        found = await self.begin_collection(process, find_orphans=find_orphans)
+        found = await self.begin_collection(process, find_orphans=find_orphans, name=name)
         await self.finish_collection(process, found)
 
     async def outlive_grace(self) -> None:

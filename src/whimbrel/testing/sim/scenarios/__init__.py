@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from whimbrel.engine.options import EngineOptions
 from whimbrel.engine.rules import ALL_RULES, ProtocolRules
 from whimbrel.storage.base import ObjectStore
-from whimbrel.testing.sim.scenarios import conditions, guesses, jobs, lifecycle, log, pages
+from whimbrel.testing.sim.scenarios import conditions, forks, guesses, jobs, lifecycle, log, pages
 from whimbrel.testing.sim.simulation import small_query_pages
 from whimbrel.testing.sim.stage import STAGE_OPTIONS, Stage
 from whimbrel.testing.sim.world import Conditions
@@ -106,6 +106,22 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario(play=guesses.reborn_behind_a_guess, breaks_without=("prove_guesses",)),
     Scenario(play=guesses.deleted_bucket_behind_a_guess, breaks_without=("prove_guesses",)),
     Scenario(play=guesses.hint_is_damaged),
+    Scenario(
+        play=forks.fork_sleeps_before_its_pin,
+        breaks_without=("check_after_pin", "pin_before_naming"),
+    ),
+    Scenario(
+        play=forks.fork_between_the_halves_of_a_collection, breaks_without=("read_pins_late",)
+    ),
+    Scenario(play=forks.pin_on_its_way_is_weeded, breaks_without=("hold_before_pinning",)),
+    Scenario(play=forks.fork_rewrites_its_segments, breaks_without=("collect_only_own",)),
+    Scenario(play=forks.source_is_deleted),
+    Scenario(play=forks.fork_outlives_the_collector, breaks_without=("bar_late_jobs",)),
+    Scenario(play=forks.restore_against_writers),
+    Scenario(play=forks.restore_is_cut_off),
+    Scenario(play=forks.restore_against_a_deletion),
+    Scenario(play=forks.deletion_against_a_restore),
+    Scenario(play=forks.restore_outlives_the_collector, breaks_without=("bar_late_jobs",)),
     Scenario(play=conditions.update_against_a_put, breaks_without=("compare_before_naming",)),
     Scenario(play=conditions.update_against_a_deletion, breaks_without=("compare_before_naming",)),
     Scenario(play=conditions.update_against_a_flush, breaks_without=("compare_before_naming",)),

@@ -3,8 +3,8 @@
 import asyncio
 
 from whimbrel.engine import paths
-from whimbrel.engine.gc import list_all
 from whimbrel.engine.hint import decode_hint, encode_hint
+from whimbrel.engine.listing import list_all
 from whimbrel.testing.sim.history import Outcome
 from whimbrel.testing.sim.scenarios.lifecycle import collect_deleted
 from whimbrel.testing.sim.scenarios.log import open_index

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from whimbrel.engine.gc import list_all
+from whimbrel.engine.listing import list_all
 from whimbrel.engine.plan import Kind
 from whimbrel.testing.faulty_store import Call, Fault, HeldCall, fault_on
 from whimbrel.testing.sim.audit import find_damage

@@ -3,7 +3,7 @@
 import asyncio
 
 from whimbrel.core.errors import BucketNotEmptyError, WhimbrelError
-from whimbrel.engine.gc import list_all
+from whimbrel.engine.listing import list_all
 from whimbrel.testing.faulty_store import Call, Fault
 from whimbrel.testing.sim.history import Outcome
 from whimbrel.testing.sim.scenarios.log import leave_behind, open_index

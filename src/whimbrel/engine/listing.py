@@ -1,0 +1,28 @@
+"""Whole listings of a store, page by page. What appears or goes meanwhile may be missed."""
+
+from whimbrel.storage.base import ObjectMeta, ObjectStore
+
+
+async def list_all(store: ObjectStore, prefix: str) -> list[ObjectMeta]:
+    """Returns every object whose name starts with `prefix`, ascending."""
+    objects: list[ObjectMeta] = []
+    while True:
+        start_after = objects[-1].key if objects else ""
+        page = await store.list(prefix, start_after=start_after)
+        objects.extend(page.objects)
+        if not page.is_truncated:
+            return objects
+
+
+async def list_prefixes(store: ObjectStore, prefix: str) -> list[str]:
+    """Returns every common prefix one level below `prefix`, ascending."""
+    prefixes: list[str] = []
+    start_after = ""
+    while True:
+        page = await store.list(prefix, start_after=start_after, delimiter=True)
+        prefixes.extend(page.prefixes)
+        if not page.is_truncated:
+            return prefixes
+        # U+10FFFF sorts after every name below the last prefix reported.
+        last = max([*page.prefixes[-1:], *(item.key for item in page.objects[-1:])])
+        start_after = f"{last}\U0010ffff" if last.endswith("/") else last
