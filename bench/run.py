@@ -9,13 +9,26 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import bill, cost, crowd, exact, footprint, package, puts, queries, remote
+from bench import (
+    bill,
+    bulk,
+    cost,
+    crowd,
+    exact,
+    footprint,
+    package,
+    puts,
+    python_client,
+    queries,
+    remote,
+)
 from bench.report import Report
 from bench.scale import FULL, SMOKE, Scale
 from bench.serving import boto3_queries, ingest, slow, throughput
 
 SECTIONS = {
     puts.SECTION: puts.measure,
+    python_client.SECTION: python_client.measure,
     queries.SECTION: queries.measure,
     exact.SECTION: exact.measure,
     footprint.SECTION: footprint.measure,
@@ -28,6 +41,7 @@ SECTIONS = {
     throughput.SECTION: throughput.measure,
     slow.SECTION: slow.measure,
     ingest.SECTION: ingest.measure,
+    bulk.SECTION: bulk.measure,
 }
 
 

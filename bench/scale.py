@@ -14,6 +14,7 @@ class Scale:
         put_dimensions: dimensions that puts are timed at.
         small_put_count: timed puts of one vector.
         large_put_count: timed puts of 500 vectors.
+        client_batch_count: batches of 500 vectors that each client puts; boto3 an eighth of them.
         query_row_counts: sizes of the indexes that queries are timed on, ascending.
         query_count: timed queries for each.
         exact_row_count: rows of the comparison with FAISS.
@@ -39,6 +40,7 @@ class Scale:
         load_s: how long each load lasts.
         steady_s: how long each stream of writes lasts.
         ingest_body_count: different batches of 500 that are written.
+        bulk_row_counts: rows of the files that are imported in bulk.
         idle_connection_count: connections that say nothing.
         quiet_s: a server whose folder has not changed for so long has nothing left to flush.
     """
@@ -47,6 +49,7 @@ class Scale:
     put_dimensions: tuple[int, ...] = (384, 1536)
     small_put_count: int = 300
     large_put_count: int = 40
+    client_batch_count: int = 80
     query_row_counts: tuple[int, ...] = (1_000, 10_000, 100_000)
     query_count: int = 200
     exact_row_count: int = 100_000
@@ -76,6 +79,7 @@ class Scale:
     ingest_body_count: int = 60
     idle_connection_count: int = 1_000
     quiet_s: float = 8.0
+    bulk_row_counts: tuple[int, ...] = (100_000, 1_000_000)
     builds_wheel: bool = True
 
     def as_settings(self) -> dict[str, Any]:
@@ -89,6 +93,7 @@ SMOKE = Scale(
     put_dimensions=(384,),
     small_put_count=10,
     large_put_count=2,
+    client_batch_count=8,
     query_row_counts=(1_000,),
     query_count=10,
     exact_row_count=2_000,
@@ -114,5 +119,6 @@ SMOKE = Scale(
     steady_s=1.0,
     ingest_body_count=2,
     idle_connection_count=20,
+    bulk_row_counts=(2_000,),
     builds_wheel=False,
 )

@@ -7,6 +7,7 @@
 
 #include <optional>
 
+#include "float_text.hpp"
 #include "nearest.hpp"
 #include "query_scanner.hpp"
 #include "scanner.hpp"
@@ -166,6 +167,19 @@ nb::object scan_query_of(nb::handle body) {
   return nb::make_tuple(array_of(std::move(query.values)), members);
 }
 
+// Returns the text of all vectors and where each begins and ends in it.
+nb::tuple write_vectors_of(const Vector<const float>& values,
+                           const Vector<const std::int64_t>& bounds) {
+  require(bounds.shape(0) >= 1, "bounds are empty");
+  FloatText written;
+  {
+    nb::gil_scoped_release unlocked;
+    written = write_vectors(span_of(values), span_of(bounds));
+  }
+  return nb::make_tuple(nb::bytes(written.text.data(), written.text.size()),
+                        array_of(std::move(written.offsets)));
+}
+
 }  // namespace
 }  // namespace whimbrel
 
@@ -183,6 +197,7 @@ NB_MODULE(_native, module) {
   bind_probe(module);
   bind_bitmap(module);
   bind_text(module);
+  module.def("write_vectors", write_vectors_of, "values"_a.noconvert(), "bounds"_a.noconvert());
   module.def("scan_query", scan_query_of, "body"_a);
   module.def("scan_put_vectors", scan_put_vectors_of, "body"_a, "record_max"_a);
 }

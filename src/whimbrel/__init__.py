@@ -1,18 +1,27 @@
 """Whimbrel: an object store with native vector support, speaking the API of Amazon S3 Vectors.
 
-`extend` gives a boto3 client our extensions. What is here is imported when it is asked for.
+`connect` opens a store in this process, or connects to a server; `extend` gives a boto3 client our extensions.
+Everything they need is imported when it is asked for.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from whimbrel.client import Client, PutProgress, connect
+    from whimbrel.core.errors import WhimbrelError
     from whimbrel.sdk import extend
 
-__all__ = ["__version__", "extend"]
+__all__ = ["Client", "PutProgress", "WhimbrelError", "__version__", "connect", "extend"]
 
 __version__ = "0.1.0"
 
-_HOMES = {"extend": "whimbrel.sdk"}
+_HOMES = {
+    "Client": "whimbrel.client",
+    "PutProgress": "whimbrel.client",
+    "WhimbrelError": "whimbrel.core.errors",
+    "connect": "whimbrel.client",
+    "extend": "whimbrel.sdk",
+}
 
 
 def __getattr__(name: str) -> Any:

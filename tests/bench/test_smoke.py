@@ -10,6 +10,8 @@ from tests.tidy.source_tree import ROOT
 
 SECTIONS = {
     "boto3",
+    "bulk",
+    "client",
     "cost",
     "crowd",
     "exact",

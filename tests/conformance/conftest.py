@@ -4,8 +4,12 @@ By default one `whimbrel serve` process serves the whole session from a temporar
 `WHIMBREL_TEST_ENDPOINT=http://host:port` (and AWS credentials in the environment) a server that runs already is
 used; with `WHIMBREL_TEST_AWS=1` the same files run against Amazon S3 Vectors, under unique names that are deleted
 again. Tests that expect something of ours alone are marked `ours` and are left out there.
+
+What needs a client and nothing of HTTP runs three times: with boto3, and with the two clients that `whimbrel.connect`
+makes, over HTTP and of a store in this process. They must not differ in anything that is tested.
 """
 
+import inspect
 import json
 import os
 import subprocess
@@ -20,6 +24,8 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+import whimbrel
+
 IS_AWS = os.environ.get("WHIMBREL_TEST_AWS") == "1"
 KEY_ID = "WHIMBRELTESTKEY00001"
 SECRET = "conformance-tests-only-0123456789abcdef"
@@ -28,7 +34,23 @@ STOP_TIMEOUT_S = 30
 Client = Any
 
 
+BOTO3, HTTP, EMBEDDED = "boto3", "http", "embedded"
+KINDS = [BOTO3, EMBEDDED, pytest.param(HTTP, marks=pytest.mark.long)]
+# What only boto3 can be asked for.
+BOTO3_FIXTURES = {"endpoint", "lenient", "make_client", "server"}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Chooses the clients that a test runs with."""
+    if "client_kind" in metafunc.fixturenames:
+        asked = BOTO3_FIXTURES & set(inspect.signature(metafunc.function).parameters)
+        is_marked = metafunc.definition.get_closest_marker("boto3") is not None
+        kinds = [BOTO3] if IS_AWS or asked or is_marked else KINDS
+        metafunc.parametrize("client_kind", kinds, scope="session")
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "boto3: looks at how boto3 itself writes requests")
     config.addinivalue_line("markers", "ours: expects something that AWS does not promise or do")
 
 
@@ -106,8 +128,27 @@ def make_client(endpoint: str | None, region: str) -> Callable[..., Client]:
 
 
 @pytest.fixture(scope="session")
-def client(make_client: Callable[..., Client]) -> Client:
-    return make_client("s3vectors")
+def clients(
+    make_client: Callable[..., Client],
+    endpoint: str | None,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[dict[str, Client]]:
+    """Clients by kind; none of them retries."""
+    made = {BOTO3: make_client("s3vectors")}
+    if not IS_AWS:
+        credentials = {}
+        if "WHIMBREL_TEST_ENDPOINT" not in os.environ:
+            credentials = {"aws_access_key_id": KEY_ID, "aws_secret_access_key": SECRET}
+        made[HTTP] = whimbrel.connect(endpoint, max_attempts=1, **credentials)
+        made[EMBEDDED] = whimbrel.connect(tmp_path_factory.mktemp("embedded"), max_attempts=1)
+    yield made
+    for client in made.values():
+        client.close()
+
+
+@pytest.fixture
+def client(clients: dict[str, Client], client_kind: str) -> Client:
+    return clients[client_kind]
 
 
 @pytest.fixture(scope="session")

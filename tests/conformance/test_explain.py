@@ -6,7 +6,7 @@ import pytest
 
 from tests.conformance.records import record
 
-pytestmark = pytest.mark.ours
+pytestmark = [pytest.mark.ours, pytest.mark.boto3]
 
 HEADER = "x-whimbrel-explain"
 HEADER_BYTES_MAX = 2048

@@ -14,6 +14,7 @@ from tests.conformance.records import record
 from whimbrel.wire.extension_model import EXTENSIONS
 
 pytestmark = pytest.mark.ours
+TITLE = {"metadataKey": "title", "language": "en"}
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +77,27 @@ def test_search(extended, filled):
     first = found["vectors"][0]
     assert (first["key"], first["data"]) == ("a0", {"float32": [1.0, 1.0]})
     assert first["metadata"] == {"colour": "red", "n": 0, "day": "2026-01-01"}
+
+
+def test_search_takes_texts_as_queries_do(extended, client, make_index):
+    index = make_index("texts", metadataConfiguration={"textSearchConfigurations": [TITLE]})
+    titles = {"a": "Grey heron", "b": "Night heron", "c": "Herring gull"}
+    client.put_vectors(
+        **index,
+        vectors=[record(key, 1, n, title=title) for n, (key, title) in enumerate(titles.items())],
+    )
+    asked = {"queryTexts": [{"metadataKey": "title", "text": "herons"}], "topK": 3}
+    plain = client.query_vectors(**index, **asked, returnScores=True)
+    assert {hit["key"] for hit in plain["vectors"]} == {"a", "b"}
+    same = extended.search_vectors(**index, **asked, returnScores=True, effort="exact")
+    assert same["vectors"] == plain["vectors"]
+    narrower = {"filter": {"$not": {"title": {"$lt": "H"}}}, "returnData": True}
+    (hit,) = extended.search_vectors(**index, **asked, **narrower)["vectors"]
+    assert (hit["key"], hit["data"]) == ("b", {"float32": [1.0, 1.0]})
+    updates = [{"key": "c", "metadata": {"title": "Purple heron"}}]
+    extended.update_metadata(**index, updates=updates)
+    found = extended.search_vectors(**index, **asked)["vectors"]
+    assert {hit["key"] for hit in found} == {"a", "b", "c"}
 
 
 def test_find_page_by_page(extended, filled):

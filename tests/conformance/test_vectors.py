@@ -268,6 +268,7 @@ def test_a_lone_surrogate_fails_the_request(client, index, refused):
 
 
 @pytest.mark.long
+@pytest.mark.boto3
 def test_a_request_of_exactly_20_mib_and_of_one_byte_more(client, make_index, refused):
     names = make_index(
         dimension=4096, metadataConfiguration={"nonFilterableMetadataKeys": ["text"]}

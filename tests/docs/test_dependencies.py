@@ -9,6 +9,7 @@ from tests.tidy.source_tree import text_of
 SECTIONS = {
     "At run time",
     "For more languages",
+    "For bulk import and export",
     "To build",
     "To develop",
     "To measure",
@@ -23,6 +24,7 @@ def declared() -> dict[str, set[str]]:
     lists = {
         "At run time": project["project"]["dependencies"],
         "For more languages": project["project"]["optional-dependencies"]["cjk"],
+        "For bulk import and export": project["project"]["optional-dependencies"]["bulk"],
         "To build": project["build-system"]["requires"],
         "To develop": groups["dev"],
         "To measure": groups["bench"],

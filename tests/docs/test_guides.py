@@ -17,7 +17,10 @@ from tests.unit.test_pytest_plugin import FINDER
 pytest_plugins = ["pytester", "whimbrel.pytest_plugin"]
 
 TESTING = Path("docs/guides/testing.md")
+EMBEDDED = Path("docs/guides/embedded.md")
+CLIENT = Path("docs/guides/python-client.md")
 MIGRATION = Path("docs/guides/migration.md")
+BULK = Path("docs/guides/bulk.md")
 COPY = ROOT / "examples/copy_index.py"
 FILE_NAME = re.compile(r"# (test_\w+)\.py\n")
 DIMENSION = 3
@@ -39,6 +42,45 @@ def test_examples_of_the_guide_to_testing_pass(pytester, monkeypatch):
         "-p", "whimbrel.pytest_plugin", "-W", "error", "-W", FINDER, timeout=TIMEOUT_S
     )
     result.assert_outcomes(passed=sum(len(re.findall(r"def test_", each)) for each in examples))
+
+
+@pytest.mark.parametrize("page", [EMBEDDED, CLIENT], ids=lambda page: page.stem)
+def test_examples_of_the_guides_to_the_client_run(tmp_path, page, s3vectors_endpoint):
+    examples = [block.text for block in code_blocks(page) if block.language == "python"]
+    for number, example in enumerate(examples):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        run = subprocess.run(
+            [sys.executable, "-W", "error", "-c", example],
+            cwd=folder,
+            env={
+                **os.environ,
+                "PYTHONPATH": str(ROOT / "src"),
+                "WHIMBREL_URL": s3vectors_endpoint.url,
+            },
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+        assert run.returncode == 0, run.stderr
+
+
+def test_example_of_the_guide_to_bulk_runs(tmp_path):
+    (example,) = [block.text for block in code_blocks(BULK) if block.language == "python"]
+    line = '{"key": "dune", "vector": [1, 2], "metadata": {"year": 1965}}\n'
+    (tmp_path / "books.jsonl").write_text(line)
+    run = subprocess.run(
+        [sys.executable, "-c", example],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=TIMEOUT_S,
+    )
+    assert run.stdout == "1 0\n", run.stderr
+    assert '"year": 1965' in (tmp_path / "copy.jsonl").read_text()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""README's first example does what README says, typed as README types it, over a fresh folder."""
+"""README's examples do what README says, typed as README types them, over a fresh folder."""
 
 import os
 import re
@@ -56,8 +56,26 @@ def endpoint(tmp_path, environment) -> Iterator[str]:
         process.communicate(timeout=STOP_TIMEOUT_S)
 
 
-def test_first_example_of_readme_runs(tmp_path, environment, endpoint):
-    (example,) = [block.text for block in code_blocks(README) if block.language == "python"]
+def examples() -> tuple[str, str]:
+    """Returns the example without a server and the one with boto3."""
+    embedded, boto3 = [block.text for block in code_blocks(README) if block.language == "python"]
+    return embedded, boto3
+
+
+def test_example_without_a_server_runs(tmp_path, environment):
+    example, _ = examples()
+    assert len(example.partition("\n\n")[2].splitlines()) <= 6
+    command = [sys.executable, "-W", "error", "-c", example]
+    run = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout == "[{'key': 'whimbrel'}]\n"
+    assert (tmp_path / "data").is_dir()
+
+
+def test_example_with_boto3_runs(tmp_path, environment, endpoint):
+    _, example = examples()
     (tmp_path / "example.py").write_text(example)
     (evaluate,) = [
         line

@@ -4,8 +4,10 @@ The numbers of mutations are pinned: a change of them is a change of the protoco
 """
 
 import asyncio
+import json
 from contextlib import nullcontext, suppress
 
+import numpy as np
 import pytest
 
 from whimbrel.core.errors import (
@@ -17,8 +19,9 @@ from whimbrel.core.errors import (
     SnapshotNotFoundError,
     WhimbrelError,
 )
+from whimbrel.engine.ingest import Ingest, newest_rows
 from whimbrel.engine.listing import list_all
-from whimbrel.engine.model import TextQuery
+from whimbrel.engine.model import Blobs, TextQuery
 from whimbrel.engine.options import EngineOptions
 from whimbrel.engine.plan import Kind
 from whimbrel.engine.rules import ProtocolRules
@@ -108,6 +111,36 @@ class Flush(Scenario):
 
     async def verify(self, world, node):
         assert not await node.flush(BUCKET, INDEX)
+
+
+class Import(Scenario):
+    """Of rows that replace some in segments and some in the tail."""
+
+    async def prepare(self, world, node):
+        await make_segments(world, node, 2)
+        await world.put(node, records(3, 6, version=7))
+
+    async def act(self, world, node):
+        rows = records(2, 9, version=8)
+
+        def make():
+            return newest_rows(
+                Blobs.of(rows),
+                np.array([record.vector for record in rows.values()], dtype=np.float32),
+                Blobs.of(json.dumps(record.metadata).encode() for record in rows.values()),
+            )
+
+        async def add(index):
+            adding = Ingest(node.context, index)
+            await adding.begin()
+            await adding.add(make)
+            await adding.close()
+
+        with world._noting(INDEX, writing(rows)):
+            await node.engine.directory.with_index(BUCKET, INDEX, add)
+
+    async def verify(self, world, node):
+        assert (await node.list_all(BUCKET, INDEX)).items() >= records(2, 9, version=8).items()
 
 
 class Compaction(Scenario):
@@ -497,6 +530,8 @@ MUTATION_COUNTS = {
     Put: 3,
     Delete: 2,
     Flush: 4,
+    # A flush; then segment, bitmaps, manifest, announcement and marks.
+    Import: 10,
     Compaction: 2,
     CompactionOfDeadRows: 1,
     Founding: 3,

@@ -1,6 +1,7 @@
 """The S3-compatible servers that these tests run against."""
 
 import itertools
+import logging
 
 import pytest
 
@@ -25,3 +26,16 @@ def s3_bucket(s3_server):
     name = f"bucket-{next(_bucket_numbers)}"
     s3_server.make_client().create_bucket(Bucket=name)
     return name
+
+
+@pytest.fixture(scope="module")
+def mock_endpoint():
+    """The address of moto's S3, in a thread of this process."""
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()

@@ -1,7 +1,6 @@
 """The S3 store keeps the protocol on moto, which installs everywhere and enforces conditions too."""
 
 import itertools
-import logging
 import subprocess
 import sys
 from contextlib import asynccontextmanager
@@ -20,18 +19,6 @@ KEYS = {
     "secret_access_key": "testing",
 }
 _bucket_numbers = itertools.count(1)
-
-
-@pytest.fixture(scope="module")
-def mock_endpoint():
-    from moto.server import ThreadedMotoServer
-
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
 
 
 SHORT_COMMAND = """

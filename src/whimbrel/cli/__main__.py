@@ -20,6 +20,8 @@ COMMANDS: Final = {
     "run": "Run a command whose AWS clients talk to Whimbrel.",
     "vectors": "Count, find, search, change and delete vectors of a running server.",
     "index": "Tend the indexes of a store: flush, compact, collect garbage.",
+    "import": "Import files or objects into an index.",
+    "export": "Export an index to a file or object.",
     "inspect": "Show what an index, a bucket or a store consists of.",
     "recall": "Measure how much of what there is to find queries of an index find.",
     "explain": "Answer one query over a store and show what that took.",

@@ -6,8 +6,9 @@ release the interpreter lock. The simulation and most tests use `InlineCompute`,
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, Protocol, TypeVar
+
+from whimbrel.core.threads import ThreadPool
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -45,8 +46,8 @@ class ThreadCompute:
     """Computes in a pool of `thread_count` threads, and aside of it in one of half as many."""
 
     def __init__(self, thread_count: int) -> None:
-        self._pool = ThreadPoolExecutor(thread_count, thread_name_prefix="compute")
-        self._aside = ThreadPoolExecutor(max(1, thread_count // 2), thread_name_prefix="aside")
+        self._pool = ThreadPool(thread_count, "compute")
+        self._aside = ThreadPool(max(1, thread_count // 2), "aside")
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Returns `function(*args, **kwargs)`, computed on a thread of the pool."""

@@ -7,6 +7,7 @@ between. `docs/adr/0008-conditional-writes.md` has the argument.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 import numpy as np
 
@@ -57,7 +58,15 @@ def find_unchanged(
 
 
 def _is_changed(reading: Reading, tail: MemtableSnapshot) -> BoolArray:
+    if _is_announced_since(reading.position, tail):
+        # Rows were published that no log object has; whose they are, the log does not tell.
+        return np.ones(len(reading.keys), dtype=np.bool_)
     entries = tail.find(hash_keys(reading.keys), reading.keys)
     changed = entries >= 0
     changed[changed] = tail.sequences[entries[changed]] > reading.position
     return changed
+
+
+def _is_announced_since(position: int, tail: MemtableSnapshot) -> bool:
+    newer = takewhile(lambda fragment: fragment.sequence > position, reversed(tail.fragments))
+    return any(fragment.is_announcement for fragment in newer)

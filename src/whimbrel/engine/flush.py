@@ -4,16 +4,14 @@ A very large tail becomes several segments. Where the index has bases, rows are 
 
 Invariants:
 1. Segment and bitmaps are durable before the manifest names them.
-2. In the manifest published every key is live in at most one row: the tail's keys are looked up in every older
-   segment, of the very manifest that this one follows.
-3. A flush that lost its name redoes the look-up against the newer manifest; it never waits for a compaction, and
-   gives up only when another flush covered its position or a barrier forbids it.
+2. In the manifest published every key is live in at most one row (`upsert`).
+3. A flush never waits for a compaction, and gives up only when another flush covered its position or a barrier forbids
+   it.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import msgspec
 import numpy as np
 
 from whimbrel.core.errors import CorruptObjectError
@@ -23,12 +21,13 @@ from whimbrel.engine.ivf.partition import ArrayRows, PreparedRows
 from whimbrel.engine.job import Job
 from whimbrel.engine.manifest import Manifest, SegmentEntry
 from whimbrel.engine.memtable import NO_ROW
-from whimbrel.engine.model import Blobs, BoolArray, Int64Array, UInt64Array
+from whimbrel.engine.model import Blobs, Int64Array, UInt64Array
 from whimbrel.engine.regions import Regions, open_regions
 from whimbrel.engine.segment.rows import SegmentRows
 from whimbrel.engine.segment.writer import EncodedSegment, encode_segment
-from whimbrel.engine.segments import OpenSegment, SegmentCache
-from whimbrel.engine.text_job import index_texts, without_unused
+from whimbrel.engine.segments import SegmentCache
+from whimbrel.engine.text_job import index_texts
+from whimbrel.engine.upsert import Upserts, entry_of, publish_upserts
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,16 +88,7 @@ class _Flush:
                     self._encode, key, content, regions
                 )
                 texts = await index_texts(job, arranged.metadata, self._snapshot.text_fields)
-                added.append(
-                    SegmentEntry(
-                        key,
-                        len(encoded.data),
-                        encoded.footer_start,
-                        encoded.row_count,
-                        head_start=encoded.head_start,
-                        texts=texts,
-                    )
-                )
+                added.append(entry_of(key, encoded, texts))
                 if job.context.rules.upload_before_naming:
                     await job.upload(key, encoded.data)
                 else:
@@ -153,39 +143,14 @@ class _Flush:
         return content, encode_segment(key, self._job.context.new_put_id(), content, config)
 
     async def _publish(self, added: Sequence[SegmentEntry]) -> Manifest | None:
-        base, manifest = self._snapshot.base, self._snapshot.manifest
-        # Only flushes move the position; one that moved it has covered part of this tail.
-        while manifest.position == self._snapshot.base.position and not self._job.is_barred(
-            manifest
-        ):
-            segments = await self._segments.open_all(manifest.segments)
-            kept = [await self._mark(segment) for segment in segments]
-            following = msgspec.structs.replace(
-                manifest,
-                generation=manifest.generation + 1,
-                position=self._snapshot.position,
-                segments=(*kept, *added),
-                text_fields=self._snapshot.text_fields,
-            )
-            published = await self._job.publish(base, manifest, following)
-            if published is not None:
-                return published
-            base, manifest = await self._job.load_newest()
-        return None
-
-    async def _mark(self, segment: OpenSegment) -> SegmentEntry:
-        """Marks the rows that the tail replaces or deletes; returns the entry with the new bitmap.
-
-        A segment stays even when no row of it is live any more: only compactions take segments away, so that one
-        can tell its inputs from those that another took.
-        """
-        entry = without_unused(segment.entry, self._snapshot.text_fields)
-        deleted = await self._job.context.compute.run(self._find_replaced, segment)
-        if deleted is None:
-            return entry
-        return await self._job.mark_deleted(entry, deleted)
-
-    def _find_replaced(self, segment: OpenSegment) -> BoolArray | None:
-        rows = segment.find_live(self._tail.hashes, self._tail.keys)
-        rows = rows[rows >= 0]
-        return segment.deleted_with(rows) if len(rows) else None
+        started = self._snapshot.base.position
+        return await publish_upserts(
+            self._job,
+            self._segments,
+            Upserts(self._tail.hashes, self._tail.keys, added),
+            follows=(self._snapshot.base, self._snapshot.manifest),
+            position=self._snapshot.position,
+            text_fields=self._snapshot.text_fields,
+            # Only flushes move the position; one that moved it has covered part of this tail.
+            is_due=lambda manifest: manifest.position == started,
+        )

@@ -84,6 +84,7 @@ class Index:
         "_context",
         "_epoch",
         "_forming",
+        "_is_announced",
         "_is_live",
         "_manifest",
         "_memtable",
@@ -122,6 +123,9 @@ class Index:
         self._manifest: Manifest | None = None
         self._memtable: Memtable | None = None
         self._epoch = 0
+        self._is_announced = (
+            False  # the log told of a manifest that has rows which no log object had
+        )
         self._forming: asyncio.Future[Snapshot] | None = None
         self._reopening: asyncio.Future[None] | None = None
         self.is_deleted = False  # whatever told so
@@ -321,6 +325,10 @@ class Index:
             if self._memtable is not None and self._memtable.is_terminal:
                 self.end(self._memtable.successor)
                 raise self._gone()
+            if self._is_announced:
+                self._is_announced = False
+                await self.refresh()
+                continue
             self.is_tail_known = True
             return
 
@@ -358,6 +366,7 @@ class Index:
         if self._memtable is None:
             self._memtable = Memtable(self.manifest.config.dimension, self.base.position)
         self._memtable.add(fragment)
+        self._is_announced |= fragment.is_announcement
         self.on_tail(self)
 
     # --- newer manifests ---------------------------------------------------------------------------

@@ -131,14 +131,23 @@ class Indexer:
         """Opens the catalog."""
         await self.directory.start()
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Works until `stop` is set; the turn under way is finished first."""
+    async def run(self, stop: asyncio.Event, *, has_last_turn: bool = False) -> None:
+        """Works until `stop` is set; the turn under way is finished first.
+
+        Args:
+            stop: ends it.
+            has_last_turn: whether one more turn follows, which does what became due by size since.
+        """
         await self.start()
         sweeper = asyncio.ensure_future(self._sweep_for_ever())
         try:
             while not stop.is_set():
                 await self.turn(lists=self._listing_is_due())
                 await self._pause(stop)
+            if has_last_turn:
+                for work in self._work.values():
+                    work.due_at_s = self._now_s()
+                await self.turn()
         finally:
             sweeper.cancel()
             await asyncio.gather(sweeper, return_exceptions=True)

@@ -3,7 +3,7 @@
 Metadata arrives as JSON text that is known to be strict JSON; it is decoded to be looked at and kept as it came.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 import msgspec
 
@@ -49,6 +49,13 @@ def first_invalid(metadata: Blobs, non_filterable_keys: Collection[str]) -> tupl
     Returns:
         The first record that breaks a rule, from 0, and which rule, in the service's words; None when all are good.
     """
+    return next(find_invalid(metadata, non_filterable_keys), None)
+
+
+def find_invalid(
+    metadata: Blobs, non_filterable_keys: Collection[str]
+) -> Iterator[tuple[int, str]]:
+    """Yields what `first_invalid` returns, for every record that breaks a rule."""
     hidden = frozenset(non_filterable_keys)
     for number, text in enumerate(metadata):
         if text == NO_METADATA:
@@ -56,8 +63,7 @@ def first_invalid(metadata: Blobs, non_filterable_keys: Collection[str]) -> tupl
         try:
             _check(text, hidden)
         except _RuleError as error:
-            return number, str(error)
-    return None
+            yield number, str(error)
 
 
 def measure_metadata(

@@ -70,6 +70,10 @@ class IndexSpace(LogSpace):
         """Returns the name of a manifest page made by a job that stood on `base_generation`."""
         return f"{self.prefix}page/{format_number(base_generation)}-{unique}"
 
+    def import_progress(self, digest: str) -> str:
+        """Returns the name of the object that says how far a bulk import has come; `digest` tells imports apart."""
+        return f"{self.prefix}import/{digest}"
+
     @property
     def content_prefixes(self) -> tuple[str, ...]:
         """Returns the prefixes of everything that only manifests name."""

@@ -4,15 +4,21 @@ A batch is good as a whole or refused as a whole, and its first bad record is th
 service's own where they are known; `docs/reference/metadata.md` lists them, with the choices made where they are not.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from whimbrel.core.errors import InvalidRequestError
-from whimbrel.engine.metadata import first_invalid
+from whimbrel.engine.metadata import find_invalid, first_invalid
 from whimbrel.engine.model import Blobs, BoolArray, Float32Array, IndexConfig, Metric, PutBatch
 
 KEY_BYTES_MAX = 1_024
 
 KEY_TOO_LONG = "Record key length exceeds the maximum allowed"
+KEY_EMPTY = (
+    "Value with length 0 at '/key' failed to satisfy constraint: "
+    "Member must have length between 1 and 1024, inclusive"
+)
 DUPLICATE_KEY = "Request must not contain duplicate keys"
 NOT_FINITE = "vector contains NaNs or Infs"
 ZERO_NORM = "cosine distance does not support vectors with zero norm"
@@ -45,6 +51,30 @@ def check_batch(batch: PutBatch, config: IndexConfig) -> None:
         raise InvalidRequestError(rule, (path, rule))
     key = batch.keys[record].decode()
     raise InvalidRequestError(f"Invalid record for key '{key}': {rule}", (path, rule))
+
+
+def find_faults(batch: PutBatch, config: IndexConfig) -> dict[int, str]:
+    """Checks records of which the good ones are to be kept: those of a bulk import.
+
+    Args:
+        batch: n records. Vectors of a wrong length are left out of `vectors`, which has the others in order.
+        config: the index's.
+
+    Returns:
+        The rule that each bad record breaks, in the words of PutVectors. That a key comes twice is no fault.
+    """
+    faults = dict(find_invalid(batch.metadata, config.non_filterable_keys))
+    is_even = batch.lengths == config.dimension
+    even = np.flatnonzero(is_even)
+    if batch.vectors is not None:
+        for wrong, rule in _vector_rules(batch.vectors, config):
+            faults.update(dict.fromkeys(even[wrong].tolist(), rule))
+    for number in np.flatnonzero(~is_even).tolist():
+        faults[number] = _length_rule(config.dimension, int(batch.lengths[number]))
+    key_bytes = np.diff(batch.keys.offsets)
+    faults.update(dict.fromkeys(np.flatnonzero(key_bytes > KEY_BYTES_MAX).tolist(), KEY_TOO_LONG))
+    faults.update(dict.fromkeys(np.flatnonzero(key_bytes == 0).tolist(), KEY_EMPTY))
+    return faults
 
 
 def check_query_vector(vector: Float32Array, config: IndexConfig) -> None:
@@ -93,15 +123,18 @@ def _vector_faults(batch: PutBatch, config: IndexConfig) -> list[_Fault]:
         return [(wrong, 2, "", rule)]
     vectors = batch.vectors
     assert vectors is not None  # all lengths are equal
-    faults: list[_Fault] = []
-    not_finite = _first(np.logical_not(np.isfinite(vectors).all(axis=1)))
-    if not_finite is not None:
-        faults.append((not_finite, 3, "", NOT_FINITE))
+    return [
+        (int(wrong.argmax()), rank, "", rule)
+        for rank, (wrong, rule) in enumerate(_vector_rules(vectors, config), start=3)
+        if wrong.any()
+    ]
+
+
+def _vector_rules(vectors: Float32Array, config: IndexConfig) -> Iterator[tuple[BoolArray, str]]:
+    """Yields each rule, and which of n vectors break it, bool [n]."""
+    yield np.logical_not(np.isfinite(vectors).all(axis=1)), NOT_FINITE
     if config.metric is Metric.COSINE:
-        zero = _first(np.logical_not(vectors.any(axis=1)))
-        if zero is not None:
-            faults.append((zero, 4, "", ZERO_NORM))
-    return faults
+        yield np.logical_not(vectors.any(axis=1)), ZERO_NORM
 
 
 def _metadata_faults(metadata: Blobs, config: IndexConfig) -> list[_Fault]:

@@ -154,6 +154,6 @@ async def open_regions(
     regions: Regions | None = segments.derived.get(keys)
     if regions is None:
         bases = await segments.open_all(entries)
-        regions = await context.compute.run(Regions.of, bases)
+        regions = await segments.read(bases, lambda: context.compute.run(Regions.of, bases))
         segments.derived.put(keys, regions, regions.finder.centroids.nbytes)
     return regions

@@ -1,9 +1,10 @@
 """The content of an index's log objects (WAL fragments). `docs/format/wal.md` draws it.
 
 A fragment holds one group commit: entries in the order in which they take effect, each a put (with a row of
-vector and metadata) or a delete; later entries for a key win. A terminal fragment ends the log: the index is gone, or
-another incarnation goes on in its place.
-Another kind without entries changes which metadata is searchable as text.
+vector and metadata) or a delete; later entries for a key win. Of those without entries, a terminal fragment ends the
+log: the index is gone, or another incarnation goes on in its place; another kind changes which metadata is searchable
+as text; one that does neither is an announcement: a manifest was published whose rows no log object has, so whoever
+reads it looks for newer manifests before it answers.
 """
 
 from collections.abc import Sequence
@@ -49,6 +50,9 @@ class Write:
         )
 
 
+ANNOUNCEMENT = Write(Blobs.of([]))  # to be committed by itself
+
+
 @dataclass(frozen=True, slots=True)
 class Fragment:
     """A decoded log object.
@@ -74,6 +78,11 @@ class Fragment:
     is_terminal: bool
     successor: str = ""
     text_fields: tuple[TextField, ...] | None = None
+
+    @property
+    def is_announcement(self) -> bool:
+        """Whether it tells of a manifest with rows that no log object had, and of nothing else."""
+        return not len(self.keys) and not self.is_terminal and self.text_fields is None
 
 
 class _Footer(msgspec.Struct, frozen=True, array_like=True):

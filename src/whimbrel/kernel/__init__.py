@@ -1,4 +1,4 @@
-"""The hot loops: exact distances, 1-bit codes and their scans, clustering, bitmaps, the scanner of PutVectors bodies.
+"""The hot loops: exact distances, 1-bit codes and their scans, clustering, bitmaps, PutVectors bodies read and written.
 
 Each operation exists in C++ (one file per instruction set, chosen at run time) and as a twin in NumPy or the
 standard library. The twin has the same signature; it is the specification, the oracle of the tests, and what runs
@@ -18,6 +18,7 @@ from whimbrel.kernel.codes import (
 )
 from whimbrel.kernel.distance import Neighbours, distances, nearest, row_norms
 from whimbrel.kernel.fastscan import CandidateRows, Candidates, QueryTable
+from whimbrel.kernel.float_text import write_vectors
 from whimbrel.kernel.rerank import rerank
 from whimbrel.kernel.rotation import padded_dimension, rotate
 from whimbrel.kernel.scanner import ScannedPut, scan_put_vectors
@@ -58,4 +59,5 @@ __all__ = [
     "scan_put_vectors",
     "split",
     "unpack_blocks",
+    "write_vectors",
 ]

@@ -95,6 +95,9 @@ class Pool:
         NDArray[np.uint32], NDArray[np.uint32], NDArray[np.float32], NDArray[np.float32]
     ]: ...
 
+def write_vectors(
+    values: NDArray[np.float32], bounds: NDArray[np.int64]
+) -> tuple[bytes, NDArray[np.int64]]: ...
 def scan_query(
     body: bytes | bytearray | memoryview,
 ) -> tuple[NDArray[np.float32], list[tuple[str, Any]]] | None: ...

@@ -153,6 +153,17 @@ async def open_context(
         compute.close()
 
 
+def refuse_memory(settings: Settings) -> None:
+    """Refuses a store that no other process can open.
+
+    Raises:
+        SettingError: it is in another process's memory.
+    """
+    if settings.store.startswith("memory:"):
+        hint = "name a store that other processes can open: a path or s3://bucket/prefix"
+        raise SettingError("a store in memory belongs to its server alone", hint=hint)
+
+
 @asynccontextmanager
 async def open_existing_context(
     settings: Settings, environment: Mapping[str, str], *, is_read_only: bool = True
@@ -169,9 +180,7 @@ async def open_existing_context(
         SettingError: the store is in another process's memory.
         StoreError: the store cannot be opened.
     """
-    if settings.store.startswith("memory:"):
-        hint = "name a store that other processes can open: a path or s3://bucket/prefix"
-        raise SettingError("a store in memory belongs to its server alone", hint=hint)
+    refuse_memory(settings)
     is_local = read_scheme(settings.store) in ("", "file")
     if is_local and not (read_path(settings.store) / ROOT.manifest_prefix).is_dir():
         raise EmptyStoreError(settings.store)

@@ -17,12 +17,20 @@ from whimbrel.storage.local_start import Access
 INDEXER: Final = "indexer"  # what its requests to the store are counted as
 
 
-async def run_indexer(context: Context, stop: asyncio.Event) -> None:
-    """Tends all indexes of a store until `stop` is set; whoever rings the context's bell wakes the indexer."""
+async def run_indexer(
+    context: Context, stop: asyncio.Event, *, has_last_turn: bool = False
+) -> None:
+    """Tends all indexes of a store until `stop` is set; whoever rings the context's bell wakes the indexer.
+
+    Args:
+        context: what it works on.
+        stop: ends it.
+        has_last_turn: whether it then takes one more turn, for programs that may live for less than one.
+    """
     with count_as(INDEXER):
         indexer = Indexer(context)
         context.bell.ring = indexer.wake
-        await indexer.run(stop)
+        await indexer.run(stop, has_last_turn=has_last_turn)
 
 
 async def index_until_stopped(

@@ -12,6 +12,7 @@ may notice:
 
 import asyncio
 import atexit
+import io
 import math
 import os
 import re
@@ -48,6 +49,9 @@ _T = TypeVar("_T")
 PAGE_COUNT = 1000  # names in one answer of every cloud's listing
 _RANGE_NOT_SATISFIABLE = 416
 _EXIT_WAIT_S = 0.1
+UPLOAD_PART_BYTES = 32 << 20  # S3 takes 10,000 parts: objects of 312 GiB
+UPLOAD_CONCURRENCY = 4
+UPLOAD_RETRY_COUNT = 5
 _ENDPOINT = re.compile(ENDPOINT_PATTERN)
 _IP_ADDRESS = re.compile(r"^\d+(\.\d+){3}$|:")
 # Where the SDK looks for an address, in its order.
@@ -330,6 +334,7 @@ def open_cloud_store(
     *,
     settings: CloudSettings | None = None,
     counter: RequestCounter | None = None,
+    retry_count: int = 0,
 ) -> CloudStore:
     """Opens `s3://bucket/prefix`, `gs://bucket/prefix` or `az://container/prefix`; sends no request.
 
@@ -337,6 +342,7 @@ def open_cloud_store(
         url: the store; must hold neither credentials nor a query.
         settings: how to reach it.
         counter: counts every request that is sent.
+        retry_count: how often the SDK itself tries again; not at all where `storage.retry` stands above.
 
     Raises:
         StoreRefusedError: the URL or the settings make no sense, or half a key was given.
@@ -366,7 +372,7 @@ def open_cloud_store(
     common: dict[str, Any] = {
         "prefix": prefix or None,
         "client_options": client_options,
-        "retry_config": {"max_retries": 0},
+        "retry_config": {"max_retries": retry_count},
     }
     client: S3Store | GCSStore | AzureStore
     try:
@@ -381,6 +387,54 @@ def open_cloud_store(
         raise StoreRefusedError(f"settings of the cloud store make no sense. {reason}") from error
     name = f"{scheme}://{bucket}/{prefix}" if prefix else f"{scheme}://{bucket}"
     return CloudStore(name, client, settings=settings, counter=counter, has_credentials=is_known)
+
+
+class CloudUpload(io.RawIOBase):
+    """An object that is written as a stream, in parts; it appears when it is closed. Blocks whoever writes."""
+
+    def __init__(self, url: str, *, settings: CloudSettings | None = None) -> None:
+        """Begins an object, `s3://bucket/name` or the like.
+
+        Raises:
+            StoreRefusedError: the URL or the settings make no sense.
+        """
+        parent, _, name = url.rpartition("/")
+        store = open_cloud_store(parent, settings=settings, retry_count=UPLOAD_RETRY_COUNT)
+        self._name = name
+        self._writer = obstore.open_writer(
+            store._client,  # noqa: SLF001 - of this module
+            name,
+            buffer_size=UPLOAD_PART_BYTES,
+            max_concurrency=UPLOAD_CONCURRENCY,
+        )
+
+    def writable(self) -> bool:
+        """Always."""
+        return True
+
+    def write(self, data: Any) -> int:
+        """Adds bytes.
+
+        Raises:
+            StoreError: the store failed.
+        """
+        view = memoryview(data).cast("B")
+        self._run(lambda: self._writer.write(bytes(view)))
+        return len(view)
+
+    def commit(self) -> None:
+        """Makes the object appear; without it, nothing does.
+
+        Raises:
+            StoreError: the store failed.
+        """
+        self._run(self._writer.close)
+
+    def _run(self, call: Callable[[], Any]) -> None:
+        try:
+            call()
+        except (BaseError, OSError) as error:
+            raise explain_error(error, self._name, is_put=True) from error
 
 
 def _configure_s3(bucket: str, settings: CloudSettings) -> dict[str, Any]:

@@ -32,7 +32,6 @@ import os
 import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar, TypeVarTuple
@@ -48,6 +47,7 @@ from whimbrel.core.errors import (
     StoreUnavailableError,
 )
 from whimbrel.core.rand import Random, SystemRandom
+from whimbrel.core.threads import ThreadPool
 from whimbrel.storage.base import ByteRange, Listing, ObjectMeta, StoredObject
 from whimbrel.storage.local_directories import Directory, DirectoryCache, split_name
 from whimbrel.storage.local_file import (
@@ -128,8 +128,8 @@ class LocalStore:
         self._put_lock = threading.Lock()
         self._emptied: dict[str, float] = {}
         self._emptied_lock = threading.Lock()
-        self._writers = ThreadPoolExecutor(settings.writer_threads, "whimbrel-store-write")
-        self._readers = ThreadPoolExecutor(settings.reader_threads, "whimbrel-store-read")
+        self._writers = ThreadPool(settings.writer_threads, "whimbrel-store-write")
+        self._readers = ThreadPool(settings.reader_threads, "whimbrel-store-read")
         self._is_closed = False
 
     @classmethod
@@ -252,7 +252,9 @@ class LocalStore:
         if self._is_closed:
             return
         self._is_closed = True
-        await asyncio.get_running_loop().run_in_executor(None, self._shut_down)
+        closer = ThreadPool(1, "whimbrel-store-close")
+        await asyncio.get_running_loop().run_in_executor(closer, self._shut_down)
+        closer.shutdown()
 
     # --- reads ------------------------------------------------------------------------------------
 
@@ -593,9 +595,7 @@ class LocalStore:
             raise StoreRefusedError(f"store was opened for reading only. url=`{self.url}`")
         return await self._run_in(self._writers, function, *args)
 
-    async def _run_in(
-        self, pool: ThreadPoolExecutor, function: Callable[[*_A], _T], *args: *_A
-    ) -> _T:
+    async def _run_in(self, pool: ThreadPool, function: Callable[[*_A], _T], *args: *_A) -> _T:
         if self._is_closed:
             raise StoreUnavailableError(f"store is closed. url=`{self.url}`")
         return await asyncio.get_running_loop().run_in_executor(pool, function, *args)

@@ -15,6 +15,7 @@ import logging
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from whimbrel.core.clock import Clock, SystemClock
@@ -29,6 +30,9 @@ from whimbrel.storage.local_start import Access
 from whimbrel.storage.memory import MemoryStore
 from whimbrel.storage.probe import probe_store
 from whimbrel.storage.retry import RetryingStore, RetrySettings
+
+if TYPE_CHECKING:
+    from whimbrel.storage.cloud import CloudUpload
 
 _log = logging.getLogger(__name__)
 
@@ -123,6 +127,19 @@ async def open_store(
     if scheme in _EXPERIMENTAL_SCHEMES:
         _log.warning("store of this kind is experimental. store=`%s`", store.url)
     return OpenStore(store, counter, cache)
+
+
+def open_upload(url: str, settings: CloudSettings | None = None) -> "CloudUpload":
+    """Begins an object of a cloud store that is written as a stream.
+
+    Raises:
+        StoreRefusedError: the URL names none.
+    """
+    if read_scheme(url) not in _CLOUD_SCHEMES:
+        raise StoreRefusedError(f"not the URL of an object. url=`{url}`")
+    from whimbrel.storage.cloud import CloudUpload  # noqa: PLC0415 - as in `_open_cloud`
+
+    return CloudUpload(url, settings=settings)
 
 
 def check_url(url: str) -> None:

@@ -24,7 +24,6 @@ from whimbrel.core.compute import Compute
 from whimbrel.core.errors import UnavailableError
 from whimbrel.core.log import request_id
 from whimbrel.core.rand import Random
-from whimbrel.storage.instrument import start_counting_as
 from whimbrel.wire import sts
 from whimbrel.wire.admission import Lanes
 from whimbrel.wire.arn import ArnFormat
@@ -44,9 +43,10 @@ from whimbrel.wire.exchange import (
 from whimbrel.wire.input import DecodedInput, decode_input
 from whimbrel.wire.options import WireOptions
 from whimbrel.wire.output import encode_answer
+from whimbrel.wire.performing import perform
 from whimbrel.wire.request import BodyBudget, Channel, ClientGoneError, RequestHead
 from whimbrel.wire.routes import STS_PATH, Route, find_route
-from whimbrel.wire.service import Call, Engine, Service
+from whimbrel.wire.service import Engine, Service
 from whimbrel.wire.telemetry import METRICS_TYPE, Render, RequestLog, WireMetrics
 from whimbrel.wire.timing import AUTH, DECODE, ENCODE, READ, WAIT, Timing
 
@@ -203,7 +203,6 @@ class WireApp:
         principal = await self._authenticate(exchange.head, body, service=SERVICE)
         check_media_type(exchange.head, body)
         timing.end(AUTH)
-        start_counting_as(name)
         async with self._lanes.of(name).place(waited_s):
             timing.end(WAIT)
             return await self._work(route, exchange.head, body, principal, timing)
@@ -214,14 +213,13 @@ class WireApp:
         """Does what an authentic request asks for."""
         decoded = await self._decode(route, head, body)
         timing.end(DECODE)
-        call = Call(
-            input=decoded.members,
+        answer = await perform(
+            route,
+            decoded,
             service=self._service,
             principal=principal,
-            batch=decoded.batch,
-            explain=principal.is_administrator and head.header(EXPLAIN_HEADER) == b"1",
+            explain=head.header(EXPLAIN_HEADER) == b"1",
         )
-        answer = await route.handler(call)
         timing.end_engine()
         encoded = await encode_answer(answer, self._service.compute)
         timing.end(ENCODE)

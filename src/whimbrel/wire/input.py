@@ -3,16 +3,17 @@
 Runs on the event loop for small bodies and on a thread for large ones, so nothing here touches shared state.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from whimbrel.core.errors import InvalidRequestError
-from whimbrel.engine.model import PutBatch
+from whimbrel.engine.model import Float32Array, PutBatch
+from whimbrel.kernel.scanner import ScannedPut
 from whimbrel.kernel.strict_json import ScanError, parse_strict
 from whimbrel.wire.decoding import decode
 from whimbrel.wire.errors import SerializationError
 from whimbrel.wire.query_body import find_deep_member, parse_query
-from whimbrel.wire.record import decode_put
+from whimbrel.wire.record import decode_put, decode_scanned
 from whimbrel.wire.request import RequestHead
 from whimbrel.wire.routes import ROUTES, decode_resource_arn, decode_tag_keys
 from whimbrel.wire.shape import Location, Operation
@@ -20,6 +21,7 @@ from whimbrel.wire.validation import validate
 
 PUT_VECTORS: Final = "PutVectors"
 QUERY_VECTOR: Final = "queryVector"
+FLOAT32: Final = "float32"
 FILTER: Final = "filter"
 FILTER_TEXT: Final = "Invalid filter"
 EMPTY_BODY: Final = b"{}"
@@ -41,6 +43,50 @@ class DecodedInput:
 
     members: dict[str, Any]
     batch: PutBatch | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DirectInput:
+    """A request of this very process: all that is long in it is in arrays already and was never written as JSON.
+
+    Attributes:
+        members: all other members of the input, as one JSON object; those of path and query among them.
+        records: the vectors of an operation that takes some, its `members` empty; None for any other.
+        query_vector: float32 [d], `queryVector.float32` where it was given.
+    """
+
+    members: bytes
+    records: ScannedPut | None = None
+    query_vector: Float32Array | None = None
+
+
+def decode_direct(operation: Operation, direct: DirectInput) -> DecodedInput:
+    """Decodes and checks a request that comes without HTTP, as `decode_input` does one that came with it.
+
+    Raises:
+        SerializationError: a member has the wrong JSON type, or is none that JSON could hold.
+        InvalidRequestError: a constraint of the service model is broken.
+    """
+    try:
+        parsed = parse_strict(direct.members)
+    except ScanError as error:
+        raise _explain(operation, error, direct.members) from None
+    if direct.records is not None:
+        members, batch = decode_scanned(replace(direct.records, members=parsed))
+        return DecodedInput(members, batch)
+    for name, location in _ELSEWHERE[operation.name].items():
+        if location is Location.QUERY and not parsed.get(name):
+            parsed.pop(name, None)  # a query cannot tell an empty list from none
+    if direct.query_vector is not None:
+        parsed[QUERY_VECTOR] = {FLOAT32: direct.query_vector}
+    members = decode(operation.input, parsed)
+    validate(operation.input, members)
+    return DecodedInput(members)
+
+
+def explain_scan_error(operation: Operation, error: ScanError) -> Exception:
+    """Returns what is answered to a part that no JSON body could hold, found before there was any."""
+    return _explain(operation, error, EMPTY_BODY)
 
 
 def decode_input(operation: Operation, *, head: RequestHead, body: bytes) -> DecodedInput:

@@ -247,19 +247,22 @@ async def encode_answer(answer: Answer, compute: Compute) -> Encoded:
         answer: what a handler returned.
         compute: where large ones are encoded.
     """
+    page = answer.page if isinstance(answer, Hits) else answer
+    if isinstance(page, VectorPage | QueryPage) and component_count(page) > INLINE_COMPONENTS_MAX:
+        return await compute.run(encode_here, answer)
+    return encode_here(answer)
+
+
+def encode_here(answer: Answer) -> Encoded:
+    """Returns an answer as JSON, encoded on this thread."""
     match answer:
         case Hits(page, with_distance):
-            if component_count(page) <= INLINE_COMPONENTS_MAX:
-                body = encode_hits(page, with_distance=with_distance)
-            else:
-                body = await compute.run(encode_hits, page, with_distance=with_distance)
+            body = encode_hits(page, with_distance=with_distance)
             if page.explanation is None:
                 return Encoded(body)
             return Encoded(body, encode_output(page.explanation))
-        case VectorPage() if component_count(answer) <= INLINE_COMPONENTS_MAX:
-            return Encoded(encode_vectors(answer))
         case VectorPage():
-            return Encoded(await compute.run(encode_vectors, answer))
+            return Encoded(encode_vectors(answer))
         case _:
             return Encoded(encode_output(answer))
 

@@ -69,7 +69,19 @@ def decode_put(body: bytes) -> tuple[dict[str, Any], PutBatch]:
         SerializationError: a vector's data is of no known kind.
         InvalidRequestError: a constraint of the service model is broken.
     """
-    scanned = scan_put_vectors(body)
+    return decode_scanned(scan_put_vectors(body))
+
+
+def decode_scanned(scanned: ScannedPut) -> tuple[dict[str, Any], PutBatch]:
+    """Checks what a body of PutVectors holds, or what would stand in one.
+
+    Returns:
+        The members that name the index, and the vectors.
+
+    Raises:
+        SerializationError: a member has the wrong type, or a vector's data is of no known kind.
+        InvalidRequestError: a constraint of the service model is broken.
+    """
     members = decode(_NAMES, scanned.members)
     without_float32 = np.flatnonzero(scanned.flags & FLOAT32_ABSENT)
     if len(without_float32):

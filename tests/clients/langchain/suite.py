@@ -1,5 +1,6 @@
 """AmazonS3Vectors of langchain-aws: LangChain's standard suite for vector stores, and what that leaves out."""
 
+import os
 import zlib
 from itertools import count
 
@@ -27,8 +28,9 @@ def bucket(client, remove_bucket):
 
 @pytest.fixture
 def place(client):
-    """The constructor's arguments for an index that does not exist yet."""
-    return {"vector_bucket_name": BUCKET, "index_name": f"index-{next(numbers)}"}
+    """The constructor's arguments for an index that does not exist yet; with a client, where it is not to make one."""
+    place = {"vector_bucket_name": BUCKET, "index_name": f"index-{next(numbers)}"}
+    return place | {"client": client} if "WHIMBREL_CONNECT" in os.environ else place
 
 
 class TestStandard(VectorStoreIntegrationTests):

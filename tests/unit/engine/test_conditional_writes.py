@@ -3,11 +3,15 @@
 import asyncio
 import json
 
+import numpy as np
 import pytest
 
 from tests.unit.engine.processes import BUCKET, INDEX, Process, World
 from whimbrel.core.errors import InvalidRequestError, UnavailableError
 from whimbrel.engine.erase import BATCH_KEYS
+from whimbrel.engine.index import Index
+from whimbrel.engine.ingest import Ingest, newest_rows
+from whimbrel.engine.model import Blobs
 from whimbrel.engine.update import ATTEMPT_COUNT_MAX, UpdateRequest, merge, replace
 from whimbrel.testing.oracle import OracleRecord
 
@@ -45,6 +49,27 @@ def test_an_update_keeps_the_vector_that_another_process_put_meanwhile():
             await other.put({b"a": [7, 7]}, {"colour": "blue"})
 
         process, missing = await held_update(world, put)
+        assert missing == []
+        newest = OracleRecord.of([7, 7], {"colour": "blue", "size": 2})
+        assert await process.records() == {b"a": newest}
+
+    World.run(run)
+
+
+def test_an_update_keeps_the_vector_that_an_import_published_meanwhile():
+    async def run(world: World) -> None:
+        async def publish(_: Process, other: Process) -> None:
+            vectors, metadata = np.array([[7, 7]], np.float32), Blobs.of([b'{"colour":"blue"}'])
+
+            async def ingest(index: Index) -> None:
+                ingest = Ingest(other.node.context, index)
+                await ingest.begin()
+                await ingest.add(lambda: newest_rows(Blobs.of([b"a"]), vectors, metadata))
+                await ingest.close()
+
+            await other.engine.directory.with_index(BUCKET, INDEX, ingest)
+
+        process, missing = await held_update(world, publish)
         assert missing == []
         newest = OracleRecord.of([7, 7], {"colour": "blue", "size": 2})
         assert await process.records() == {b"a": newest}

@@ -26,6 +26,7 @@ MADE = {
     "IndexSpace.pin": {SPACE.pin(HEIR)},
     "IndexSpace.hold": {HEIR.hold(SPACE)},
     "IndexSpace.text": {SPACE.text(1, UNIQUE)},
+    "IndexSpace.import_progress": {SPACE.import_progress("1e38682da15359ee6d7cd999ab0eef98")},
     "hint": {paths.hint(BUCKET, "titles")},
     "dirty_marker": {paths.dirty_marker(BUCKET, INDEX)},
     "INDEXER_PREFIX": {paths.INDEXER_PREFIX + UNIQUE},

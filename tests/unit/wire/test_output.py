@@ -216,4 +216,4 @@ def test_large_pages_are_written_off_the_event_loop():
     )
     reply = endpoint.post("GetVectors", INDEX | {"keys": ["a"], "returnData": True})
     assert len(reply.json["vectors"]) == 5
-    assert calls == ["encode_vectors"]
+    assert calls == ["encode_here"]

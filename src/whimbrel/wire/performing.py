@@ -1,0 +1,42 @@
+"""Performs one operation for one principal, wherever the request came from: `wire.app` over HTTP, or this very process.
+
+What differs between the two ends here: a request is members and arrays by now, an answer is not text yet.
+"""
+
+from whimbrel.auth import Principal
+from whimbrel.storage.instrument import start_counting_as
+from whimbrel.wire.input import DecodedInput
+from whimbrel.wire.output import Answer
+from whimbrel.wire.routes import Route
+from whimbrel.wire.service import Call, Service
+
+
+async def perform(
+    route: Route,
+    decoded: DecodedInput,
+    *,
+    service: Service,
+    principal: Principal,
+    explain: bool = False,
+) -> Answer:
+    """Returns what an operation answers.
+
+    Args:
+        route: the operation.
+        decoded: its input, checked against the service model.
+        service: what every request shares.
+        principal: who asks, authenticated.
+        explain: whether an administrator asks what a query takes.
+
+    Raises:
+        WhimbrelError: it was refused or failed; `wire.errors.answer_error` says what that is on the wire.
+    """
+    start_counting_as(route.operation.name)
+    call = Call(
+        input=decoded.members,
+        service=service,
+        principal=principal,
+        batch=decoded.batch,
+        explain=explain and principal.is_administrator,
+    )
+    return await route.handler(call)
