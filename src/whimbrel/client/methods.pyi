@@ -348,6 +348,45 @@ class GetIndexStatisticsOutput(TypedDict):
     calibration: NotRequired[Calibration]
 
 
+class ForkIndexOutput(TypedDict):
+    ResponseMetadata: ResponseMetadata
+    indexArn: str
+
+
+class Snapshot(TypedDict):
+    vectorBucketName: str
+    indexName: str
+    indexArn: str
+    snapshotName: str
+    creationTime: datetime
+    dimension: int
+    distanceMetric: Literal["euclidean", "cosine"]
+
+
+class CreateSnapshotOutput(TypedDict):
+    ResponseMetadata: ResponseMetadata
+    snapshot: Snapshot
+
+
+class GetSnapshotOutput(TypedDict):
+    ResponseMetadata: ResponseMetadata
+    snapshot: Snapshot
+
+
+class ListSnapshotsOutput(TypedDict):
+    ResponseMetadata: ResponseMetadata
+    snapshots: list[Snapshot]
+    nextToken: NotRequired[str]
+
+
+class DeleteSnapshotOutput(TypedDict):
+    ResponseMetadata: ResponseMetadata
+
+
+class RestoreIndexOutput(TypedDict):
+    ResponseMetadata: ResponseMetadata
+
+
 class RecallMeasurement(TypedDict):
     k: int
     recall: float
@@ -1236,6 +1275,193 @@ class Methods:
 
         Raises:
             AccessDeniedException
+            InternalServerException
+            NotFoundException
+            RequestTimeoutException
+            ServiceUnavailableException
+            TooManyRequestsException
+            ValidationException
+        """
+
+    def fork_index(
+        self,
+        *,
+        targetIndexName: str,
+        vectorBucketName: str = ...,
+        indexName: str = ...,
+        indexArn: str = ...,
+        snapshotName: str = ...,
+        targetVectorBucketName: str = ...,
+        tags: Mapping[str, str] = ...,
+    ) -> ForkIndexOutput:
+        """Creates an index with the content of another one or of a snapshot, without copying the vectors.
+
+        Args:
+            vectorBucketName: VectorBucketName, a string of 3 to 63, optional.
+            indexName: IndexName, a string of 3 to 63, optional.
+            indexArn: IndexArn, a string, optional.
+            snapshotName: SnapshotName, a string of 3 to 63, optional.
+            targetVectorBucketName: VectorBucketName, a string of 3 to 63, optional.
+            targetIndexName: IndexName, a string of 3 to 63, required.
+            tags: TagsMap, a map, optional.
+
+        Returns:
+            A dictionary with ResponseMetadata, indexArn.
+
+        Raises:
+            AccessDeniedException
+            ConflictException
+            InternalServerException
+            NotFoundException
+            RequestTimeoutException
+            ServiceQuotaExceededException
+            ServiceUnavailableException
+            TooManyRequestsException
+            ValidationException
+        """
+
+    def create_snapshot(
+        self,
+        *,
+        snapshotName: str,
+        vectorBucketName: str = ...,
+        indexName: str = ...,
+        indexArn: str = ...,
+    ) -> CreateSnapshotOutput:
+        """Keeps an index as it is now under a name.
+
+        Args:
+            vectorBucketName: VectorBucketName, a string of 3 to 63, optional.
+            indexName: IndexName, a string of 3 to 63, optional.
+            indexArn: IndexArn, a string, optional.
+            snapshotName: SnapshotName, a string of 3 to 63, required.
+
+        Returns:
+            A dictionary with ResponseMetadata, snapshot.
+
+        Raises:
+            AccessDeniedException
+            ConflictException
+            InternalServerException
+            NotFoundException
+            RequestTimeoutException
+            ServiceQuotaExceededException
+            ServiceUnavailableException
+            TooManyRequestsException
+            ValidationException
+        """
+
+    def get_snapshot(
+        self,
+        *,
+        snapshotName: str,
+        vectorBucketName: str = ...,
+        indexName: str = ...,
+        indexArn: str = ...,
+    ) -> GetSnapshotOutput:
+        """Describes a snapshot of an index.
+
+        Args:
+            vectorBucketName: VectorBucketName, a string of 3 to 63, optional.
+            indexName: IndexName, a string of 3 to 63, optional.
+            indexArn: IndexArn, a string, optional.
+            snapshotName: SnapshotName, a string of 3 to 63, required.
+
+        Returns:
+            A dictionary with ResponseMetadata, snapshot.
+
+        Raises:
+            AccessDeniedException
+            InternalServerException
+            NotFoundException
+            RequestTimeoutException
+            ServiceUnavailableException
+            TooManyRequestsException
+            ValidationException
+        """
+
+    def list_snapshots(
+        self,
+        *,
+        vectorBucketName: str = ...,
+        indexName: str = ...,
+        indexArn: str = ...,
+        maxResults: int = ...,
+        nextToken: str = ...,
+    ) -> ListSnapshotsOutput:
+        """Lists the snapshots of an index, or of all indexes that a vector bucket has or had.
+
+        Args:
+            vectorBucketName: VectorBucketName, a string of 3 to 63, optional.
+            indexName: IndexName, a string of 3 to 63, optional.
+            indexArn: IndexArn, a string, optional.
+            maxResults: ListSnapshotsMaxResults, an integer of 1 to 500, optional.
+            nextToken: ListSnapshotsNextToken, a string of 1 to 512, optional.
+
+        Returns:
+            A dictionary with ResponseMetadata, snapshots, nextToken.
+
+        Raises:
+            AccessDeniedException
+            InternalServerException
+            NotFoundException
+            RequestTimeoutException
+            ServiceUnavailableException
+            TooManyRequestsException
+            ValidationException
+        """
+
+    def delete_snapshot(
+        self,
+        *,
+        snapshotName: str,
+        vectorBucketName: str = ...,
+        indexName: str = ...,
+        indexArn: str = ...,
+    ) -> DeleteSnapshotOutput:
+        """Deletes a snapshot of an index.
+
+        Args:
+            vectorBucketName: VectorBucketName, a string of 3 to 63, optional.
+            indexName: IndexName, a string of 3 to 63, optional.
+            indexArn: IndexArn, a string, optional.
+            snapshotName: SnapshotName, a string of 3 to 63, required.
+
+        Returns:
+            A dictionary with ResponseMetadata.
+
+        Raises:
+            AccessDeniedException
+            InternalServerException
+            NotFoundException
+            RequestTimeoutException
+            ServiceUnavailableException
+            TooManyRequestsException
+            ValidationException
+        """
+
+    def restore_index(
+        self,
+        *,
+        snapshotName: str,
+        vectorBucketName: str = ...,
+        indexName: str = ...,
+        indexArn: str = ...,
+    ) -> RestoreIndexOutput:
+        """Makes an index what it was at a snapshot; writes since then are gone.
+
+        Args:
+            vectorBucketName: VectorBucketName, a string of 3 to 63, optional.
+            indexName: IndexName, a string of 3 to 63, optional.
+            indexArn: IndexArn, a string, optional.
+            snapshotName: SnapshotName, a string of 3 to 63, required.
+
+        Returns:
+            A dictionary with ResponseMetadata.
+
+        Raises:
+            AccessDeniedException
+            ConflictException
             InternalServerException
             NotFoundException
             RequestTimeoutException
