@@ -260,7 +260,7 @@ def test_work_left_in_a_pool_is_done_after_the_main_thread(store):
             pool.submit(put, number)
         threading.Thread(target=put, args=[6]).start()
     """
-    assert run(program, store) == "put\n" * 7
+    assert run(program, store).count("put") == 7  # lines of threads run into each other
     with whimbrel.connect(store) as client:
         assert len(keys(client)) == 7
 
