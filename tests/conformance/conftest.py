@@ -146,7 +146,7 @@ def clients(
         client.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def client(clients: dict[str, Client], client_kind: str) -> Client:
     return clients[client_kind]
 

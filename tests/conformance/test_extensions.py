@@ -1,4 +1,4 @@
-"""Our extensions through boto3: methods, paginators, types and exceptions are the client's own."""
+"""Our extensions through any client: methods, paginators, types and exceptions are the client's own."""
 
 import datetime as dt
 import os
@@ -34,6 +34,7 @@ def filled(client, index):
     return index
 
 
+@pytest.mark.boto3
 def test_every_extension_is_a_method_with_documentation(extended, client):
     for name in EXTENSIONS:
         method_names = [

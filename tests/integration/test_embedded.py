@@ -167,6 +167,20 @@ def test_processes_share_a_store(store):
         assert keys(client) == {"k1", "k2"}
 
 
+def test_a_failure_of_ours_is_an_internal_error_with_its_cause(store, monkeypatch):
+    with whimbrel.connect(store) as client:
+
+        async def fail(*_, **__):
+            raise RuntimeError("a bug")
+
+        monkeypatch.setattr("whimbrel.server.engine_thread.perform", fail)
+        with pytest.raises(client.exceptions.InternalServerException) as caught:
+            client.list_vector_buckets()
+    assert str(caught.value.__cause__) == "a bug"
+    assert "a bug" not in caught.value.response["Error"]["Message"]
+    assert caught.value.response["ResponseMetadata"]["RetryAttempts"] == 0
+
+
 # --- vectors as arrays -----------------------------------------------------------------------------
 
 
@@ -246,7 +260,7 @@ def test_work_left_in_a_pool_is_done_after_the_main_thread(store):
             pool.submit(put, number)
         threading.Thread(target=put, args=[6]).start()
     """
-    assert run(program, store) == "put\n" * 7
+    assert run(program, store).count("put") == 7  # lines of threads run into each other
     with whimbrel.connect(store) as client:
         assert len(keys(client)) == 7
 

@@ -24,13 +24,12 @@ from whimbrel.client.transport import Reply, Request
 from whimbrel.core.errors import Kind, WhimbrelError
 from whimbrel.core.rand import SystemRandom
 from whimbrel.core.settings import Settings
-from whimbrel.engine.model import VectorPage
 from whimbrel.server.engine_thread import EngineThread
 from whimbrel.storage.open_store import read_path, read_scheme
 from whimbrel.wire.errors import answer_error
 from whimbrel.wire.exchange import encode_error, make_request_id
 from whimbrel.wire.input import DirectInput, decode_direct
-from whimbrel.wire.output import encode_here
+from whimbrel.wire.output import detach_vectors, encode_here
 from whimbrel.wire.routes import ROUTES
 
 MEMORY: Final = "memory:"
@@ -153,9 +152,7 @@ class EmbeddedTransport:
             refusal = answer_error(error)
             members = parse_body(encode_error(refusal))
             return Reply(refusal.status, request_id, members, refusal.code, headers, cause=error)
-        vectors = None
-        if isinstance(answer, VectorPage):
-            answer, vectors = replace(answer, vectors=None), answer.vectors
+        answer, vectors = detach_vectors(answer)
         members = parse_body(encode_here(answer).body)
         if vectors is not None:
             attach_vectors(members[VECTORS], vectors, as_arrays=as_arrays)

@@ -19,7 +19,9 @@ class Methods:
 
 
 def _make_method(name: str, operation: Operation) -> Callable[..., dict[str, Any]]:
-    def method(self: Methods, **parameters: Any) -> dict[str, Any]:
+    def method(self: Methods, *positional: Any, **parameters: Any) -> dict[str, Any]:
+        if positional:
+            raise TypeError(f"{name}() only accepts keyword arguments.")
         return self._call(operation, parameters)
 
     method.__name__ = name

@@ -9,7 +9,7 @@ A test holds every Struct against the output shapes of the service model.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import msgspec
@@ -265,6 +265,17 @@ def encode_here(answer: Answer) -> Encoded:
             return Encoded(encode_vectors(answer))
         case _:
             return Encoded(encode_output(answer))
+
+
+def detach_vectors(answer: Answer) -> tuple[Answer, Float32Array | None]:
+    """Returns an answer without the vectors of its records, and those, float32 [m, d]; None where it has none."""
+    match answer:
+        case Hits(page, with_distance):
+            return Hits(replace(page, vectors=None), with_distance), page.vectors
+        case VectorPage():
+            return replace(answer, vectors=None), answer.vectors
+        case _:
+            return answer, None
 
 
 def encode_output(output: Struct) -> bytes:

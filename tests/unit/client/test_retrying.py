@@ -167,7 +167,7 @@ def test_meta_tells_what_boto3s_tells():
 
 def test_methods_take_keywords_and_are_documented():
     client = client_over(Script())
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="only accepts keyword arguments"):
         client.get_index("birds")
     assert "topK: TopK, an integer of at least 1, required." in client.query_vectors.__doc__
     assert client.query_vectors.__qualname__ == "Client.query_vectors"
