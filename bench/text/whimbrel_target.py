@@ -14,7 +14,12 @@ from bench.queries import settle
 from bench.server import whimbrel
 from bench.text.corpus import Corpus, key_of
 from whimbrel.engine.engine import Engine
+from whimbrel.engine.index import Index
 from whimbrel.engine.model import QueryPage, QueryRequest, TextQuery
+from whimbrel.engine.ranking import Wanted, rank_records
+from whimbrel.engine.segments import OpenTexts
+from whimbrel.engine.text_plan import plan_texts
+from whimbrel.engine.view import View, open_view
 
 INDEX = "texts"
 KEY = "text"
@@ -62,21 +67,59 @@ class WhimbrelTarget:
     name = "whimbrel"
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        self.engine = engine
 
     async def search(self, text: str, top_k: int) -> list[tuple[str, float]]:
         """Returns keys and scores, best first."""
-        page = await self.ask(text=text, top_k=top_k)
+        page = await self.ask(text=text, top_k=top_k, return_scores=True)
+        assert page.scores is not None
         scores = page.scores.bm25[:, 0].tolist()
         return [(key.decode(), score) for key, score in zip(page.keys, scores, strict=True)]
 
     async def ask(
-        self, *, top_k: int, text: str | None = None, vector: NDArray[np.float32] | None = None
+        self,
+        *,
+        top_k: int,
+        text: str | None = None,
+        vector: NDArray[np.float32] | None = None,
+        return_scores: bool = False,
     ) -> QueryPage:
         """Returns the engine's page for a text, a vector, or both."""
         texts = () if text is None else (TextQuery(KEY, text),)
-        request = QueryRequest(vector=vector, texts=texts, top_k=top_k, return_scores=True)
-        return await self._engine.query(BUCKET, INDEX, request)
+        request = QueryRequest(vector=vector, texts=texts, top_k=top_k, return_scores=return_scores)
+        return await self.engine.query(BUCKET, INDEX, request)
+
+
+class SnapshotTarget:
+    """A snapshot of the index that is open already, as tantivy's searcher is: nobody asks whether it is the newest."""
+
+    name = "whimbrel, open snapshot"
+
+    def __init__(self, view: View, texts: OpenTexts) -> None:
+        self._view = view
+        self._texts = texts
+
+    @classmethod
+    async def open(cls, engine: Engine) -> "SnapshotTarget":
+        """Opens the newest one."""
+
+        async def look(index: Index) -> "SnapshotTarget":
+            view = await open_view(index, engine.segments)
+            entries, fields = view.snapshot.manifest.segments, view.snapshot.text_fields
+            texts = await engine.segments.open_texts(entries, [field.id for field in fields])
+            return cls(view, texts)
+
+        return await engine.directory.with_index(BUCKET, INDEX, look)
+
+    async def search(self, text: str, top_k: int) -> list[tuple[str, float]]:
+        """Returns keys and scores, best first."""
+        snapshot = self._view.snapshot
+        manifest = snapshot.manifest
+        queries = plan_texts((TextQuery(KEY, text),), snapshot.text_fields, manifest.segments)
+        wanted = Wanted(top_k, None, manifest.config, None, queries)
+        ranked = rank_records(wanted, snapshot.tail, self._view.segments, self._texts.fields)
+        scores = (-ranked.hits.distances).tolist()
+        return [(key.decode(), score) for key, score in zip(ranked.hits.keys, scores, strict=True)]
 
 
 @asynccontextmanager

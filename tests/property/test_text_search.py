@@ -153,7 +153,13 @@ class History:
     async def ask(self, vector, fields, text, top_k, condition):
         texts = tuple(TextQuery(field.metadata_key, text) for field in fields)
         return await self.node.query(
-            *NAMES, vector, texts=texts, top_k=top_k, filter=condition, return_scores=True
+            *NAMES,
+            vector,
+            texts=texts,
+            top_k=top_k,
+            filter=condition,
+            return_scores=True,
+            return_distance=True,
         )
 
     async def check_both_fields(self, text, top_k, condition, wanted):
@@ -182,7 +188,7 @@ class History:
         lists += [ranked(own, self.records, wanted)[0] for own in each]
         fused = Counter()
         for own in lists:
-            for place, key in enumerate(own[:64]):
+            for place, key in enumerate(own[: max(top_k, 32)]):
                 fused[key] += 1 / (61 + place)
         rounded = {key: float(np.float32(value)) for key, value in fused.items()}
         page = await self.ask(vector, self.fields, text, top_k, condition)

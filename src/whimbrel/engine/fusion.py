@@ -12,9 +12,9 @@ from whimbrel.engine.search import cut_best
 from whimbrel.engine.segments import OpenSegment
 
 RANK_OFFSET = 60
-# How far each ranking is read at least. A record that two of them have farther down than the 62nd place cannot beat the
-# first of one.
-WINDOW_MIN = 64
+# How far each ranking is read at least. Others read as far as they answer, ten places as a rule; farther down a record
+# gains little, and the nearest vectors cost the more.
+WINDOW_MIN = 32
 OWNER_SHIFT = 32
 
 

@@ -466,7 +466,16 @@ def _read(index: Index, request: QueryRequest, watch: "_Watch | None") -> _Quest
     # A result of one page takes part in no token and no cache, so it needs no name.
     is_paged = request.top_k > PAGE_SIZE or request.page_token is not None
     return _Question(
-        wanted=Wanted(request.top_k, condition, config, near, with_metadata=with_metadata),
+        wanted=Wanted(
+            request.top_k,
+            condition,
+            config,
+            near,
+            with_metadata=with_metadata,
+            # Later pages may want what this one does not.
+            with_distances=request.return_distance or is_paged,
+            with_scores=request.return_scores or is_paged,
+        ),
         texts=request.texts,
         digest=_digest(request) if is_paged else b"",
         # Later pages may want what this one does not; of vectors, which take more room, they compute it again.

@@ -40,6 +40,8 @@ class Wanted:
         near: neighbours of what vector; None for texts alone.
         texts: what words, each in another field; none for a vector alone.
         with_metadata: whether the metadata of what is found will be asked for at once.
+        with_distances: whether the distances of what only texts brought up are wanted.
+        with_scores: whether what ranked records is wanted.
     """
 
     top_k: int
@@ -48,6 +50,8 @@ class Wanted:
     near: Search | None
     texts: Sequence[FieldQuery] = ()
     with_metadata: bool = False
+    with_distances: bool = False
+    with_scores: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,7 @@ class Ranked:
     Attributes:
         hits: the records.
         distances: float64 [m], from the vector asked about, rounded to float32; NaN where there was none.
-        scores: what ranked them; None for a vector alone.
+        scores: what ranked them; None for a vector alone, or where that is not wanted.
     """
 
     hits: Hits
@@ -121,11 +125,13 @@ def _rank_texts(
     best = texts.find(wanted.top_k, fields=range(len(wanted.texts)))
     _require_names(wanted, segments, best)
     hits = list_hits(best, tail, segments, SearchStats(plan="text"))
+    distances = np.full(len(hits.keys), np.nan)
+    if not wanted.with_scores:
+        return Ranked(hits, distances)
     if len(wanted.texts) == 1:
         bm25 = -best.distances[:, None]
     else:
         bm25 = _score(texts, best, len(wanted.texts))
-    distances = np.full(len(hits.keys), np.nan)
     return Ranked(hits, distances, HitScores(_keys(wanted), bm25, None, None))
 
 
@@ -159,12 +165,15 @@ def _rank_both(
     fused = fuse(rankings, wanted.top_k, tail, segments)
     best, ranks = fused.best, fused.ranks
     _require_names(wanted, segments, best)
-    bm25 = _score(texts, best, len(wanted.texts), known=rankings[1:], ranks=ranks[:, 1:])
     near_distances = _known(rankings[0].distances, ranks[:, 0])
-    distances = near_distances.copy()
-    others = np.flatnonzero(ranks[:, 0] < 0)
-    distances[others] = _measure(near, best.owners[others], best.rows[others], tail, segments)
-    scores = HitScores(_keys(wanted), bm25, -best.distances, near_distances)
+    distances, scores = near_distances, None
+    if wanted.with_distances:
+        others = np.flatnonzero(ranks[:, 0] < 0)
+        distances = near_distances.copy()
+        distances[others] = _measure(near, best.owners[others], best.rows[others], tail, segments)
+    if wanted.with_scores:
+        bm25 = _score(texts, best, len(wanted.texts), known=rankings[1:], ranks=ranks[:, 1:])
+        scores = HitScores(_keys(wanted), bm25, -best.distances, near_distances)
     return Ranked(list_hits(best, tail, segments, stats), distances, scores)
 
 

@@ -5,6 +5,7 @@ read once is verified once. Of a remote object only parts may be here: what is m
 `AbsentBytesError` is raised. For any thread.
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -49,7 +50,11 @@ class _Term:
 
     @property
     def block_count(self) -> int:
-        return -(-self.count // BLOCK_POSTINGS)
+        return _block_count(self.count)
+
+
+def _block_count(count: int) -> int:
+    return -(-count // BLOCK_POSTINGS)
 
 
 class FieldReader:
@@ -68,8 +73,7 @@ class FieldReader:
         self.length_sum = footer.length_sum
         self.row_count = row_count
         self._lengths: UInt16Array | None = None
-        self._chunk_starts: Int64Array | None = None
-        self._first_terms: Blobs | None = None
+        self._chunks: tuple[list[int], list[bytes]] | None = None
         self._postings: dict[bytes, Postings | None] = {}
 
     def _place(self, name: TextSection) -> Section:
@@ -100,17 +104,16 @@ class FieldReader:
             raise self._corrupt(name, f"section `{name}` does not ascend from zero to its end.")
         return found
 
-    def _open_chunks(self) -> tuple[Int64Array, Blobs]:
-        """Returns where chunks start, and their first terms."""
-        if self._chunk_starts is None or self._first_terms is None:
+    def _open_chunks(self) -> tuple[list[int], list[bytes]]:
+        """Returns where chunks start, and their first terms; one in 64 of all terms is kept in memory."""
+        if self._chunks is None:
             chunks, firsts = self._place(TextSection.CHUNKS), self._place(TextSection.FIRST_TERMS)
             starts = self._offsets(TextSection.CHUNK_STARTS, chunks.limit - chunks.start)
             offsets = self._offsets(TextSection.FIRST_TERM_OFFSETS, firsts.limit - firsts.start)
             if len(starts) != len(offsets):
                 raise self._corrupt(TextSection.FIRST_TERMS, "a chunk has no first term.")
-            self._chunk_starts = starts
-            self._first_terms = Blobs(self._object.read(firsts), offsets)
-        return self._chunk_starts, self._first_terms
+            self._chunks = starts.tolist(), list(Blobs(self._object.read(firsts), offsets))
+        return self._chunks
 
     def find(self, terms: Sequence[bytes]) -> list[Postings | None]:
         """Returns the postings of some terms; None for those that are not here.
@@ -130,58 +133,60 @@ class FieldReader:
     def _look_up(self, terms: Sequence[bytes]) -> dict[bytes, Postings | None]:
         chunk_of = {term: self._chunk_of(term) for term in terms}
         numbers = {number for number in chunk_of.values() if number >= 0}
-        lengths = self._place(TextSection.LENGTHS)
-        is_here = self._object.has(lengths.start, lengths.limit)
-        for place in map(self._chunk_place, numbers):
-            is_here = self._object.has(place.start, place.limit) and is_here
-        if not is_here:
-            raise self._absent()
-        places = {number: self._read_chunk(number) for number in numbers}
+        places = [self._place(TextSection.LENGTHS), *map(self._chunk_place, numbers)]
+        self._require(places)
+        chunks = {number: self._read_chunk(number) for number in numbers}
         found = {
-            term: places[number].get(term) if number >= 0 else None
+            term: self._term_in(chunks[number], term) if number >= 0 else None
             for term, number in chunk_of.items()
         }
-        for place in [place for own in found.values() if own for place in self._places_of(own)]:
-            is_here = self._object.has(place.start, place.limit) and is_here
-        if not is_here:
-            raise self._absent()
+        self._require([place for own in found.values() if own for place in self._places_of(own)])
         return {term: None if own is None else self._open(own) for term, own in found.items()}
 
-    def _absent(self) -> AbsentBytesError:
-        return AbsentBytesError(f"postings are not here yet. key=`{self._object.key}`")
+    def _require(self, places: Sequence[Section]) -> None:
+        """Makes sure that stretches of the object are here; notes all that are not."""
+        if not self._object.is_partial:
+            return
+        # All are asked, so that all that are missing are noted.
+        found = [self._object.has(place.start, place.limit) for place in places]
+        if not all(found):
+            raise AbsentBytesError(f"postings are not here yet. key=`{self._object.key}`")
 
     def _chunk_of(self, term: bytes) -> int:
         """Returns the chunk that a term is in, if it is in any; -1 where it is before all."""
         _, firsts = self._open_chunks()
-        low, high = 0, len(firsts)
-        while low < high:
-            middle = (low + high) // 2
-            if firsts[middle] <= term:
-                low = middle + 1
-            else:
-                high = middle
-        return low - 1
+        return bisect_right(firsts, term) - 1
 
     def _chunk_place(self, number: int) -> Section:
         starts, _ = self._open_chunks()
         start = self._place(TextSection.CHUNKS).start
-        return Section(start + int(starts[number]), start + int(starts[number + 1]))
+        return Section(start + starts[number], start + starts[number + 1])
 
-    def _read_chunk(self, number: int) -> dict[bytes, _Term]:
+    def _read_chunk(self, number: int) -> TermChunk:
         try:
             chunk = _chunk_decoder.decode(self._object.read(self._chunk_place(number)))
         except msgspec.MsgspecError as error:
             raise self._corrupt(TextSection.CHUNKS, f"terms do not parse: {error}.") from error
-        found, block, start = {}, chunk.first_block, chunk.data_start
-        if not len(chunk.terms) == len(chunk.counts) == len(chunk.data_bytes):
+        if not len(chunk.terms) == len(chunk.counts) == len(chunk.data_bytes) > 0:
             raise self._corrupt(TextSection.CHUNKS, "terms and their places do not match.")
-        for term, count, size in zip(chunk.terms, chunk.counts, chunk.data_bytes, strict=True):
-            if count < 1 or count > self.row_count or size < 0:
-                raise self._corrupt(TextSection.CHUNKS, "a term's place makes no sense.")
-            own = found[term] = _Term(count, block, start, size)
-            block += own.block_count
-            start += size
-        return found
+        if min(chunk.counts) < 1 or max(chunk.counts) > self.row_count or min(chunk.data_bytes) < 0:
+            raise self._corrupt(TextSection.CHUNKS, "a term's place makes no sense.")
+        return chunk
+
+    @staticmethod
+    def _term_in(chunk: TermChunk, term: bytes) -> _Term | None:
+        """Returns where the postings of a term lie; None where it is not in the chunk."""
+        try:
+            place = chunk.terms.index(term)
+        except ValueError:
+            return None
+        blocks_before = sum(_block_count(count) for count in chunk.counts[:place])
+        return _Term(
+            chunk.counts[place],
+            chunk.first_block + blocks_before,
+            chunk.data_start + sum(chunk.data_bytes[:place]),
+            chunk.data_bytes[place],
+        )
 
     def _places_of(self, term: _Term) -> tuple[Section, Section]:
         """Returns where a term's blocks and their data lie."""
@@ -222,9 +227,9 @@ class FieldReader:
         terms: list[bytes] = []
         counts: list[int] = []
         for number in range(len(starts) - 1):
-            for term, own in self._read_chunk(number).items():
-                terms.append(term)
-                counts.append(own.count)
+            chunk = self._read_chunk(number)
+            terms += chunk.terms
+            counts += chunk.counts
         if len(terms) != self._footer.term_count or terms != sorted(set(terms)):
             raise self._corrupt(TextSection.CHUNKS, "terms are not in order, or not all here.")
         sizes = np.array(counts, dtype=np.int64)
