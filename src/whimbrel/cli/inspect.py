@@ -89,6 +89,7 @@ def _show_index(report: "IndexReport") -> None:
             ("index", f"{report.bucket}/{report.index}"),
             ("vectors", f"{report.dimension} dimensions, {report.metric}"),
             ("not filterable", ", ".join(report.non_filterable_keys) or "-"),
+            ("text search", ", ".join(report.searchable) or "-"),
             ("objects under", report.prefix),
             (
                 "manifest",

@@ -124,7 +124,7 @@ def _rank_texts(
     texts = _prepare(wanted, tail, segments, fields)
     best = texts.find(wanted.top_k, fields=range(len(wanted.texts)))
     _require_names(wanted, segments, best)
-    hits = list_hits(best, tail, segments, SearchStats(plan="text"))
+    hits = list_hits(best, tail, segments, texts.describe())
     distances = np.full(len(hits.keys), np.nan)
     if not wanted.with_scores:
         return Ranked(hits, distances)

@@ -98,7 +98,8 @@ class SearchStats(msgspec.Struct, kw_only=True):
     """What a search did.
 
     Attributes:
-        plan: `exact`, `codes` where all codes of matching rows were read, or `lists` where those of some lists were.
+        plan: `exact`, `codes` where all codes of matching rows were read, `lists` where those of some lists were, or
+            `text` where no vector was asked about.
         segment_count: segments with a matching row.
         segment_row_count: rows of all segments, deleted ones included.
         tail_row_count: rows of the tail, replaced ones included.

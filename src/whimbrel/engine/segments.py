@@ -438,7 +438,7 @@ class SegmentCache:
 
         Args:
             entry: the segment.
-            with_vectors: fetches everything, rather than codes and columns.
+            with_vectors: fetches everything, rather than codes, columns and postings.
         """
         assert self._fetcher is not None
         before_bytes = self._fetcher.fetched_bytes
@@ -449,8 +449,10 @@ class SegmentCache:
         else:
             reader.want_codes()
             reader.want_columns()
-        await reader.source.fetch_wanted()
-        self._note_fetched([reader])
+        texts = [await self.open_text(named, entry.row_count) for named in entry.texts]
+        for text in texts:
+            text.want_all()
+        await self._fetch_wanted([reader, *texts])
         return self._fetcher.fetched_bytes - before_bytes
 
     async def close(self) -> None:

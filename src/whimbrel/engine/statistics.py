@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from whimbrel.engine.index import Index
-from whimbrel.engine.manifest import Calibration
+from whimbrel.engine.manifest import Calibration, SegmentEntry
 from whimbrel.engine.memtable import NO_ROW
 from whimbrel.engine.model import IndexConfig
 
@@ -21,7 +21,7 @@ class IndexStatistics:
         segment_count: segments.
         segment_vector_count: live rows of segments, those that the tail replaces or deletes included.
         segment_deleted_count: rows of segments that are not live.
-        segment_bytes: length of the segments' objects.
+        segment_bytes: length of the segments' objects, with those of their texts.
         log_object_count: log objects in the tail.
         tail_vector_count: live rows of the tail.
         tail_deleted_count: keys whose last word in the tail is a deletion.
@@ -43,6 +43,10 @@ class IndexStatistics:
     calibration: Calibration | None
 
 
+def _object_bytes(entry: SegmentEntry) -> int:
+    return entry.object_bytes + sum(text.object_bytes for text in entry.texts)
+
+
 async def get_statistics(index: Index) -> IndexStatistics:
     """Returns the statistics of an index as of now.
 
@@ -59,7 +63,7 @@ async def get_statistics(index: Index) -> IndexStatistics:
         segment_count=len(manifest.segments),
         segment_vector_count=manifest.live_count,
         segment_deleted_count=sum(one.row_count for one in manifest.segments) - manifest.live_count,
-        segment_bytes=sum(one.object_bytes for one in manifest.segments),
+        segment_bytes=sum(_object_bytes(one) for one in manifest.segments),
         log_object_count=len(tail.fragments),
         tail_vector_count=int(np.count_nonzero(tail.live_rows())),
         tail_deleted_count=int(np.count_nonzero(is_newest & (tail.rows == NO_ROW))),

@@ -34,7 +34,7 @@ from whimbrel.engine.model import (
     UInt64Array,
 )
 from whimbrel.engine.part import TAIL, match_tail
-from whimbrel.engine.search import cut_best, has_names
+from whimbrel.engine.search import SearchStats, cut_best, has_names
 from whimbrel.engine.segments import OpenSegment
 from whimbrel.engine.text.field import TextField
 from whimbrel.engine.text.reader import FieldReader
@@ -226,6 +226,19 @@ class TextSearch:
             lengths.append(own_lengths)
         keep = live if condition is None else live & match_tail(condition, tail, config)
         return _TailPart(row_count, keep, terms, lengths)
+
+    def describe(self) -> SearchStats:
+        """Returns what there was to search, for whoever asks what a query took."""
+        tail, parts = self._tail_part, self._parts
+        kept = [part.row_count if part.keep is None else part.keep.count for part in parts]
+        return SearchStats(
+            plan="text",
+            segment_count=len(parts),
+            segment_row_count=sum(segment.entry.row_count for segment in self._segments),
+            tail_row_count=0 if tail is None else tail.row_count,
+            match_count=sum(kept) + (0 if tail is None else int(np.count_nonzero(tail.keep))),
+            rounds=1,
+        )
 
     # --- what is best ------------------------------------------------------------------------------
 

@@ -8,7 +8,9 @@ from whimbrel.engine.context import Context
 from whimbrel.engine.directory import Directory
 from whimbrel.engine.index import Index
 from whimbrel.engine.listing import list_all
-from whimbrel.engine.manifest import Calibration
+from whimbrel.engine.manifest import Calibration, Manifest
+from whimbrel.engine.text.field import TextField
+from whimbrel.engine.text_plan import is_built
 from whimbrel.engine.write import Writer
 from whimbrel.storage.instrument import RequestCounter
 from whimbrel.wire.arn import parse_arn
@@ -69,6 +71,7 @@ class IndexReport:
         dimension: length of its vectors.
         metric: `cosine` or `euclidean`.
         non_filterable_keys: metadata keys that filters may not use.
+        searchable: metadata keys that are searchable as text, each with its language.
         tags: its tags.
         prefix: what its objects' names start with.
         generation: number of its newest manifest.
@@ -93,6 +96,7 @@ class IndexReport:
     dimension: int
     metric: str
     non_filterable_keys: tuple[str, ...]
+    searchable: tuple[str, ...]
     tags: Mapping[str, str]
     prefix: str
     generation: int
@@ -108,6 +112,11 @@ class IndexReport:
     objects: Mapping[str, ObjectTotal]
     open_requests: Mapping[str, int]
     probe_requests: Mapping[str, int]
+
+
+def _describe_field(field: TextField, manifest: Manifest) -> str:
+    state = "" if is_built(field, manifest.segments) else ", being built"
+    return f"{field.metadata_key} ({field.language or 'no language'}{state})"
 
 
 def parse_target(text: str) -> Target:
@@ -204,6 +213,7 @@ class Inspector:
             dimension=manifest.config.dimension,
             metric=str(manifest.config.metric),
             non_filterable_keys=tuple(manifest.config.non_filterable_keys),
+            searchable=tuple(_describe_field(field, manifest) for field in snapshot.text_fields),
             tags=dict(entry.tags),
             prefix=index.id.space.prefix,
             generation=manifest.generation,

@@ -16,6 +16,7 @@ from whimbrel.core.settings import load_settings
 from whimbrel.engine.engine import Engine
 from whimbrel.engine.indexer import Indexer
 from whimbrel.engine.model import Blobs, IndexConfig, Metric, PutBatch
+from whimbrel.engine.text.field import TextField
 from whimbrel.server.assembly import open_context
 from whimbrel.server.inspection import Target, parse_target
 from whimbrel.storage.local_filesystem import PosixFilesystem
@@ -32,12 +33,15 @@ async def fill(path):
         await engine.start()
         await engine.create_bucket("library", tags={})
         config = IndexConfig(2, Metric.COSINE, ("text",))
-        await engine.create_index("library", "birds", config, tags={"a": "b"})
+        fields = (TextField("text", "en"),)
+        await engine.create_index("library", "birds", config, tags={"a": "b"}, text_fields=fields)
         await engine.put_vectors("library", "birds", batch("one", "two", "three"))
         indexer = Indexer(opened.context)
         await indexer.start()
         await indexer.turn()
         await engine.put_vectors("library", "birds", batch("four", "five"))
+        more = (*fields, TextField("n"))
+        await engine.change_text_fields("library", "birds", lambda _: more)
         await engine.close()
 
 
@@ -75,6 +79,7 @@ def test_people_see_the_same(whimbrel, store):
     text = whimbrel("inspect", "library/birds", "--store", store).out
     assert "generation 2" in text
     assert "3 of 3 rows live" in text
+    assert "text (en), n (no language, being built)" in text
     assert "library  1 indexes" in whimbrel("inspect", "--store", store).out
     assert "birds  2 x cosine" in whimbrel("inspect", "library", "--store", store).out
 
