@@ -7,17 +7,12 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any, ClassVar, Final, Protocol
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
-import msgspec
-
-from whimbrel.auth.signing import SigningKey, SigningScope, sign_headers
-from whimbrel.core.clock import SystemClock
+from whimbrel.auth.signing import SigningKey
 from whimbrel.core.errors import Kind, WhimbrelError
 
-SERVICE: Final = "s3vectors"
 TIMEOUT_S: Final = 120.0  # longer than a server lets any request take
 ENDPOINT_VARIABLES: Final = ("AWS_ENDPOINT_URL_S3VECTORS", "AWS_ENDPOINT_URL")
 REGION_VARIABLES: Final = ("AWS_REGION", "AWS_DEFAULT_REGION")
@@ -85,7 +80,7 @@ _STATUSES: Final[dict[int, type[CallError]]] = {
 class Server:
     """Where a server is, and how requests to it are signed."""
 
-    url: SplitResult
+    endpoint: str
     region: str
     key: SigningKey
 
@@ -118,7 +113,7 @@ def find_server(environment: Mapping[str, str], *, endpoint_url: str | None) -> 
     url = urlsplit(named)
     if url.scheme not in {"http", "https"} or not url.hostname:
         raise InvalidCallError(f"not a URL of a server. endpoint=`{named}`")
-    return Server(url, region or "us-east-1", key)
+    return Server(named, region or "us-east-1", key)
 
 
 def _first(environment: Mapping[str, str], names: tuple[str, ...]) -> str:
@@ -136,19 +131,26 @@ def open_caller(endpoint_url: str | None) -> Iterator[Caller]:
 
 
 class ServerCaller:
-    """Calls operations of one server over one connection."""
+    """Calls operations of one server through `whimbrel.connect`."""
 
     def __init__(self, server: Server) -> None:
-        self._server = server
-        url = server.url
-        assert url.hostname is not None
-        kind = HTTPSConnection if url.scheme == "https" else HTTPConnection
-        self._connection = kind(url.hostname, url.port, timeout=TIMEOUT_S)
-        self._clock = SystemClock()
+        from whimbrel.client import connect
+
+        key = server.key
+        self._endpoint = server.endpoint
+        self._client = connect(
+            server.endpoint,
+            region_name=server.region,
+            aws_access_key_id=key.access_key_id,
+            aws_secret_access_key=key.secret_access_key,
+            aws_session_token=key.session_token,
+            read_timeout_s=TIMEOUT_S,
+            max_attempts=1,
+        )
 
     def close(self) -> None:
         """Closes the connection."""
-        self._connection.close()
+        self._client.close()
 
     def call(self, operation: str, members: Mapping[str, Any]) -> Members:
         """Returns the members of the answer.
@@ -156,36 +158,30 @@ class ServerCaller:
         Raises:
             CallError: the server refused the request, or did not answer.
         """
-        from whimbrel.wire.routes import ROUTES
-
-        body = msgspec.json.encode(members)
-        path = self._server.url.path.rstrip("/") + ROUTES[operation].operation.uri
-        headers = sign_headers(
-            "POST",
-            path.encode(),
-            raw_query=b"",
-            headers={"host": self._server.url.netloc, "content-type": "application/json"},
-            body=body,
-            key=self._server.key,
-            scope=SigningScope(self._server.region, SERVICE),
-            now_s=self._clock.now_s(),
+        from whimbrel.client.exceptions import (
+            PARAMETER_NAME,
+            TRANSPORT_NAMES,
+            client_error_class,
         )
+        from whimbrel.client.operations import method_name
+
         try:
-            self._connection.request("POST", path, body, headers)
-            response = self._connection.getresponse()
-            content = response.read()
-        except (OSError, HTTPException) as error:
-            message = f"nothing answers: {error or type(error).__name__}"
-            raise UnansweredError(f"{message}. endpoint=`{self._server.url.geturl()}`") from error
-        if response.status != 200:
-            raise _refusal(response.status, content)
-        answer: Members = msgspec.json.decode(content)
+            answer: Members = getattr(self._client, method_name(operation))(**members)
+        except client_error_class() as error:
+            raise _refusal(getattr(error, "response", {})) from error
+        except Exception as error:
+            # Its classes are botocore's where that is installed, and have no base of ours.
+            if type(error).__name__ == PARAMETER_NAME:
+                raise InvalidCallError(str(error)) from error
+            if type(error).__name__ not in TRANSPORT_NAMES:
+                raise
+            message = f"nothing answers: {error}"
+            raise UnansweredError(f"{message} endpoint=`{self._endpoint}`") from error
+        answer.pop("ResponseMetadata", None)
         return answer
 
 
-def _refusal(status: int, content: bytes) -> CallError:
-    try:
-        message = msgspec.json.decode(content)["message"]
-    except (msgspec.MsgspecError, LookupError, TypeError):
-        message = f"the server answers {status}"
-    return _STATUSES.get(status, CallError)(str(message))
+def _refusal(response: Mapping[str, Any]) -> CallError:
+    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    message = response.get("Error", {}).get("Message") or f"the server answers {status}"
+    return _STATUSES.get(status, CallError)(message)
