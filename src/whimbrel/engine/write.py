@@ -389,11 +389,12 @@ class Writer:
         """
         try:
             for _ in range(self._context.options.commit_attempts_max):
-                fields = (await index.prove()).text_fields
-                changed = change(fields)
-                if changed == fields:
+                snapshot = await index.prove()
+                changed = change(snapshot.text_fields)
+                if changed == snapshot.text_fields:
                     return
-                base, sequence = index.base, index.position + 1
+                # Right behind what was decided on: whatever has come meanwhile has the name.
+                base, sequence = snapshot.base, snapshot.position + 1
                 data = encode_fragment(
                     index.id.space.wal(sequence),
                     self._context.new_put_id(),
