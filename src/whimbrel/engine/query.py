@@ -45,7 +45,13 @@ from whimbrel.engine.ranking import Ranked, Wanted, rank_records
 from whimbrel.engine.records import check_query_vector
 from whimbrel.engine.search import Search, estimate_ns
 from whimbrel.engine.segments import OpenTexts, SegmentCache, SegmentSet
-from whimbrel.engine.text_plan import are_built, estimate_texts_ns, list_fields, plan_texts
+from whimbrel.engine.text_plan import (
+    are_built,
+    estimate_texts_ns,
+    is_at_hand,
+    list_fields,
+    plan_texts,
+)
 from whimbrel.engine.wal import decode_fragment
 from whimbrel.engine.write import UNAVAILABLE
 from whimbrel.storage.instrument import tally_requests
@@ -302,7 +308,11 @@ class QueryPlanner:
         if not question.texts:
             return question.wanted, NO_TEXTS
         entries = snapshot.manifest.segments
-        queries = plan_texts(question.texts, snapshot.text_fields, entries)
+        fields = snapshot.text_fields
+        if is_at_hand(question.texts, fields):
+            queries = plan_texts(question.texts, fields, entries)
+        else:
+            queries = await self._context.compute.run(plan_texts, question.texts, fields, entries)
         texts = await self._segments.open_texts(entries, [query.field.id for query in queries])
         return replace(question.wanted, texts=queries), texts
 

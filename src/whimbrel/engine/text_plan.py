@@ -11,8 +11,11 @@ from whimbrel.engine.model import TextQuery
 from whimbrel.engine.segments import SegmentSet
 from whimbrel.engine.text.field import TextField, TextFieldId
 from whimbrel.engine.text_search import FieldQuery
+from whimbrel.text import is_loaded
 
-TAIL_ROWS_KNOWN = 1024  # a longer tail may have texts to analyse first
+# A longer tail may have texts to analyse first, for which others must not wait.
+TAIL_ROWS_KNOWN = 1024
+TAIL_BYTES_KNOWN = 64 * 1024
 FIXED_NS = 60_000.0  # of a query
 WORD_NS = 8_000.0  # of a word in a segment
 ROW_NS = 0.4  # of a row of a segment and a word: measured, on words of all frequencies
@@ -22,6 +25,12 @@ WHERE = "queryTexts"
 def find_field(fields: Sequence[TextField], metadata_key: str) -> TextField | None:
     """Returns the searchable field of a metadata key; None where it has none."""
     return next((field for field in fields if field.metadata_key == metadata_key), None)
+
+
+def is_at_hand(texts: Sequence[TextQuery], fields: Sequence[TextField]) -> bool:
+    """Says whether texts can be analysed at once; otherwise a dictionary is loaded first, which may take a second."""
+    found = [find_field(fields, text.metadata_key) for text in texts]
+    return all(field is None or is_loaded(field.language) for field in found)
 
 
 def list_fields(texts: Sequence[TextQuery], fields: Sequence[TextField]) -> list[TextFieldId]:
@@ -81,6 +90,8 @@ def estimate_texts_ns(
 ) -> float:
     """Returns about how long a search will take on one core, in nanoseconds; infinite where nobody knows."""
     if condition is not None or tail.entry_count > TAIL_ROWS_KNOWN:
+        return math.inf
+    if sum(len(fragment.metadata.data) for fragment in tail.fragments) > TAIL_BYTES_KNOWN:
         return math.inf
     row_count = sum(segment.entry.row_count for segment in segments)
     word_count = sum(len(query.terms) for query in queries)

@@ -4,6 +4,12 @@
 2. The same analyzer reads what is stored and what is asked for.
 """
 
-from whimbrel.text.analyzer import LANGUAGES, Analyzer, get_analyzer
+from whimbrel.text.analyzer import (
+    LANGUAGES,
+    Analyzer,
+    get_analyzer,
+    get_analyzer_id,
+    is_loaded,
+)
 
-__all__ = ["LANGUAGES", "Analyzer", "get_analyzer"]
+__all__ = ["LANGUAGES", "Analyzer", "get_analyzer", "get_analyzer_id", "is_loaded"]

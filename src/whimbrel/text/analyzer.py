@@ -1,6 +1,7 @@
 """Which analyzer a language has."""
 
 import functools
+import threading
 from typing import Protocol
 
 STEMMED = ("en", "fr", "es", "pt", "it", "de", "nl")
@@ -24,7 +25,33 @@ class Analyzer(Protocol):
         ...
 
 
+_loaded: dict[str | None, Analyzer] = {}
+_loading = threading.Lock()
+
+
 @functools.cache
+def get_analyzer_id(language: str | None) -> str:
+    """Returns the id of a language's analyzer; quick, as no dictionary is loaded for it.
+
+    Args:
+        language: as for `get_analyzer`.
+
+    Raises:
+        KeyError: the language is none of these.
+        LanguageUnavailableError: the packages that the language needs are not installed.
+    """
+    if language not in EAST_ASIAN:
+        return get_analyzer(language).id
+    from whimbrel.text.east_asian import analyzer_id  # noqa: PLC0415 - see below
+
+    return analyzer_id(language)
+
+
+def is_loaded(language: str | None) -> bool:
+    """Says whether the analyzer of a language is at hand; getting one that is not may take a second."""
+    return language in _loaded or language not in EAST_ASIAN
+
+
 def get_analyzer(language: str | None) -> Analyzer:
     """Returns the analyzer of a language, always the same one.
 
@@ -35,6 +62,16 @@ def get_analyzer(language: str | None) -> Analyzer:
         KeyError: the language is none of these.
         LanguageUnavailableError: the packages that the language needs are not installed.
     """
+    found = _loaded.get(language)
+    if found is None:
+        with _loading:
+            found = _loaded.get(language)
+            if found is None:
+                found = _loaded[language] = _load(language)
+    return found
+
+
+def _load(language: str | None) -> Analyzer:
     # Patterns, stemmers and dictionaries are only for who uses them.
     if language is None:
         from whimbrel.text.standard import StandardAnalyzer  # noqa: PLC0415

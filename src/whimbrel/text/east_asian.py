@@ -13,7 +13,7 @@ import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 
 from whimbrel.text import word_break
-from whimbrel.text.packages import load, release
+from whimbrel.text.packages import load, release, require
 from whimbrel.text.segmentation import character_class
 from whimbrel.text.standard import cut, fold, slice_term
 from whimbrel.text.stop_words import STOP_WORDS
@@ -37,6 +37,25 @@ _KOREAN_DETAILS = 8  # how many things the dictionary says of a word
 
 # A dictionary's words of a run of the language's own script.
 Dictionary = Callable[[str], Iterator[str]]
+
+
+# The packages of each language, and their modules.
+PACKAGES: dict[str, dict[str, str]] = {
+    "zh": {"rjieba": "rjieba"},
+    "ja": {"SudachiPy": "sudachipy", "SudachiDict-small": "sudachidict_small"},
+    "ko": {"lindera-python-ko-dic": "lindera"},
+}
+
+
+def analyzer_id(language: str) -> str:
+    """Returns what the analyzer of a language is known by; loads no dictionary.
+
+    Raises:
+        LanguageUnavailableError: its packages are not installed.
+    """
+    packages = PACKAGES[language]
+    require(language, packages)
+    return f"{language}.1+{release(*packages)}"
 
 
 class EastAsianAnalyzer:
@@ -63,22 +82,18 @@ class EastAsianAnalyzer:
 
 def chinese() -> EastAsianAnalyzer:
     """Returns the analyzer of Chinese: jieba's words, and the shorter words within them."""
-    packages = {"rjieba": "rjieba"}
-    (rjieba,) = load("zh", packages)
+    (rjieba,) = load("zh", PACKAGES["zh"])
     stop_words = STOP_WORDS["zh"]
 
     def dictionary(run: str) -> Iterator[str]:
         return (word for word in rjieba.cut_for_search(run) if word not in stop_words)
 
-    return EastAsianAnalyzer(
-        f"zh.1+{release(*packages)}", run=_run_pattern(_HAN), dictionary=dictionary
-    )
+    return EastAsianAnalyzer(analyzer_id("zh"), run=_run_pattern(_HAN), dictionary=dictionary)
 
 
 def japanese() -> EastAsianAnalyzer:
     """Returns the analyzer of Japanese: Sudachi's shortest words, each in the normal form of its spelling."""
-    packages = {"SudachiPy": "sudachipy", "SudachiDict-small": "sudachidict_small"}
-    sudachipy = load("ja", packages)[0]
+    sudachipy = load("ja", PACKAGES["ja"])[0]
     tokenizer = sudachipy.Dictionary(dict="small").tokenizer(mode=sudachipy.SplitMode.A)
     lock = threading.Lock()
 
@@ -92,14 +107,13 @@ def japanese() -> EastAsianAnalyzer:
         return (fold(word) for word in found)
 
     return EastAsianAnalyzer(
-        f"ja.1+{release(*packages)}", run=_run_pattern(f"{_HAN} {_KANA}"), dictionary=dictionary
+        analyzer_id("ja"), run=_run_pattern(f"{_HAN} {_KANA}"), dictionary=dictionary
     )
 
 
 def korean() -> EastAsianAnalyzer:
     """Returns the analyzer of Korean: the parts of words by mecab-ko-dic, ideographs as they are read."""
-    packages = {"lindera-python-ko-dic": "lindera"}
-    (lindera,) = load("ko", packages)
+    (lindera,) = load("ko", PACKAGES["ko"])
     tokenizer = lindera.Tokenizer(lindera.load_dictionary("embedded://ko-dic"))
     lock = threading.Lock()
 
@@ -115,7 +129,7 @@ def korean() -> EastAsianAnalyzer:
 
     # Words of a sentence go together with the spaces between them, which tell one reading from another.
     return EastAsianAnalyzer(
-        f"ko.1+{release(*packages)}",
+        analyzer_id("ko"),
         run=_run_pattern(f"{_HAN} {_HANGUL}", between=" "),
         dictionary=dictionary,
     )

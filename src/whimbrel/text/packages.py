@@ -28,12 +28,28 @@ def load(language: str, packages: Mapping[str, str]) -> list[Any]:
     Raises:
         LanguageUnavailableError: one of them is not installed.
     """
+    require(language, packages)
+    try:
+        return [importlib.import_module(module) for module in packages.values()]
+    except ImportError as error:
+        raise _unavailable(language, packages) from error
+
+
+def require(language: str, packages: Mapping[str, str]) -> None:
+    """Makes sure that packages are installed; imports none of them.
+
+    Raises:
+        LanguageUnavailableError: one of them is not.
+    """
     try:
         for package in packages:
             metadata.version(package)  # another package may have a module of the same name
-        return [importlib.import_module(module) for module in packages.values()]
     except ImportError as error:
-        raise LanguageUnavailableError(
-            f'Text search in the language "{language}" needs packages that this installation does not have: '
-            f'{", ".join(packages)}. Install "whimbrel[cjk]".'
-        ) from error
+        raise _unavailable(language, packages) from error
+
+
+def _unavailable(language: str, packages: Mapping[str, str]) -> LanguageUnavailableError:
+    return LanguageUnavailableError(
+        f'Text search in the language "{language}" needs packages that this installation does not have: '
+        f'{", ".join(packages)}. Install "whimbrel[cjk]".'
+    )

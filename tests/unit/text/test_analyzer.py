@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from whimbrel.core.errors import InvalidRequestError, LanguageUnavailableError
-from whimbrel.text import LANGUAGES, get_analyzer
+from whimbrel.text import LANGUAGES, analyzer, get_analyzer, get_analyzer_id, is_loaded
 from whimbrel.text.stop_words import STOP_WORDS
 
 GOLDEN = json.loads(Path(__file__).with_name("analysis.json").read_text())
@@ -39,35 +39,51 @@ def test_ids_name_what_the_terms_depend_on():
     assert "sudachidict-small" in get_analyzer("ja").id
 
 
+def forget():
+    """Has analyzers made anew, and looked for anew."""
+    analyzer._loaded.clear()
+    get_analyzer_id.cache_clear()
+
+
+def test_an_id_takes_no_dictionary():
+    forget()
+    ids = {language: get_analyzer_id(language) for language in (None, *LANGUAGES)}
+    assert not any(is_loaded(language) for language in ("zh", "ja", "ko"))
+    assert ids == {language: get_analyzer(language).id for language in ids}
+    assert all(is_loaded(language) for language in ids)
+
+
 def test_a_language_without_its_packages_is_refused(monkeypatch):
     def absent(name: str) -> str:
         raise metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(metadata, "version", absent)
-    get_analyzer.cache_clear()
+    forget()
     try:
         with pytest.raises(
             LanguageUnavailableError, match=r'"ko".*lindera.*whimbrel\[cjk\]'
         ) as error:
             get_analyzer("ko")
+        with pytest.raises(LanguageUnavailableError):
+            get_analyzer_id("ko")
         assert isinstance(error.value, InvalidRequestError)
         assert get_analyzer(None).terms("한국어") == ["한국어"]
     finally:
-        get_analyzer.cache_clear()
+        forget()
 
 
 def test_what_is_remembered_of_words_is_bounded(monkeypatch):
     monkeypatch.setattr("whimbrel.text.stemming._STEMS_MAX", 10)
-    get_analyzer.cache_clear()
+    forget()
     try:
-        analyzer = get_analyzer("en")
+        english = get_analyzer("en")
         text = " ".join(f"words{number}" for number in range(100))
-        assert analyzer.terms(text) == analyzer.terms(text)
-        assert len(analyzer._stems) <= 10
-        analyzer.terms("x" * 100)
-        assert max(map(len, analyzer._stems)) < 100
+        assert english.terms(text) == english.terms(text)
+        assert len(english._stems) <= 10
+        english.terms("x" * 100)
+        assert max(map(len, english._stems)) < 100
     finally:
-        get_analyzer.cache_clear()
+        forget()
 
 
 @pytest.mark.parametrize("language", ["en", "fr", "es", "pt", "it", "de", "nl"])

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from whimbrel.text import get_analyzer
+from whimbrel.text import get_analyzer_id
 
 FIELD_COUNT_MAX = 10
 STANDARD = "standard"  # what the id of the analyzer without a language starts with
@@ -28,7 +28,7 @@ class TextField(msgspec.Struct, frozen=True, array_like=True):
         Raises:
             LanguageUnavailableError: they cannot.
         """
-        get_analyzer(self.language)
+        get_analyzer_id(self.language)
 
     def covers(self, found: "TextFieldId") -> bool:
         """Says whether postings are of this field, by whatever version of its analyzer."""
@@ -57,7 +57,7 @@ class TextFieldId(msgspec.Struct, frozen=True, array_like=True):
 
 @lru_cache(maxsize=1024)
 def _id_of(field: TextField) -> TextFieldId:
-    return TextFieldId(field.metadata_key, get_analyzer(field.language).id)
+    return TextFieldId(field.metadata_key, get_analyzer_id(field.language))
 
 
 def texts_of(value: Any) -> list[str]:
