@@ -99,7 +99,7 @@ test: install
 
 .PHONY: test-all
 test-all: $(BENCH_STAMP) $(DIST_STAMP) s3-server test-sanitize test-clients
-	$(PYTEST) -n $(JOBS) -m "(long or s3) and not clients"
+	$(PYTEST) -n $(JOBS) --dist worksteal -m "(long or s3) and not clients"
 
 # The tests of a file stay in one process, in order, as most tell a story. What they found is compared with the table
 # in the documentation.
