@@ -523,6 +523,8 @@ class Indexer:
 
         Linear in the number of indexes, so it runs seldom and is not on any request's path.
         """
+        # Turns without markers do not look who is there, and what a dead peer had must not stay its own.
+        await self._guarded("heartbeat", self._heartbeat)
         root = self.directory.root
         await root.refresh()
         await self._sweep_catalog_garbage(root.space)

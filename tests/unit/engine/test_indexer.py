@@ -342,6 +342,28 @@ def test_indexers_share_the_work_out():
     World.run(run)
 
 
+def test_a_sweep_looks_after_what_a_dead_peer_had_when_no_marker_says_that_there_is_work():
+    async def run(world: World) -> None:
+        one, other = await world.process(), await world.process()
+        await one.engine.create_bucket(BUCKET, tags={})
+        names = [f"i{number}" for number in range(12)]
+        for name in names:
+            await one.node.create_index(BUCKET, name)
+            await one.node.put(BUCKET, name, {b"a": ONE})
+        for process in (other, one):
+            await process.node.indexer.turn()
+        indexer = one.node.indexer
+        assert other.node.indexer.name in indexer._peers
+        for marker in await dirty(world):  # lost with the peer, tails and all
+            await world.store.delete(marker)
+        world.clock.advance(200)
+        await indexer.turn()
+        await indexer.sweep()
+        assert len(await dirty(world)) == len(names)
+
+    World.run(run)
+
+
 def test_other_objects_among_the_markers_are_let_be():
     async def run(world: World) -> None:
         process = await world.process()
