@@ -18,6 +18,9 @@ LONG_BYTES = (
     256  # from this mean length on, one slice per string is quicker than one index per byte
 )
 WORD_BYTES = 8
+# Of strings that are decoded at a time, so that few Python objects are alive at once.
+CHUNK_COUNT = 8192
+CHUNK_BYTES = 8 * 1024 * 1024
 # Mask i keeps the first i bytes of a big-endian word.
 WORD_MASKS = np.array([(1 << 64) - (1 << (64 - 8 * kept)) for kept in range(9)], dtype=np.uint64)
 
@@ -197,3 +200,17 @@ def _tied(
     if open_places is not None:
         tied &= open_places
     return places[tied]
+
+
+def list_chunks(offsets: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """Yields first and limit of stretches of strings that are decoded at a time: many short ones, a few long ones.
+
+    Args:
+        offsets: int64 [n + 1], where each string starts; the last is where they end.
+    """
+    first, count = 0, len(offsets) - 1
+    while first < count:
+        by_bytes = int(np.searchsorted(offsets, offsets[first] + CHUNK_BYTES))
+        limit = min(max(by_bytes, first + 1), first + CHUNK_COUNT, count)
+        yield first, limit
+        first = limit

@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from whimbrel.engine import strings
 from whimbrel.engine.filter import (
     Columns,
     arrange,
-    build,
     build_columns,
     column,
     estimate_count,
@@ -191,8 +191,8 @@ def test_chunks_of_any_size_give_the_same_columns(monkeypatch):
         {"n": number % 7, "s": str(number), "t": [str(number % 3), "x"]} for number in range(50)
     ]
     whole = columns_of(*rows)
-    monkeypatch.setattr(build, "CHUNK_ROW_COUNT", 8)
-    monkeypatch.setattr(build, "CHUNK_BYTES", 100)
+    monkeypatch.setattr(strings, "CHUNK_COUNT", 8)
+    monkeypatch.setattr(strings, "CHUNK_BYTES", 100)
     chunked = columns_of(*rows)
     assert equal_columns(whole, chunked)
     assert whole.arrays().row_bitmaps.tolist() == chunked.arrays().row_bitmaps.tolist()

@@ -4,7 +4,7 @@ JSON is decoded a chunk of rows at a time, so that few Python objects are alive 
 on arrays.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,9 +16,8 @@ from whimbrel.engine.filter.column import ValueKind
 from whimbrel.engine.filter.columns import Columns
 from whimbrel.engine.filter.entries import Entries, laid_starts, take_apart
 from whimbrel.engine.model import Blobs, Int64Array
+from whimbrel.engine.strings import list_chunks
 
-CHUNK_ROW_COUNT = 8192
-CHUNK_BYTES = 8 * 1024 * 1024
 NO_METADATA = b"{}"
 
 
@@ -31,7 +30,8 @@ def build_columns(metadata: Blobs, non_filterable_keys: Collection[str] = ()) ->
     """
     hidden = frozenset(non_filterable_keys)
     parts = [
-        _decode_chunk(metadata, first, limit, hidden) for first, limit in _chunks(metadata.offsets)
+        _decode_chunk(metadata, first, limit, hidden)
+        for first, limit in list_chunks(metadata.offsets)
     ]
     return arrange(parts, len(metadata))
 
@@ -45,15 +45,6 @@ def merge_columns(parts: Sequence[tuple[Columns, Int64Array]], row_count: int) -
     """
     taken = [take_apart(columns.arrays()).moved(new_rows) for columns, new_rows in parts]
     return arrange(taken, row_count)
-
-
-def _chunks(offsets: Int64Array) -> Iterator[tuple[int, int]]:
-    first, count = 0, len(offsets) - 1
-    while first < count:
-        by_bytes = int(np.searchsorted(offsets, offsets[first] + CHUNK_BYTES))
-        limit = min(max(by_bytes, first + 1), first + CHUNK_ROW_COUNT, count)
-        yield first, limit
-        first = limit
 
 
 @dataclass(slots=True)

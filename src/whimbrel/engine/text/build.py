@@ -12,11 +12,11 @@ import msgspec
 import numpy as np
 
 from whimbrel.engine.model import Blobs, Int64Array, UInt16Array, UInt32Array
+from whimbrel.engine.strings import list_chunks
 from whimbrel.engine.text.field import TextField, texts_of
 from whimbrel.kernel.postings import LENGTH_MAX
 from whimbrel.text import Analyzer, get_analyzer
 
-CHUNK_ROWS = 4096
 NO_METADATA = b"{}"
 
 
@@ -123,8 +123,7 @@ def build_postings(metadata: Blobs, fields: Sequence[TextField]) -> list[FieldPo
     """
     gatherings = [_Gathering(field, len(metadata)) for field in fields]
     decode = msgspec.json.Decoder(dict[str, object]).decode
-    for first in range(0, len(metadata), CHUNK_ROWS):
-        limit = min(first + CHUNK_ROWS, len(metadata))
+    for first, limit in list_chunks(metadata.offsets):
         for row in range(first, limit):
             text = metadata[row]
             document = {} if text == NO_METADATA else decode(text)
