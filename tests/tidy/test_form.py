@@ -137,3 +137,25 @@ def test_lock_follows_the_declared_dependencies():
     for group, requirements in wanted.items():
         declared = {re.sub(r"\[.*\]", "", line) for line in requirements}
         assert {each["name"] + each.get("specifier", "") for each in found[group]} == declared
+
+
+def possessive_groups(tree: ast.Module) -> list[int]:
+    """Returns the lines of texts in which a group is repeated possessively."""
+    return [
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str | bytes)
+        and re.search(r"\)(?:[*+?]|\{\d*,?\d*\})\+", str(node.value))
+    ]
+
+
+@pytest.mark.parametrize("pattern", ["'(?:a|b)*+'", "b'(?:ab)++'", "f'(?:{a})?+'", "'(a){2,}+'"])
+def test_possessive_groups_are_seen(pattern):
+    assert possessive_groups(ast.parse(f"x = {pattern}")) == [1]
+
+
+def test_no_pattern_repeats_a_group_possessively():
+    """Python before 3.11.5, which is what Debian 12 has, matches such wrongly; an atomic group does the same."""
+    found = {path: possessive_groups(tree_of(path)) for path in files_like(".py", under="src")}
+    assert {path: lines for path, lines in found.items() if lines} == {}

@@ -12,10 +12,12 @@ from collections.abc import Callable
 
 from whimbrel.text import word_break
 
-# A possessive `++` takes a run whole, so no text makes the matcher try the same run at many lengths. A run of nothing
-# but connectors is matched too, and left out afterwards: to look ahead for a letter at each of them would be quadratic.
+# A possessive `++`, or an atomic group, takes a run whole, so no text makes the matcher try the same run at many
+# lengths. What is longer than a character needs the group: Python before 3.11.5 matches `(?:a|b)++` wrongly.
+# A run of nothing but connectors is matched too, and left out afterwards: to look ahead for a letter at each of them
+# would be quadratic.
 _ASCII_WORDS = re.compile(
-    r"[a-z0-9_]++(?:(?:(?<=[a-z])[.:'](?=[a-z])|(?<=[0-9])[.,;'](?=[0-9]))[a-z0-9_]++)*+"
+    r"[a-z0-9_]++(?>(?:(?:(?<=[a-z])[.:'](?=[a-z])|(?<=[0-9])[.,;'](?=[0-9]))[a-z0-9_]++)*)"
 ).findall
 # ASCII that no word has, in or between its parts. Asked first, it spares most spaces the long classes.
 _PARTING = r"[\x00-!#-&(-+\-/<-@\[-^`{-\x7f]"
@@ -48,15 +50,15 @@ def _general_words(*, beyond_bmp: bool) -> Callable[[str], list[str]]:
     letter = some(word_break.LETTER, word_break.HEBREW)
     letters = (
         f"(?:{some(word_break.LETTER)}{marks}"
-        f"|{some(word_break.HEBREW)}{marks}(?:'{marks}|\"{marks}(?={some(word_break.HEBREW)}))?+)"
+        f"|{some(word_break.HEBREW)}{marks}(?>(?:'{marks}|\"{marks}(?={some(word_break.HEBREW)}))?))"
     )
     digit = some(word_break.DIGIT)
     alphanumeric = (
-        f"(?:{letters}++(?:{some(word_break.MID_LETTER)}{marks}(?={letter}))?+"
-        f"|(?:{digit}{marks})++(?:{some(word_break.MID_DIGIT)}{marks}(?={digit}))?+)++"
+        f"(?>(?:(?>{letters}+)(?>(?:{some(word_break.MID_LETTER)}{marks}(?={letter}))?)"
+        f"|(?>(?:{digit}{marks})+)(?>(?:{some(word_break.MID_DIGIT)}{marks}(?={digit}))?))+)"
     )
-    run = f"(?:{alphanumeric}|(?:{some(word_break.KATAKANA)}{marks})++)"
-    connectors = f"(?:{some(word_break.CONNECTOR)}{marks})++"
+    run = f"(?:{alphanumeric}|(?>(?:{some(word_break.KATAKANA)}{marks})+))"
+    connectors = f"(?>(?:{some(word_break.CONNECTOR)}{marks})+)"
     # Letters beside Katakana are the one place where two runs meet and part.
     wordlike = some(word_break.LETTER, word_break.HEBREW, word_break.DIGIT, word_break.KATAKANA)
     pictograph = some(word_break.PICTOGRAPH)
@@ -64,10 +66,10 @@ def _general_words(*, beyond_bmp: bool) -> Callable[[str], list[str]]:
         # The common case first, as it takes one pass over the word: letters, then nothing that could join them.
         f"{some(word_break.LETTER)}++(?=[.:,;']?+(?:{_PARTING}|$))",
         f"{some(word_break.HAN, word_break.HIRAGANA)}{marks}",
-        f"(?:{run}(?!{wordlike})|{connectors})++{run}?+",
+        f"(?>(?:{run}(?!{wordlike})|{connectors})+)(?>{run}?)",
         run,
-        f"(?:{some(word_break.COMPLEX)}{marks})++",
-        f"{pictograph}{marks}(?:(?<=\u200d){pictograph}{marks})*+",
+        f"(?>(?:{some(word_break.COMPLEX)}{marks})+)",
+        f"{pictograph}{marks}(?>(?:(?<=\u200d){pictograph}{marks})*)",
         f"[\U0001f1e6-\U0001f1ff]{{2}}{marks}",
     )
     return re.compile(f"(?!{_PARTING})(?:{'|'.join(alternatives)})").findall

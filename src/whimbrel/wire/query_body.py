@@ -13,7 +13,7 @@ from whimbrel.kernel.scanner import scan_query
 from whimbrel.kernel.strict_json import DEPTH_MAX, parse_strict
 
 # A whole string (to the end of the body if it never ends, so that time stays linear), or a bracket.
-_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\Z)|[\[\]{}]', re.DOTALL)
+_TOKEN = re.compile(rb'"[^"\\]*+(?>(?:\\.?+[^"\\]*+)*)(?:"|\Z)|[\[\]{}]', re.DOTALL)
 _TOKEN_COUNT_MAX: Final = (
     500_000  # some tenths of a second; no request that means anything has as many
 )
