@@ -35,7 +35,7 @@ def test_make_targets_exist():
 
 
 def test_whimbrel_commands_exist():
-    modules = {path.stem for path in (ROOT / "src/whimbrel/cli").glob("*.py")}
+    modules = {path.stem.removesuffix("_") for path in (ROOT / "src/whimbrel/cli").glob("*.py")}
     named = {
         name for page in pages() for command in commands(page) for name in WHIMBREL.findall(command)
     }

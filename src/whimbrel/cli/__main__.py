@@ -2,6 +2,7 @@
 
 import importlib
 import itertools
+import keyword
 import sys
 from collections.abc import Iterator, MutableMapping, Sequence
 from typing import Any, Final
@@ -40,7 +41,8 @@ class LazyCommands(MutableMapping[str, click.Command]):
         """Imports the module of a command."""
         if name not in COMMANDS:
             raise KeyError(name)
-        command: click.Command = importlib.import_module(f"whimbrel.cli.{name}").command
+        module = f"{name}_" if keyword.iskeyword(name) else name  # `import` is no name of a module
+        command: click.Command = importlib.import_module(f"whimbrel.cli.{module}").command
         return command
 
     def __setitem__(self, name: str, command: click.Command) -> None:
