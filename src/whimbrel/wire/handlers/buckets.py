@@ -5,7 +5,8 @@ from typing import Final
 from whimbrel.core.errors import InvalidRequestError
 from whimbrel.engine.model import BucketInfo, IndexMode
 from whimbrel.wire.encryption import check_encryption
-from whimbrel.wire.naming import check_bucket_name, resolve_bucket
+from whimbrel.wire.handlers.resource import bucket_of
+from whimbrel.wire.naming import check_bucket_name
 from whimbrel.wire.output import (
     Answer,
     CreateVectorBucketOutput,
@@ -36,13 +37,13 @@ async def create_vector_bucket(call: Call) -> Answer:
 
 async def get_vector_bucket(call: Call) -> Answer:
     """Describes a vector bucket."""
-    info = await call.service.engine.get_bucket(_resolve(call))
+    info = await call.service.engine.get_bucket(bucket_of(call))
     return GetVectorBucketOutput(_describe(call, info))
 
 
 async def delete_vector_bucket(call: Call) -> Answer:
     """Deletes an empty vector bucket."""
-    await call.service.engine.delete_bucket(_resolve(call))
+    await call.service.engine.delete_bucket(bucket_of(call))
     return EmptyOutput()
 
 
@@ -64,14 +65,10 @@ async def list_vector_buckets(call: Call) -> Answer:
 
 async def put_vector_bucket_default_index_mode(call: Call) -> Answer:
     """Accepts ENHANCED, which every vector bucket has, and refuses CLASSIC as AWS does for new ones."""
-    await call.service.engine.get_bucket(_resolve(call))
+    await call.service.engine.get_bucket(bucket_of(call))
     if call.input["defaultIndexMode"] == IndexMode.CLASSIC:
         raise InvalidRequestError(CLASSIC_DEFAULT_TEXT, ("defaultIndexMode", CLASSIC_DEFAULT_TEXT))
     return EmptyOutput()
-
-
-def _resolve(call: Call) -> str:
-    return resolve_bucket(call.input, account_id=call.service.arns.account_id)
 
 
 def _describe(call: Call, info: BucketInfo) -> VectorBucket:

@@ -26,8 +26,8 @@ from whimbrel.wire.extension_output import (
     WarmIndexOutput,
     WarmSegment,
 )
+from whimbrel.wire.handlers.resource import index_of
 from whimbrel.wire.handlers.vectors import PAGE_SIZE_DEFAULT, make_query
-from whimbrel.wire.naming import resolve_index
 from whimbrel.wire.output import Answer, Hits, or_unset
 from whimbrel.wire.record import check_key_bytes
 from whimbrel.wire.service import Call
@@ -40,14 +40,14 @@ MERGE: Final = "merge"
 
 async def count_vectors(call: Call) -> Answer:
     """Counts the vectors of an index, or those that match a filter."""
-    names = _resolve(call)
+    names = index_of(call)
     count = await call.service.engine.count_vectors(*names, condition=call.input.get("filter"))
     return CountVectorsOutput(count)
 
 
 async def find_vectors(call: Call) -> Answer:
     """Returns a page of the vectors with a prefix, or that match a filter, in order of key."""
-    names = _resolve(call)
+    names = index_of(call)
     request = FindRequest(
         prefix=call.input.get("prefix", "").encode(),
         filter=call.input.get("filter"),
@@ -62,7 +62,7 @@ async def find_vectors(call: Call) -> Answer:
 
 async def search_vectors(call: Call) -> Answer:
     """Returns a page of the nearest vectors, as QueryVectors does, and does what that cannot."""
-    names = _resolve(call)
+    names = index_of(call)
     request = replace(
         make_query(call),
         effort=SearchEffort(call.input.get("effort", SearchEffort.DEFAULT)),
@@ -74,7 +74,7 @@ async def search_vectors(call: Call) -> Answer:
 
 async def update_metadata(call: Call) -> Answer:
     """Changes or replaces the metadata of vectors that exist."""
-    names = _resolve(call)
+    names = index_of(call)
     updates = call.input["updates"]
     keys = Blobs.of(update["key"].encode() for update in updates)
     check_key_bytes(keys, member="updates")
@@ -92,7 +92,7 @@ async def update_metadata(call: Call) -> Answer:
 
 async def delete_vectors_by_filter(call: Call) -> Answer:
     """Deletes vectors that match a filter, a bounded number of them."""
-    names = _resolve(call)
+    names = index_of(call)
     erased = await call.service.engine.delete_matching(
         *names,
         condition=call.input["filter"],
@@ -103,7 +103,7 @@ async def delete_vectors_by_filter(call: Call) -> Answer:
 
 async def measure_recall(call: Call) -> Answer:
     """Measures what queries find of what there is."""
-    names = _resolve(call)
+    names = index_of(call)
     top_k = call.input.get("topK")
     measured = await call.service.engine.measure_recall(
         *names,
@@ -123,7 +123,7 @@ async def measure_recall(call: Call) -> Answer:
 
 async def warm_index(call: Call) -> Answer:
     """Fetches what queries of an index read."""
-    names = _resolve(call)
+    names = index_of(call)
     request = WarmRequest(
         with_vectors=call.input.get("includeVectors", False),
         page_token=call.input.get("nextToken"),
@@ -136,7 +136,7 @@ async def warm_index(call: Call) -> Answer:
 
 async def get_index_statistics(call: Call) -> Answer:
     """Tells how an index is stored."""
-    bucket_name, index_name = _resolve(call)
+    bucket_name, index_name = index_of(call)
     found = await call.service.engine.get_statistics(bucket_name, index_name)
     calibration = found.calibration
     return GetIndexStatisticsOutput(
@@ -173,7 +173,3 @@ def _describe(calibration: Calibration) -> CalibrationOutput:
         recalls=[RecallAt(k, recall) for k, recall in calibration.recalls],
         shares=[ShareAt(k, share) for k, share in calibration.shares],
     )
-
-
-def _resolve(call: Call) -> tuple[str, str]:
-    return resolve_index(call.input, account_id=call.service.arns.account_id)

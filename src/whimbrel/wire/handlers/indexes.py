@@ -9,7 +9,8 @@ from whimbrel.core.errors import InvalidRequestError
 from whimbrel.engine.model import IndexConfig, IndexInfo, IndexMode, Metric
 from whimbrel.engine.text.field import TextField
 from whimbrel.wire.encryption import check_encryption
-from whimbrel.wire.naming import check_index_name, resolve_bucket, resolve_index
+from whimbrel.wire.handlers.resource import bucket_of, index_of
+from whimbrel.wire.naming import check_index_name
 from whimbrel.wire.output import (
     Answer,
     CreateIndexOutput,
@@ -40,7 +41,7 @@ Fields = tuple[TextField, ...]
 
 async def create_index(call: Call) -> Answer:
     """Creates an index with its tags."""
-    bucket_name = resolve_bucket(call.input, account_id=call.service.arns.account_id)
+    bucket_name = bucket_of(call)
     name = check_index_name(call.input["indexName"])
     check_encryption(call.input.get("encryptionConfiguration"))
     tags = call.input.get("tags", {})
@@ -56,19 +57,19 @@ async def create_index(call: Call) -> Answer:
 
 async def get_index(call: Call) -> Answer:
     """Describes an index."""
-    info = await call.service.engine.get_index(*_resolve(call))
+    info = await call.service.engine.get_index(*index_of(call))
     return GetIndexOutput(_describe(call, info))
 
 
 async def delete_index(call: Call) -> Answer:
     """Deletes an index with all its vectors."""
-    await call.service.engine.delete_index(*_resolve(call))
+    await call.service.engine.delete_index(*index_of(call))
     return EmptyOutput()
 
 
 async def list_indexes(call: Call) -> Answer:
     """Lists the indexes of a vector bucket in order of name."""
-    bucket_name = resolve_bucket(call.input, account_id=call.service.arns.account_id)
+    bucket_name = bucket_of(call)
     page = await call.service.engine.list_indexes(
         bucket_name,
         prefix=call.input.get("prefix", ""),
@@ -86,7 +87,7 @@ async def list_indexes(call: Call) -> Answer:
 
 async def update_index_mode(call: Call) -> Answer:
     """Accepts ENHANCED, which every index has, and refuses CLASSIC as AWS does in new vector buckets."""
-    await call.service.engine.get_index(*_resolve(call))
+    await call.service.engine.get_index(*index_of(call))
     if call.input["indexMode"] == IndexMode.CLASSIC:
         raise InvalidRequestError(CLASSIC_TEXT, ("indexMode", CLASSIC_TEXT))
     return EmptyOutput()
@@ -94,7 +95,7 @@ async def update_index_mode(call: Call) -> Answer:
 
 async def update_metadata_configuration(call: Call) -> Answer:
     """Makes metadata keys searchable as text, or no longer so."""
-    names = _resolve(call)
+    names = index_of(call)
     if ("add" in call.input) == ("delete" in call.input):
         raise InvalidRequestError(ADD_OR_DELETE_TEXT, ("add", ADD_OR_DELETE_TEXT))
     await call.service.engine.change_text_fields(*names, _change(call.input))
@@ -110,10 +111,6 @@ def _change(request: dict[str, Any]) -> Callable[[Fields], Fields]:
     configurations = request["delete"].get("textSearchConfigurations", ())
     keys = [one["metadataKey"] for one in configurations]
     return lambda fields: remove_fields(fields, keys)
-
-
-def _resolve(call: Call) -> tuple[str, str]:
-    return resolve_index(call.input, account_id=call.service.arns.account_id)
 
 
 def _config(request: dict[str, Any]) -> IndexConfig:

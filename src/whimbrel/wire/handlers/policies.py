@@ -3,7 +3,7 @@
 from typing import Final
 
 from whimbrel.wire.bucket_policy import check_policy
-from whimbrel.wire.naming import resolve_bucket
+from whimbrel.wire.handlers.resource import bucket_of
 from whimbrel.wire.output import Answer, EmptyOutput, GetVectorBucketPolicyOutput
 from whimbrel.wire.service import Call
 
@@ -14,7 +14,7 @@ NOT_ENFORCED_TEXT: Final = (
 
 async def put_vector_bucket_policy(call: Call) -> Answer:
     """Stores a policy as it was given, after checking its JSON and grammar."""
-    name = _resolve(call)
+    name = bucket_of(call)
     check_policy(call.input["policy"])
     await call.service.engine.put_bucket_policy(name, call.input["policy"])
     call.service.log.warning(NOT_ENFORCED_TEXT)
@@ -23,14 +23,10 @@ async def put_vector_bucket_policy(call: Call) -> Answer:
 
 async def get_vector_bucket_policy(call: Call) -> Answer:
     """Returns the policy as it was given."""
-    return GetVectorBucketPolicyOutput(await call.service.engine.get_bucket_policy(_resolve(call)))
+    return GetVectorBucketPolicyOutput(await call.service.engine.get_bucket_policy(bucket_of(call)))
 
 
 async def delete_vector_bucket_policy(call: Call) -> Answer:
     """Removes the policy."""
-    await call.service.engine.delete_bucket_policy(_resolve(call))
+    await call.service.engine.delete_bucket_policy(bucket_of(call))
     return EmptyOutput()
-
-
-def _resolve(call: Call) -> str:
-    return resolve_bucket(call.input, account_id=call.service.arns.account_id)

@@ -12,7 +12,8 @@ from whimbrel.wire.extension_output import (
     ListSnapshotsOutput,
     SnapshotOutput,
 )
-from whimbrel.wire.naming import check_bucket_name, check_index_name, resolve_index
+from whimbrel.wire.handlers.resource import index_of
+from whimbrel.wire.naming import check_bucket_name, check_index_name
 from whimbrel.wire.output import Answer, EmptyOutput, or_unset
 from whimbrel.wire.service import Call
 from whimbrel.wire.tagging import check_tags
@@ -23,7 +24,7 @@ SNAPSHOT_NAME_TEXT: Final = "Invalid snapshot name"
 
 async def fork_index(call: Call) -> Answer:
     """Creates an index with the content of another one or of a snapshot."""
-    bucket_name, index_name = _resolve(call)
+    bucket_name, index_name = index_of(call)
     name = call.input.get("snapshotName")
     source = Source(bucket_name, index_name, None if name is None else _check_name(name))
     target = call.input.get("targetVectorBucketName", bucket_name)
@@ -54,7 +55,7 @@ async def list_snapshots(call: Call) -> Answer:
     if named == {"vectorBucketName"}:
         bucket_name, index_name = check_bucket_name(call.input["vectorBucketName"]), None
     else:
-        bucket_name, index_name = _resolve(call)
+        bucket_name, index_name = index_of(call)
     page = await call.service.engine.list_snapshots(
         bucket_name,
         index_name,
@@ -104,8 +105,4 @@ def _check_name(name: str) -> str:
 
 
 def _resolve_snapshot(call: Call) -> tuple[str, str, str]:
-    return *_resolve(call), _check_name(call.input["snapshotName"])
-
-
-def _resolve(call: Call) -> tuple[str, str]:
-    return resolve_index(call.input, account_id=call.service.arns.account_id)
+    return *index_of(call), _check_name(call.input["snapshotName"])

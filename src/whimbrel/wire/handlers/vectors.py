@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from whimbrel.core.errors import InvalidRequestError
 from whimbrel.engine.model import Blobs, IndexMode, ListRequest, QueryRequest
-from whimbrel.wire.naming import resolve_index
+from whimbrel.wire.handlers.resource import index_of
 from whimbrel.wire.output import Answer, EmptyOutput, Hits
 from whimbrel.wire.record import check_key_bytes
 from whimbrel.wire.service import Call
@@ -17,7 +17,7 @@ QUERY_INPUT_TEXT: Final = "Must specify queryVector, queryTexts or both"
 
 async def put_vectors(call: Call) -> Answer:
     """Writes records; answers when they are durable."""
-    names = _resolve(call)
+    names = index_of(call)
     assert call.batch is not None
     await call.service.engine.put_vectors(*names, call.batch)
     return EmptyOutput()
@@ -25,14 +25,14 @@ async def put_vectors(call: Call) -> Answer:
 
 async def delete_vectors(call: Call) -> Answer:
     """Deletes records; answers when that is durable."""
-    names = _resolve(call)
+    names = index_of(call)
     await call.service.engine.delete_vectors(*names, _keys(call))
     return EmptyOutput()
 
 
 async def get_vectors(call: Call) -> Answer:
     """Returns the records that exist."""
-    names = _resolve(call)
+    names = index_of(call)
     return await call.service.engine.get_vectors(
         *names,
         _keys(call),
@@ -43,7 +43,7 @@ async def get_vectors(call: Call) -> Answer:
 
 async def list_vectors(call: Call) -> Answer:
     """Returns a page of an index's records."""
-    names = _resolve(call)
+    names = index_of(call)
     count, index = _segment(call.input)
     request = ListRequest(
         page_size=call.input.get("maxResults", PAGE_SIZE_DEFAULT),
@@ -59,7 +59,7 @@ async def list_vectors(call: Call) -> Answer:
 
 async def query_vectors(call: Call) -> Answer:
     """Returns a page of the nearest records."""
-    names = _resolve(call)
+    names = index_of(call)
     request = make_query(call)
     return Hits(await call.service.engine.query(*names, request), request.return_distance)
 
@@ -86,10 +86,6 @@ def make_query(call: Call) -> QueryRequest:
         explain=call.explain,
         return_scores=call.input.get("returnScores", False),
     )
-
-
-def _resolve(call: Call) -> tuple[str, str]:
-    return resolve_index(call.input, account_id=call.service.arns.account_id)
 
 
 def _keys(call: Call) -> Blobs:
