@@ -459,7 +459,7 @@ def test_an_export_whose_snapshot_is_collected_says_so(tmp_path):
         original = reading.context.compute.run
 
         async def run(function, *arguments, **options):
-            if function.__name__ == "_read_tail" and not begun.is_set():
+            if function.__name__ == "newest" and not begun.is_set():
                 begun.set()
                 await collect()
             return await original(function, *arguments, **options)

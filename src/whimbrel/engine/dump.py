@@ -16,8 +16,8 @@ from whimbrel.engine.filter.evaluate import match_rows
 from whimbrel.engine.filter.tree import Filter
 from whimbrel.engine.index import Index, Snapshot
 from whimbrel.engine.manifest import SegmentEntry
-from whimbrel.engine.memtable import NO_ROW
-from whimbrel.engine.model import Blobs, Float32Array, Int64Array, UInt64Array
+from whimbrel.engine.memtable import NO_ROW, NewestKeys
+from whimbrel.engine.model import Blobs, Float32Array, Int64Array
 from whimbrel.engine.part import match_tail
 from whimbrel.engine.segments import OpenSegment, SegmentCache
 from whimbrel.engine.view import open_view
@@ -40,15 +40,6 @@ class Records:
     keys: Blobs
     vectors: Float32Array
     metadata: Blobs
-
-
-@dataclass(frozen=True, slots=True)
-class _Tail:
-    """What the tail says last about each key that it mentions, and the rows that it put."""
-
-    hashes: UInt64Array
-    keys: Blobs
-    rows: Int64Array
 
 
 class Dump:
@@ -91,7 +82,7 @@ class Dump:
             StoreError: the store failed.
         """
         compute = self._context.compute
-        tail = await compute.run(self._read_tail)
+        tail = await compute.run(self.snapshot.tail.newest)
         for entry in self.snapshot.manifest.segments:
             segment = await self._open(entry)
             rows = await compute.run(_kept_rows, segment, tail, condition)
@@ -110,12 +101,7 @@ class Dump:
         except ObjectNotFoundError as error:
             raise UnavailableError(COLLECTED) from error
 
-    def _read_tail(self) -> _Tail:
-        tail = self.snapshot.tail
-        entries = tail.newest_entries()
-        return _Tail(tail.hashes[entries], tail.keys(entries), tail.rows[entries])
-
-    def _kept_of_tail(self, tail: _Tail, condition: Filter | None) -> Int64Array:
+    def _kept_of_tail(self, tail: NewestKeys, condition: Filter | None) -> Int64Array:
         """Returns the places in `tail` of the records wanted."""
         is_wanted = tail.rows != NO_ROW
         if condition is not None and is_wanted.any():
@@ -124,7 +110,7 @@ class Dump:
             is_wanted[is_wanted] = matches[tail.rows[is_wanted]]
         return np.flatnonzero(is_wanted)
 
-    def _read_rows_of_tail(self, tail: _Tail, places: Int64Array) -> Records:
+    def _read_rows_of_tail(self, tail: NewestKeys, places: Int64Array) -> Records:
         rows = tail.rows[places]
         snapshot = self.snapshot.tail
         return Records(tail.keys.take(places), snapshot.vectors[rows], snapshot.metadata(rows))
@@ -149,7 +135,7 @@ async def open_dump(context: Context, index: Index, cache: SegmentCache) -> Dump
     return Dump(context, cache, view.snapshot, view.segments)
 
 
-def _kept_rows(segment: OpenSegment, tail: _Tail, condition: Filter | None) -> Int64Array:
+def _kept_rows(segment: OpenSegment, tail: NewestKeys, condition: Filter | None) -> Int64Array:
     """Returns a segment's live rows that the tail leaves alone and the condition wants, ascending, int64 [m]."""
     found = segment.reader.find(tail.hashes, tail.keys)
     rows = np.flatnonzero(~segment.deleted_with(found[found >= 0]))

@@ -10,7 +10,6 @@ Invariants:
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -20,23 +19,14 @@ from whimbrel.engine.index import Index, Snapshot
 from whimbrel.engine.ivf.partition import ArrayRows, PreparedRows
 from whimbrel.engine.job import Job
 from whimbrel.engine.manifest import Manifest, SegmentEntry
-from whimbrel.engine.memtable import NO_ROW
-from whimbrel.engine.model import Blobs, Int64Array, UInt64Array
+from whimbrel.engine.memtable import NO_ROW, NewestKeys
 from whimbrel.engine.regions import Regions, open_regions
 from whimbrel.engine.segment.rows import SegmentRows
 from whimbrel.engine.segment.writer import EncodedSegment, encode_segment
 from whimbrel.engine.segments import SegmentCache
+from whimbrel.engine.strings import cut_by_size
 from whimbrel.engine.text_job import index_texts
 from whimbrel.engine.upsert import Upserts, entry_of, publish_upserts
-
-
-@dataclass(frozen=True, slots=True)
-class _TailKeys:
-    """What the tail says last about each key it mentions, in the order of (hash, key)."""
-
-    hashes: UInt64Array
-    keys: Blobs
-    rows: Int64Array  # of the tail's vectors; NO_ROW where the key was deleted
 
 
 async def flush(context: Context, index: Index, segments: SegmentCache) -> bool:
@@ -52,22 +42,16 @@ async def flush(context: Context, index: Index, segments: SegmentCache) -> bool:
     snapshot = index.snapshot()
     if snapshot.position == snapshot.base.position or index.has_terminal_tail:
         return False  # a terminal fragment must stay where every process finds it
-    tail = await context.compute.run(_tail_keys, snapshot)
+    tail = await context.compute.run(snapshot.tail.newest)
     flush_job = _Flush(Job(context, index), segments, snapshot, tail)
     return await flush_job.run()
-
-
-def _tail_keys(snapshot: Snapshot) -> _TailKeys:
-    tail = snapshot.tail
-    entries = tail.newest_entries()
-    return _TailKeys(tail.hashes[entries], tail.keys(entries), tail.rows[entries])
 
 
 class _Flush:
     """One flush under way."""
 
     def __init__(
-        self, job: Job, segments: SegmentCache, snapshot: Snapshot, tail: _TailKeys
+        self, job: Job, segments: SegmentCache, snapshot: Snapshot, tail: NewestKeys
     ) -> None:
         self._job = job
         self._segments = segments
@@ -115,9 +99,8 @@ class _Flush:
             return []
         metadata = tail.metadata(self._tail.rows[puts])
         sizes = np.diff(metadata.offsets) + 4 * tail.vectors.shape[1]
-        number = np.cumsum(sizes) // self._job.context.options.segment_bytes_max
         contents = []
-        for places in np.split(np.arange(len(puts)), np.flatnonzero(np.diff(number)) + 1):
+        for places in cut_by_size(sizes, self._job.context.options.segment_bytes_max):
             own, rows = puts[places], self._tail.rows[puts[places]]
             contents.append(
                 SegmentRows(

@@ -64,6 +64,7 @@ from whimbrel.engine.listing import list_all
 from whimbrel.engine.manifest import encode_manifest
 from whimbrel.engine.memtable import NO_ROW, MemtableSnapshot
 from whimbrel.engine.pins import Pins
+from whimbrel.engine.strings import cut_by_size
 from whimbrel.engine.wal import Write, encode_fragment
 from whimbrel.engine.write import UNAVAILABLE, Writer
 
@@ -450,7 +451,6 @@ def _tail_writes(tail: MemtableSnapshot, group_bytes_max: int) -> Iterator[Write
         return
     keys, metadata = tail.keys(puts), tail.metadata(rows)
     sizes = np.diff(metadata.offsets) + np.diff(keys.offsets) + 4 * tail.vectors.shape[1]
-    number = np.cumsum(sizes) // group_bytes_max
-    for places in np.split(np.arange(len(puts)), np.flatnonzero(np.diff(number)) + 1):
+    for places in cut_by_size(sizes, group_bytes_max):
         vectors = np.ascontiguousarray(tail.vectors[rows[places]])
         yield Write(keys.take(places), vectors, metadata.take(places))

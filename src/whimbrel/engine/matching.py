@@ -10,12 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from whimbrel.core.errors import AbsentBytesError
-from whimbrel.engine.filter.evaluate import match_rows
 from whimbrel.engine.filter.row_set import RowSet
 from whimbrel.engine.filter.tree import Filter
 from whimbrel.engine.memtable import MemtableSnapshot
 from whimbrel.engine.model import BoolArray, IndexConfig, Int64Array
-from whimbrel.engine.part import match_tail
+from whimbrel.engine.part import match_segment, match_tail
 from whimbrel.engine.segments import OpenSegment
 
 
@@ -94,7 +93,8 @@ def find_matches(
         absent = error
     for segment in segments:
         try:
-            matching.append(_match_segment(condition, segment))
+            rows = match_segment(condition, segment, segment.live_set())
+            matching.append(RowSet.all_of(segment.entry.row_count) if rows is None else rows)
         except AbsentBytesError as error:
             absent = error
     if absent is not None:
@@ -104,11 +104,3 @@ def find_matches(
     if condition is not None and len(keep):
         keep &= match_tail(condition, tail, config)
     return Matches(current, keep)
-
-
-def _match_segment(condition: Filter | None, segment: OpenSegment) -> RowSet:
-    live = segment.live_set()
-    if condition is None:
-        return RowSet.all_of(segment.entry.row_count) if live is None else live
-    matching = match_rows(condition, segment.reader.columns)
-    return matching if live is None else matching.intersect(live)

@@ -50,6 +50,21 @@ class HashRun:
     entries: Int64Array
 
 
+@dataclass(frozen=True, slots=True)
+class NewestKeys:
+    """What a tail says last about each key that it mentions, in the order of (hash, key).
+
+    Attributes:
+        hashes: uint64 [n], of the keys.
+        keys: n keys.
+        rows: int64 [n], of the tail's vectors; `NO_ROW` where the key was deleted.
+    """
+
+    hashes: UInt64Array
+    keys: Blobs
+    rows: Int64Array
+
+
 class _Column(Generic[Scalar]):
     """An array that grows by large steps; `values` is the filled part.
 
@@ -194,6 +209,11 @@ class MemtableSnapshot:
                         found[index] = entry
                         break
         return found
+
+    def newest(self) -> NewestKeys:
+        """Returns what the tail says last about each key that it mentions."""
+        entries = self.newest_entries()
+        return NewestKeys(self.hashes[entries], self.keys(entries), self.rows[entries])
 
     def newest_entries(self) -> Int64Array:
         """Returns the newest entry of every key the tail mentions, sorted by (hash, key)."""

@@ -106,14 +106,25 @@ def segment_parts(segments: Sequence[OpenSegment], condition: Filter | None) -> 
 
 def _segment_part(owner: int, segment: OpenSegment, condition: Filter | None) -> Part | None:
     reader = segment.reader
-    keep, count = segment.live_set(), segment.entry.live_count
-    if condition is not None:
-        matching = match_rows(condition, reader.columns)
-        keep = matching if keep is None else matching.intersect(keep)
-        count = keep.count
+    keep = match_segment(condition, segment, segment.live_set())
+    count = segment.entry.live_count if condition is None or keep is None else keep.count
     if not count:
         return None
     return Part(owner, reader.stored, 0, reader.row_count, reader.codes, count, keep, reader)
+
+
+def match_segment(
+    condition: Filter | None, segment: OpenSegment, within: RowSet | None
+) -> RowSet | None:
+    """Returns which of some rows of a segment match; None stands for all rows, here and in what is given.
+
+    Raises:
+        AbsentBytesError: not all is here that the condition reads; the segment has noted what it lacks.
+    """
+    if condition is None:
+        return within
+    matching = match_rows(condition, segment.reader.columns)
+    return matching if within is None else matching.intersect(within)
 
 
 def tail_parts(

@@ -214,3 +214,14 @@ def list_chunks(offsets: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
         limit = min(max(by_bytes, first + 1), first + CHUNK_COUNT, count)
         yield first, limit
         first = limit
+
+
+def cut_by_size(sizes: NDArray[np.int64], bytes_max: int) -> list[NDArray[np.int64]]:
+    """Returns places in stretches of about so many bytes, in order.
+
+    Args:
+        sizes: int64 [n], bytes of each item, n at least 1.
+        bytes_max: a stretch ends with the item before the one that brings the sum to another multiple of it.
+    """
+    number = np.cumsum(sizes) // bytes_max
+    return np.split(np.arange(len(sizes)), np.flatnonzero(np.diff(number)) + 1)

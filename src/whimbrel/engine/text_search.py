@@ -19,7 +19,6 @@ import numpy as np
 
 from whimbrel.core.errors import AbsentBytesError
 from whimbrel.engine.approximate import NearRows, nearest_places, round_distances
-from whimbrel.engine.filter.evaluate import match_rows
 from whimbrel.engine.filter.row_set import RowSet
 from whimbrel.engine.filter.tree import Filter
 from whimbrel.engine.matching import find_replaced
@@ -33,7 +32,7 @@ from whimbrel.engine.model import (
     UInt16Array,
     UInt64Array,
 )
-from whimbrel.engine.part import TAIL, match_tail
+from whimbrel.engine.part import TAIL, match_segment, match_tail
 from whimbrel.engine.search import SearchStats, cut_best, has_names
 from whimbrel.engine.segments import OpenSegment
 from whimbrel.engine.text.field import TextField
@@ -196,10 +195,7 @@ class TextSearch:
                 lists.append(reader.find(query.terms))
             except AbsentBytesError as error:
                 absent = error
-        keep = live
-        if condition is not None:
-            matching = match_rows(condition, segment.reader.columns)
-            keep = matching if keep is None else matching.intersect(keep)
+        keep = match_segment(condition, segment, live)
         if absent is not None:
             raise absent
         for statistics, reader, own in zip(self._statistics, readers, lists, strict=True):
