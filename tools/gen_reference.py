@@ -63,6 +63,7 @@ EXIT_MEANINGS = {
 SECTIONS = (
     ("Store", ("store", "s3_", "cache_", "local_")),
     ("Server", ("host", "port", "region", "account_id", "no_auth", "config_dir")),
+    ("Embeddings", ("embeddings",)),
     ("Processes and logs", ("indexer", "compute_threads", "workers", "log_")),
     ("HTTP", (WIRE_PREFIX,)),
     ("Engine", (ENGINE_PREFIX,)),

@@ -10,6 +10,7 @@ SECTIONS = {
     "At run time",
     "For more languages",
     "For bulk import and export",
+    "For embeddings",
     "To build",
     "To develop",
     "To measure",
@@ -25,6 +26,10 @@ def declared() -> dict[str, set[str]]:
         "At run time": project["project"]["dependencies"],
         "For more languages": project["project"]["optional-dependencies"]["cjk"],
         "For bulk import and export": project["project"]["optional-dependencies"]["bulk"],
+        "For embeddings": [
+            *project["project"]["optional-dependencies"]["embeddings"],
+            *project["project"]["optional-dependencies"]["bedrock"],
+        ],
         "To build": project["build-system"]["requires"],
         "To develop": groups["dev"],
         "To measure": groups["bench"],

@@ -24,10 +24,13 @@ from whimbrel.core.rand import SeededRandom, SystemRandom
 from whimbrel.engine.context import Context
 from whimbrel.engine.engine import Engine
 from whimbrel.storage.memory import MemoryStore
+from whimbrel.testing.embedding import letter_models
 from whimbrel.wire.app import WireApp
+from whimbrel.wire.arn import ArnFormat
 from whimbrel.wire.options import WireOptions
 from whimbrel.wire.request import RequestHead
 from whimbrel.wire.routes import ROUTES
+from whimbrel.wire.service import Service
 from whimbrel.wire.shape import (
     BooleanShape,
     IntegerShape,
@@ -145,14 +148,18 @@ class Stack:
             authenticator = SigV4Authenticator([KEY], clock=clock, account_id=ACCOUNT)
         self.loop.run_until_complete(self.engine.start())
         self.app = WireApp(
-            engine=self.engine,
+            service=Service(
+                engine=self.engine,
+                embeddings=letter_models(),
+                arns=ArnFormat(region=WireOptions().region, account_id=WireOptions().account_id),
+                compute=compute,
+                log=logger,
+            ),
             authenticator=authenticator,
             options=WireOptions(),
             clock=clock,
             random=SeededRandom(1),
-            compute=compute,
             registry=CollectorRegistry(),
-            logger=logger,
         )
 
     def close(self) -> None:

@@ -158,6 +158,55 @@ class DeniedError(WhimbrelError):
         self.message = message
 
 
+# --- embedding models ----------------------------------------------------------------------------
+
+
+class UnknownModelError(InvalidRequestError):
+    """No model has this id."""
+
+
+class ModelError(WhimbrelError):
+    """Base of what can go wrong at a model, as opposed to in the request.
+
+    Attributes:
+        message: the text for the client; says what to do where it can.
+    """
+
+    kind = Kind.UNAVAILABLE
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class ModelFailedError(ModelError):
+    """The model answered with an error, or with something that is no embedding.
+
+    Attributes:
+        status: HTTP status of its answer; 0 without one.
+    """
+
+    def __init__(self, message: str, *, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class ModelNotReadyError(ModelError):
+    """The model is not installed, or cannot be reached."""
+
+
+class ModelTimeoutError(ModelError):
+    """The model took too long."""
+
+    kind = Kind.TIMEOUT
+
+
+class ModelThrottledError(ModelError):
+    """More is asked of the model than it can do; the caller should back off and retry."""
+
+    kind = Kind.THROTTLED
+
+
 # --- the object store ----------------------------------------------------------------------------
 
 

@@ -246,6 +246,20 @@ class Settings:
         "Processes that serve, all on one port and one store; not with `memory:`.",
         bounds=(1, 64),
     )
+    embeddings: str = _setting(
+        "",
+        "File that says which models embed for which ids, see the guide to embeddings; empty has the built-in model "
+        "answer.",
+    )
+    embeddings_item_count_max: int = _inner(
+        4096,
+        "Texts and images that wait for one model, of all requests together; beyond it requests are answered 429.",
+        unit="items",
+        bounds=(1, 10**6),
+    )
+    embeddings_bytes_max: int = _inner(
+        256 * MIB, "Size of all those together, likewise.", unit="bytes", bounds=(MIB, TIB)
+    )
     log_level: str = _setting(
         "info", "Least severity that is logged.", choices=("debug", "info", "warning", "error")
     )

@@ -20,7 +20,7 @@ from whimbrel.core.metrics import Metrics
 from whimbrel.core.settings import Settings
 from whimbrel.engine.context import Context
 from whimbrel.engine.engine import Engine
-from whimbrel.server.assembly import count_threads, open_context
+from whimbrel.server.assembly import count_threads, open_context, open_service
 from whimbrel.server.indexing import run_indexer
 from whimbrel.server.supervisor import KeptProcess
 from whimbrel.wire.app import WireApp
@@ -74,6 +74,10 @@ async def open_application(
         context, metrics = opened.context, Metrics()
         metrics.add_store(opened.counter.list_totals)
         engine = await stack.enter_async_context(_open_engine(context, metrics))
+        log = logging.getLogger("whimbrel.wire")
+        service = await stack.enter_async_context(
+            open_service(engine, context, settings, environment, log=log)
+        )
         mode = choose_indexer(settings)
         thread_count = count_threads(settings)
         if not options.read_count_max:
@@ -83,14 +87,12 @@ async def open_application(
             _tend(mode, settings, environment, context=context, metrics=metrics)
         )
         app = WireApp(
-            engine=engine,
+            service=service,
             authenticator=authenticator,
             options=options,
             clock=context.clock,
             random=context.random,
-            compute=context.compute,
             registry=metrics.registry,
-            logger=logging.getLogger("whimbrel.wire"),
         )
         yield Application(app=app, context=context, indexer=mode, registry=metrics.registry)
 

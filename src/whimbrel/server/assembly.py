@@ -1,5 +1,6 @@
 """Builds what every process of ours needs from its settings: the store, the engine's context, options, threads."""
 
+import logging
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -11,7 +12,11 @@ from whimbrel.core.compute import ThreadCompute
 from whimbrel.core.errors import Kind, WhimbrelError
 from whimbrel.core.rand import SystemRandom
 from whimbrel.core.settings import ENGINE_PREFIX, WIRE_PREFIX, SettingError, Settings
+from whimbrel.embeddings import EmbeddingLimits, EmbeddingModels
+from whimbrel.embeddings.configuration import read_configuration
+from whimbrel.embeddings.providers.opening import provider_opener
 from whimbrel.engine.context import Context
+from whimbrel.engine.engine import Engine
 from whimbrel.engine.options import EngineOptions
 from whimbrel.engine.paths import ROOT
 from whimbrel.storage.cloud_settings import CloudSettings
@@ -19,7 +24,9 @@ from whimbrel.storage.instrument import RequestCounter
 from whimbrel.storage.local import LocalSettings
 from whimbrel.storage.local_start import Access
 from whimbrel.storage.open_store import StoreSettings, open_store, read_path, read_scheme
+from whimbrel.wire.arn import ArnFormat
 from whimbrel.wire.options import WireOptions
+from whimbrel.wire.service import Service
 
 STORE_KEY_ENVS: Final = (
     "WHIMBREL_S3_ACCESS_KEY_ID",
@@ -59,6 +66,49 @@ def make_wire_options(settings: Settings) -> WireOptions:
     return WireOptions(
         region=settings.region, account_id=settings.account_id, **settings.section(WIRE_PREFIX)
     )
+
+
+@asynccontextmanager
+async def open_service(
+    engine: Engine,
+    context: Context,
+    settings: Settings,
+    environment: Mapping[str, str],
+    *,
+    log: logging.Logger,
+) -> AsyncIterator[Service]:
+    """Gives what requests work with, for a block; no model of embeddings is opened before one is asked for.
+
+    Args:
+        engine: does the work.
+        context: what it stands on.
+        settings: name, among others, the configuration of embeddings.
+        environment: as `os.environ`; holds the keys of models that are elsewhere.
+        log: for what an operator should know.
+
+    Raises:
+        SettingError: the configuration of embeddings holds a mistake.
+    """
+    configuration = read_configuration(settings.embeddings)
+    embeddings = EmbeddingModels(
+        configuration.entries(),
+        provider_opener(configuration, environment, thread_count=count_threads(settings)),
+        EmbeddingLimits(
+            item_count_max=settings.embeddings_item_count_max,
+            bytes_max=settings.embeddings_bytes_max,
+        ),
+        context.compute,
+    )
+    try:
+        yield Service(
+            engine=engine,
+            embeddings=embeddings,
+            arns=ArnFormat(region=settings.region, account_id=settings.account_id),
+            compute=context.compute,
+            log=log,
+        )
+    finally:
+        await embeddings.close()
 
 
 def make_store_settings(

@@ -27,11 +27,10 @@ from whimbrel.core.errors import UnavailableError
 from whimbrel.core.settings import Settings
 from whimbrel.engine.context import Bell, Context
 from whimbrel.engine.engine import Engine
-from whimbrel.server.assembly import make_wire_options, open_context
+from whimbrel.server.assembly import make_wire_options, open_context, open_service
 from whimbrel.server.indexing import run_indexer
 from whimbrel.server.platform import refuse_unsupported_platform
 from whimbrel.storage.local_start import Access
-from whimbrel.wire.arn import ArnFormat
 from whimbrel.wire.deadline import Deadline
 from whimbrel.wire.input import DecodedInput
 from whimbrel.wire.output import Answer
@@ -155,12 +154,8 @@ class EngineThread:
             stack.push_async_callback(engine.close)
             if self._is_memory and self._settings.indexer != "off":
                 stack.push_async_callback(_stop_task, *_start_indexer(context))
-            settings = self._settings
-            service = Service(
-                engine=engine,
-                arns=ArnFormat(region=settings.region, account_id=settings.account_id),
-                compute=context.compute,
-                log=_log,
+            service = await stack.enter_async_context(
+                open_service(engine, context, self._settings, self._environment, log=_log)
             )
             loop = asyncio.get_running_loop()
             started.set_result(_Running(loop=loop, stop=stop, bell=context.bell, service=service))

@@ -11,7 +11,6 @@ For one event loop. No framework stands between: 22 fixed paths need a dictionar
 
 import asyncio
 import hashlib
-import logging
 from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Final
@@ -20,13 +19,11 @@ from prometheus_client import CollectorRegistry
 
 from whimbrel.auth import Authenticator, Principal, SignedRequest
 from whimbrel.core.clock import Clock
-from whimbrel.core.compute import Compute
 from whimbrel.core.errors import UnavailableError
 from whimbrel.core.log import request_id
 from whimbrel.core.rand import Random
 from whimbrel.wire import sts
 from whimbrel.wire.admission import Lanes
-from whimbrel.wire.arn import ArnFormat
 from whimbrel.wire.deadline import Deadline
 from whimbrel.wire.errors import BodyTimeoutError, ErrorAnswer, answer_error
 from whimbrel.wire.exchange import (
@@ -46,7 +43,7 @@ from whimbrel.wire.output import encode_answer
 from whimbrel.wire.performing import perform
 from whimbrel.wire.request import BodyBudget, Channel, ClientGoneError, RequestHead
 from whimbrel.wire.routes import STS_PATH, Route, find_route
-from whimbrel.wire.service import Engine, Service
+from whimbrel.wire.service import Service
 from whimbrel.wire.telemetry import METRICS_TYPE, Render, RequestLog, WireMetrics
 from whimbrel.wire.timing import AUTH, DECODE, ENCODE, READ, WAIT, Timing
 
@@ -65,17 +62,14 @@ class WireApp:
     def __init__(
         self,
         *,
-        engine: Engine,
+        service: Service,
         authenticator: Authenticator,
         options: WireOptions,
         clock: Clock,
         random: Random,
-        compute: Compute,
         registry: CollectorRegistry,
-        logger: logging.Logger,
     ) -> None:
-        arns = ArnFormat(region=options.region, account_id=options.account_id)
-        self._service = Service(engine=engine, arns=arns, compute=compute, log=logger)
+        self._service = service
         self._authenticator = authenticator
         self._options = options
         self._clock = clock
@@ -87,7 +81,7 @@ class WireApp:
             read_in_flight=lambda: self._in_flight,
             lanes=self._lanes.by_name,
         )
-        self._log = RequestLog(logger, clock)
+        self._log = RequestLog(service.log, clock)
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()

@@ -21,6 +21,7 @@ from whimbrel.core.errors import (
     IndexNotFoundError,
     InvalidRequestError,
     Kind,
+    ModelThrottledError,
     NotFoundError,
     PolicyNotFoundError,
     QuotaExceededError,
@@ -92,6 +93,7 @@ _TEXTS: Final[tuple[tuple[type[WhimbrelError], str, str], ...]] = (
     (BucketNotEmptyError, "ConflictException", "The specified vector bucket is not empty"),
     (ConflictError, "ConflictException", "The request conflicts with another operation"),
     (QuotaExceededError, "ServiceQuotaExceededException", QUOTA_TEXT),
+    (ModelThrottledError, "TooManyRequestsException", THROTTLED_TEXT),
     (ThrottledError, "TooManyRequestsException", THROTTLED_TEXT),
 )
 

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from whimbrel.auth import Principal
 from whimbrel.core.compute import Compute
+from whimbrel.embeddings import EmbeddingModels
 from whimbrel.engine.erase import Erased
 from whimbrel.engine.find import FindRequest
 from whimbrel.engine.forks import Source
@@ -194,12 +195,14 @@ class Service:
 
     Attributes:
         engine: does the work.
+        embeddings: the models that embed.
         arns: writes our ARNs and knows our account.
         compute: where work over about a millisecond runs.
         log: the project's logger, for what an operator should know.
     """
 
     engine: Engine
+    embeddings: EmbeddingModels
     arns: ArnFormat
     compute: Compute
     log: logging.Logger

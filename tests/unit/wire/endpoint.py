@@ -31,9 +31,12 @@ from whimbrel.engine.model import (
 from whimbrel.engine.self_query import RecallFound, RecallMeasured
 from whimbrel.engine.statistics import IndexStatistics
 from whimbrel.engine.warm import Warmed, WarmSegment
+from whimbrel.testing.embedding import letter_models
 from whimbrel.wire.app import WireApp
+from whimbrel.wire.arn import ArnFormat
 from whimbrel.wire.options import WireOptions
 from whimbrel.wire.request import ClientGoneError, RequestHead
+from whimbrel.wire.service import Service
 
 ACCOUNT = "123456789012"
 BUCKET_ARN = f"arn:aws:s3vectors:us-east-1:{ACCOUNT}:bucket/birds"
@@ -212,14 +215,18 @@ class Endpoint:
         handler.emit = lambda record: self.lines.append(record.getMessage())
         self.logger.handlers[:] = [handler]
         self.app = WireApp(
-            engine=self.engine,
+            service=Service(
+                engine=self.engine,
+                embeddings=letter_models(),
+                arns=ArnFormat(region=WireOptions().region, account_id=WireOptions().account_id),
+                compute=InlineCompute(),
+                log=self.logger,
+            ),
             authenticator=self.authenticator,
             options=self.options,
             clock=self.clock,
             random=SeededRandom(1),
-            compute=InlineCompute(),
             registry=CollectorRegistry(),
-            logger=self.logger,
         )
 
     def post(self, operation: str, body: Any = None, **kwargs: Any) -> Reply:

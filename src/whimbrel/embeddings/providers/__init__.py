@@ -1,0 +1,1 @@
+"""Models that embed, one module a kind."""
