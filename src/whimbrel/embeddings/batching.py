@@ -21,6 +21,7 @@ import numpy as np
 from whimbrel.core.errors import ModelFailedError, ModelThrottledError
 from whimbrel.embeddings.model import Embedded, Float32Matrix, Item, Provider, Purpose
 
+STOPPING_TEXT: Final = "The server is stopping"
 BUSY_TEXT: Final = "Too many inputs wait for the model. Try again later"
 
 
@@ -111,7 +112,8 @@ class Batcher:
         )
 
     async def close(self) -> None:
-        """Gives up what runs, and closes the provider."""
+        """Gives up what waits and what runs, and closes the provider."""
+        _fail(list(self._queue), ModelFailedError(STOPPING_TEXT))
         running = list(self._running)
         for task in running:
             task.cancel()
@@ -161,7 +163,7 @@ class Batcher:
                 except Exception as its_error:  # noqa: BLE001 - its callers get it
                     _fail(group, its_error)
         except asyncio.CancelledError:
-            _fail(batch, ModelFailedError("the server is stopping"))
+            _fail(batch, ModelFailedError(STOPPING_TEXT))
             raise
         except Exception as error:  # noqa: BLE001 - its callers get it
             _fail(batch, error)

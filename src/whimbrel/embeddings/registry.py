@@ -13,7 +13,7 @@ import numpy as np
 
 from whimbrel.core.compute import Compute
 from whimbrel.core.errors import InvalidRequestError, ModelFailedError, UnknownModelError
-from whimbrel.embeddings.batching import Batcher
+from whimbrel.embeddings.batching import STOPPING_TEXT, Batcher
 from whimbrel.embeddings.catalog import ModelEntry
 from whimbrel.embeddings.model import Embedded, Item, Provider, Purpose
 from whimbrel.embeddings.projection import project
@@ -191,7 +191,7 @@ class EmbeddingModels:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
             if task.cancelled():
-                raise ModelFailedError("the server is stopping") from None
+                raise ModelFailedError(STOPPING_TEXT) from None
             raise
 
     async def _open_once(self, name: str) -> Batcher | PassThrough:
