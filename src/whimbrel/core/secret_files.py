@@ -5,7 +5,7 @@ variable that holds a secret may be given as the path of a file instead.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +17,9 @@ NAMES: Final = (
     "WHIMBREL_S3_ACCESS_KEY_ID",
     "WHIMBREL_S3_SECRET_ACCESS_KEY",
     "WHIMBREL_S3_SESSION_TOKEN",
+    "WHIMBREL_BEDROCK_ACCESS_KEY_ID",
+    "WHIMBREL_BEDROCK_SECRET_ACCESS_KEY",
+    "WHIMBREL_BEDROCK_SESSION_TOKEN",
 )
 SUFFIX: Final = "_FILE"
 FILE_BYTES_MAX: Final = 64 * 1024
@@ -38,7 +41,9 @@ class SecretFileError(WhimbrelError):
         self.hint = hint
 
 
-def with_secret_files(environment: Mapping[str, str]) -> dict[str, str]:
+def with_secret_files(
+    environment: Mapping[str, str], *, names: Sequence[str] = NAMES
+) -> dict[str, str]:
     """Returns an environment in which the contents of secret files stand under the names they are for.
 
     White space around a secret is dropped, as editors end files with a line break. Who may read a file is for its owner
@@ -46,12 +51,13 @@ def with_secret_files(environment: Mapping[str, str]) -> dict[str, str]:
 
     Args:
         environment: as `os.environ`; an empty variable counts as unset.
+        names: of the variables that a file may stand for.
 
     Raises:
         SecretFileError: a file cannot be read, is empty or too large, or the variable itself is set as well.
     """
     resolved = dict(environment)
-    for name in NAMES:
+    for name in names:
         path = resolved.pop(name + SUFFIX, "")
         if not path:
             continue

@@ -18,8 +18,15 @@ from typing import Final
 
 import numpy as np
 
-from whimbrel.core.errors import ModelFailedError, ModelThrottledError
-from whimbrel.embeddings.model import Embedded, Float32Matrix, Item, Provider, Purpose
+from whimbrel.core.errors import InvalidRequestError, ModelFailedError, ModelThrottledError
+from whimbrel.embeddings.model import (
+    Embedded,
+    Float32Matrix,
+    Item,
+    Provider,
+    Purpose,
+    ShorteningProvider,
+)
 
 STOPPING_TEXT: Final = "The server is stopping"
 BUSY_TEXT: Final = "Too many inputs wait for the model. Try again later"
@@ -37,11 +44,13 @@ class _Waiting:
     """One item, and who waits for it.
 
     Attributes:
+        dimension: that the provider is told; None for one that is told none.
         caller: the same object for all items of one call.
     """
 
     item: Item
     purpose: Purpose
+    dimension: int | None
     caller: object
     result: asyncio.Future[_Result]
 
@@ -78,10 +87,18 @@ class Batcher:
         """Who embeds."""
         return self._provider
 
-    async def embed(self, items: Sequence[Item], purpose: Purpose) -> Embedded:
+    async def embed(
+        self, items: Sequence[Item], purpose: Purpose, dimension: int | None = None
+    ) -> Embedded:
         """Returns the vectors of any number of items, at least one.
 
+        Args:
+            items: to embed.
+            purpose: what for.
+            dimension: that is asked for; only a provider that makes such vectors itself is told.
+
         Raises:
+            InvalidRequestError: one of the items is none that the model can read.
             ModelError: the model failed.
             ModelThrottledError: too much waits already.
         """
@@ -93,7 +110,8 @@ class Batcher:
             raise ModelThrottledError(BUSY_TEXT)
         loop = asyncio.get_running_loop()
         caller = object()
-        waiting = [_Waiting(item, purpose, caller, loop.create_future()) for item in items]
+        told = dimension if isinstance(self._provider, ShorteningProvider) else None
+        waiting = [_Waiting(item, purpose, told, caller, loop.create_future()) for item in items]
         self._held_count += len(items)
         self._held_bytes += held_bytes
         try:
@@ -105,6 +123,8 @@ class Batcher:
             self._held_bytes -= held_bytes
             for each in waiting:
                 each.result.cancel()
+        if len({result.vector.shape for result in results}) > 1:
+            raise ModelFailedError("the model answered with vectors of several dimensions")
         return Embedded(
             np.stack([result.vector for result in results]),
             tuple(result.token_count for result in results),
@@ -133,7 +153,7 @@ class Batcher:
                 each.result.add_done_callback(partial(_let_go, batch, task))
 
     def _next_batch(self) -> list[_Waiting]:
-        """Takes the next items that may go together: of one modality and purpose, in order."""
+        """Takes the next items that may go together: of one modality, purpose and dimension, in order."""
         batch: list[_Waiting] = []
         while self._queue and len(batch) < self._provider.batch_count_max:
             first = self._queue[0]
@@ -152,7 +172,7 @@ class Batcher:
     async def _run(self, batch: list[_Waiting]) -> None:
         try:
             await self._embed(batch)
-        except ModelFailedError as error:
+        except (InvalidRequestError, ModelFailedError) as error:
             groups = _by_caller(batch)
             if len(groups) == 1:
                 _fail(batch, error)
@@ -172,7 +192,12 @@ class Batcher:
         wanted = [each for each in batch if each.is_wanted]
         if not wanted:
             return
-        answer = await self._provider.embed([each.item for each in wanted], wanted[0].purpose)
+        items, first = [each.item for each in wanted], wanted[0]
+        if first.dimension is None:
+            answer = await self._provider.embed(items, first.purpose)
+        else:
+            assert isinstance(self._provider, ShorteningProvider)
+            answer = await self._provider.embed_shortened(items, first.purpose, first.dimension)
         if len(answer.vectors) != len(wanted) or not np.isfinite(answer.vectors).all():
             raise ModelFailedError("the model answered with something else than a vector each")
         for place, each in enumerate(wanted):
@@ -185,7 +210,11 @@ class Batcher:
 
 
 def _go_together(one: _Waiting, other: _Waiting) -> bool:
-    return one.item.modality == other.item.modality and one.purpose == other.purpose
+    return (one.item.modality, one.purpose, one.dimension) == (
+        other.item.modality,
+        other.purpose,
+        other.dimension,
+    )
 
 
 def _by_caller(batch: list[_Waiting]) -> list[list[_Waiting]]:

@@ -28,6 +28,10 @@ class Format(StrEnum):
     MARENGO = "marengo"
 
 
+IMAGE_FORMATS: Final = frozenset({Format.TITAN_IMAGE, Format.COHERE_V3, Format.COHERE_V4})
+"""Those that have a place for images."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelEntry:
     """One model that clients may name.

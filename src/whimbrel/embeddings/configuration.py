@@ -22,12 +22,23 @@ from typing import Annotated, Final
 import msgspec
 
 from whimbrel.core.settings import SettingError
-from whimbrel.embeddings.catalog import BUILTIN, MODELS, Format, ModelEntry
+from whimbrel.embeddings.catalog import (
+    BUILTIN,
+    IMAGE_FORMATS,
+    MARENGO_IDS,
+    MODELS,
+    TEXT,
+    TEXT_AND_IMAGE,
+    Format,
+    ModelEntry,
+)
 
 FILE_BYTES_MAX: Final = 1024 * 1024
 HINT: Final = "docs/guides/embeddings.md describes the file"
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+Variable = Annotated[str, msgspec.Meta(pattern=r"^([A-Za-z_][A-Za-z0-9_]*)?$", max_length=256)]
+Prefix = Annotated[str, msgspec.Meta(max_length=4096)]
 Url = Annotated[str, msgspec.Meta(pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$", max_length=2048)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=3600)]
 BatchCount = Annotated[int, msgspec.Meta(ge=1, le=2048)]
@@ -57,10 +68,10 @@ class OpenAIOptions(
 
     url: Url
     model: Name
-    api_key_variable: str = ""
+    api_key_variable: Variable = ""
     sends_dimensions: bool = False
-    document_prefix: str = ""
-    query_prefix: str = ""
+    document_prefix: Prefix = ""
+    query_prefix: Prefix = ""
     batch_count_max: BatchCount = 64
     timeout_s: Seconds = 30.0
 
@@ -78,15 +89,15 @@ class SentenceTransformersOptions(
     Attributes:
         model: a path, or a name that the package downloads.
         device: `cpu`, `cuda`, ...; empty leaves it to the package.
-        document_prefix: what stands before texts to be stored.
-        query_prefix: what stands before texts to be asked for.
+        document_prefix: what stands before texts to be stored; empty leaves it to the model's own prompts.
+        query_prefix: what stands before texts to be asked for, likewise.
         batch_count_max: items at a time.
     """
 
     model: Name
     device: str = ""
-    document_prefix: str = ""
-    query_prefix: str = ""
+    document_prefix: Prefix = ""
+    query_prefix: Prefix = ""
     batch_count_max: BatchCount = 32
 
 
@@ -105,6 +116,8 @@ class FastembedOptions(
         image_model: of images, of the same space as `model` for searching the one by the other; empty takes none.
         path: directory of the text model's files, for machines that may not download.
         image_path: directory of the image model's files.
+        document_prefix: what stands before texts to be stored.
+        query_prefix: what stands before texts to be asked for.
         batch_count_max: items at a time.
     """
 
@@ -112,6 +125,8 @@ class FastembedOptions(
     image_model: str = ""
     path: str = ""
     image_path: str = ""
+    document_prefix: Prefix = ""
+    query_prefix: Prefix = ""
     batch_count_max: BatchCount = 32
 
 
@@ -146,7 +161,7 @@ class ModelOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     Attributes:
         provider: a name under `providers`, or `builtin`.
-        format: how requests look; needed for an id that is not known here.
+        format: how requests look; needed for an id whose format is not known here.
         dimensions: those that requests may ask for, the default first; of a known id those that it has.
         name: for people.
     """
@@ -182,25 +197,35 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 def _entry_of(model_id: str, options: ModelOptions, known: ModelEntry | None) -> ModelEntry:
     if known is None:
-        assert options.format is not None, "checked when the file was read"
+        chosen = _format_of(model_id, options)
+        assert chosen is not None, "checked when the file was read"
         return ModelEntry(
             model_id=model_id,
             model_name=options.name or model_id,
             maker=options.provider,
-            format=options.format,
+            format=chosen,
+            modalities=TEXT_AND_IMAGE if chosen in IMAGE_FORMATS else TEXT,
             dimensions=options.dimensions,
             provider=options.provider,
         )
-    changed = msgspec.structs.asdict(options)
     return ModelEntry(
         model_id=model_id,
-        model_name=changed["name"] or known.model_name,
+        model_name=options.name or known.model_name,
         maker=known.maker,
         format=options.format or known.format,
         modalities=known.modalities,
         dimensions=options.dimensions or known.dimensions,
         provider=options.provider,
     )
+
+
+def _format_of(model_id: str, options: ModelOptions) -> Format | None:
+    """Returns the format of an id's requests; None where neither the file nor the table of ids says it."""
+    if options.format is not None:
+        return options.format
+    if model_id in MARENGO_IDS:
+        return Format.MARENGO
+    return next((entry.format for entry in MODELS if entry.model_id == model_id), None)
 
 
 def read_configuration(path: str) -> Configuration:
@@ -220,7 +245,9 @@ def read_configuration(path: str) -> Configuration:
         raise SettingError(f"{path} is larger than {FILE_BYTES_MAX} bytes", hint=HINT)
     try:
         return parse_configuration(tomllib.loads(text.decode()))
-    except (ValueError, msgspec.ValidationError) as error:
+    except RecursionError as error:
+        raise SettingError(f"{path} is nested too deeply", hint=HINT) from error
+    except ValueError as error:
         raise SettingError(f"{path}: {error}", hint=HINT) from error
 
 
@@ -230,16 +257,47 @@ def parse_configuration(tables: Mapping[str, object]) -> Configuration:
     Raises:
         ValueError: something in it is impossible.
     """
-    configuration = msgspec.convert(tables, Configuration)
-    known = {entry.model_id for entry in MODELS}
-    for model_id, options in configuration.models.items():
-        if options.provider != BUILTIN and options.provider not in configuration.providers:
-            raise ValueError(f'models."{model_id}" names no provider: {options.provider}')
-        if options.format is None and model_id not in known:
-            raise ValueError(f'models."{model_id}" needs a format')
-    if BUILTIN in configuration.providers:
-        raise ValueError(f"the name {BUILTIN} belongs to the built-in provider")
+    configuration = _convert(tables)
     for name, provider in configuration.providers.items():
-        if isinstance(provider, FastembedOptions) and not (provider.model or provider.image_model):
-            raise ValueError(f"providers.{name} needs a model or an image_model")
+        _check_provider(name, provider)
+    for model_id, options in configuration.models.items():
+        _check_model(model_id, options, configuration)
     return configuration
+
+
+def _convert(tables: Mapping[str, object]) -> Configuration:
+    try:
+        return msgspec.convert(tables, Configuration)
+    except msgspec.ValidationError as error:
+        # It says where, but not under which name, which people want to know.
+        for section, kind in (("providers", ProviderOptions), ("models", ModelOptions)):
+            named = tables.get(section)
+            for name, table in named.items() if isinstance(named, dict) else ():
+                try:
+                    msgspec.convert(table, kind)
+                except msgspec.ValidationError as its_error:
+                    raise ValueError(f'{section}."{name}": {its_error}') from its_error
+        raise ValueError(str(error)) from error
+
+
+def _check_provider(name: str, options: ProviderOptions) -> None:
+    if name == BUILTIN:
+        raise ValueError(f"the name {BUILTIN} belongs to the built-in provider")
+    if not isinstance(options, FastembedOptions):
+        return
+    if not (options.model or options.image_model):
+        raise ValueError(f'providers."{name}" needs a model or an image_model')
+    for model, path in (("model", "path"), ("image_model", "image_path")):
+        if getattr(options, path) and not getattr(options, model):
+            raise ValueError(f'providers."{name}" has {path} without {model}')
+
+
+def _check_model(model_id: str, options: ModelOptions, configuration: Configuration) -> None:
+    provider = configuration.providers.get(options.provider)
+    if provider is None and options.provider != BUILTIN:
+        raise ValueError(f'models."{model_id}" names no provider: {options.provider}')
+    chosen = _format_of(model_id, options)
+    if chosen is None:
+        raise ValueError(f'models."{model_id}" needs a format')
+    if chosen is Format.MARENGO and not isinstance(provider, BedrockOptions):
+        raise ValueError(f'models."{model_id}": only a provider of type bedrock has this model')

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -101,3 +101,13 @@ class Provider(Protocol):
 
     async def close(self) -> None:
         """Lets go of what it holds."""
+
+
+@runtime_checkable
+class ShorteningProvider(Protocol):
+    """A provider that is told which dimension is asked for, and makes vectors of that dimension itself."""
+
+    async def embed_shortened(
+        self, items: Sequence[Item], purpose: Purpose, dimension: int
+    ) -> Embedded:
+        """Returns vectors as `Provider.embed` does, of a dimension that may differ between calls."""

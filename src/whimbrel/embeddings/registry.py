@@ -165,8 +165,8 @@ class EmbeddingModels:
                 f"The model {entry.model_id} is answered by {provider.name}, which does not embed {modality}. "
                 "Configure a provider that does"
             )
-        answer = await opened.embed(items, purpose)
         wanted = dimension or (entry.dimensions[0] if entry.dimensions else None)
+        answer = await opened.embed(items, purpose, wanted)
         if wanted is None or wanted == answer.vectors.shape[1]:
             return answer, provider.name
         vectors = np.ascontiguousarray(project(answer.vectors, wanted))

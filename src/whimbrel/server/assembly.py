@@ -92,7 +92,12 @@ async def open_service(
     configuration = read_configuration(settings.embeddings)
     embeddings = EmbeddingModels(
         configuration.entries(),
-        provider_opener(configuration, environment, thread_count=count_threads(settings)),
+        provider_opener(
+            configuration,
+            environment,
+            thread_count=count_threads(settings),
+            clock=context.clock,
+        ),
         EmbeddingLimits(
             item_count_max=settings.embeddings_item_count_max,
             bytes_max=settings.embeddings_bytes_max,

@@ -24,6 +24,8 @@ from whimbrel.auth.noauth import check_loopback_address
 from whimbrel.core.clock import SystemClock
 from whimbrel.core.rand import SystemRandom
 from whimbrel.core.settings import Settings
+from whimbrel.embeddings.configuration import read_configuration
+from whimbrel.embeddings.providers.secrets import find_secrets
 from whimbrel.server.address import bind_socket, format_endpoint
 from whimbrel.server.application import Application, open_application
 from whimbrel.server.assembly import make_wire_options
@@ -76,7 +78,7 @@ async def serve(
     Raises:
         WhimbrelError: the server cannot start; nothing is left running.
     """
-    check_start(settings)
+    check_start(settings, environment)
     with bind_socket(settings.host, settings.port, backlog=settings.wire_backlog) as listener:
         access = find_access(settings, environment)
         async with AsyncExitStack() as stack:
@@ -98,16 +100,17 @@ async def serve(
             )
 
 
-def check_start(settings: Settings) -> None:
+def check_start(settings: Settings, environment: Mapping[str, str]) -> None:
     """Refuses what cannot work, before anything is made, credentials among it.
 
     Raises:
-        WhimbrelError: platform, store or address are none that can be served.
+        WhimbrelError: platform, store, address or models of embeddings are none that can be served.
     """
     refuse_unsupported_platform()
     check_url(settings.store)
     if settings.no_auth:
         check_loopback_address(settings.host)
+    find_secrets(read_configuration(settings.embeddings), environment)
 
 
 async def serve_on(

@@ -67,7 +67,7 @@ async def serve_with_workers(
     Raises:
         WhimbrelError: the server cannot start; nothing is left running.
     """
-    check_start(settings)
+    check_start(settings, environment)
     mode = choose_indexer(settings)
     if settings.store.startswith("memory:") or mode == "task":
         hint = "use --workers 1, or a store that other processes can open and --indexer process"
