@@ -37,7 +37,7 @@ ERROR_STATUS_MIN: Final = 400
 # A number takes up to 25 bytes as text; models have up to some thousand dimensions.
 ANSWER_BYTES_MAX_PER_ITEM: Final = 256 * 1024
 ANSWER_BYTES_MAX_BESIDE: Final = 64 * 1024
-COMPLAINT_BYTES_MAX: Final = 4096
+COMPLAINT_BYTES_MAX: Final = 16 * 1024
 CHUNK_BYTES: Final = 64 * 1024
 
 
@@ -121,14 +121,13 @@ class OpenAIProvider:
         return self._checked(status, answer)
 
     async def _ask_once(self, body: bytes, *, item_count: int) -> tuple[int, bytes]:
-        limit = ANSWER_BYTES_MAX_BESIDE + item_count * ANSWER_BYTES_MAX_PER_ITEM
+        answer_limit = ANSWER_BYTES_MAX_BESIDE + item_count * ANSWER_BYTES_MAX_PER_ITEM
         try:
             async with self._open_session().post(
                 self._url, data=body, allow_redirects=False
             ) as response:
-                if response.status == OK_STATUS:
-                    return response.status, await self._read(response, limit)
-                return response.status, await response.content.read(COMPLAINT_BYTES_MAX)
+                limit = answer_limit if response.status == OK_STATUS else COMPLAINT_BYTES_MAX
+                answer = await _read_start(response, limit + 1)
         except TimeoutError as error:
             message = f"{self.name} did not answer within {self._options.timeout_s:g} s"
             raise ModelTimeoutError(message) from error
@@ -140,15 +139,10 @@ class OpenAIProvider:
         except aiohttp.ClientError as error:
             message = f"{self.name} answered with no HTTP: {type(error).__name__}"
             raise ModelFailedError(message) from error
-
-    async def _read(self, response: aiohttp.ClientResponse, limit: int) -> bytes:
-        answer = bytearray()
-        async for chunk in response.content.iter_chunked(CHUNK_BYTES):
-            answer += chunk
-            if len(answer) > limit:
-                message = f"{self.name} answered with more than {limit} bytes"
-                raise ModelFailedError(message, status=response.status)
-        return bytes(answer)
+        if response.status == OK_STATUS and len(answer) > limit:
+            message = f"{self.name} answered with more than {limit} bytes"
+            raise ModelFailedError(message, status=response.status)
+        return response.status, answer
 
     def _open_session(self) -> aiohttp.ClientSession:
         """Returns the session; it belongs to the event loop, so it is made there and not where providers are opened."""
@@ -195,3 +189,13 @@ class ShorteningOpenAIProvider(OpenAIProvider):
     ) -> Embedded:
         """Returns the vectors of some texts, of the dimension that is asked for."""
         return await self._embed(items, purpose, dimension=dimension)
+
+
+async def _read_start(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    """Returns the first bytes of an answer, at most `limit`."""
+    answer = bytearray()
+    async for chunk in response.content.iter_chunked(CHUNK_BYTES):
+        answer += chunk[: limit - len(answer)]
+        if len(answer) == limit:
+            break
+    return bytes(answer)
