@@ -1,4 +1,4 @@
-"""Servers that speak OpenAI's API: asked as they want to be, believed only when they answer well, and left when done."""
+"""Servers that speak OpenAI's API: asked as they want to be, believed only when they answer well, left when done."""
 
 import asyncio
 import json
@@ -283,7 +283,7 @@ def test_a_broken_connection_is_tried_again(resets):
 def test_a_server_that_is_not_there_is_said_not_to_be():
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        url = "http://127.0.0.1:{}".format(unused.getsockname()[1])
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
         with pytest.raises(ModelNotReadyError, match="here/tiny cannot be reached"):
             run(ask(url, "a"))
 
@@ -294,7 +294,7 @@ def test_a_server_that_takes_too_long_is_given_up():
             await asyncio.Event().wait()
 
         async with model_server(never) as server:
-            with pytest.raises(ModelTimeoutError, match="within 0.05 s"):
+            with pytest.raises(ModelTimeoutError, match=r"within 0\.05 s"):
                 await ask(server.url, "a", timeout_s=0.05)
             await server.left.wait()
             assert len(server.asked) == 1
