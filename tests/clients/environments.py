@@ -53,14 +53,20 @@ def require(tool: str, provider: str) -> Path:
     return Path(found)
 
 
-def python_environment(name: str) -> Path:
-    """Returns the `bin` folder of a Python environment with a client's requirements.txt installed."""
-    pins = folder(name) / "requirements.txt"
+def python_environment(name: str, source: Path | None = None) -> Path:
+    """Returns the `bin` folder of a Python environment with a requirements.txt installed.
+
+    Args:
+        name: of the environment.
+        source: folder of that file; None for the folder of the client of this name.
+    """
+    source = source or folder(name)
+    pins = source / "requirements.txt"
     venv = build_folder(name) / "venv"
     with made_once(name, f"{sys.version}\n{pins.read_text()}") as is_current:
         if not is_current:
             shutil.rmtree(venv, ignore_errors=True)
-            install([UV, "venv", "--quiet", "--python", sys.executable, venv], cwd=folder(name))
+            install([UV, "venv", "--quiet", "--python", sys.executable, venv], cwd=source)
             command = [
                 UV,
                 "pip",
@@ -70,7 +76,7 @@ def python_environment(name: str) -> Path:
                 "--python",
                 venv / "bin/python",
             ]
-            install([*command, "--requirement", pins], cwd=folder(name))
+            install([*command, "--requirement", pins], cwd=source)
     return venv / "bin"
 
 

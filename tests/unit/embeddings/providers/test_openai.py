@@ -1,4 +1,4 @@
-"""Servers that speak OpenAI's API: asked as they want to be, believed only when they answer well, left when done."""
+"""Servers that speak the API of OpenAI: asked as they want, believed only when they answer well, left when done."""
 
 import asyncio
 import json
