@@ -288,3 +288,55 @@ def test_indexes_can_be_tended_by_hand(serve, environment, tmp_path):
     finally:
         indexer.kill()
         indexer.communicate()
+
+
+OLLAMA = '[providers.ollama]\ntype = "openai"\nurl = "http://127.0.0.1:11434/v1"\nmodel = "m"\n'
+TITAN = '[models."amazon.titan-embed-text-v2:0"]\nprovider = "ollama"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "workers", "message"),
+    [
+        (
+            OLLAMA + 'key = "sk-pasted"\n',
+            1,
+            'providers."ollama": Object contains unknown field `key`',
+        ),
+        (TITAN, 1, "names no provider: ollama"),
+        (OLLAMA + 'api_key_variable = "MY_KEY"\n', 2, "the variable MY_KEY is not set"),
+    ],
+)
+def test_a_mistake_in_the_configuration_of_embeddings_stops_the_server(
+    tmp_path, environment, text, workers, message
+):
+    path = tmp_path / "embeddings.toml"
+    path.write_text(text)
+    store = tmp_path / "store"
+    ended = subprocess.run(
+        [
+            *(sys.executable, "-m", "whimbrel.cli", "serve", "--port", "0", "--json"),
+            *("--store", str(store), "--embeddings", str(path), "--workers", str(workers)),
+        ],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert ended.returncode == 2
+    error = json.loads(ended.stderr)["error"]
+    assert message in error["message"]
+    assert error["hint"]
+    assert "sk-pasted" not in ended.stderr
+    assert not store.exists(), "nothing was made yet"
+
+
+def test_a_server_does_not_look_for_packages_before_a_model_is_asked_for(serve, tmp_path):
+    path = tmp_path / "embeddings.toml"
+    absent = '[providers.mine]\ntype = "sentence-transformers"\nmodel = "m"\n'
+    path.write_text(
+        OLLAMA + TITAN + absent + 'models."amazon.titan-embed-text-v1".provider = "mine"'
+    )
+    server = serve("--store", "memory:", "--embeddings", str(path))
+    assert server.end() == 0
