@@ -335,8 +335,6 @@ def test_a_mistake_in_the_configuration_of_embeddings_stops_the_server(
 def test_a_server_does_not_look_for_packages_before_a_model_is_asked_for(serve, tmp_path):
     path = tmp_path / "embeddings.toml"
     absent = '[providers.mine]\ntype = "sentence-transformers"\nmodel = "m"\n'
-    path.write_text(
-        OLLAMA + TITAN + absent + 'models."amazon.titan-embed-text-v1".provider = "mine"'
-    )
+    path.write_text(f'{absent}[models."amazon.titan-embed-text-v1"]\nprovider = "mine"\n')
     server = serve("--store", "memory:", "--embeddings", str(path))
     assert server.end() == 0
