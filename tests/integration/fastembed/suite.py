@@ -219,14 +219,15 @@ def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(provider):
 
 
 def test_a_model_that_fastembed_does_not_know_is_said(paths):
+    options = FastembedOptions(model="of/nobody", path=paths["path"])
     with pytest.raises(ModelNotReadyError, match="not supported"):
-        FastembedProvider(FastembedOptions(model="of/nobody", path=paths["path"]), thread_count=1)
+        embed(FastembedProvider(options, thread_count=1), Text("a"))
 
 
 def test_files_that_are_not_there_are_said(tmp_path):
     options = FastembedOptions(model=TEXT_MODEL, path=str(tmp_path))
     with pytest.raises(ModelNotReadyError, match="cannot be loaded"):
-        FastembedProvider(options, thread_count=1)
+        embed(FastembedProvider(options, thread_count=1), Text("a"))
 
 
 def test_models_of_a_configuration_embed_texts_and_images(paths):

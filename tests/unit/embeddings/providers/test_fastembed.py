@@ -25,8 +25,10 @@ class Texts:
     """Takes what the real model takes, and notes it."""
 
     tokenizer = Tokenizer()
+    made = ()
 
     def __init__(self, **options):
+        type(self).made = (*self.made, self)
         if options["model_name"] == "nothing":
             raise ValueError("Model nothing is not supported")
         self.made_with = options
@@ -49,6 +51,7 @@ class Texts:
 
 @pytest.fixture(autouse=True)
 def package(monkeypatch):
+    monkeypatch.setattr(Texts, "made", ())
     module = SimpleNamespace(TextEmbedding=Texts, ImageEmbedding=Texts)
     monkeypatch.setitem(sys.modules, "fastembed", module)
 
@@ -69,8 +72,9 @@ def embed(provider, *texts, purpose=Purpose.DOCUMENT):
 
 def test_texts_are_embedded_and_their_tokens_counted():
     provider = opened(model="BAAI/bge-small-en-v1.5")
-    assert provider._texts.made_with == {"model_name": "BAAI/bge-small-en-v1.5", "threads": 3}
+    assert Texts.made == (), "nothing is loaded before it is needed"
     found = embed(provider, "a b", "a b c d e")
+    assert Texts.made[0].made_with == {"model_name": "BAAI/bge-small-en-v1.5", "threads": 3}
     assert found.vectors.dtype == np.float32
     assert found.vectors.tolist() == [[3, 1], [9, 1]]
     assert (found.token_counts, found.truncated) == ((2, 4), (False, True))
@@ -86,7 +90,7 @@ def test_texts_are_embedded_and_their_tokens_counted():
 def test_a_text_is_embedded_for_what_it_is(purpose, call):
     provider = opened(model="m", document_prefix="passage: ", query_prefix="query: ")
     embed(provider, "a", purpose=purpose)
-    assert provider._texts.calls == [call]
+    assert Texts.made[0].calls == [call]
 
 
 @pytest.mark.parametrize(
@@ -107,9 +111,9 @@ def test_what_it_takes_follows_from_its_models(options, modalities, name):
 
 
 def test_a_path_saves_the_download():
-    provider = opened(model="t", path="/srv/t", image_model="i", image_path="/srv/i")
-    assert provider._texts.made_with["specific_model_path"] == "/srv/t"
-    assert provider._images.made_with["specific_model_path"] == "/srv/i"
+    embed(opened(model="t", path="/srv/t", image_model="i", image_path="/srv/i"), "a")
+    paths = [each.made_with["specific_model_path"] for each in Texts.made]
+    assert paths == ["/srv/t", "/srv/i"]
 
 
 def test_a_model_without_a_tokenizer_counts_nothing(monkeypatch):
@@ -126,4 +130,4 @@ def test_a_failure_is_the_models_and_tells_no_paths():
 
 def test_a_model_that_it_does_not_know_is_said():
     with pytest.raises(ModelNotReadyError, match="Model nothing is not supported"):
-        opened(model="nothing")
+        embed(opened(model="nothing"), "a")

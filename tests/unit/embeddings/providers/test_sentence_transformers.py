@@ -19,8 +19,10 @@ class StandIn:
     """Takes what the real model takes, and notes it."""
 
     max_seq_length = 4
+    latest = None
 
     def __init__(self, model, device=None):
+        type(self).latest = self
         if model == "nothing":
             raise OSError("there is no such model")
         self.made_with = (model, device)
@@ -46,6 +48,7 @@ class StandIn:
 @pytest.fixture(autouse=True)
 def package(monkeypatch):
     module = SimpleNamespace(SentenceTransformer=StandIn)
+    monkeypatch.setattr(StandIn, "latest", None)
     monkeypatch.setitem(sys.modules, "sentence_transformers", module)
 
 
@@ -64,12 +67,13 @@ def test_a_model_embeds_texts_with_its_own_prompts():
     provider = SentenceTransformersProvider(options)
     assert (provider.name, provider.batch_count_max) == ("sentence-transformers/BAAI/bge-m3", 7)
     assert (provider.modalities, provider.is_remote) == ({Modality.TEXT}, False)
-    assert provider._model.made_with == ("BAAI/bge-m3", "cuda")
+    assert StandIn.latest is None, "nothing is loaded before it is needed"
     found = embed(provider, "a b", "a b c d e", purpose=Purpose.QUERY)
+    assert StandIn.latest.made_with == ("BAAI/bge-m3", "cuda")
     assert found.vectors.dtype == np.float32
     assert found.vectors.tolist() == [[3, 1], [9, 1]]
     assert (found.token_counts, found.truncated) == ((2, 5), (False, True))
-    ((kind, texts, passed),) = provider._model.calls
+    ((kind, texts, passed),) = StandIn.latest.calls
     assert (kind, texts) == ("query", ["a b", "a b c d e"])
     assert passed == {"batch_size": 7, "convert_to_numpy": True, "show_progress_bar": False}
 
@@ -83,7 +87,7 @@ def test_configured_prefixes_stand_in_place_of_its_prompts_and_are_counted(purpo
     )
     provider = SentenceTransformersProvider(options)
     found = embed(provider, "a", purpose=purpose)
-    assert provider._model.calls[0][2]["prompt"] == prefix
+    assert StandIn.latest.calls[0][2]["prompt"] == prefix
     assert found.token_counts == (2,)
 
 
@@ -91,7 +95,8 @@ def test_a_path_is_not_told_to_clients():
     options = SentenceTransformersOptions(model="/srv/models/e5-small/")
     provider = SentenceTransformersProvider(options)
     assert provider.name == "sentence-transformers/e5-small"
-    assert provider._model.made_with == ("/srv/models/e5-small/", None)
+    embed(provider, "a")
+    assert StandIn.latest.made_with == ("/srv/models/e5-small/", None)
 
 
 def test_a_failure_is_the_models_and_tells_no_paths():
@@ -102,14 +107,32 @@ def test_a_failure_is_the_models_and_tells_no_paths():
 
 
 def test_a_model_that_is_not_there_says_why():
+    provider = SentenceTransformersProvider(SentenceTransformersOptions(model="nothing"))
     with pytest.raises(ModelNotReadyError, match="cannot be loaded: there is no such model"):
-        SentenceTransformersProvider(SentenceTransformersOptions(model="nothing"))
+        embed(provider, "a")
+
+
+def test_what_could_not_be_loaded_is_loaded_for_who_asks_next(monkeypatch):
+    async def scenario():
+        provider = SentenceTransformersProvider(SentenceTransformersOptions(model="m"))
+        monkeypatch.setitem(sys.modules, "sentence_transformers", None)
+        with pytest.raises(ModelNotReadyError, match="not installed"):
+            await provider.embed([Text("a")], Purpose.QUERY)
+        module = SimpleNamespace(SentenceTransformer=StandIn)
+        monkeypatch.setitem(sys.modules, "sentence_transformers", module)
+        found = [await provider.embed([Text("a")], Purpose.QUERY) for _ in range(2)]
+        await provider.close()
+        assert [each.vectors.tolist() for each in found] == [[[1, 1]]] * 2
+        assert len(StandIn.latest.calls) == 2, "loaded once"
+
+    asyncio.run(scenario())
 
 
 def test_a_package_too_old_for_prompts_is_no_traceback(monkeypatch):
     monkeypatch.delattr(StandIn, "encode_query")
+    provider = SentenceTransformersProvider(SentenceTransformersOptions(model="m"))
     with pytest.raises(ModelNotReadyError, match="encode_query"):
-        SentenceTransformersProvider(SentenceTransformersOptions(model="m"))
+        embed(provider, "a")
 
 
 @pytest.mark.parametrize(
@@ -137,6 +160,6 @@ def test_a_package_that_is_not_installed_is_said_with_what_installs_it(
     configuration = parse_configuration({"providers": {"mine": options}})
     opener = provider_opener(configuration, {}, thread_count=1, clock=SystemClock())
     with pytest.raises(ModelNotReadyError) as refused:
-        opener("mine")
+        embed(opener("mine"), "a")
     assert command in refused.value.message
     assert module in refused.value.message
