@@ -1,6 +1,7 @@
 """Servers that speak the API of OpenAI: asked as they want, believed only when they answer well, left when done."""
 
 import asyncio
+import contextlib
 import json
 import socket
 
@@ -172,6 +173,26 @@ def test_what_is_no_embedding_of_each_text_is_an_error(answer):
     assert isinstance(found, ModelFailedError), found
     assert "here/tiny" in found.message
     assert len(server.asked) == 1
+
+
+def test_an_answer_that_does_not_end_is_given_up():
+    async def scenario():
+        async def flood(reader, writer):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
+            with contextlib.suppress(ConnectionError):
+                while True:
+                    writer.write(b" " * 65536)
+                    await writer.drain()
+            writer.close()
+
+        server = await asyncio.start_server(flood, "127.0.0.1", 0)
+        host, port = server.sockets[0].getsockname()
+        async with server:
+            with pytest.raises(ModelFailedError, match="answered with more than 327680 bytes"):
+                await ask(f"http://{host}:{port}", "a")
+
+    run(scenario())
 
 
 def test_an_error_says_what_the_server_said_but_never_the_key():
