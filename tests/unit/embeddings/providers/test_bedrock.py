@@ -1,12 +1,14 @@
 """Requests handed on to Amazon Bedrock, played by a server on loopback: as they came, and with nobody else's keys."""
 
 import asyncio
+import functools
 import json
 import re
 from contextlib import asynccontextmanager
 
 import pytest
 from aiohttp import web
+from botocore.loaders import JSONFileLoader
 
 from tests.unit.embeddings.providers.model_server import model_server
 from whimbrel.core.errors import (
@@ -37,8 +39,13 @@ def run(scenario):
     return asyncio.run(bounded())
 
 
+read_model = functools.cache(JSONFileLoader().load_file)
+
+
 @pytest.fixture(autouse=True)
 def no_settings_of_the_machine(monkeypatch, tmp_path):
+    # Every client would read the service's model anew, which takes most of the time.
+    monkeypatch.setattr(JSONFileLoader, "load_file", lambda _, path: read_model(path))
     for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_BEARER_TOKEN_BEDROCK", "AWS_REGION"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
