@@ -3,8 +3,8 @@
 A server asked for more than it can do must send part of it away at once: were it to queue all, every answer would be
 late, and most of them for clients that have given up. So
 
-1. Reads and writes of vectors each have a lane: so many are worked on at a time, the rest wait in order. Neither takes
-   the other's places, so a flood of one leaves the other its own.
+1. Reads and writes of vectors and embeddings each have a lane: so many are worked on at a time, the rest wait in order.
+   None takes another's places, so a flood of one leaves the others their own.
 2. When a request's turn comes it is refused if it has waited longer than its lane allows. A short burst may wait
    `wait_s`. A lane that nobody has found free for as long has more than it can do, and then a tenth of it is the limit:
    what is answered is answered soon, and what is refused would have been late anyway ("controlled delay").
@@ -221,6 +221,7 @@ class Lanes:
         self.by_name: Mapping[str, Lane] = {
             "read": lane(options.read_count_max or count_max, options.read_wait_s),
             "write": lane(options.write_count_max, options.write_wait_s),
+            "embed": lane(options.embed_count_max, options.embed_wait_s),
             "other": lane(count_max, options.request_deadline_s, waiting_max=0),
         }
 

@@ -1,7 +1,8 @@
 """The one map from our errors to what AWS answers: code, HTTP status, message, fields.
 
 1. Nothing else in the product names an AWS error code, except the refusals of `auth`, which carry their own.
-2. No answer to a failure of ours (5xx) says what failed: that goes to the log, under the request's id.
+2. No answer to a failure of ours (5xx) says what failed: that goes to the log, under the request's id. What a model of
+   embeddings says of itself is no failure of ours.
 
 `docs/reference/errors.md` tables all of it; a test keeps the two equal.
 """
@@ -21,7 +22,9 @@ from whimbrel.core.errors import (
     IndexNotFoundError,
     InvalidRequestError,
     Kind,
+    ModelError,
     ModelThrottledError,
+    ModelTimeoutError,
     NotFoundError,
     PolicyNotFoundError,
     QuotaExceededError,
@@ -93,7 +96,6 @@ _TEXTS: Final[tuple[tuple[type[WhimbrelError], str, str], ...]] = (
     (BucketNotEmptyError, "ConflictException", "The specified vector bucket is not empty"),
     (ConflictError, "ConflictException", "The request conflicts with another operation"),
     (QuotaExceededError, "ServiceQuotaExceededException", QUOTA_TEXT),
-    (ModelThrottledError, "TooManyRequestsException", THROTTLED_TEXT),
     (ThrottledError, "TooManyRequestsException", THROTTLED_TEXT),
 )
 
@@ -202,6 +204,8 @@ def answer_error(error: BaseException) -> ErrorAnswer:
             return ErrorAnswer(error.code, status_of(VALIDATION), error.message)
         case DeniedError():
             return ErrorAnswer(error.code, status_of("AccessDeniedException"), error.message)
+        case ModelError():
+            return _answer(_model_code(error), error.message)
         case StoreError() | CorruptObjectError() if error.kind is not Kind.UNAVAILABLE:
             # An object missing or taken below the engine is a fault of ours, whatever its kind says there.
             return _internal()
@@ -211,6 +215,14 @@ def answer_error(error: BaseException) -> ErrorAnswer:
             return _answer("ServiceUnavailableException", UNAVAILABLE_TEXT)
         case _:
             return _internal()
+
+
+def _model_code(error: ModelError) -> str:
+    if isinstance(error, ModelThrottledError):
+        return "TooManyRequestsException"
+    if isinstance(error, ModelTimeoutError):
+        return "RequestTimeoutException"
+    return "ServiceUnavailableException"
 
 
 def _answer_known(error: WhimbrelError) -> ErrorAnswer:

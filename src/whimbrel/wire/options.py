@@ -21,6 +21,8 @@ class WireOptions:
         read_wait_s: how long they may wait in a burst, and a tenth of it under standing overload; then 503.
         write_count_max: puts and deletes of vectors worked on at a time; further ones wait.
         write_wait_s: how long they may wait, likewise.
+        embed_count_max: requests for embeddings worked on at a time; further ones wait.
+        embed_wait_s: how long they may wait, likewise.
         body_bytes_in_flight_max: request bodies held in memory at a time, all together; beyond it 503.
         answer_bytes_in_flight_max: answers held in memory that clients have not taken yet, all together; beyond it the
             one that has waited longest is given up, and its connection.
@@ -49,6 +51,8 @@ class WireOptions:
     read_wait_s: float = 0.5
     write_count_max: int = 16
     write_wait_s: float = 5.0
+    embed_count_max: int = 64
+    embed_wait_s: float = 30.0
     body_bytes_in_flight_max: int = 512 * MIB
     answer_bytes_in_flight_max: int = 256 * MIB
     request_deadline_s: float = 60.0

@@ -11,7 +11,16 @@ from urllib.parse import unquote_to_bytes
 
 from whimbrel.wire.errors import ProtocolError, SerializationError, WrongMethodError
 from whimbrel.wire.extension_model import EXTENSIONS
-from whimbrel.wire.handlers import buckets, extensions, indexes, policies, snapshots, tags, vectors
+from whimbrel.wire.handlers import (
+    buckets,
+    embeddings,
+    extensions,
+    indexes,
+    policies,
+    snapshots,
+    tags,
+    vectors,
+)
 from whimbrel.wire.model import OPERATIONS
 from whimbrel.wire.output import Answer
 from whimbrel.wire.service import Call
@@ -63,6 +72,7 @@ _EXTENSION_HANDLERS: Final[dict[str, Handler]] = {
     "SearchVectors": extensions.search_vectors,
     "UpdateMetadata": extensions.update_metadata,
     "WarmIndex": extensions.warm_index,
+    "EmbedTexts": embeddings.embed_texts,
 }
 
 

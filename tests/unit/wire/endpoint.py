@@ -15,6 +15,7 @@ from whimbrel.auth import Principal
 from whimbrel.core.clock import SystemClock
 from whimbrel.core.compute import InlineCompute
 from whimbrel.core.rand import SeededRandom
+from whimbrel.embeddings import EmbeddingModels
 from whimbrel.engine.erase import Erased
 from whimbrel.engine.manifest import Calibration
 from whimbrel.engine.model import (
@@ -205,6 +206,7 @@ class Endpoint:
     options: WireOptions = field(default_factory=WireOptions)
     authenticator: OpenAuthenticator = field(default_factory=OpenAuthenticator)
     clock: Any = field(default_factory=SystemClock)
+    models: EmbeddingModels = field(default_factory=letter_models)
 
     def __post_init__(self) -> None:
         self.logger = logging.getLogger(f"test.{id(self)}")
@@ -217,7 +219,7 @@ class Endpoint:
         self.app = WireApp(
             service=Service(
                 engine=self.engine,
-                embeddings=letter_models(),
+                embeddings=self.models,
                 arns=ArnFormat(region=WireOptions().region, account_id=WireOptions().account_id),
                 compute=InlineCompute(),
                 log=self.logger,

@@ -33,7 +33,9 @@ def test_an_extension_covers_actions_of_the_service(name):
     covers = EXTENSIONS[name].covers
     assert covers
     assert len(set(covers)) == len(covers)
-    assert set(covers) <= {f"s3vectors:{operation}" for operation in OPERATIONS}
+    assert set(covers) <= {f"s3vectors:{operation}" for operation in OPERATIONS} | {
+        "bedrock:InvokeModel"
+    }
 
 
 @pytest.mark.parametrize("name", sorted(EXTENSIONS))

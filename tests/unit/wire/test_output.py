@@ -74,6 +74,7 @@ REQUESTS = {
     "SearchVectors": INDEX | {"topK": 1, "queryVector": {"float32": [1]}, "returnData": True},
     "UpdateMetadata": INDEX | {"updates": [{"key": "a", "metadata": {"b": None}}]},
     "WarmIndex": INDEX,
+    "EmbedTexts": {"modelId": "amazon.titan-embed-text-v2:0", "texts": ["a bird"]},
 }
 
 
