@@ -1,4 +1,4 @@
-"""EmbedTexts, the extension by which clients of S3 Vectors get vectors of texts; `wire.bedrock` answers those of Bedrock."""
+"""EmbedTexts, by which clients of S3 Vectors get vectors of texts; `wire.bedrock` answers the clients of Bedrock."""
 
 import msgspec
 import numpy as np
