@@ -16,7 +16,7 @@ The parser is httptools; uvicorn accepts connections, and ends them when the ser
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, ClassVar, Final, Protocol
@@ -375,6 +375,7 @@ class RequestChannel:
         "_connection",
         "_has_more",
         "_is_lost",
+        "_on_lost",
         "_parts",
         "_reader",
         "_unread_bytes",
@@ -400,6 +401,7 @@ class RequestChannel:
         self._unread_bytes = 0
         self._has_more = True
         self._is_lost = False
+        self._on_lost: Callable[[], None] | None = None
         self._reader: asyncio.Future[None] | None = None
         expected = head.header(b"expect")
         self._wants_continue = expected is not None and expected.lower() == b"100-continue"
@@ -426,6 +428,8 @@ class RequestChannel:
         """The client is gone."""
         self._is_lost = True
         self._wake()
+        if self._on_lost is not None:
+            self._on_lost()
 
     def _wake(self) -> None:
         if self._reader is not None and not self._reader.done():
@@ -488,6 +492,12 @@ class RequestChannel:
     def finish(self) -> None:
         """Ends a request whose answer went out before its body had come."""
         self.is_finished = True
+
+    def call_when_lost(self, callback: Callable[[], None] | None) -> None:
+        """Has a function called when the client is gone, at once where it is already; None has none called."""
+        self._on_lost = callback
+        if self._is_lost and callback is not None:
+            callback()
 
 
 @lru_cache(maxsize=TARGETS_MAX)

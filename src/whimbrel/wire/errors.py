@@ -49,6 +49,7 @@ TIMEOUT_TEXT: Final = "The request body did not arrive in time"
 BODY_TOO_LARGE_TEXT: Final = "Request body exceeds max allowed size"
 # AWS answers a body it cannot decode without a message; its SDKs then say `UnknownError`.
 UNKNOWN_TEXT: Final = "UnknownError"
+UNKNOWN_OPERATION_TEXT: Final = "No operation of this service has this path"
 WRONG_METHOD_TEXT: Final = "This path takes another method: {methods}"
 NOT_SUPPORTED_TEXT: Final = "{what} is not supported yet by this server"
 
@@ -136,6 +137,13 @@ class ProtocolError(Exception):
         super().__init__(message)
         self.code = code
         self.message = message
+
+
+class UnknownOperationError(ProtocolError):
+    """No operation has the path."""
+
+    def __init__(self) -> None:
+        super().__init__("UnknownOperationException", UNKNOWN_OPERATION_TEXT)
 
 
 class WrongMethodError(ProtocolError):

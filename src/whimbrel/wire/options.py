@@ -13,6 +13,7 @@ class WireOptions:
         region: stands in the ARNs we write; requests may be signed for any.
         account_id: 12 digits; the account of every resource here.
         body_bytes_max: the largest request body, inclusive; AWS's number.
+        model_body_bytes_max: likewise of a request to a model of Bedrock; AWS's number.
         form_bytes_max: the largest form (STS), of which every one in use is far smaller.
         request_count_max: requests that wait or are worked on; further ones get 503.
         read_count_max: queries, gets and lists of vectors worked on at a time; further ones wait; 0 is for
@@ -44,6 +45,7 @@ class WireOptions:
     region: str = "us-east-1"
     account_id: str = "123456789012"
     body_bytes_max: int = 20_971_520
+    model_body_bytes_max: int = 25_000_000
     form_bytes_max: int = 64 * 1024
     request_count_max: int = 512
     read_count_max: int = 0
