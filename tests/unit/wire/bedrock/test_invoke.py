@@ -353,8 +353,11 @@ class LeavingChannel(RecordingChannel):
 
 
 async def wait_until(condition):
-    while not condition():
+    for _ in range(1000):
+        if condition():
+            return
         await asyncio.sleep(0)
+    raise AssertionError("it did not happen")
 
 
 @pytest.mark.parametrize("is_queued", [False, True])
