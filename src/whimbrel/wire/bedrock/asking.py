@@ -62,8 +62,7 @@ def combine(vectors: Float32Matrix, question: Question) -> Float32Matrix:
         return to_unit(vectors) if question.is_unit else vectors
     starts = np.cumsum([0, *(len(each) for each in question.inputs)])
     means = [
-        vectors[start:limit].mean(axis=0, dtype=np.float64)
-        for start, limit in pairwise(starts)
+        vectors[start:limit].mean(axis=0, dtype=np.float64) for start, limit in pairwise(starts)
     ]
     return to_unit(np.asarray(means, np.float32))
 
