@@ -75,7 +75,8 @@ def read_v3(entry: ModelEntry, body: Any) -> Question:
         InvalidRequestError: it is not as the model wants it.
     """
     check(_V3, body)
-    return _question(entry, body, SOURCES_V3, dimension=None)
+    types = body.get("embedding_types")
+    return _question(entry, body, SOURCES_V3, dimension=None, types=types)
 
 
 def read_v4(entry: ModelEntry, body: Any) -> Question:
@@ -98,11 +99,18 @@ def read_v4(entry: ModelEntry, body: Any) -> Question:
         required=("input_type",),
     )
     check(rule, body)
-    return _question(entry, body, SOURCES_V4, dimension=body.get("output_dimension"))
+    types = body.get("embedding_types", [FLOAT])
+    dimension = body.get("output_dimension")
+    return _question(entry, body, SOURCES_V4, dimension=dimension, types=types)
 
 
 def _question(
-    entry: ModelEntry, body: dict[str, Any], sources: tuple[str, ...], *, dimension: int | None
+    entry: ModelEntry,
+    body: dict[str, Any],
+    sources: tuple[str, ...],
+    *,
+    dimension: int | None,
+    types: list[str] | None,
 ) -> Question:
     given = [name for name in sources if name in body]
     if not given:
@@ -118,12 +126,12 @@ def _question(
         is_unit=entry.is_unit,
         overlong=overlong,
         tokens_max=body.get("max_tokens") if overlong is Overlong.REFUSE else None,
-        answer=_answer_to(body),
+        answer=_answer_to(body.get("texts", []), types),
     )
 
 
-def _answer_to(body: dict[str, Any]) -> Callable[[Reading], Any]:
-    texts, types = body.get("texts", []), body.get("embedding_types")
+def _answer_to(texts: list[str], types: list[str] | None) -> Callable[[Reading], Any]:
+    """Returns what makes the answer: vectors by type, or with None of them a list of floats, as v3 answers at first."""
 
     def answer(reading: Reading) -> Any:
         if types is None:

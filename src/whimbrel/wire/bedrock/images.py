@@ -36,7 +36,9 @@ def read_base64(text: str, pointer: str) -> Image:
 
 
 def read_data_uri(text: str, pointer: str) -> Image:
-    """Returns an image of a data URI; see `read_base64`."""
+    """Returns an image of a data URI, or of base64 as such, as AWS's own command sends it; see `read_base64`."""
+    if not text.startswith("data:"):
+        return read_base64(text, pointer)
     head = _DATA_URI.match(text)
     if head is None:
         raise malformed(NOT_URI_TEXT.format(pointer=pointer))

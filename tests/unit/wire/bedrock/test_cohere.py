@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.unit.wire.bedrock.invoking import COHERE_V3, COHERE_V4, PNG, PNG_URI, Client
+from tests.unit.wire.bedrock.invoking import COHERE_V3, COHERE_V4, PNG, PNG_TEXT, PNG_URI, Client
 from whimbrel.embeddings import Embedded, Image, Purpose, Text
 from whimbrel.testing.embedding import LetterProvider
 
@@ -11,15 +11,14 @@ TEXTS = {"texts": ["a grey heron", "a gull"], "input_type": "search_document"}
 
 
 def test_texts_become_floats():
-    for model_id, dimension in (
-        (COHERE_V3, 1024),
-        (COHERE_V4, 1536),
-        ("us.cohere.embed-v4:0", 1536),
-    ):
+    answer = Client().answer(COHERE_V3, TEXTS)
+    assert answer.keys() == {"id", "texts", "embeddings", "response_type"}
+    assert (answer["response_type"], answer["texts"]) == ("embeddings_floats", TEXTS["texts"])
+    assert np.shape(answer["embeddings"]) == (2, 1024)
+    for model_id in (COHERE_V4, "us.cohere.embed-v4:0"):
         answer = Client().answer(model_id, TEXTS)
-        assert answer.keys() == {"id", "texts", "embeddings", "response_type"}
-        assert (answer["response_type"], answer["texts"]) == ("embeddings_floats", TEXTS["texts"])
-        assert np.shape(answer["embeddings"]) == (2, dimension)
+        assert answer["response_type"] == "embeddings_by_type"
+        assert np.shape(answer["embeddings"]["float"]) == (2, 1536)
 
 
 @pytest.mark.parametrize("model_id", [COHERE_V3, COHERE_V4])
@@ -49,8 +48,9 @@ def test_purpose_follows_the_input_type():
 
 def test_images_reach_the_provider_as_files():
     provider = LetterProvider()
-    Client(provider).answer(COHERE_V3, {"images": [PNG_URI], "input_type": "image"})
-    assert provider.batches == [[Image(PNG)]]
+    for image in (PNG_URI, PNG_TEXT):
+        Client(provider).answer(COHERE_V3, {"images": [image], "input_type": "image"})
+    assert provider.batches == [[Image(PNG)], [Image(PNG)]]
 
 
 def test_parts_of_an_input_become_their_mean():
@@ -61,14 +61,15 @@ def test_parts_of_an_input_become_their_mean():
     other = [{"type": "image_url", "image_url": {"url": PNG_URI}}]
     body = {"inputs": [{"content": parts}, {"content": other}], "input_type": "search_document"}
     answer = client.answer(COHERE_V4, body)
-    mean = np.array(text["embeddings"][0]) + np.array(image["embeddings"][0])
-    assert np.allclose(answer["embeddings"][0], mean / np.linalg.norm(mean), atol=1e-6)
-    assert np.allclose(answer["embeddings"][1], image["embeddings"][0], atol=1e-6)
+    mean = np.array(text["embeddings"]["float"][0]) + np.array(image["embeddings"]["float"][0])
+    assert np.allclose(answer["embeddings"]["float"][0], mean / np.linalg.norm(mean), atol=1e-6)
+    second = answer["embeddings"]["float"][1]
+    assert np.allclose(second, image["embeddings"]["float"][0], atol=1e-6)
 
 
 def test_v4_takes_a_dimension():
     answer = Client().answer(COHERE_V4, TEXTS | {"output_dimension": 256})
-    assert np.shape(answer["embeddings"]) == (2, 256)
+    assert np.shape(answer["embeddings"]["float"]) == (2, 256)
 
 
 class ShortProvider(LetterProvider):
@@ -82,12 +83,17 @@ class ShortProvider(LetterProvider):
         return Embedded(answer.vectors, tuple(len(item.text) for item in items), truncated)
 
 
+def floats_of(answer):
+    found = answer["embeddings"]
+    return found["float"] if isinstance(found, dict) else found
+
+
 LONG = {"texts": ["b" * 20 + "a" * 10, "ab"], "input_type": "search_document"}
 
 
 def one(model_id, text, **asked):
     body = {"texts": [text], "input_type": "search_document"} | asked
-    return Client(ShortProvider()).answer(model_id, body)["embeddings"][0]
+    return floats_of(Client(ShortProvider()).answer(model_id, body))[0]
 
 
 @pytest.mark.parametrize(
@@ -103,7 +109,7 @@ def one(model_id, text, **asked):
 def test_long_texts_are_cut_at_the_end_that_is_asked_for(model_id, truncate, what):
     reply = Client(ShortProvider()).invoke(model_id, LONG | truncate)
     assert reply.headers["x-whimbrel-truncated"] == "1"
-    first, second = reply.json["embeddings"]
+    first, second = floats_of(reply.json)
     # What is left of the text after halving has 7 characters; of the beginning 10 are read.
     assert np.allclose(first, one(model_id, what * (10 if what == "b" else 7)), atol=1e-6)
     assert np.allclose(second, one(model_id, "ab"), atol=1e-6)
@@ -169,7 +175,7 @@ PART = "#/inputs/0/content/0"
         ),
         (
             COHERE_V3,
-            {"images": ["x"], "input_type": "image"},
+            {"images": ["data:x"], "input_type": "image"},
             "#/images/0: expected a data URI with an image in base64",
         ),
         (
