@@ -313,6 +313,11 @@ class HttpConnection(asyncio.Protocol):
             self._is_reading_paused = False
             self.transport.resume_reading()
 
+    def notice_loss(self) -> None:
+        """Reads on after a long body, since only who reads sees an end; not where another request has come already."""
+        if not self._waiting:
+            self.resume_reading()
+
     # --- requests to answers ---------------------------------------------------------------------
 
     def _start(self, channel: "RequestChannel") -> None:
@@ -496,8 +501,12 @@ class RequestChannel:
     def call_when_lost(self, callback: Callable[[], None] | None) -> None:
         """Has a function called when the client is gone, at once where it is already; None has none called."""
         self._on_lost = callback
-        if self._is_lost and callback is not None:
+        if callback is None:
+            return
+        if self._is_lost:
             callback()
+        else:
+            self._connection.notice_loss()
 
 
 @lru_cache(maxsize=TARGETS_MAX)
