@@ -49,6 +49,16 @@ def test_every_extension_is_a_method_with_documentation(extended, client):
     assert whimbrel.extend(extended) is extended
 
 
+def test_embed_texts(extended):
+    model = "amazon.titan-embed-text-v2:0"
+    told = extended.embed_texts(modelId=model, texts=["a grey heron", "a gull"], purpose="QUERY")
+    assert (told["model"], told["dimension"]) == ("sentence-transformers/all-MiniLM-L6-v2", 1024)
+    assert [len(one["data"]["float32"]) for one in told["embeddings"]] == [1024, 1024]
+    assert [one["tokenCount"] > 1 for one in told["embeddings"]] == [True, True]
+    with pytest.raises(extended.exceptions.ValidationException, match="identifier is invalid"):
+        extended.embed_texts(modelId="no.such", texts=["a"])
+
+
 def test_count(extended, filled):
     assert extended.count_vectors(**filled)["count"] == 10
     assert extended.count_vectors(**filled, filter={"colour": "red"})["count"] == 5

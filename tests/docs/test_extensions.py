@@ -11,7 +11,7 @@ from whimbrel.wire.extension_model import ERRORS, EXTENSIONS, INDEX_MEMBERS
 from whimbrel.wire.shape import ListShape, Shape, StructureShape
 
 PAGE = ROOT / "docs/reference/extensions.md"
-ACTION = re.compile(r"`(s3vectors:\w+)`")
+ACTION = re.compile(r"`((?:s3vectors|bedrock):\w+)`")
 
 
 def sections() -> dict[str, str]:

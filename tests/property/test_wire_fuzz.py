@@ -249,6 +249,83 @@ def test_bodies_of_any_bytes(stack, body, name):
     assert status in {200, 400}
 
 
+MODEL_IDS = [
+    "amazon.titan-embed-text-v2:0",
+    "amazon.titan-embed-text-v1",
+    "amazon.titan-embed-image-v1",
+    "cohere.embed-english-v3",
+    "us.cohere.embed-v4%3A0",
+    "whimbrel.all-minilm-l6-v2",
+    "nope",
+]
+PNG = "iVBORw0KGgoAAAAA"
+# Members of the requests of all models, so that they are mixed up as well.
+model_members = {
+    "inputText": st.one_of(st.text(max_size=9), st.sampled_from(["", "a" * 50_001, "a " * 9000])),
+    "inputImage": st.sampled_from([PNG, "", "?", "AAAA"]),
+    "dimensions": st.sampled_from([256, 384, 1024, 0, -1, 10**30, 256.0]),
+    "normalize": st.booleans(),
+    "embeddingTypes": st.lists(st.sampled_from(["float", "binary", "int8"]), max_size=3),
+    "embeddingConfig": st.sampled_from([{}, {"outputEmbeddingLength": 256}, {"x": 1}]),
+    "texts": st.lists(st.text(max_size=9), max_size=3),
+    "images": st.lists(st.sampled_from([f"data:image/png;base64,{PNG}", PNG, "data:"]), max_size=2),
+    "inputs": st.lists(
+        st.fixed_dictionaries(
+            {
+                "content": st.lists(
+                    st.fixed_dictionaries(
+                        {"type": st.sampled_from(["text", "image_url", "x"])},
+                        optional={
+                            "text": st.text(max_size=9),
+                            "image_url": st.sampled_from([f"data:image/png;base64,{PNG}", {}, 1]),
+                        },
+                    ),
+                    max_size=3,
+                )
+            }
+        ),
+        max_size=2,
+    ),
+    "input_type": st.sampled_from(["search_query", "image", "x"]),
+    "truncate": st.sampled_from(["NONE", "START", "LEFT", "x"]),
+    "embedding_types": st.lists(st.sampled_from(["float", "int8", "ubinary", "x"]), max_size=4),
+    "output_dimension": st.sampled_from([256, 1536, 7]),
+    "max_tokens": st.sampled_from([1, 128_000, 0]),
+}
+
+
+@pytest.mark.parametrize("model_id", MODEL_IDS)
+@settings(max_examples=PER_OPERATION)
+@given(data=st.data())
+def test_requests_to_models(stack, model_id, data):
+    names = data.draw(st.sets(st.sampled_from(sorted(model_members)), max_size=4))
+    members = {
+        name: data.draw(st.one_of(model_members[name], model_members[name], hostile))
+        for name in sorted(names)
+    }
+    body = json.dumps(members).encode()
+    status, code = stack.send("POST", f"/model/{model_id}/invoke", body, headers=JSON)
+    assert (status, code) in {(200, ""), (400, "ValidationException")}
+
+
+@given(st.binary(max_size=200), st.sampled_from(MODEL_IDS))
+def test_requests_to_models_of_any_bytes(stack, body, model_id):
+    sent = stack.send("POST", f"/model/{model_id}/invoke", body, headers=JSON)
+    assert sent == (400, "ValidationException")
+
+
+@given(
+    st.sampled_from(["GET", "POST", "PUT"]),
+    st.sampled_from(["/model/", "/async-invoke", "/async-invoke/", "/foundation-models/"]),
+    st.text(alphabet=string.printable, max_size=20),
+    st.sampled_from(["", "/invoke", "/converse"]),
+    st.binary(max_size=20),
+)
+def test_paths_of_bedrock(stack, method, start, part, end, body):
+    status, _ = stack.send(method, start + part + end, body, headers=JSON)
+    assert status in {200, 400, 403, 404, 405}
+
+
 methods = st.sampled_from(["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"])
 paths = st.one_of(
     st.sampled_from(

@@ -8,7 +8,8 @@ from the user's own, so:
 3. An `Origin` header must be the server's own origin: pages of other origins send theirs.
 4. A body must be declared as what the API takes, `application/json`, which a foreign page cannot send without
    asking first, and no answer ever permits it (no CORS header exists in this project). STS bodies are forms,
-   as its clients send them; what it answers is no secret and changes nothing.
+   as its clients send them; what it answers is no secret and changes nothing. SDKs declare bodies for models of
+   Bedrock as bytes, or not at all; a request for an embedding changes nothing either.
 """
 
 import ipaddress
@@ -22,6 +23,10 @@ from whimbrel.core.errors import Kind, WhimbrelError
 NO_AUTH_KEY_ID: Final = "no-auth"
 JSON_TYPE: Final = "application/json"
 FORM_TYPE: Final = "application/x-www-form-urlencoded"
+BYTES_TYPE: Final = "application/octet-stream"
+BEDROCK: Final = "bedrock"
+
+_TYPES: Final = {STS: (FORM_TYPE,), BEDROCK: (JSON_TYPE, BYTES_TYPE)}
 
 _LOOPBACK_HOST = re.compile(r"(?:localhost|127\.0\.0\.1|\[::1\])(?::\d{1,5})?", re.IGNORECASE)
 
@@ -106,9 +111,11 @@ class NoAuthenticator:
     ) -> None:
         if not request.body and request.method != "POST":
             return
-        wanted = FORM_TYPE if service == STS else JSON_TYPE
         sent = headers.get(b"content-type", [])
-        if len(sent) != 1 or sent[0].partition(";")[0].strip().lower() != wanted:
+        if service == BEDROCK and not sent:
+            return
+        wanted = _TYPES.get(service, (JSON_TYPE,))
+        if len(sent) != 1 or sent[0].partition(";")[0].strip().lower() not in wanted:
             raise Refusal.FORBIDDEN.error(
-                service, f"Without authentication the Content-Type must be {wanted}"
+                service, f"Without authentication the Content-Type must be {wanted[0]}"
             )

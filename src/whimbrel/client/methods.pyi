@@ -412,6 +412,19 @@ class WarmIndexOutput(TypedDict):
     nextToken: NotRequired[str]
 
 
+class TextEmbedding(TypedDict):
+    data: VectorDataOutput
+    tokenCount: int
+    truncated: bool
+
+
+class EmbedTextsOutput(TypedDict):
+    ResponseMetadata: ResponseMetadata
+    embeddings: list[TextEmbedding]
+    model: str
+    dimension: int
+
+
 class Methods:
     def create_index(
         self,
@@ -1521,6 +1534,35 @@ class Methods:
 
         Returns:
             A dictionary with ResponseMetadata, segments, nextToken.
+
+        Raises:
+            AccessDeniedException
+            InternalServerException
+            NotFoundException
+            RequestTimeoutException
+            ServiceUnavailableException
+            TooManyRequestsException
+            ValidationException
+        """
+
+    def embed_texts(
+        self,
+        *,
+        modelId: str,
+        texts: Sequence[str],
+        purpose: Literal["DOCUMENT", "QUERY"] = ...,
+        dimension: int = ...,
+    ) -> EmbedTextsOutput:
+        """Embeds texts by a model that the server has, and tells which model really answered.
+
+        Args:
+            modelId: ModelId, a string of 1 to 2048, required.
+            texts: TextsToEmbed, a list of 1 to 96, required.
+            purpose: EmbeddingPurpose, a string, one of DOCUMENT, QUERY, optional.
+            dimension: Dimension, an integer of 1 to 4096, optional.
+
+        Returns:
+            A dictionary with ResponseMetadata, embeddings, model, dimension.
 
         Raises:
             AccessDeniedException

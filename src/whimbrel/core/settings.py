@@ -305,6 +305,15 @@ class Settings:
     wire_write_wait_s: float = _inner(
         5.0, "How long those may wait, likewise.", unit="s", bounds=(0.001, 3600)
     )
+    wire_embed_count_max: int = _inner(
+        64,
+        "Requests for embeddings worked on at a time; further ones wait.",
+        unit="requests",
+        bounds=(1, 65536),
+    )
+    wire_embed_wait_s: float = _inner(
+        30.0, "How long those may wait, likewise.", unit="s", bounds=(0.001, 3600)
+    )
     wire_body_bytes_in_flight_max: int = _inner(
         512 * MIB,
         "Memory for request bodies of all requests together; beyond it requests are answered 503.",

@@ -3,8 +3,8 @@
 A server asked for more than it can do must send part of it away at once: were it to queue all, every answer would be
 late, and most of them for clients that have given up. So
 
-1. Reads and writes of vectors each have a lane: so many are worked on at a time, the rest wait in order. Neither takes
-   the other's places, so a flood of one leaves the other its own.
+1. Reads and writes of vectors and embeddings each have a lane: so many are worked on at a time, the rest wait in order.
+   None takes another's places, so a flood of one leaves the others their own.
 2. When a request's turn comes it is refused if it has waited longer than its lane allows. A short burst may wait
    `wait_s`. A lane that nobody has found free for as long has more than it can do, and then a tenth of it is the limit:
    what is answered is answered soon, and what is refused would have been late anyway ("controlled delay").
@@ -25,23 +25,11 @@ from typing import Final
 from whimbrel.core.clock import Clock
 from whimbrel.core.errors import UnavailableError
 from whimbrel.wire.extension import LaneName
-from whimbrel.wire.extension_model import EXTENSIONS
 from whimbrel.wire.options import WireOptions
 
 STANDING_RATIO: Final = 10
 # Who has waited no longer than this, with few others there, has found the lane free.
 FREE_S: Final = 0.005
-
-
-# Everything else is rare, and works on few objects.
-_LANES: Final[dict[str, LaneName]] = {
-    "QueryVectors": "read",
-    "GetVectors": "read",
-    "ListVectors": "read",
-    "PutVectors": "write",
-    "DeleteVectors": "write",
-    **{name: extension.lane for name, extension in EXTENSIONS.items()},
-}
 
 
 class OverloadError(UnavailableError):
@@ -218,23 +206,19 @@ class Lanes:
                 count_present=count_present,
             )
 
-        self.by_name: Mapping[str, Lane] = {
+        self.by_name: Mapping[LaneName, Lane] = {
             "read": lane(options.read_count_max or count_max, options.read_wait_s),
             "write": lane(options.write_count_max, options.write_wait_s),
+            "embed": lane(options.embed_count_max, options.embed_wait_s),
             "other": lane(count_max, options.request_deadline_s, waiting_max=0),
         }
 
-    def check(self, operation: str, waited_s: float) -> None:
+    def check(self, lane: Lane, waited_s: float) -> None:
         """Refuses a request that has no chance, before anything is done for it; see `Lane.check`.
 
         Raises:
             OverloadError: as many requests as are allowed wait or are worked on, or it has waited too long.
         """
-        lane = self.of(operation)
         if sum(each.held_count for each in self.by_name.values()) >= self._count_max:
             lane.refuse()
         lane.check(waited_s)
-
-    def of(self, operation: str) -> Lane:
-        """Returns the lane of an operation."""
-        return self.by_name[_LANES.get(operation, "other")]

@@ -1,19 +1,20 @@
-"""The application: from a request to its answer, for 22 operations, STS and a few probes.
+"""The application: from a request to its answer, for every API of `wire.protocols` and a few probes.
 
 1. Every request gets exactly one answer, in AWS's shape, also when it is refused or fails.
 2. A request is authenticated before its body is parsed, and routed before it is authenticated.
 3. Requests being worked on, the memory of bodies, and the time each request may take are bounded. A request counts once
    it has arrived and is authentic: who sends slowly, or is a stranger, takes nobody's place.
-4. A request whose handler ran is finished even when its client has gone: a write may have been accepted.
+4. A request whose handler ran is finished even when its client has gone: a write may have been accepted. Embedding is
+   given up, as it writes nothing and takes long.
 
-For one event loop. No framework stands between: 22 fixed paths need a dictionary.
+For one event loop. No framework stands between: fixed paths need a dictionary.
 """
 
 import asyncio
 import hashlib
 from collections.abc import Coroutine
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 from prometheus_client import CollectorRegistry
 
@@ -22,35 +23,28 @@ from whimbrel.core.clock import Clock
 from whimbrel.core.errors import UnavailableError
 from whimbrel.core.log import request_id
 from whimbrel.core.rand import Random
-from whimbrel.wire import sts
 from whimbrel.wire.admission import Lanes
 from whimbrel.wire.deadline import Deadline
-from whimbrel.wire.errors import BodyTimeoutError, ErrorAnswer, answer_error
+from whimbrel.wire.errors import BodyTimeoutError, ErrorAnswer
 from whimbrel.wire.exchange import (
-    EXPLAIN_HEADER,
     JSON_TYPE,
-    XML_TYPE,
     Answered,
     Exchange,
     answer_lines,
-    check_media_type,
-    encode_error,
     make_request_id,
 )
-from whimbrel.wire.input import DecodedInput, decode_input
 from whimbrel.wire.options import WireOptions
-from whimbrel.wire.output import encode_answer
-from whimbrel.wire.performing import perform
+from whimbrel.wire.protocol import WireProtocol
+from whimbrel.wire.protocols import Protocols
 from whimbrel.wire.request import BodyBudget, Channel, ClientGoneError, RequestHead
-from whimbrel.wire.routes import STS_PATH, Route, find_route
 from whimbrel.wire.service import Service
 from whimbrel.wire.telemetry import METRICS_TYPE, Render, RequestLog, WireMetrics
-from whimbrel.wire.timing import AUTH, DECODE, ENCODE, READ, WAIT, Timing
+from whimbrel.wire.timing import AUTH, READ, WAIT, Timing
 
-SERVICE: Final = "s3vectors"
 LIVE_PATH: Final = b"/health/live"
 READY_PATH: Final = b"/health/ready"
 METRICS_PATH: Final = b"/metrics"
+EMBED: Final = "embed"
 
 # Our own refusals for want of room; worth no traceback.
 _QUIET_FAILURES: Final = (UnavailableError, TimeoutError)
@@ -72,6 +66,7 @@ class WireApp:
         self._service = service
         self._authenticator = authenticator
         self._options = options
+        self._protocols = Protocols(service, options, clock)
         self._clock = clock
         self._random = random
         self._budget = BodyBudget(options.body_bytes_in_flight_max)
@@ -162,71 +157,54 @@ class WireApp:
 
     async def _answer(self, exchange: Exchange, timing: Timing) -> Answered:
         """Returns the answer to a request, whatever happens."""
-        is_sts = exchange.head.raw_path == STS_PATH and exchange.head.method == "POST"
+        protocol = self._protocols.find(exchange.head)
         try:
             with Deadline(self._options.request_deadline_s):
-                if is_sts:
-                    return Answered(200, XML_TYPE, await self._answer_sts(exchange, timing))
-                return await self._answer_operation(exchange, timing)
+                return await self._admit(protocol, exchange, timing)
         except ClientGoneError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
-            answer = self._explain(exchange, error)
+            answer = self._explain(protocol, exchange, error)
         exchange.record.code = answer.code
-        if is_sts:
-            body = sts.encode_sts_error(answer, request_id=exchange.record.request_id)
-            return Answered(answer.status, XML_TYPE, body)
-        return Answered(answer.status, JSON_TYPE, encode_error(answer), answer.allow)
+        return protocol.encode_error(answer, request_id=exchange.record.request_id)
 
-    def _explain(self, exchange: Exchange, error: Exception) -> ErrorAnswer:
+    def _explain(
+        self, protocol: WireProtocol[Any], exchange: Exchange, error: Exception
+    ) -> ErrorAnswer:
         if isinstance(error, TimeoutError) and exchange.is_reading:
             error = BodyTimeoutError("the body did not arrive in time")
-        answer = answer_error(error)
+        answer = protocol.explain(error)
         if answer.status >= 500 and not (
             isinstance(error, _QUIET_FAILURES) and error.__cause__ is None
         ):
             self._log.write_failure(exchange.record, error)
         return answer
 
-    async def _answer_operation(self, exchange: Exchange, timing: Timing) -> Answered:
-        route = find_route(exchange.head.method, exchange.head.raw_path)
-        name = exchange.record.operation = route.operation.name
-        body = await exchange.read_body(self._options.body_bytes_max)
-        waited_s = timing.end(READ) - exchange.arrived_s
-        self._lanes.check(name, waited_s)
-        principal = await self._authenticate(exchange.head, body, service=SERVICE)
-        check_media_type(exchange.head, body)
-        timing.end(AUTH)
-        async with self._lanes.of(name).place(waited_s):
-            timing.end(WAIT)
-            return await self._work(route, exchange.head, body, principal, timing)
-
-    async def _work(
-        self, route: Route, head: RequestHead, body: bytes, principal: Principal, timing: Timing
+    async def _admit(
+        self, protocol: WireProtocol[Any], exchange: Exchange, timing: Timing
     ) -> Answered:
-        """Does what an authentic request asks for."""
-        decoded = await self._decode(route, head, body)
-        timing.end(DECODE)
-        answer = await perform(
-            route,
-            decoded,
-            service=self._service,
-            principal=principal,
-            explain=head.header(EXPLAIN_HEADER) == b"1",
-        )
-        timing.end_engine()
-        encoded = await encode_answer(answer, self._service.compute)
-        timing.end(ENCODE)
-        return Answered(200, JSON_TYPE, encoded.body, explanation=encoded.explanation)
-
-    async def _answer_sts(self, exchange: Exchange, timing: Timing) -> bytes:
-        exchange.record.operation = sts.OPERATION
-        body = await exchange.read_body(self._options.form_bytes_max)
-        timing.end(READ)
-        principal = await self._authenticate(exchange.head, body, service=sts.SERVICE)
+        """Reads a request, and sees that it is authentic and that there is room for it."""
+        route = protocol.find(exchange.head)
+        exchange.record.operation = route.name
+        body = await exchange.read_body(protocol.body_bytes_max)
+        waited_s = timing.end(READ) - exchange.arrived_s
+        lane = self._lanes.by_name[route.lane]
+        self._lanes.check(lane, waited_s)
+        principal = await self._authenticate(exchange.head, body, service=protocol.signing_name)
         timing.end(AUTH)
-        sts.parse_action(body)
-        return sts.encode_identity(principal, request_id=exchange.record.request_id)
+        place = lane.place(waited_s)
+        if route.lane != EMBED:
+            async with place:
+                timing.end(WAIT)
+                return await protocol.answer(
+                    route, exchange, body, principal=principal, timing=timing
+                )
+        with exchange.given_up_when_client_goes():
+            async with place:
+                timing.end(WAIT)
+                return await protocol.answer(
+                    route, exchange, body, principal=principal, timing=timing
+                )
 
     async def _authenticate(self, head: RequestHead, body: bytes, *, service: str) -> Principal:
         digest = None
@@ -234,13 +212,6 @@ class WireApp:
             digest = await self._service.compute.run_aside(_sha256_hex, body)
         request = SignedRequest(head.method, head.raw_path, head.raw_query, head.headers, body)
         return self._authenticator.authenticate(request, service=service, payload_sha256=digest)
-
-    async def _decode(self, route: Route, head: RequestHead, body: bytes) -> DecodedInput:
-        if len(body) > self._options.inline_body_bytes_max:
-            return await self._service.compute.run_aside(
-                decode_input, route.operation, head=head, body=body
-            )
-        return decode_input(route.operation, head=head, body=body)
 
     # --- probes ----------------------------------------------------------------------------------
 

@@ -43,7 +43,12 @@ class ArnFormat:
     def __init__(self, *, region: str, account_id: str) -> None:
         self.account_id = account_id
         partition = next((name for start, name in _PARTITIONS if region.startswith(start)), "aws")
+        self._model_prefix = f"arn:{partition}:bedrock:{region}::foundation-model/"
         self._prefix = f"arn:{partition}:s3vectors:{region}:{account_id}:bucket/"
+
+    def format_model(self, model_id: str) -> str:
+        """Returns the ARN of a foundation model of Bedrock."""
+        return self._model_prefix + model_id
 
     def format_bucket(self, bucket_name: str) -> str:
         """Returns the ARN of a vector bucket."""

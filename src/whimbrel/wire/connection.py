@@ -16,7 +16,7 @@ The parser is httptools; uvicorn accepts connections, and ends them when the ser
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, ClassVar, Final, Protocol
@@ -313,6 +313,11 @@ class HttpConnection(asyncio.Protocol):
             self._is_reading_paused = False
             self.transport.resume_reading()
 
+    def notice_loss(self) -> None:
+        """Reads on after a long body, since only who reads sees an end; not where another request has come already."""
+        if not self._waiting:
+            self.resume_reading()
+
     # --- requests to answers ---------------------------------------------------------------------
 
     def _start(self, channel: "RequestChannel") -> None:
@@ -375,6 +380,7 @@ class RequestChannel:
         "_connection",
         "_has_more",
         "_is_lost",
+        "_on_lost",
         "_parts",
         "_reader",
         "_unread_bytes",
@@ -400,6 +406,7 @@ class RequestChannel:
         self._unread_bytes = 0
         self._has_more = True
         self._is_lost = False
+        self._on_lost: Callable[[], None] | None = None
         self._reader: asyncio.Future[None] | None = None
         expected = head.header(b"expect")
         self._wants_continue = expected is not None and expected.lower() == b"100-continue"
@@ -426,6 +433,8 @@ class RequestChannel:
         """The client is gone."""
         self._is_lost = True
         self._wake()
+        if self._on_lost is not None:
+            self._on_lost()
 
     def _wake(self) -> None:
         if self._reader is not None and not self._reader.done():
@@ -488,6 +497,16 @@ class RequestChannel:
     def finish(self) -> None:
         """Ends a request whose answer went out before its body had come."""
         self.is_finished = True
+
+    def call_when_lost(self, callback: Callable[[], None] | None) -> None:
+        """Has a function called when the client is gone, at once where it is already; None has none called."""
+        self._on_lost = callback
+        if callback is None:
+            return
+        if self._is_lost:
+            callback()
+        else:
+            self._connection.notice_loss()
 
 
 @lru_cache(maxsize=TARGETS_MAX)

@@ -1,7 +1,8 @@
 """The one map from our errors to what AWS answers: code, HTTP status, message, fields.
 
 1. Nothing else in the product names an AWS error code, except the refusals of `auth`, which carry their own.
-2. No answer to a failure of ours (5xx) says what failed: that goes to the log, under the request's id.
+2. No answer to a failure of ours (5xx) says what failed: that goes to the log, under the request's id. What a model of
+   embeddings says of itself is no failure of ours.
 
 `docs/reference/errors.md` tables all of it; a test keeps the two equal.
 """
@@ -21,7 +22,9 @@ from whimbrel.core.errors import (
     IndexNotFoundError,
     InvalidRequestError,
     Kind,
+    ModelError,
     ModelThrottledError,
+    ModelTimeoutError,
     NotFoundError,
     PolicyNotFoundError,
     QuotaExceededError,
@@ -46,6 +49,7 @@ TIMEOUT_TEXT: Final = "The request body did not arrive in time"
 BODY_TOO_LARGE_TEXT: Final = "Request body exceeds max allowed size"
 # AWS answers a body it cannot decode without a message; its SDKs then say `UnknownError`.
 UNKNOWN_TEXT: Final = "UnknownError"
+UNKNOWN_OPERATION_TEXT: Final = "No operation of this service has this path"
 WRONG_METHOD_TEXT: Final = "This path takes another method: {methods}"
 NOT_SUPPORTED_TEXT: Final = "{what} is not supported yet by this server"
 
@@ -93,7 +97,6 @@ _TEXTS: Final[tuple[tuple[type[WhimbrelError], str, str], ...]] = (
     (BucketNotEmptyError, "ConflictException", "The specified vector bucket is not empty"),
     (ConflictError, "ConflictException", "The request conflicts with another operation"),
     (QuotaExceededError, "ServiceQuotaExceededException", QUOTA_TEXT),
-    (ModelThrottledError, "TooManyRequestsException", THROTTLED_TEXT),
     (ThrottledError, "TooManyRequestsException", THROTTLED_TEXT),
 )
 
@@ -134,6 +137,13 @@ class ProtocolError(Exception):
         super().__init__(message)
         self.code = code
         self.message = message
+
+
+class UnknownOperationError(ProtocolError):
+    """No operation has the path."""
+
+    def __init__(self) -> None:
+        super().__init__("UnknownOperationException", UNKNOWN_OPERATION_TEXT)
 
 
 class WrongMethodError(ProtocolError):
@@ -202,6 +212,8 @@ def answer_error(error: BaseException) -> ErrorAnswer:
             return ErrorAnswer(error.code, status_of(VALIDATION), error.message)
         case DeniedError():
             return ErrorAnswer(error.code, status_of("AccessDeniedException"), error.message)
+        case ModelError():
+            return _answer(_model_code(error), error.message)
         case StoreError() | CorruptObjectError() if error.kind is not Kind.UNAVAILABLE:
             # An object missing or taken below the engine is a fault of ours, whatever its kind says there.
             return _internal()
@@ -211,6 +223,14 @@ def answer_error(error: BaseException) -> ErrorAnswer:
             return _answer("ServiceUnavailableException", UNAVAILABLE_TEXT)
         case _:
             return _internal()
+
+
+def _model_code(error: ModelError) -> str:
+    if isinstance(error, ModelThrottledError):
+        return "TooManyRequestsException"
+    if isinstance(error, ModelTimeoutError):
+        return "RequestTimeoutException"
+    return "ServiceUnavailableException"
 
 
 def _answer_known(error: WhimbrelError) -> ErrorAnswer:

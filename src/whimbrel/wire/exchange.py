@@ -7,6 +7,7 @@ import msgspec
 
 from whimbrel.core.rand import Random
 from whimbrel.wire.errors import ErrorAnswer, ProtocolError
+from whimbrel.wire.gone import UntilGone
 from whimbrel.wire.options import WireOptions
 from whimbrel.wire.request import BodyBudget, Channel, RequestBody, RequestHead
 from whimbrel.wire.telemetry import RequestRecord
@@ -28,6 +29,7 @@ class Answered:
         body: its bytes.
         allow: the methods that the path takes, when the request's was another.
         explanation: what it took, as one line of JSON; empty where nobody asked.
+        lines: further headers, each ended by CR LF.
     """
 
     status: int
@@ -35,6 +37,7 @@ class Answered:
     body: bytes
     allow: tuple[str, ...] = ()
     explanation: bytes = b""
+    lines: bytes = b""
 
 
 class Exchange:
@@ -62,6 +65,10 @@ class Exchange:
     def arrived_s(self) -> float:
         """When the request was there whole."""
         return self._channel.arrived_s
+
+    def given_up_when_client_goes(self) -> UntilGone:
+        """Returns a block that is given up once the client has gone."""
+        return UntilGone(self._channel)
 
     async def read_body(self, bytes_max: int) -> bytes:
         """Returns the request's body; see `RequestBody.read` for what it raises."""
@@ -98,7 +105,7 @@ class Exchange:
 
 
 def answer_lines(answered: Answered) -> bytes:
-    """Returns the headers every answer has, `allow` where it must be, and what it took where somebody asked."""
+    """Returns the headers every answer has, and those of its own."""
     lines = b"content-type: %b\r\ncontent-length: %d\r\n" % (
         answered.content_type,
         len(answered.body),
@@ -108,7 +115,7 @@ def answer_lines(answered: Answered) -> bytes:
     if answered.explanation:
         assert b"\n" not in answered.explanation
         lines += b"%b: %b\r\n" % (EXPLAIN_HEADER, answered.explanation)
-    return lines
+    return lines + answered.lines
 
 
 def make_request_id(random: Random) -> str:

@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 from whimbrel.wire.shape import Operation
 
-LaneName = Literal["read", "write", "other"]
+LaneName = Literal["read", "write", "embed", "other"]
 """Where a request waits for its turn; see `wire.admission`."""
 
 PATH_PREFIX: Final = "/whimbrel/"

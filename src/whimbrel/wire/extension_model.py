@@ -348,6 +348,38 @@ WARM_INDEX: Final = Extension(
     pagination=Pagination("segments", page_size=None),
 )
 
+MODEL_ID: Final = StringShape("ModelId", min=1, max=2048)
+MODEL_NAME: Final = StringShape("ModelName")
+TEXT_TO_EMBED: Final = StringShape("TextToEmbed", min=1, max=50_000)
+TEXTS_TO_EMBED: Final = ListShape("TextsToEmbed", TEXT_TO_EMBED, min=1, max=96)
+EMBEDDING_PURPOSE: Final = StringShape("EmbeddingPurpose", enum=("DOCUMENT", "QUERY"))
+TEXT_EMBEDDING: Final = StructureShape("TextEmbedding", {
+    "data": _required(VECTOR_DATA),
+    "tokenCount": _required(COUNT),
+    "truncated": _required(BOOLEAN),
+})
+TEXT_EMBEDDINGS: Final = ListShape("TextEmbeddings", TEXT_EMBEDDING)
+
+EMBED_TEXTS: Final = Extension(
+    operation=_operation(
+        "EmbedTexts",
+        {
+            "modelId": _required(MODEL_ID),
+            "texts": _required(TEXTS_TO_EMBED),
+            "purpose": Member(EMBEDDING_PURPOSE),
+            "dimension": Member(DIMENSION),
+        },
+        {
+            "embeddings": _required(TEXT_EMBEDDINGS),
+            "model": _required(MODEL_NAME),
+            "dimension": _required(DIMENSION),
+        },
+    ),
+    documentation="Embeds texts by a model that the server has, and tells which model really answered.",
+    lane="embed",
+    covers=("bedrock:InvokeModel",),
+)
+
 EXTENSIONS: Final[dict[str, Extension]] = {
     extension.operation.name: extension
     for extension in (
@@ -365,5 +397,6 @@ EXTENSIONS: Final[dict[str, Extension]] = {
         RESTORE_INDEX,
         MEASURE_RECALL,
         WARM_INDEX,
+        EMBED_TEXTS,
     )
 }

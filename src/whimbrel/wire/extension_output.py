@@ -3,9 +3,9 @@
 A test holds every Struct against the output shapes of `wire.extension_model`.
 """
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Raw, UnsetType
 
-from whimbrel.wire.output import Output
+from whimbrel.wire.output import Output, VectorData
 
 
 class CountVectorsOutput(Output, frozen=True):
@@ -138,6 +138,22 @@ class MeasureRecallOutput(Output, frozen=True):
 
     query_count: int
     measurements: list[RecallMeasurement]
+
+
+class EmbedTextsOutput(Output, frozen=True):
+    """Answer of EmbedTexts; the embeddings are a list of `TextEmbedding`, encoded already."""
+
+    embeddings: Raw
+    model: str
+    dimension: int
+
+
+class TextEmbedding(Output, frozen=True):
+    """The vector of one text, how many tokens it has, and whether the model read only its beginning."""
+
+    data: VectorData
+    token_count: int
+    truncated: bool
 
 
 class WarmSegment(Output, frozen=True):

@@ -13,6 +13,7 @@ class WireOptions:
         region: stands in the ARNs we write; requests may be signed for any.
         account_id: 12 digits; the account of every resource here.
         body_bytes_max: the largest request body, inclusive; AWS's number.
+        model_body_bytes_max: likewise of a request to a model of Bedrock; AWS's number.
         form_bytes_max: the largest form (STS), of which every one in use is far smaller.
         request_count_max: requests that wait or are worked on; further ones get 503.
         read_count_max: queries, gets and lists of vectors worked on at a time; further ones wait; 0 is for
@@ -21,6 +22,8 @@ class WireOptions:
         read_wait_s: how long they may wait in a burst, and a tenth of it under standing overload; then 503.
         write_count_max: puts and deletes of vectors worked on at a time; further ones wait.
         write_wait_s: how long they may wait, likewise.
+        embed_count_max: requests for embeddings worked on at a time; further ones wait.
+        embed_wait_s: how long they may wait, likewise.
         body_bytes_in_flight_max: request bodies held in memory at a time, all together; beyond it 503.
         answer_bytes_in_flight_max: answers held in memory that clients have not taken yet, all together; beyond it the
             one that has waited longest is given up, and its connection.
@@ -42,6 +45,7 @@ class WireOptions:
     region: str = "us-east-1"
     account_id: str = "123456789012"
     body_bytes_max: int = 20_971_520
+    model_body_bytes_max: int = 25_000_000
     form_bytes_max: int = 64 * 1024
     request_count_max: int = 512
     read_count_max: int = 0
@@ -49,6 +53,8 @@ class WireOptions:
     read_wait_s: float = 0.5
     write_count_max: int = 16
     write_wait_s: float = 5.0
+    embed_count_max: int = 64
+    embed_wait_s: float = 30.0
     body_bytes_in_flight_max: int = 512 * MIB
     answer_bytes_in_flight_max: int = 256 * MIB
     request_deadline_s: float = 60.0

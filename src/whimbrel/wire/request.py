@@ -7,6 +7,7 @@
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 from whimbrel.core.errors import InvalidRequestError, UnavailableError
@@ -123,6 +124,9 @@ class Channel(Protocol):
 
     def finish(self) -> None:
         """Ends a request whose answer went out before its body had come."""
+
+    def call_when_lost(self, callback: Callable[[], None] | None) -> None:
+        """Has a function called when the client is gone, at once where it is already; None has none called."""
 
 
 class RequestBody:

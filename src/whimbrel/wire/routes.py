@@ -1,4 +1,4 @@
-"""Which operation a request is for: one table, 22 operations of AWS's and our extensions, and STS at the root.
+"""Which operation of S3 Vectors a request is for: one table, 22 operations of AWS's and our extensions.
 
 An operation's path is matched as bytes, exactly. Only `/tags/{resourceArn}` has a part of its own: the rest of
 the path, percent-decoded, whether the client encoded the slashes of the ARN or not.
@@ -9,9 +9,19 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-from whimbrel.wire.errors import ProtocolError, SerializationError, WrongMethodError
+from whimbrel.wire.errors import SerializationError, UnknownOperationError, WrongMethodError
+from whimbrel.wire.extension import LaneName
 from whimbrel.wire.extension_model import EXTENSIONS
-from whimbrel.wire.handlers import buckets, extensions, indexes, policies, snapshots, tags, vectors
+from whimbrel.wire.handlers import (
+    buckets,
+    embeddings,
+    extensions,
+    indexes,
+    policies,
+    snapshots,
+    tags,
+    vectors,
+)
 from whimbrel.wire.model import OPERATIONS
 from whimbrel.wire.output import Answer
 from whimbrel.wire.service import Call
@@ -20,8 +30,7 @@ from whimbrel.wire.shape import Operation
 Handler = Callable[[Call], Awaitable[Answer]]
 
 TAGS_PREFIX: Final = b"/tags/"
-STS_PATH: Final = b"/"
-UNKNOWN_OPERATION_TEXT: Final = "No operation of this service has this path"
+ACTION_PREFIX: Final = "s3vectors:"
 
 _HANDLERS: Final[dict[str, Handler]] = {
     "CreateIndex": indexes.create_index,
@@ -63,21 +72,52 @@ _EXTENSION_HANDLERS: Final[dict[str, Handler]] = {
     "SearchVectors": extensions.search_vectors,
     "UpdateMetadata": extensions.update_metadata,
     "WarmIndex": extensions.warm_index,
+    "EmbedTexts": embeddings.embed_texts,
+}
+
+# Everything else is rare, and works on few objects.
+_OPERATION_LANES: Final[dict[str, LaneName]] = {
+    "QueryVectors": "read",
+    "GetVectors": "read",
+    "ListVectors": "read",
+    "PutVectors": "write",
+    "DeleteVectors": "write",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """An operation and who answers it."""
+    """An operation and who answers it.
+
+    Attributes:
+        operation: its name, path and shapes.
+        handler: answers it.
+        action: what policies call it.
+        lane: where its requests wait.
+    """
 
     operation: Operation
     handler: Handler
+    action: str
+    lane: LaneName
+
+    @property
+    def name(self) -> str:
+        """Of the operation."""
+        return self.operation.name
 
 
 ROUTES: Final = {
-    **{name: Route(operation, _HANDLERS[name]) for name, operation in OPERATIONS.items()},
     **{
-        name: Route(extension.operation, _EXTENSION_HANDLERS[name])
+        name: Route(
+            operation, _HANDLERS[name], ACTION_PREFIX + name, _OPERATION_LANES.get(name, "other")
+        )
+        for name, operation in OPERATIONS.items()
+    },
+    **{
+        name: Route(
+            extension.operation, _EXTENSION_HANDLERS[name], extension.action, extension.lane
+        )
         for name, extension in EXTENSIONS.items()
     },
 }
@@ -99,7 +139,7 @@ def find_route(method: str, raw_path: bytes) -> Route:
     """Returns the route of a request to the S3 Vectors API.
 
     Raises:
-        ProtocolError: no operation has this path.
+        UnknownOperationError: no operation has this path.
         WrongMethodError: it has, but with another method.
     """
     route = _BY_PATH.get(raw_path)
@@ -112,7 +152,7 @@ def find_route(method: str, raw_path: bytes) -> Route:
         if route is None:
             raise WrongMethodError(*_TAGS_BY_METHOD)
         return route
-    raise ProtocolError("UnknownOperationException", UNKNOWN_OPERATION_TEXT)
+    raise UnknownOperationError
 
 
 def decode_resource_arn(raw_path: bytes) -> str:

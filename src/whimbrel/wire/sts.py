@@ -3,18 +3,29 @@
 The query protocol: a form goes in, XML comes out, errors included. Nothing else of STS is here.
 """
 
+from dataclasses import dataclass
 from typing import Final
 from urllib.parse import parse_qsl
 from xml.sax.saxutils import escape
 
 from whimbrel.auth import Principal
-from whimbrel.wire.errors import ErrorAnswer, FormError
+from whimbrel.wire.errors import (
+    ErrorAnswer,
+    FormError,
+    answer_error,
+)
+from whimbrel.wire.exchange import XML_TYPE, Answered, Exchange
+from whimbrel.wire.extension import LaneName
+from whimbrel.wire.options import WireOptions
+from whimbrel.wire.request import RequestHead
+from whimbrel.wire.timing import Timing
 
-SERVICE: Final = "sts"
+SIGNING_NAME: Final = "sts"
 API_VERSION: Final = "2011-06-15"
 NAMESPACE: Final = "https://sts.amazonaws.com/doc/2011-06-15/"
 OPERATION: Final = "GetCallerIdentity"
 FIELD_COUNT_MAX: Final = 100
+PATH: Final = b"/"
 
 
 # How the query protocol words what can go wrong outside its own rules.
@@ -25,6 +36,58 @@ _QUERY_CODES: Final = {
     "TooManyRequestsException": "Throttling",
     "ValidationException": "ValidationError",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class StsRoute:
+    """The one operation."""
+
+    name: str = OPERATION
+    action: str = f"{SIGNING_NAME}:{OPERATION}"
+    lane: LaneName = "other"
+
+
+class StsProtocol:
+    """STS, as far as it is here."""
+
+    signing_name = SIGNING_NAME
+    routes = (StsRoute(),)
+
+    def __init__(self, options: WireOptions) -> None:
+        self.body_bytes_max = options.form_bytes_max
+
+    @staticmethod
+    def takes(head: RequestHead) -> bool:
+        """Whether a request is for STS."""
+        return head.raw_path == PATH and head.method == "POST"
+
+    def find(self, head: RequestHead) -> StsRoute:
+        """Returns the one operation; the form that tells it is read when the request is known to be authentic."""
+        del head
+        return self.routes[0]
+
+    async def answer(
+        self,
+        route: StsRoute,
+        exchange: Exchange,
+        body: bytes,
+        *,
+        principal: Principal,
+        timing: Timing,
+    ) -> Answered:
+        """Tells who asks."""
+        del route, timing
+        parse_action(body)
+        request_id = exchange.record.request_id
+        return Answered(200, XML_TYPE, encode_identity(principal, request_id=request_id))
+
+    def explain(self, error: Exception) -> ErrorAnswer:
+        """Returns what a client is told of an error."""
+        return answer_error(error)
+
+    def encode_error(self, answer: ErrorAnswer, *, request_id: str) -> Answered:
+        """Returns an error as XML."""
+        return Answered(answer.status, XML_TYPE, encode_sts_error(answer, request_id=request_id))
 
 
 def parse_action(body: bytes) -> str:

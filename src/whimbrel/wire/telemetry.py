@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 from whimbrel.core.clock import Clock
 from whimbrel.core.log import find_event_handler
 from whimbrel.wire.admission import Lane
+from whimbrel.wire.extension import LaneName
 
 DURATION_BUCKETS_S: Final = (
     0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 60.0,
@@ -58,7 +59,7 @@ class WireMetrics:
         registry: CollectorRegistry,
         *,
         read_in_flight: Callable[[], int],
-        lanes: Mapping[str, Lane],
+        lanes: Mapping[LaneName, Lane],
     ) -> None:
         self._registry = registry
         self.render_with: Render = generate_latest
@@ -110,7 +111,7 @@ class WireMetrics:
 class _LaneCollector(Collector):
     """Turns the state of lanes into metrics at the moment they are asked for."""
 
-    def __init__(self, lanes: Mapping[str, Lane]) -> None:
+    def __init__(self, lanes: Mapping[LaneName, Lane]) -> None:
         self._lanes = lanes
 
     def collect(self) -> Iterable[Metric]:

@@ -80,6 +80,15 @@ def test_the_types_sdks_send_are_let_in():
     ask(HOST, method="DELETE", body=b"")
 
 
+@pytest.mark.parametrize("kind", [b"text/plain", FORM[1], b""])
+def test_bodies_for_models_are_declared_as_sdks_do(kind):
+    ask(HOST, service="bedrock")
+    ask(HOST, (b"content-type", b"application/octet-stream"), service="bedrock")
+    ask(HOST, (b"content-type", b"application/json"), service="bedrock")
+    with pytest.raises(DeniedError, match="must be application/json"):
+        ask(HOST, (b"content-type", kind), service="bedrock")
+
+
 def test_signatures_are_not_looked_at():
     ask(HOST, JSON, (b"Authorization", b"AWS4-HMAC-SHA256 nonsense"))
 

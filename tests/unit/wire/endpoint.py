@@ -13,8 +13,9 @@ from prometheus_client import CollectorRegistry
 
 from whimbrel.auth import Principal
 from whimbrel.core.clock import SystemClock
-from whimbrel.core.compute import InlineCompute
+from whimbrel.core.compute import Compute, InlineCompute
 from whimbrel.core.rand import SeededRandom
+from whimbrel.embeddings import EmbeddingModels
 from whimbrel.engine.erase import Erased
 from whimbrel.engine.manifest import Calibration
 from whimbrel.engine.model import (
@@ -187,6 +188,9 @@ class RecordingChannel:
     def finish(self) -> None:
         self.is_open = False
 
+    def call_when_lost(self, callback: Any) -> None:
+        """Never: this client stays for its answer."""
+
     def reply(self) -> Reply:
         """Returns the answer that was sent."""
         if not self.sent:
@@ -205,6 +209,8 @@ class Endpoint:
     options: WireOptions = field(default_factory=WireOptions)
     authenticator: OpenAuthenticator = field(default_factory=OpenAuthenticator)
     clock: Any = field(default_factory=SystemClock)
+    compute: Compute = field(default_factory=InlineCompute)
+    models: EmbeddingModels = field(default_factory=letter_models)
 
     def __post_init__(self) -> None:
         self.logger = logging.getLogger(f"test.{id(self)}")
@@ -217,9 +223,9 @@ class Endpoint:
         self.app = WireApp(
             service=Service(
                 engine=self.engine,
-                embeddings=letter_models(),
+                embeddings=self.models,
                 arns=ArnFormat(region=WireOptions().region, account_id=WireOptions().account_id),
-                compute=InlineCompute(),
+                compute=self.compute,
                 log=self.logger,
             ),
             authenticator=self.authenticator,

@@ -161,22 +161,22 @@ async def test_who_has_no_chance_is_refused_before_anything_is_done(lane, presen
 async def test_an_ordinary_number_of_clients_waits_as_long_as_it_takes(clock):
     present = [64]
     lanes = Lanes(WireOptions(read_count_max=1), clock=clock, count_present=lambda: present[0])
-    lanes.check("QueryVectors", 100.0)
+    lanes.check(lanes.by_name["read"], 100.0)
     present[0] = 65
     with pytest.raises(OverloadError):
-        lanes.check("QueryVectors", 100.0)
+        lanes.check(lanes.by_name["read"], 100.0)
 
 
 @ran
 async def test_more_requests_than_are_allowed_are_refused_at_once(clock):
     options = WireOptions(request_count_max=1)
     lanes = Lanes(options, clock=clock, count_present=lambda: 1)
-    lanes.check("PutVectors", 0.0)
-    async with lanes.of("PutVectors").place(0.0):
-        for operation in ("PutVectors", "QueryVectors", "ListIndexes"):
+    lanes.check(lanes.by_name["write"], 0.0)
+    async with lanes.by_name["write"].place(0.0):
+        for lane in lanes.by_name.values():
             with pytest.raises(OverloadError):
-                lanes.check(operation, 0.0)
-    lanes.check("QueryVectors", 0.0)
+                lanes.check(lane, 0.0)
+    lanes.check(lanes.by_name["read"], 0.0)
 
 
 @ran
@@ -237,15 +237,16 @@ def test_no_place_is_lost_or_made(steps, random):
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("flooded", ["read", "embed"])
 @ran
-async def test_a_flood_of_one_kind_leaves_the_other_its_places(clock):
-    options = WireOptions(read_count_max=1, write_count_max=1)
+async def test_a_flood_of_one_kind_leaves_the_other_its_places(clock, flooded):
+    options = WireOptions(read_count_max=1, write_count_max=1, embed_count_max=1)
     lanes = Lanes(options, clock=clock, count_present=lambda: 100)
-    await lanes.of("QueryVectors").enter(0)
-    flood = [asyncio.create_task(lanes.of("GetVectors").enter(0)) for _ in range(100)]
+    await lanes.by_name[flooded].enter(0)
+    flood = [asyncio.create_task(lanes.by_name[flooded].enter(0)) for _ in range(100)]
     await settle()
-    await asyncio.wait_for(lanes.of("PutVectors").enter(0), 1)
-    await asyncio.wait_for(lanes.of("CreateIndex").enter(0), 1)
+    for name in {"read", "write", "embed", "other"} - {flooded}:
+        await asyncio.wait_for(lanes.by_name[name].enter(0), 1)
     for task in flood:
         task.cancel()
     await asyncio.gather(*flood, return_exceptions=True)

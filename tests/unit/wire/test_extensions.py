@@ -33,7 +33,9 @@ def test_an_extension_covers_actions_of_the_service(name):
     covers = EXTENSIONS[name].covers
     assert covers
     assert len(set(covers)) == len(covers)
-    assert set(covers) <= {f"s3vectors:{operation}" for operation in OPERATIONS}
+    assert set(covers) <= {f"s3vectors:{operation}" for operation in OPERATIONS} | {
+        "bedrock:InvokeModel"
+    }
 
 
 @pytest.mark.parametrize("name", sorted(EXTENSIONS))
@@ -71,7 +73,8 @@ def test_shapes_of_one_name_are_the_same(name):
 def test_extensions_wait_in_the_lanes_the_table_says():
     lanes = Lanes(WireOptions(), clock=Endpoint().clock, count_present=lambda: 0)
     for name, extension in EXTENSIONS.items():
-        assert lanes.of(name) is lanes.by_name[extension.lane]
+        assert ROUTES[name].lane == extension.lane
+        assert extension.lane in lanes.by_name
 
 
 def test_an_index_is_named_like_everywhere():

@@ -1,7 +1,5 @@
 """Answers, held against the output shapes of the service model."""
 
-import dataclasses
-
 import msgspec
 import numpy as np
 import pytest
@@ -74,6 +72,7 @@ REQUESTS = {
     "SearchVectors": INDEX | {"topK": 1, "queryVector": {"float32": [1]}, "returnData": True},
     "UpdateMetadata": INDEX | {"updates": [{"key": "a", "metadata": {"b": None}}]},
     "WarmIndex": INDEX,
+    "EmbedTexts": {"modelId": "amazon.titan-embed-text-v2:0", "texts": ["a bird"]},
 }
 
 
@@ -202,7 +201,6 @@ def test_scores_that_a_hit_does_not_have_are_left_out():
 
 
 def test_large_pages_are_written_off_the_event_loop():
-    endpoint = Endpoint()
     calls = []
 
     class NotingCompute:
@@ -210,7 +208,7 @@ def test_large_pages_are_written_off_the_event_loop():
             calls.append(function.__name__)
             return function(*args, **kwargs)
 
-    endpoint.app._service = dataclasses.replace(endpoint.app._service, compute=NotingCompute())
+    endpoint = Endpoint(compute=NotingCompute())
     endpoint.engine.answers["get_vectors"] = VectorPage(
         [b"a"] * 5, np.ones((5, 4096), np.float32), None
     )

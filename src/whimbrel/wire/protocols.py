@@ -1,0 +1,46 @@
+"""Every API of the endpoint, and which of them a request is for.
+
+A request's API is told by the first part of its path. S3 Vectors has all that no other one takes.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from whimbrel.core.clock import Clock
+from whimbrel.wire.bedrock import FIRST_PARTS as BEDROCK_PARTS
+from whimbrel.wire.bedrock import BedrockProtocol
+from whimbrel.wire.options import WireOptions
+from whimbrel.wire.protocol import Route, WireProtocol
+from whimbrel.wire.request import RequestHead
+from whimbrel.wire.s3vectors import S3VectorsProtocol
+from whimbrel.wire.service import Service
+from whimbrel.wire.sts import StsProtocol
+
+PROTOCOLS: Final[tuple[type[WireProtocol[Any]], ...]] = (
+    S3VectorsProtocol,
+    StsProtocol,
+    BedrockProtocol,
+)
+
+
+class Protocols:
+    """The APIs of one endpoint."""
+
+    def __init__(self, service: Service, options: WireOptions, clock: Clock) -> None:
+        self._s3vectors = S3VectorsProtocol(service, options)
+        self._sts = StsProtocol(options)
+        bedrock = BedrockProtocol(service, options, clock)
+        self._by_first_part: dict[bytes, WireProtocol[Any]] = dict.fromkeys(BEDROCK_PARTS, bedrock)
+
+    def find(self, head: RequestHead) -> WireProtocol[Any]:
+        """Returns the API that a request is for."""
+        if StsProtocol.takes(head):
+            return self._sts
+        first_part = head.raw_path[1:].partition(b"/")[0]
+        return self._by_first_part.get(first_part, self._s3vectors)
+
+
+def list_routes() -> Iterator[Route]:
+    """Yields all that can be asked of the endpoint."""
+    for protocol in PROTOCOLS:
+        yield from protocol.routes
