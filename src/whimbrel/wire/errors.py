@@ -1,6 +1,7 @@
 """The one map from our errors to what AWS answers: code, HTTP status, message, fields.
 
-1. Nothing else in the product names an AWS error code, except the refusals of `auth`, which carry their own.
+1. Nothing else in the product names an AWS error code, except the refusals of `auth`, which carry their own, and
+   `wire.bedrock.errors`, where Bedrock has other ones.
 2. No answer to a failure of ours (5xx) says what failed: that goes to the log, under the request's id. What a model of
    embeddings says of itself is no failure of ours.
 
