@@ -78,7 +78,7 @@ def ndcg(task: Task, documents: NDArray[np.float32], queries: NDArray[np.float32
         best = np.argsort(-row, kind="stable")[:DEPTH]
         found = sum(gain for place, gain in zip(best, gains, strict=False) if place in relevant)
         total += found / gains[: len(relevant)].sum()
-    return total / len(task.relevant)
+    return float(total / len(task.relevant))
 
 
 def _unit(rows: NDArray[np.float32]) -> NDArray[np.float64]:
