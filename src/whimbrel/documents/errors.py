@@ -1,6 +1,10 @@
 """Why a document has no passages."""
 
+from typing import Final
+
 from whimbrel.core.errors import Kind, WhimbrelError
+
+INSTALL_TEXT: Final = "install it with: pip install 'whimbrel[embeddings]'"
 
 
 class DocumentError(WhimbrelError):
@@ -17,4 +21,15 @@ class DocumentError(WhimbrelError):
 class MissingReaderError(DocumentError):
     """A package that is not installed would read it."""
 
-    hint = "install it with: pip install 'whimbrel[embeddings]'"
+    hint = INSTALL_TEXT
+
+
+class MissingSplitterError(WhimbrelError):
+    """The package that cuts documents is not installed, so that none can be read.
+
+    Attributes:
+        hint: what to do about it.
+    """
+
+    kind = Kind.INVALID
+    hint = INSTALL_TEXT

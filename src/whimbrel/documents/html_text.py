@@ -5,10 +5,10 @@ from html.parser import HTMLParser
 from typing import Final
 
 HIDDEN: Final = frozenset({"script", "style", "template", "noscript", "svg", "head"})
-BLOCKS: Final = frozenset(
-    "address article aside blockquote br dd div dl dt fieldset figcaption figure footer form header hr li main nav ol p "
-    "pre section table td th tr ul".split()
-)
+BLOCKS: Final = frozenset({
+    "address", "article", "aside", "blockquote", "br", "dd", "div", "dl", "dt", "fieldset", "figcaption", "figure",
+    "footer", "form", "header", "hr", "li", "main", "nav", "ol", "p", "pre", "section", "table", "td", "th", "tr", "ul",
+})  # fmt: skip
 HEADINGS: Final = frozenset({"h1", "h2", "h3", "h4", "h5", "h6"})
 
 _SPACES = re.compile(r"[^\S\n]+")
@@ -22,6 +22,7 @@ class _Reader(HTMLParser):
         super().__init__(convert_charrefs=True)
         self.parts: list[str] = []
         self._hidden: list[str] = []
+        self._pre_depth = 0
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Notes what a tag begins."""
@@ -33,6 +34,7 @@ class _Reader(HTMLParser):
             self.parts.append(f"\n\n{'#' * int(tag[1])} ")
         elif tag in BLOCKS:
             self.parts.append("\n\n")
+            self._pre_depth += tag == "pre"
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Notes a tag that has no content."""
@@ -45,11 +47,12 @@ class _Reader(HTMLParser):
             del self._hidden[self._hidden.index(tag) :]
         elif tag in BLOCKS or tag in HEADINGS:
             self.parts.append("\n\n")
+            self._pre_depth = max(self._pre_depth - (tag == "pre"), 0)
 
     def handle_data(self, data: str) -> None:
-        """Takes text, in which line breaks are spaces."""
+        """Takes text, in which line breaks are spaces unless it is said to be formatted."""
         if not self._hidden:
-            self.parts.append(data.replace("\n", " "))
+            self.parts.append(data if self._pre_depth else data.replace("\n", " "))
 
 
 def text_of_html(html: str) -> str:

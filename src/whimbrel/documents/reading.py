@@ -109,7 +109,9 @@ def _read_pdf(file: BinaryIO) -> Iterator[str]:
     try:
         import pypdf  # noqa: PLC0415 - an optional package
     except ImportError as error:
-        raise MissingReaderError("PDF is read by the package pypdf, which is not installed") from error
+        raise MissingReaderError(
+            "PDF is read by the package pypdf, which is not installed"
+        ) from error
     logging.getLogger("pypdf").setLevel(logging.ERROR)  # it warns of what it can mend
     size = file.seek(0, 2)
     if size > PDF_BYTES_MAX:

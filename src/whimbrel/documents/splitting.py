@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from whimbrel.documents.errors import MissingReaderError
+from whimbrel.documents.errors import MissingSplitterError
 from whimbrel.documents.headings import HeadingPath
 
 PASSAGE_CHARS_MAX: Final = 6000
@@ -81,7 +81,7 @@ class Splitter:
         """Yields the passages of a text, of which it is given the parts in their order.
 
         Raises:
-            MissingReaderError: the text is longer than a passage, and the package that cuts it is not installed.
+            MissingSplitterError: the text is longer than a passage, and the package that cuts it is not installed.
         """
         path = HeadingPath()
         block, read_to = "", 0  # `path` has come to there
@@ -149,7 +149,7 @@ def _library() -> Any:
     try:
         import semantic_text_splitter  # noqa: PLC0415 - an optional package
     except ImportError as error:
-        raise MissingReaderError(
+        raise MissingSplitterError(
             "long texts are cut by the package semantic-text-splitter, which is not installed"
         ) from error
     return semantic_text_splitter
