@@ -160,38 +160,34 @@ class Wishes:
         model_id: to embed with.
         dimension: of a new index.
         text_key: metadata key of passages.
-        is_searchable: whether words of a new index can be asked for.
     """
 
     model_id: str | None = None
     dimension: int | None = None
     text_key: str | None = None
-    is_searchable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
-    """An index that passages can be put into.
+class Plan:
+    """How passages go into an index.
 
     Attributes:
         caller: of the server or store that has it.
         name: the members that name it.
         model: embeds.
         text_key: metadata key of passages.
-        made: what had to be made, a line each; empty where all was there.
+        index: as it is; None where it has to be made.
     """
 
     caller: Caller
     name: Members
     model: Model
     text_key: str
-    made: list[str]
+    index: PassageIndex | None
 
 
-def prepare_index(
-    caller: Caller, name: Members, wishes: Wishes, *, reserved: frozenset[str]
-) -> Prepared:
-    """Finds an index, or makes it, and asks the model once, so that nothing is made for one that does not answer.
+def plan_index(caller: Caller, name: Members, wishes: Wishes, *, reserved: frozenset[str]) -> Plan:
+    """Finds out what an index is, and asks the model once; changes nothing.
 
     Args:
         caller: of the server or store.
@@ -213,12 +209,31 @@ def prepare_index(
         _check_wishes(index, wishes)
     _check_reserved(reserved, text_key)
     model = _probe(caller, model_id, dimension, index)
-    if index is None:
-        made = _create_index(caller, name, model, text_key, is_searchable=wishes.is_searchable)
-        return Prepared(caller, name, model, text_key, made)
-    check_model(index, model, hint="put into another index, or name another model with --model-id")
-    _note_model(caller, index, model, text_key)
-    return Prepared(caller, name, model, text_key, [])
+    if index is not None:
+        hint = "put into another index, or name another model with --model-id"
+        check_model(index, model, hint=hint)
+    return Plan(caller, name, model, text_key, index)
+
+
+def make_index(plan: Plan, *, is_searchable: bool) -> list[str]:
+    """Makes what is missing, and notes the model in the tags of an index that lacks it.
+
+    Args:
+        plan: for the index.
+        is_searchable: whether words of a new index can be asked for.
+
+    Returns:
+        What was made, a line each.
+
+    Raises:
+        CallError: the server refused, or did not answer.
+    """
+    if plan.index is None:
+        return _create_index(plan, is_searchable=is_searchable)
+    tags = model_tags(plan.model, plan.text_key)
+    if {name: plan.index.tags.get(name) for name in tags} != tags:
+        plan.caller.call("TagResource", {"resourceArn": plan.index.arn, "tags": tags})
+    return []
 
 
 def _check_wishes(index: PassageIndex, wishes: Wishes) -> None:
@@ -264,14 +279,13 @@ def _find_or_none(caller: Caller, name: Members) -> PassageIndex | None:
         return None
 
 
-def _create_index(
-    caller: Caller, name: Members, model: Model, text_key: str, *, is_searchable: bool
-) -> list[str]:
-    """Makes an index for passages, and the bucket where there is none; returns what it made, in words.
+def _create_index(plan: Plan, *, is_searchable: bool) -> list[str]:
+    """Makes an index for passages, and the bucket where there is none.
 
     Raises:
         CallError: the server refused, as names may be impossible, or the index may have been made meanwhile.
     """
+    caller, name, model, text_key = plan.caller, plan.name, plan.model, plan.text_key
     made = []
     bucket_name = name["vectorBucketName"]
     try:
@@ -387,13 +401,6 @@ def check_model(index: PassageIndex, model: Model, *, hint: str) -> None:
             f"index=`{index.title}`",
             hint=hint,
         )
-
-
-def _note_model(caller: Caller, index: PassageIndex, model: Model, text_key: str) -> None:
-    """Writes the tags of an index that lacks them."""
-    tags = model_tags(model, text_key)
-    if {name: index.tags.get(name) for name in tags} != tags:
-        caller.call("TagResource", {"resourceArn": index.arn, "tags": tags})
 
 
 # --- reading ---------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from whimbrel.cli.passage_index import Prepared, embed, source_key_of
+from whimbrel.cli.passage_index import Plan, embed, source_key_of
 from whimbrel.cli.server_call import Members
 from whimbrel.documents import Document, Passage
 from whimbrel.documents.passages import CHUNK
@@ -69,21 +69,19 @@ class _Batch:
 class PassageWriter:
     """Writes passages into one index."""
 
-    def __init__(
-        self, prepared: Prepared, *, metadata: Members, on_finished: Callable[[], None]
-    ) -> None:
+    def __init__(self, plan: Plan, *, metadata: Members, on_finished: Callable[[], None]) -> None:
         """Writes nothing yet.
 
         Args:
-            prepared: the index; its caller is used on several threads.
+            plan: for the index, which is there; its caller is used on several threads.
             metadata: what each passage has besides its own.
             on_finished: called after each document is done, on the caller's thread.
         """
-        self._caller = prepared.caller
-        self._name = prepared.name
-        self._model = prepared.model
-        self._text_key = prepared.text_key
-        self._source_key = source_key_of(prepared.text_key)
+        self._caller = plan.caller
+        self._name = plan.name
+        self._model = plan.model
+        self._text_key = plan.text_key
+        self._source_key = source_key_of(plan.text_key)
         self._metadata = metadata
         self._on_finished = on_finished
 

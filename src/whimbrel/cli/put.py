@@ -104,7 +104,7 @@ def command(*, target: str, as_json: bool, **options: Any) -> int:
     Put the same folder again, and what changed is replaced, and passages that a file no longer has are deleted. Reads
     plain text, Markdown, HTML, source code and PDF. Exits 1 when something could not be read.
     """
-    from whimbrel.cli.passage_index import Wishes, name_members, prepare_index
+    from whimbrel.cli.passage_index import Wishes, make_index, name_members, plan_index
     from whimbrel.cli.passage_writer import PassageWriter
     from whimbrel.cli.put_inputs import read_inputs
     from whimbrel.documents import Splitter
@@ -115,27 +115,27 @@ def command(*, target: str, as_json: bool, **options: Any) -> int:
         model_id=options["model_id"],
         dimension=options["dimension"],
         text_key=options["text_key"],
-        is_searchable=options["searchable"],
     )
     inputs = _gather(options)
     skipped: list[Skipped] = []
     with open_target(options, creates=True) as caller:
-        prepared = prepare_index(caller, name, wishes, reserved=frozenset(metadata))
-        for line in prepared.made:
-            click.echo(line, err=True)
-        measure = _measure(prepared.model, options["chunk_size"], options["chunk_overlap"])
+        plan = plan_index(caller, name, wishes, reserved=frozenset(metadata))
+        measure = _measure(plan.model, options["chunk_size"], options["chunk_overlap"])
+        for line in make_index(plan, is_searchable=options["searchable"]):
+            if not as_json:
+                click.echo(line, err=True)
         with progress("embedding", length=len(inputs), hidden=as_json) as bar:
 
             def skip(one: "Skipped") -> None:
                 skipped.append(one)
                 bar.update(1)
 
-            writer = PassageWriter(prepared, metadata=metadata, on_finished=lambda: bar.update(1))
+            writer = PassageWriter(plan, metadata=metadata, on_finished=lambda: bar.update(1))
             counts = writer.write(read_inputs(inputs, Splitter(measure), skip))
     report = {
         "index": f"{name['vectorBucketName']}/{name['indexName']}",
-        "isNew": bool(prepared.made),
-        "model": asdict(prepared.model),
+        "isNew": plan.index is None,
+        "model": asdict(plan.model),
         "documentCount": len(inputs) - len(skipped),
         **{f"{each}Count": count for each, count in asdict(counts).items()},
         "skippedCount": len(skipped),
