@@ -117,6 +117,8 @@ def _embed(
     )
     if not is_forced:
         check_model(index, model, hint="fill a new index with this model, or search with --force")
+    if embeddings[0]["truncated"]:
+        click.echo(f"{model.answered_by} reads only the beginning of so long a text", err=True)
     return embeddings[0]["data"], model
 
 

@@ -75,14 +75,20 @@ class UnansweredError(CallError):
     hint = "check that `whimbrel serve` runs there, then try again"
 
 
+class BusyCallError(UnansweredError):
+    """It answers that it cannot do this now, and says why."""
+
+    hint = "mend what it says, or try again in a moment; the server's log says more"
+
+
 _STATUSES: Final[dict[int, type[CallError]]] = {
     400: InvalidCallError,
     403: DeniedCallError,
     404: MissingError,
-    408: UnansweredError,
+    408: BusyCallError,
     409: ConflictCallError,
-    429: UnansweredError,
-    503: UnansweredError,
+    429: BusyCallError,
+    503: BusyCallError,
 }
 
 

@@ -346,6 +346,8 @@ def test_a_query_makes_nothing(query, whimbrel, put, here):
     assert whimbrel("query", "films/none", "--store", "data", "--text", "a").code == 4
     assert "not JSON" in query("--text", "a", "--filter", "{", code=2)
     assert "--text is empty" in query("--text", " ", code=2)
+    long = whimbrel("query", TARGET, "--store", "data", "--text", "a" * 701)
+    assert "letters reads only the beginning" in long.err
     assert "memory" in whimbrel("query", TARGET, "--store", "memory:", "--text", "a").err
 
 
