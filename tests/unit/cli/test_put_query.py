@@ -157,33 +157,33 @@ def test_the_index_says_what_its_passages_went_through(put):
 
 
 def test_a_folder_put_again_changes_what_changed(put, model, here):
-    docs = here / "docs"
-    docs.mkdir()
-    (docs / "a.md").write_text("# Birds\n\n" + "whimbrels fly far. " * 80)
-    (docs / "b.txt").write_text("short")
-    (docs / "c.bin").write_bytes(b"\0\1")
-    first = put("--dir", "docs")
+    notes = here / "notes"
+    notes.mkdir()
+    (notes / "a.md").write_text("# Birds\n\n" + "whimbrels fly far. " * 80)
+    (notes / "b.txt").write_text("short")
+    (notes / "c.bin").write_bytes(b"\0\1")
+    first = put("--dir", "notes")
     assert first["isNew"]
-    assert first["skipped"] == [{"source": "docs/c.bin", "reason": "it is no text"}]
+    assert first["skipped"] == [{"source": "notes/c.bin", "reason": "it is no text"}]
     assert first["documentCount"] == 2
-    assert sorted(stored()) == [*(f"docs/a.md#{number}" for number in range(4)), "docs/b.txt#0"]
-    assert stored()["docs/a.md#1"].items() >= {
-        "source": "docs/a.md", "chunk": 1, "headings": ["Birds"]
+    assert sorted(stored()) == [*(f"notes/a.md#{number}" for number in range(4)), "notes/b.txt#0"]
+    assert stored()["notes/a.md#1"].items() >= {
+        "source": "notes/a.md", "chunk": 1, "headings": ["Birds"]
     }.items()  # fmt: skip
     assert counts(first) == (5, 0, 0, 0)
 
     model.texts.clear()
-    again = put("--dir", "docs/")
+    again = put("--dir", "notes/")
     assert (counts(again), model.texts) == ((0, 0, 5, 0), [])
 
-    (docs / "a.md").write_text("# Birds\n\nnothing more to say")
-    assert counts(put("--dir", "./docs")) == (0, 1, 1, 3)
+    (notes / "a.md").write_text("# Birds\n\nnothing more to say")
+    assert counts(put("--dir", "./notes")) == (0, 1, 1, 3)
     assert model.texts == ["# Birds\n\nnothing more to say"]
-    assert sorted(stored()) == ["docs/a.md#0", "docs/b.txt#0"]
+    assert sorted(stored()) == ["notes/a.md#0", "notes/b.txt#0"]
 
-    (docs / "b.txt").write_text("")
-    assert counts(put("--file", "docs/b.txt")) == (0, 0, 0, 1)
-    assert list(stored()) == ["docs/a.md#0"]
+    (notes / "b.txt").write_text("")
+    assert counts(put("--file", "notes/b.txt")) == (0, 0, 0, 1)
+    assert list(stored()) == ["notes/a.md#0"]
 
 
 def test_what_only_looks_like_a_former_passage_stays(put, here):
@@ -197,27 +197,27 @@ def test_what_only_looks_like_a_former_passage_stays(put, here):
 
 
 def test_many_documents_and_long_ones_go_in_batches(put, model, here):
-    (here / "docs").mkdir()
+    (here / "notes").mkdir()
     for number in range(150):
-        (here / "docs" / f"{number:03}.txt").write_text(f"document {number}")
-    (here / "docs" / "long.txt").write_text("".join(f"sentence {n} is here. " for n in range(6000)))
-    report = put("--dir", "docs")
+        (here / "notes" / f"{number:03}.txt").write_text(f"document {number}")
+    (here / "notes" / "long.txt").write_text("".join(f"sentence {n} is here. " for n in range(6000)))
+    report = put("--dir", "notes")
     assert report["documentCount"] == 151
     assert report["addedCount"] == len(model.texts) > 300
     assert report["truncatedCount"] > 100
-    (here / "docs" / "long.txt").write_text("sentence 0 is here.")
-    assert put("--dir", "docs")["deletedCount"] == report["addedCount"] - 151
+    (here / "notes" / "long.txt").write_text("sentence 0 is here.")
+    assert put("--dir", "notes")["deletedCount"] == report["addedCount"] - 151
 
 
 def test_after_a_failure_the_next_run_completes(put, model, here):
-    (here / "docs").mkdir()
+    (here / "notes").mkdir()
     for name in ("a", "b"):
-        (here / "docs" / f"{name}.txt").write_text(name)
+        (here / "notes" / f"{name}.txt").write_text(name)
     model.fails_at = "b"
-    assert "tired" in put("--dir", "docs", code=5)["message"]
+    assert "tired" in put("--dir", "notes", code=5)["message"]
     model.fails_at = None
-    assert sum(counts(put("--dir", "docs"))) == 2
-    assert sorted(stored()) == ["docs/a.txt#0", "docs/b.txt#0"]
+    assert sum(counts(put("--dir", "notes"))) == 2
+    assert sorted(stored()) == ["notes/a.txt#0", "notes/b.txt#0"]
 
 
 def test_the_folder_of_the_store_is_no_document(put, here):
