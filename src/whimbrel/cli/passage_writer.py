@@ -70,7 +70,7 @@ class PassageWriter:
     """Writes passages into one index."""
 
     def __init__(self, plan: Plan, *, metadata: Members, on_finished: Callable[[], None]) -> None:
-        """Writes nothing yet.
+        """Writes nothing yet. What was just made is taken to have nothing to replace.
 
         Args:
             plan: for the index, which is there; its caller is used on several threads.
@@ -83,6 +83,7 @@ class PassageWriter:
         self._text_key = plan.text_key
         self._source_key = source_key_of(plan.text_key)
         self._metadata = metadata
+        self._is_empty = plan.index is None
         self._on_finished = on_finished
 
     def write(self, items: Iterable[Passage | Finished]) -> Counts:
@@ -116,7 +117,7 @@ class PassageWriter:
         wanted = {passage.key: self._metadata_of(passage) for passage in passages}
         stored: dict[str, Any] = {}
         keys = list(wanted)
-        if keys:
+        if keys and not self._is_empty:
             asked = {**self._name, "keys": keys, "returnMetadata": True}
             found = self._caller.call("GetVectors", asked)["vectors"]
             stored = {vector["key"]: vector.get("metadata") for vector in found}
@@ -146,6 +147,8 @@ class PassageWriter:
     def _delete_rest(self, finished: Finished) -> int:
         """Deletes the passages that a document had and has no more; returns how many they were."""
         deleted = 0
+        if self._is_empty:
+            return deleted
         for keys in _groups(self._rest_keys(finished), KEYS_AT_ONCE):
             asked = {**self._name, "keys": keys, "returnMetadata": True}
             # Somebody's own key may look like one of ours.

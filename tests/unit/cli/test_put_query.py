@@ -156,6 +156,14 @@ def test_the_index_says_what_its_passages_went_through(put):
     assert put("--text", "b")["model"]["model_id"] == "amazon.titan-embed-text-v2:0"
 
 
+def test_a_bucket_may_be_there_already(put, whimbrel):
+    put("--text", "a")
+    made = whimbrel("put", "films/more", "--store", "data", "--text", "a")
+    assert made.err.startswith("made the index more: 26 dimensions")
+    refused = whimbrel("put", "films/NO", "--store", "data", "--text", "a")
+    assert (refused.code, refused.out) == (2, "")
+
+
 def test_a_folder_put_again_changes_what_changed(put, model, here):
     notes = here / "notes"
     notes.mkdir()
@@ -200,7 +208,9 @@ def test_many_documents_and_long_ones_go_in_batches(put, model, here):
     (here / "notes").mkdir()
     for number in range(150):
         (here / "notes" / f"{number:03}.txt").write_text(f"document {number}")
-    (here / "notes" / "long.txt").write_text("".join(f"sentence {n} is here. " for n in range(6000)))
+    (here / "notes" / "long.txt").write_text(
+        "".join(f"sentence {n} is here. " for n in range(6000))
+    )
     report = put("--dir", "notes")
     assert report["documentCount"] == 151
     assert report["addedCount"] == len(model.texts) > 300
