@@ -1,5 +1,6 @@
 """Flags and opening of commands that work on a server, or without one on a store: `whimbrel put`, `whimbrel query`."""
 
+import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -48,6 +49,7 @@ def open_target(options: Mapping[str, Any], *, creates: bool) -> AbstractContext
 
     store = options["store"]
     if store is None:
+        _require_server(options["endpoint_url"])
         return open_caller(options["endpoint_url"], attempt_count_max=ATTEMPT_COUNT_MAX)
     if options["endpoint_url"] is not None:
         raise click.UsageError("give either --store or --endpoint-url")
@@ -55,6 +57,19 @@ def open_target(options: Mapping[str, Any], *, creates: bool) -> AbstractContext
     if not creates and folder is not None and not folder.is_dir():
         raise click.UsageError(f"there is no store at {folder}")
     return open_store_caller({name: options[name] for name in STORE_SETTINGS})
+
+
+def _require_server(endpoint_url: str | None) -> None:
+    """Refuses where there is no server to speak to, and says how to do without."""
+    from whimbrel.auth.credentials import CredentialsError
+    from whimbrel.cli.server_call import find_server
+    from whimbrel.server.client_access import NoServerError
+
+    try:
+        find_server(os.environ, endpoint_url=endpoint_url)
+    except (CredentialsError, NoServerError) as error:
+        error.hint = "start `whimbrel serve`, or name a store with --store, which needs no server"
+        raise
 
 
 def local_folder(store: str) -> Path | None:

@@ -361,6 +361,13 @@ def test_a_query_makes_nothing(query, whimbrel, put, here):
     assert "memory" in whimbrel("query", TARGET, "--store", "memory:", "--text", "a").err
 
 
+@pytest.mark.parametrize("arguments", [(), ("--endpoint-url", "http://127.0.0.1:9")])
+def test_without_a_server_it_says_that_a_store_will_do(whimbrel, here, arguments):
+    refused = whimbrel("query", TARGET, "--text", "a", *arguments)
+    assert refused.code in (3, 5)
+    assert "or name a store with --store" in refused.err
+
+
 def test_tokens_measure_passages_of_the_built_in_model(put, model, here):
     model.name = provider.NAME
     (here / "a.txt").write_text("antidisestablishmentarianism " * 200)
