@@ -111,7 +111,7 @@ def test_a_folder_and_a_server(run, environment, tmp_path):
 @pytest.mark.long
 def test_an_interrupted_put_ends_and_the_next_one_completes(run, environment, tmp_path):
     text = "".join(
-        f"Sentence {n} of a long book about the sea and its birds. " for n in range(20_000)
+        f"Sentence {n} of a long book about the sea and its birds. " for n in range(6_000)
     )
     (tmp_path / "films/book.txt").write_text(text)
     command = [*CLI, "put", "cinema/films", "--store", "data", "--dir", "films", "--json"]

@@ -18,7 +18,8 @@ from whimbrel.documents import Document, Passage
 from whimbrel.documents.passages import CHUNK
 
 BATCH_COUNT: Final = 64
-BATCHES_AT_ONCE: Final = 3
+# One is embedded while the next is cut; more would only make an interruption wait.
+BATCHES_AT_ONCE: Final = 2
 KEYS_AT_ONCE: Final = 100
 PAGE_SIZE: Final = 1000
 

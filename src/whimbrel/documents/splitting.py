@@ -89,14 +89,15 @@ class Splitter:
             block += part
             chunks = list(self._cut(block, is_markdown=is_markdown))
             # What was cut only because the block ended is cut again, together with what follows it.
-            kept = len(chunks) if is_last else max(len(chunks) - 1, 0)
-            for start, text in chunks[:kept]:
+            rest = len(block) if is_last else _open_from(block, chunks)
+            for start, text in chunks:
+                if start >= rest:
+                    break
                 if is_markdown:
                     end = start + len(text.partition("\n")[0]) if text.startswith("#") else start
                     path.read(block, read_to, end)
                     read_to = max(read_to, end)
                 yield Piece(text, path.titles())
-            rest = chunks[-1][0] if chunks else len(block)
             if is_markdown:
                 path.read(block, read_to, rest)
             block, read_to = block[rest:], max(read_to - rest, 0)
@@ -153,6 +154,16 @@ def _library() -> Any:
             "long texts are cut by the package semantic-text-splitter, which is not installed"
         ) from error
     return semantic_text_splitter
+
+
+def _open_from(block: str, chunks: list[tuple[int, str]]) -> int:
+    """Returns the place in a block from which on more text may change how it is cut: that of its last chunk.
+
+    A chunk that ended long before the block, with white space behind it, is not cut again: the block would grow for ever.
+    """
+    if not chunks or len(block) - chunks[-1][0] > BLOCK_CHARS + PASSAGE_CHARS_MAX:
+        return len(block)
+    return chunks[-1][0]
 
 
 def _blocks(pieces: Iterable[str]) -> Iterator[tuple[bool, str]]:

@@ -83,6 +83,20 @@ def test_texts_longer_than_a_block_are_cut_without_seams():
     assert " ".join(piece.text for piece in pieces).split() == words
 
 
+def test_white_space_without_end_takes_no_memory(monkeypatch):
+    cut, lengths = Splitter._cut, []
+
+    def noting(self, text, **how):
+        lengths.append(len(text))
+        return cut(self, text, **how)
+
+    monkeypatch.setattr(Splitter, "_cut", noting)
+    parts = ["first", *[" " * BLOCK_CHARS] * 40, "last"]
+    pieces = Splitter(Measure(size=200, overlap=0)).split(parts, is_markdown=True)
+    assert [piece.text for piece in pieces] == ["first", "last"]
+    assert max(lengths) < 4 * BLOCK_CHARS
+
+
 def test_headings_reach_over_blocks():
     text = "# Top\n\n" + "word " * 40_000 + "\n\n## End\n\nlast"
     (*_, before, last) = split(text, size=100)
