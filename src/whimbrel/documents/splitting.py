@@ -159,7 +159,7 @@ def _library() -> Any:
 def _open_from(block: str, chunks: list[tuple[int, str]]) -> int:
     """Returns the place in a block from which on more text may change how it is cut: that of its last chunk.
 
-    A chunk that ended long before the block, with white space behind it, is not cut again: the block would grow for ever.
+    One that ended long before the block, with white space behind it, is not cut again: the block would grow for ever.
     """
     if not chunks or len(block) - chunks[-1][0] > BLOCK_CHARS + PASSAGE_CHARS_MAX:
         return len(block)
