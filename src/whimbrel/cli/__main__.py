@@ -19,6 +19,8 @@ COMMANDS: Final = {
     "health": "Ask a server whether it serves.",
     "env": "Print variables that point AWS tools at the server.",
     "run": "Run a command whose AWS clients talk to Whimbrel.",
+    "put": "Embed texts, files or folders, and put them into an index.",
+    "query": "Search an index for what a text means.",
     "vectors": "Count, find, search, change and delete vectors of a running server.",
     "index": "Tend the indexes of a store: flush, compact, collect garbage.",
     "import": "Import files or objects into an index.",

@@ -1,4 +1,4 @@
-"""Calls operations of a running server, for commands that speak to one.
+"""Calls operations of a running server, or of a store opened here, for commands that speak to one.
 
 Commands need an object with `call(operation, input)` and nothing else of what is here.
 """
@@ -7,11 +7,14 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 from urllib.parse import urlsplit
 
 from whimbrel.auth.signing import SigningKey
 from whimbrel.core.errors import Kind, WhimbrelError
+
+if TYPE_CHECKING:
+    from whimbrel.client import Client
 
 TIMEOUT_S: Final = 120.0  # longer than a server lets any request take
 ENDPOINT_VARIABLES: Final = ("AWS_ENDPOINT_URL_S3VECTORS", "AWS_ENDPOINT_URL")
@@ -59,6 +62,12 @@ class MissingError(CallError):
     hint = "check the name, and that --endpoint-url names the right server"
 
 
+class ConflictCallError(CallError):
+    """Something of this name is there already, or in the way."""
+
+    kind = Kind.CONFLICT
+
+
 class UnansweredError(CallError):
     """The server cannot be reached, or cannot answer now."""
 
@@ -66,13 +75,20 @@ class UnansweredError(CallError):
     hint = "check that `whimbrel serve` runs there, then try again"
 
 
+class BusyCallError(UnansweredError):
+    """It answers that it cannot do this now, and says why."""
+
+    hint = "mend what it says, or try again in a moment; the server's log says more"
+
+
 _STATUSES: Final[dict[int, type[CallError]]] = {
     400: InvalidCallError,
     403: DeniedCallError,
     404: MissingError,
-    408: UnansweredError,
-    429: UnansweredError,
-    503: UnansweredError,
+    408: BusyCallError,
+    409: ConflictCallError,
+    429: BusyCallError,
+    503: BusyCallError,
 }
 
 
@@ -121,36 +137,55 @@ def _first(environment: Mapping[str, str], names: tuple[str, ...]) -> str:
 
 
 @contextmanager
-def open_caller(endpoint_url: str | None) -> Iterator[Caller]:
-    """Gives a caller of the server that is meant; see `find_server`."""
-    caller = ServerCaller(find_server(os.environ, endpoint_url=endpoint_url))
-    try:
-        yield caller
-    finally:
-        caller.close()
+def open_caller(endpoint_url: str | None, *, attempt_count_max: int = 1) -> Iterator[Caller]:
+    """Gives a caller of the server that is meant; see `find_server`.
+
+    Args:
+        endpoint_url: of the server, where it is given.
+        attempt_count_max: tries of one call, where the server is busy or cannot be reached.
+    """
+    from whimbrel.client import connect
+
+    server = find_server(os.environ, endpoint_url=endpoint_url)
+    key = server.key
+    client = connect(
+        server.endpoint,
+        region_name=server.region,
+        aws_access_key_id=key.access_key_id,
+        aws_secret_access_key=key.secret_access_key,
+        aws_session_token=key.session_token,
+        read_timeout_s=TIMEOUT_S,
+        max_attempts=attempt_count_max,
+    )
+    with client:
+        yield ClientCaller(client)
 
 
-class ServerCaller:
-    """Calls operations of one server through `whimbrel.connect`."""
+@contextmanager
+def open_store_caller(flags: Mapping[str, Any]) -> Iterator[Caller]:
+    """Opens a store in this process, and gives a caller of it.
 
-    def __init__(self, server: Server) -> None:
-        from whimbrel.client import connect
+    Args:
+        flags: settings by name, None where a flag was not given; `store` is.
 
-        key = server.key
-        self._endpoint = server.endpoint
-        self._client = connect(
-            server.endpoint,
-            region_name=server.region,
-            aws_access_key_id=key.access_key_id,
-            aws_secret_access_key=key.secret_access_key,
-            aws_session_token=key.session_token,
-            read_timeout_s=TIMEOUT_S,
-            max_attempts=1,
-        )
+    Raises:
+        WhimbrelError: the store cannot be opened.
+    """
+    from whimbrel.client import connect
+    from whimbrel.core.settings import load_settings
+    from whimbrel.server.assembly import refuse_memory
 
-    def close(self) -> None:
-        """Closes the connection."""
-        self._client.close()
+    refuse_memory(load_settings(os.environ, flags))
+    given = {name: value for name, value in flags.items() if value is not None}
+    with connect(given.pop("store"), settings=given) as client:
+        yield ClientCaller(client)
+
+
+class ClientCaller:
+    """Calls operations through a client."""
+
+    def __init__(self, client: "Client") -> None:
+        self._client = client
 
     def call(self, operation: str, members: Mapping[str, Any]) -> Members:
         """Returns the members of the answer.
@@ -176,7 +211,8 @@ class ServerCaller:
             if type(error).__name__ not in TRANSPORT_NAMES:
                 raise
             message = f"nothing answers: {error}"
-            raise UnansweredError(f"{message} endpoint=`{self._endpoint}`") from error
+            where = self._client.meta.endpoint_url
+            raise UnansweredError(f"{message} endpoint=`{where}`") from error
         answer.pop("ResponseMetadata", None)
         return answer
 
