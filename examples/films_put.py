@@ -1,4 +1,4 @@
-"""Embeds the plots of three films and stores them as vectors, like the example in the announcement of Amazon S3 Vectors.
+"""Embeds the plots of three films and stores the vectors, as the announcement of Amazon S3 Vectors does in its example.
 
     eval "$(whimbrel env)"
     python examples/films_put.py
