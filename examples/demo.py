@@ -33,7 +33,7 @@ SENTENCES = [
 # What is asked for, the filter, the same in Python to check the answer by, and in words.
 FILTERS: list[tuple[str, dict[str, Any], Callable[[dict[str, Any]], bool], str]] = [
     (
-        "something that flies",
+        "shoot down enemy ships",
         {"section": {"$in": ["games", "sound"]}},
         lambda row: row["section"] in ("games", "sound"),
         "section is games or sound",
@@ -45,7 +45,7 @@ FILTERS: list[tuple[str, dict[str, Any], Callable[[dict[str, Any]], bool], str]]
         "installed size under 100 KiB",
     ),
     (
-        "listen to my records",
+        "make drum beats",
         {"$and": [{"section": "sound"}, {"tags": {"$exists": False}}]},
         lambda row: row["section"] == "sound" and "tags" not in row,
         "section is sound, and there are no tags",

@@ -65,7 +65,7 @@ def check_titan_embeds_what_texts_mean() -> None:
     assert all(math.isclose(cosine(vector, vector), 1.0) for vector in vectors)
     assert all(abs(math.hypot(*vector) - 1) < 1e-5 for vector in vectors)
     assert cosine(vectors[0], vectors[1]) > 0.3 > cosine(vectors[0], vectors[2])
-    assert [each["inputTextTokenCount"] for each in found] == [11, 8, 6]
+    assert [each["inputTextTokenCount"] for each in found] == [12, 8, 6]
 
 
 def check_dimensions_and_types_of_titan() -> None:
