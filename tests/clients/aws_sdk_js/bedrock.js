@@ -1,11 +1,13 @@
 // Embeds texts through Bedrock's InvokeModel and lists the models that can: prints one JSON document.
+// The runtime's client speaks HTTP/2 unless it is told otherwise, which a server of HTTP/1.1 refuses.
 import { BedrockClient, GetFoundationModelCommand, ListFoundationModelsCommand } from "@aws-sdk/client-bedrock";
 import { BedrockRuntimeClient, InvokeModelCommand, ValidationException } from "@aws-sdk/client-bedrock-runtime";
+import { NodeHttpHandler } from "@smithy/node-http-handler";
 
 const TITAN = "amazon.titan-embed-text-v2:0";
 const COHERE = "cohere.embed-multilingual-v3";
 
-const runtime = new BedrockRuntimeClient({});
+const runtime = new BedrockRuntimeClient({ requestHandler: new NodeHttpHandler() });
 const control = new BedrockClient({});
 
 async function invoke(modelId, document) {
@@ -16,6 +18,11 @@ async function invoke(modelId, document) {
     accept: "application/json",
   });
   return JSON.parse(new TextDecoder().decode((await runtime.send(command)).body));
+}
+
+async function codeOverHttp2() {
+  const command = new InvokeModelCommand({ modelId: TITAN, body: JSON.stringify({ inputText: "x" }) });
+  return new BedrockRuntimeClient({}).send(command).then(() => null, ({ code }) => code);
 }
 
 async function refusal(modelId, document) {
@@ -45,6 +52,7 @@ console.log(
     unknown: await refusal("no.such-model", { inputText: "x" }),
     empty: await refusal(TITAN, { inputText: "" }),
     listed: modelSummaries.map(({ modelId }) => modelId),
+    http2: await codeOverHttp2(),
     details: [modelDetails.modelId, modelDetails.outputModalities],
   }),
 );

@@ -40,6 +40,10 @@ COMMANDS = (
     "UntagResource",
 )
 BEDROCK = {"GetFoundationModel", "InvokeModel", "ListFoundationModels"}
+KNOWN_FAILURES = {
+    "BedrockRuntimeClient by default": "it speaks HTTP/2 from the first byte unless it is given"
+    " `requestHandler: new NodeHttpHandler()`; Whimbrel speaks HTTP/1.1"
+}
 MINUS_ZERO = 0x80000000
 TRAITS = Traits(
     # Its numbers are doubles, and JSON.stringify writes -0 as 0.
@@ -74,6 +78,7 @@ def test_story_and_crowd(server: Server, tmp_path: Path) -> None:
         version=version,
         language="JavaScript",
         passed=passed + 2,
+        known_failures=KNOWN_FAILURES,
         operations=story.operations | BEDROCK,
         notes="Every command and paginator it exports; it tries again what a full server refuses. It sends -0 as 0, "
         "and a NaN in a document as the text `NaN`. Its HTTP/2 handler is refused at once: the server speaks HTTP/1.1. "
@@ -104,6 +109,7 @@ def check_bedrock(command: Sequence[Path | str], server: Server, directory: Path
         "message": "The provided model identifier is invalid.",
     }
     assert found["empty"]["typed"]
+    assert found["http2"] == "ERR_HTTP2_ERROR"
     assert "cohere.embed-v4:0" in found["listed"]
     assert found["details"] == ["amazon.titan-embed-text-v2:0", ["EMBEDDING"]]
     assert server.operations().keys() >= BEDROCK
