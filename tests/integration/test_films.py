@@ -13,7 +13,9 @@ TIMEOUT_S = 60
 STORY = '"$1" "$2/films_put.py" && "$1" "$2/films_put.py" && "$1" "$2/films_query.py"'
 
 
-@pytest.mark.parametrize("flags", [[], ["--no-endpoint-variables"]])
+@pytest.mark.parametrize(
+    "flags", [[], pytest.param(["--no-endpoint-variables"], marks=pytest.mark.long)]
+)
 def test_star_wars_is_first(tmp_path, flags):
     """By the endpoint variables, and by AWS's own host names; storing twice changes nothing."""
     own = ("WHIMBREL_", "AWS_")
