@@ -14,7 +14,7 @@ COPY pyproject.toml uv.lock ./
 RUN python -m venv /opt/uv \
     && /opt/uv/bin/pip install --no-cache-dir "uv==${UV_VERSION}" \
     && python -m venv --without-pip /opt/whimbrel \
-    && /opt/uv/bin/uv export --quiet --frozen --no-dev --extra cjk --no-emit-project \
+    && /opt/uv/bin/uv export --quiet --frozen --no-dev --extra cjk --extra embeddings --group weights --no-emit-project \
         --output-file /opt/uv/requirements.txt \
     && /opt/uv/bin/uv pip install --no-cache --compile-bytecode --require-hashes \
         --python /opt/whimbrel/bin/python --requirement /opt/uv/requirements.txt

@@ -1,7 +1,7 @@
 # Everything a developer can do here. `make` alone prints this list.
 #
 #   install    make .venv with the `whimbrel` command and the developers' tools in it
-#   demo       load real embeddings, query them, kill the server, show that nothing was lost
+#   demo       embed texts, find them by a sentence, kill the server, show that nothing was lost
 #   serve      start a server on 127.0.0.1:7676 over ./whimbrel-data
 #   test       the default tests, about a minute on two cores
 #   test-all   the long tests: crash, power loss, kill -9, sanitizers, a real S3 server, other people's clients

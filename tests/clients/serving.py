@@ -88,6 +88,8 @@ def client_environment(endpoint: str, home: Path) -> dict[str, str]:
         "AWS_DEFAULT_REGION": REGION,
         "AWS_ENDPOINT_URL_S3VECTORS": endpoint,
         "AWS_ENDPOINT_URL_STS": endpoint,
+        "AWS_ENDPOINT_URL_BEDROCK_RUNTIME": endpoint,
+        "AWS_ENDPOINT_URL_BEDROCK": endpoint,
         "AWS_EC2_METADATA_DISABLED": "true",
     }
 

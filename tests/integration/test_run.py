@@ -219,6 +219,20 @@ def test_the_child_has_keys_of_its_own_and_nobody_elses(run):
     assert found["AWS_ACCESS_KEY_ID"].startswith("WHIM")
 
 
+def test_a_child_that_wants_aws_for_bedrock_keeps_its_token(run):
+    own = {
+        "AWS_BEARER_TOKEN_BEDROCK": "t",
+        "AWS_ENDPOINT_URL_BEDROCK_RUNTIME": "http://127.0.0.1:9",
+    }
+    found = variables_of(run(SHOW, *OWN, "--no-bedrock", **own))
+    assert {name: found.get(name) for name in own} == own
+    assert "AWS_ENDPOINT_URL_BEDROCK" not in found
+    found = variables_of(run(SHOW, *OWN, **own))
+    assert "AWS_BEARER_TOKEN_BEDROCK" not in found
+    server = found["AWS_ENDPOINT_URL_S3VECTORS"]
+    assert found["AWS_ENDPOINT_URL_BEDROCK_RUNTIME"] == found["AWS_ENDPOINT_URL_BEDROCK"] == server
+
+
 def test_streams_and_arguments_are_the_childs(run):
     done = run(["sh", "-c", 'cat; echo "$1" >&2', "sh", "--json"], *OWN, given="through")
     assert (done.stdout, done.stderr) == ("through", "--json\n")

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from whimbrel.cli.flags import json_flag, setting_flags
+from whimbrel.cli.flags import bedrock_flag, json_flag, setting_flags
 from whimbrel.cli.report import print_json
 from whimbrel.cli.shell import SHELLS, format_environment
 
@@ -19,9 +19,12 @@ from whimbrel.cli.shell import SHELLS, format_environment
     help="Whose syntax to print.",
 )
 @click.option("--endpoint", help="URL of the server; found by itself for a server of this user.")
+@bedrock_flag
 @setting_flags("host", "port", "region", "config_dir", "no_auth")
 @json_flag
-def command(*, shell: str, endpoint: str | None, as_json: bool, **flags: Any) -> None:
+def command(
+    *, shell: str, endpoint: str | None, no_bedrock: bool, as_json: bool, **flags: Any
+) -> None:
     """Print variables that point AWS tools at the server.
 
     Use it as: eval "$(whimbrel env)"
@@ -29,14 +32,20 @@ def command(*, shell: str, endpoint: str | None, as_json: bool, **flags: Any) ->
     The endpoint is the one given here, or else that of this user's running server, or else, with a warning, the default
     one.
     """
-    from whimbrel.core.secret_files import with_secret_files
-    from whimbrel.server.client_access import REMOVED, find_client_access
+    from dataclasses import replace
 
-    access = find_client_access(with_secret_files(os.environ), flags, endpoint=endpoint)
+    from whimbrel.core.secret_files import with_secret_files
+    from whimbrel.server.client_access import find_client_access
+
+    found = find_client_access(with_secret_files(os.environ), flags, endpoint=endpoint)
+    access = replace(found, takes_bedrock=not no_bedrock)
     if access.is_guess:
         click.echo(f"warning: no running server is recorded; taking {access.endpoint}", err=True)
-    values = access.key_variables() | access.endpoint_variables()
+    values, removed = (
+        access.key_variables() | access.endpoint_variables(),
+        access.removed_variables(),
+    )
     if as_json:
-        print_json({"set": values, "unset": list(REMOVED)})
+        print_json({"set": values, "unset": list(removed)})
         return
-    click.echo(format_environment(shell, values, removed=REMOVED), nl=False)
+    click.echo(format_environment(shell, values, removed=removed), nl=False)

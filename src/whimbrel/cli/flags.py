@@ -40,6 +40,16 @@ def json_flag(command: Command) -> Command:
     return decorate(command)
 
 
+def bedrock_flag(command: Command) -> Command:
+    """Gives a command `--no-bedrock`."""
+    decorate = click.option(
+        "--no-bedrock",
+        is_flag=True,
+        help="Leave Amazon Bedrock to AWS, for its chat models say; its embeddings then are AWS's as well.",
+    )
+    return decorate(command)
+
+
 def _flag(info: SettingInfo) -> Callable[[Command], Command]:
     text = info.help.replace("`", "") + f"  [{describe_value(info)}]"
     if info.type is bool:

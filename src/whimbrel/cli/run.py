@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import click
 
-from whimbrel.cli.flags import STORE_SETTINGS, setting_flags
+from whimbrel.cli.flags import STORE_SETTINGS, bedrock_flag, setting_flags
 from whimbrel.cli.report import hint_of, print_error
 
 # As shells have it.
@@ -33,6 +33,7 @@ LOG_LEVEL: Final = "warning"
     is_flag=True,
     help="Set no AWS_ENDPOINT_URL_*: clients ask for AWS's own hosts, and the proxy answers.",
 )
+@bedrock_flag
 @setting_flags(*STORE_SETTINGS, "region", "config_dir", "log_level")
 def command(
     *,
@@ -40,6 +41,7 @@ def command(
     endpoint: str | None,
     others: str,
     no_endpoint_variables: bool,
+    no_bedrock: bool,
     **flags: Any,
 ) -> int:
     """Run a command whose AWS clients talk to Whimbrel.
@@ -59,7 +61,14 @@ def command(
         raise click.UsageError("--endpoint and --store exclude each other")
     child = hold_child(command)  # first of all, while there is one thread
     try:
-        return _run(child, endpoint, others, sets_endpoints=not no_endpoint_variables, flags=flags)
+        return _run(
+            child,
+            flags,
+            others=others,
+            endpoint=endpoint,
+            sets_endpoints=not no_endpoint_variables,
+            takes_bedrock=not no_bedrock,
+        )
     except CommandError as error:
         print_error(str(error), hint_of(error))
         return NOT_FOUND if error.number in (errno.ENOENT, errno.ENOTDIR) else NOT_EXECUTABLE
@@ -67,9 +76,7 @@ def command(
         child.abandon()
 
 
-def _run(
-    child: Any, endpoint: str | None, others: str, *, sets_endpoints: bool, flags: dict[str, Any]
-) -> int:
+def _run(child: Any, flags: dict[str, Any], *, others: str, **rest_of_plan: Any) -> int:
     import asyncio
 
     from whimbrel.cli.serve import uses_json
@@ -84,8 +91,6 @@ def _run(
     # The screen is the command's: a server of its own speaks up only where something is wrong, unless asked to.
     level = settings.log_level if "log_level" in settings.changed() else LOG_LEVEL
     configure_logging(level=level, use_json=uses_json(settings.log_format))
-    plan = RunPlan(
-        flags=flags, endpoint=endpoint, others=Others(others), sets_endpoints=sets_endpoints
-    )
+    plan = RunPlan(flags=flags, others=Others(others), **rest_of_plan)
     # Not uvloop's: it leaves connections open whose TLS handshake failed.
     return asyncio.run(run_command(child, plan, os.environ))

@@ -7,6 +7,9 @@ AWS's names are made of a service's prefix, a region and a suffix of the region'
    (`Verdict.UNKNOWN_REGION`), so that the caller can refuse it.
 2. Every name that is mapped is known before a child starts, because certificates are made then.
 
+Each service has a certificate of its own, with all its names spelt out: about 2 ms before a child starts. A wildcard
+would have to leave out the service (`*.us-east-1.amazonaws.com`), and so stand for all of AWS.
+
 To map one more service, add a line to `SERVICES`.
 """
 
@@ -44,9 +47,15 @@ class MappedService:
     global_hosts: tuple[str, ...] = ()
 
 
+BEDROCK: Final = (
+    MappedService("bedrock", ("bedrock", "bedrock-fips")),
+    MappedService("bedrock-runtime", ("bedrock-runtime", "bedrock-runtime-fips")),
+)
+"""May be left to AWS, which has models that the server has not."""
 SERVICES: Final = (
     MappedService("s3vectors", ("s3vectors", "s3vectors-fips")),
     MappedService("sts", ("sts", "sts-fips"), ("sts.amazonaws.com",)),
+    *BEDROCK,
 )
 
 _COMMERCIAL: Final = (
@@ -84,18 +93,22 @@ class HostMap:
 
     Args:
         more_regions: regions of the user's own to map besides the known ones; of the commercial partition.
+        services: what is mapped.
     """
 
-    def __init__(self, more_regions: Iterable[str] = ()) -> None:
+    def __init__(
+        self, more_regions: Iterable[str] = (), *, services: Iterable[MappedService] = SERVICES
+    ) -> None:
+        services = tuple(services)
         commercial, *others = PARTITIONS
         known = {region for partition in PARTITIONS for region in partition.regions}
         more = sorted({region for region in more_regions if region and region not in known})
         partitions = [Partition(commercial.suffixes, (*commercial.regions, *more)), *others]
-        self._hosts = {service.name: tuple(_hosts_of(service, partitions)) for service in SERVICES}
+        self._hosts = {service.name: tuple(_hosts_of(service, partitions)) for service in services}
         self._service_by_host = {
             host: name for name, hosts in self._hosts.items() for host in hosts
         }
-        self._prefixes = {prefix for service in SERVICES for prefix in service.prefixes}
+        self._prefixes = {prefix for service in services for prefix in service.prefixes}
 
     @property
     def hosts(self) -> dict[str, tuple[str, ...]]:

@@ -28,10 +28,12 @@ REMOVED: Final = (
     "AWS_CREDENTIAL_EXPIRATION",
     "AWS_PROFILE",
     "AWS_DEFAULT_PROFILE",
-    "AWS_BEARER_TOKEN_BEDROCK",
     "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
 )
 SERVICES: Final = ("S3VECTORS", "STS")
+BEDROCK_SERVICES: Final = ("BEDROCK_RUNTIME", "BEDROCK")
+# SDKs sign Bedrock's requests with it rather than with keys.
+BEDROCK_TOKEN: Final = "AWS_BEARER_TOKEN_BEDROCK"
 # SDKs insist on keys even where nobody looks at them.
 NO_KEYS: Final = Credential("no-auth", "unsigned")
 
@@ -60,6 +62,7 @@ class ClientAccess:
         credential: the keys they sign with.
         no_auth: whether the server takes unsigned requests.
         is_guess: whether nothing but the default speaks for the endpoint.
+        takes_bedrock: whether clients ask the server for Bedrock's models as well, rather than AWS.
     """
 
     endpoint: str
@@ -67,6 +70,7 @@ class ClientAccess:
     credential: Credential = field(repr=False)
     no_auth: bool = False
     is_guess: bool = False
+    takes_bedrock: bool = True
 
     def key_variables(self) -> dict[str, str]:
         """Returns the variables that name keys and region."""
@@ -79,7 +83,12 @@ class ClientAccess:
 
     def endpoint_variables(self) -> dict[str, str]:
         """Returns the variables that lead SDKs to the server."""
-        return {f"AWS_ENDPOINT_URL_{service}": self.endpoint for service in SERVICES}
+        services = SERVICES + (BEDROCK_SERVICES if self.takes_bedrock else ())
+        return {f"AWS_ENDPOINT_URL_{service}": self.endpoint for service in services}
+
+    def removed_variables(self) -> tuple[str, ...]:
+        """Returns the names of variables that would get in the way of all these."""
+        return (*REMOVED, BEDROCK_TOKEN) if self.takes_bedrock else REMOVED
 
 
 def find_client_access(

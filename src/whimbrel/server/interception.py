@@ -20,7 +20,7 @@ from whimbrel.core.rand import Random
 from whimbrel.proxy.authority import make_identities
 from whimbrel.proxy.exits import Exit, NoProxy, entry_covers, find_upstream
 from whimbrel.proxy.head import Target
-from whimbrel.proxy.hosts import HostMap
+from whimbrel.proxy.hosts import BEDROCK, SERVICES, HostMap
 from whimbrel.proxy.proxy import TLS_PORT, Destination, Others, Proxy, Rules
 from whimbrel.proxy.trust import write_bundles
 from whimbrel.server.client_access import ClientAccess
@@ -78,7 +78,8 @@ async def intercepting(
         environment.get("AWS_REGION", ""),
         environment.get("AWS_DEFAULT_REGION", ""),
     )
-    hosts = HostMap(regions)
+    left_to_aws = () if access.takes_bedrock else BEDROCK
+    hosts = HostMap(regions, services=[each for each in SERVICES if each not in left_to_aws])
     with _directory() as directory:
         identities = make_identities(
             hosts.hosts, now_s=clock.now_s(), random=random, directory=directory

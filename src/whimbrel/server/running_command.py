@@ -27,12 +27,7 @@ from whimbrel.core.rand import SystemRandom
 from whimbrel.core.secret_files import with_secret_files
 from whimbrel.core.settings import Settings, load_settings
 from whimbrel.proxy.proxy import Others
-from whimbrel.server.client_access import (
-    REMOVED,
-    ClientAccess,
-    NoServerError,
-    find_client_access,
-)
+from whimbrel.server.client_access import ClientAccess, NoServerError, find_client_access
 from whimbrel.server.held_child import HeldChild
 from whimbrel.server.interception import intercepting
 from whimbrel.server.serving import Announcement, serve
@@ -54,12 +49,14 @@ class RunPlan:
         endpoint: URL of a server; None finds this user's running one.
         others: what happens to hosts that are not mapped.
         sets_endpoints: whether endpoint variables are set; without them all goes through the proxy.
+        takes_bedrock: whether the server answers for Bedrock; otherwise it is AWS's.
     """
 
     flags: Mapping[str, Any]
     endpoint: str | None
     others: Others
     sets_endpoints: bool
+    takes_bedrock: bool = True
 
 
 async def run_command(child: HeldChild, plan: RunPlan, environment: Mapping[str, str]) -> int:
@@ -92,9 +89,10 @@ async def run_command(child: HeldChild, plan: RunPlan, environment: Mapping[str,
 
 async def _run(child: HeldChild, plan: RunPlan, environment: Mapping[str, str]) -> int:
     async with AsyncExitStack() as stack:
-        access = await stack.enter_async_context(
+        found = await stack.enter_async_context(
             _reaching_server(plan, with_secret_files(environment))
         )
+        access = replace(found, takes_bedrock=plan.takes_bedrock)
         proxied = await stack.enter_async_context(
             intercepting(
                 access,
@@ -127,7 +125,7 @@ def child_environment(
         plan: whether endpoint variables are set.
     """
     endpoints = access.endpoint_variables()
-    removed = {*REMOVED, *endpoints}
+    removed = {*access.removed_variables(), *endpoints}
     if plan.sets_endpoints:
         # SDKs refuse them together with an endpoint.
         removed |= {"AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT"}

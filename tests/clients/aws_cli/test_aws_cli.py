@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.clients.aws_cli.aws import Aws
+from tests.clients.aws_cli.aws import REFUSED, Aws
 from tests.clients.environments import folder, python_environment, run
 from tests.clients.results import record
 from tests.clients.serving import Server
@@ -20,6 +20,7 @@ pytestmark = pytest.mark.clients
 NAME = "aws_cli"
 VERSION = "1.46.3"
 OPERATION_COUNT = 19
+BEDROCK = ("GetFoundationModel", "InvokeModel", "ListFoundationModels")
 BUCKET = ("--vector-bucket-name", "aws-cli")
 INDEX = (*BUCKET, "--index-name", "birds")
 ARN = "arn:aws:s3vectors:us-east-1:123456789012:bucket/aws-cli"
@@ -326,6 +327,35 @@ def test_profile_that_configure_writes(aws: Aws, server: Server, tmp_path: Path)
     assert json.loads(done.stdout)["vectorBucket"]["vectorBucketArn"] == ARN
 
 
+def test_a_text_is_embedded_by_bedrock(aws: Aws, tmp_path: Path) -> None:
+    asked = {"inputText": "a whimbrel on the shore", "dimensions": 256}
+    (tmp_path / "asked.json").write_text(json.dumps(asked))
+    flags = (
+        "--model-id",
+        "amazon.titan-embed-text-v2:0",
+        "--body",
+        f"fileb://{tmp_path}/asked.json",
+    )
+    said = aws.run("bedrock-runtime", "invoke-model", *flags, str(tmp_path / "answer.json"))
+    assert json.loads(said.stdout)["contentType"] == "application/json"
+    assert len(json.loads((tmp_path / "answer.json").read_text())["embedding"]) == 256
+    flags = ("--model-id", "no.such-model", "--body", "{}", str(tmp_path / "none.json"))
+    done = aws.run("bedrock-runtime", "invoke-model", *flags, code=REFUSED)
+    assert done.stderr.strip() == (
+        "An error occurred (ValidationException) when calling the InvokeModel operation: "
+        "The provided model identifier is invalid."
+    )
+
+
+def test_models_of_bedrock_are_listed(aws: Aws) -> None:
+    flags = ("--by-provider", "Amazon", "--query", "modelSummaries[].modelId", "--output", "text")
+    listed = aws.run("bedrock", "list-foundation-models", *flags).stdout.split()
+    assert "amazon.titan-embed-text-v2:0" in listed
+    assert all(name.startswith("amazon.") for name in listed)
+    flags = ("--model-identifier", "cohere.embed-v4:0", "--query", "modelDetails.outputModalities")
+    assert json.loads(aws.run("bedrock", "get-foundation-model", *flags).stdout) == ["EMBEDDING"]
+
+
 def test_everything_is_deleted(aws: Aws) -> None:
     aws.json("delete-index", "--index-arn", INDEX_ARN)
     for name in ("other-1", "other-2"):
@@ -340,7 +370,7 @@ def test_every_command_was_given(aws: Aws, server: Server, passed: list[str]) ->
     assert model["version"] == VERSION
     assert len(model["commands"]) == OPERATION_COUNT
     assert model["commands"].keys() <= aws.called
-    operations = {*model["commands"].values(), "GetCallerIdentity"}
+    operations = {*model["commands"].values(), *BEDROCK, "GetCallerIdentity"}
     assert operations <= server.operations().keys()
     record(
         name=NAME,
@@ -349,5 +379,6 @@ def test_every_command_was_given(aws: Aws, server: Server, passed: list[str]) ->
         language="command line",
         passed=len(passed),
         operations=operations,
-        notes="Every command of `aws s3vectors`, files and skeletons as input, paging, errors and exit codes.",
+        notes="Every command of `aws s3vectors`, files and skeletons as input, paging, errors and exit codes; `aws bedrock` and"
+        " `aws bedrock-runtime` for texts that become vectors.",
     )

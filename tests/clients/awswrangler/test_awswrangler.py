@@ -29,5 +29,5 @@ def test_awswrangler(server: Server, tmp_path: Path) -> None:
         known_failures=found.known_failures,
         operations=found.operations,
         notes="Data frames in and out; threaded puts, gets and deletes; listings in parallel segments; texts embedded"
-        " by a stand-in for Bedrock.",
+        " through Bedrock's InvokeModel.",
     )

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.clients
 NAME = "boto3"
 VERSION = "1.44.5"
 OPERATION_COUNT = 22
+BEDROCK = ["GetFoundationModel", "InvokeModel", "ListFoundationModels"]
 TIMEOUT_S = 120
 # Port 9 of loopback is "discard", which nobody serves.
 DEAD = "http://127.0.0.1:9"
@@ -203,13 +204,15 @@ def test_all_operations(server: Server, checks: list[str]) -> None:
     called = sorted({*basics["called"], *newer["called"]})
     assert called == newer["known"]
     assert len(called) == OPERATION_COUNT
-    checks += basics["checks"] + newer["checks"]
+    bedrock = python("bedrock.py", server=server)
+    assert bedrock["called"] == BEDROCK
+    checks += basics["checks"] + newer["checks"] + bedrock["checks"]
     record(
         name=NAME,
         client=NAME,
         version=VERSION,
         language="Python",
         passed=len(checks),
-        operations=[*called, "GetCallerIdentity"],
-        notes="Every operation, and every way to configure endpoint, keys, region, proxies and retries.",
+        operations=[*called, *BEDROCK, "GetCallerIdentity"],
+        notes="Every operation, texts embedded by Bedrock's, and every way to configure endpoint, keys, region, proxies and retries.",
     )

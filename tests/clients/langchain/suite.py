@@ -1,4 +1,7 @@
-"""AmazonS3Vectors of langchain-aws: LangChain's standard suite for vector stores, and what that leaves out."""
+"""AmazonS3Vectors of langchain-aws: LangChain's standard suite for vector stores, and what that leaves out.
+
+Its BedrockEmbeddings as well, with a store on top of them.
+"""
 
 import os
 import zlib
@@ -7,6 +10,7 @@ from itertools import count
 import numpy as np
 import pytest
 from botocore.exceptions import ClientError
+from langchain_aws import BedrockEmbeddings
 from langchain_aws.vectorstores import AmazonS3Vectors
 from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
@@ -210,3 +214,50 @@ def test_a_bucket_that_is_not_there(place):
     )
     with pytest.raises(ClientError, match="The specified vector bucket could not be found"):
         store.add_texts(["text"])
+
+
+# --- texts embedded by Bedrock -----------------------------------------------------------------------
+
+NOTES = [
+    Document("Knead flour and water and let the dough rise.", id="bread", metadata={"by": "cook"}),
+    Document("The spacecraft entered orbit around Mars.", id="orbit", metadata={"by": "pilot"}),
+    Document("She tuned the violin for a slow sonata.", id="violin", metadata={"by": "player"}),
+    Document("The compiler reports errors by line.", id="parser", metadata={"by": "coder"}),
+]
+MODELS = [
+    ({"model_id": "amazon.titan-embed-text-v2:0"}, 1024),
+    ({"model_id": "amazon.titan-embed-text-v2:0", "dimensions": 256, "normalize": True}, 256),
+    ({}, 1536),
+    ({"model_id": "cohere.embed-english-v3"}, 1024),
+    ({"model_id": "cohere.embed-v4:0", "dimensions": 512}, 512),
+]
+
+
+@pytest.mark.parametrize(("options", "dimension"), MODELS)
+def test_documents_embedded_by_bedrock(client, place, options, dimension):
+    store = AmazonS3Vectors(embedding=BedrockEmbeddings(**options), **place)
+    assert store.add_documents(NOTES) == ids_of(NOTES)
+    index = client.get_index(vectorBucketName=BUCKET, indexName=place["index_name"])["index"]
+    assert index["dimension"] == dimension
+    assert ids_of(store.similarity_search("rockets that explore other planets", k=1)) == ["orbit"]
+    found = store.similarity_search_with_score("how to make a pastry", k=4)
+    assert found[0][0].id == "bread"
+    assert [score for _, score in found] == sorted(score for _, score in found)
+    by_coder = store.as_retriever(search_kwargs={"k": 4, "filter": {"by": "coder"}})
+    assert ids_of(by_coder.invoke("classical music")) == ["parser"]
+
+
+async def test_texts_embedded_by_bedrock_without_waiting():
+    embeddings = BedrockEmbeddings(model_id="cohere.embed-multilingual-v3")
+    texts = [document.page_content for document in NOTES]
+    vectors = np.array(await embeddings.aembed_documents(texts * 30))  # more than one request takes
+    assert vectors.shape == (120, 1024)
+    question = np.array(await embeddings.aembed_query("a program that programmers use"))
+    assert np.argmax(vectors[: len(NOTES)] @ question) == 3
+
+
+def test_a_model_of_bedrock_that_is_not_there():
+    unknown = BedrockEmbeddings(model_id="amazon.no-such-model")
+    with pytest.raises(ClientError, match="The provided model identifier is invalid") as caught:
+        unknown.embed_query("text")
+    assert caught.value.response["Error"]["Code"] == "ValidationException"

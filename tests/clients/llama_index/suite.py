@@ -1,4 +1,7 @@
-"""S3VectorStore of LlamaIndex: every method, every filter operator that it maps, and an index on top of it."""
+"""S3VectorStore of LlamaIndex: every method, every filter operator that it maps, and indexes on top of it.
+
+Its BedrockEmbedding embeds for one of them.
+"""
 
 import asyncio
 from itertools import count
@@ -16,6 +19,7 @@ from llama_index.core.vector_stores import (
     VectorStoreQuery,
 )
 from llama_index.core.vector_stores.types import VectorStoreQueryMode
+from llama_index.embeddings.bedrock import BedrockEmbedding
 from llama_index.vector_stores.s3 import S3VectorStore
 
 BUCKET = "llama-index"
@@ -302,3 +306,46 @@ def test_an_index_of_documents(make_store):
     assert [hit.node.ref_doc_id for hit in left] == ["music", "a"]
     again = VectorStoreIndex.from_vector_store(store, embed_model=LetterEmbedding())
     assert again.as_retriever(similarity_top_k=1).retrieve("banana")[0].text == "aaa banana"
+
+
+NOTES = {
+    "bread": "Knead flour and water and let the dough rise.",
+    "orbit": "The spacecraft entered orbit around Mars.",
+    "violin": "She tuned the violin for a slow sonata.",
+    "parser": "The compiler reports errors by line.",
+}
+MODELS = [
+    ({"model_name": "amazon.titan-embed-text-v2:0"}, 1024),
+    ({"model_name": "amazon.titan-embed-text-v2:0", "additional_kwargs": {"dimensions": 512}}, 512),
+    ({"model_name": "amazon.titan-embed-text-v1"}, 1536),
+    ({"model_name": "cohere.embed-english-v3"}, 1024),
+    ({"model_name": "us.cohere.embed-v4:0"}, 1536),
+]
+
+
+@pytest.mark.parametrize(("options", "dimension"), MODELS)
+def test_documents_embedded_by_bedrock(make_store, options, dimension):
+    model = BedrockEmbedding(**options)
+    documents = [Document(text=text, id_=key, metadata={}) for key, text in NOTES.items()]
+    index = VectorStoreIndex.from_documents(
+        documents,
+        storage_context=StorageContext.from_defaults(vector_store=make_store(dimension=dimension)),
+        embed_model=model,
+    )
+    retriever = index.as_retriever(similarity_top_k=4)
+    for question, expected in {
+        "rockets that explore other planets": "orbit",
+        "how to make a pastry": "bread",
+        "classical music": "violin",
+    }.items():
+        found = retriever.retrieve(question)
+        assert found[0].node.ref_doc_id == expected
+        assert [hit.score for hit in found] == sorted((hit.score for hit in found), reverse=True)
+    hits = asyncio.run(retriever.aretrieve("a tool that programmers use"))
+    assert hits[0].node.ref_doc_id == "parser"
+
+
+def test_a_model_of_bedrock_that_is_not_there():
+    unknown = BedrockEmbedding(model_name="amazon.no-such-model")
+    with pytest.raises(ClientError, match="The provided model identifier is invalid"):
+        unknown.get_text_embedding("text")

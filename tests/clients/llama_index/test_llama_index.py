@@ -29,5 +29,6 @@ def test_llama_index(server: Server, tmp_path: Path) -> None:
         passed=found.passed,
         known_failures=found.known_failures,
         operations=found.operations,
-        notes="`S3VectorStore`: every method and every filter operator that it maps, and a `VectorStoreIndex` on it.",
+        notes="`S3VectorStore`: every method and every filter operator that it maps, and a `VectorStoreIndex` on it; another"
+        " on texts that `BedrockEmbedding` (`llama-index-embeddings-bedrock` 0.9.0) embeds with models of Titan and Cohere.",
     )

@@ -35,11 +35,20 @@ def test_it_names_keys_regions_and_endpoints(whimbrel, root):
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_ENDPOINT_URL_S3VECTORS": "http://127.0.0.1:7676",
         "AWS_ENDPOINT_URL_STS": "http://127.0.0.1:7676",
+        "AWS_ENDPOINT_URL_BEDROCK_RUNTIME": "http://127.0.0.1:7676",
+        "AWS_ENDPOINT_URL_BEDROCK": "http://127.0.0.1:7676",
     }
     assert answer["unset"] == [
         "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN", "AWS_CREDENTIAL_EXPIRATION", "AWS_PROFILE",
-        "AWS_DEFAULT_PROFILE", "AWS_BEARER_TOKEN_BEDROCK", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
+        "AWS_DEFAULT_PROFILE", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "AWS_BEARER_TOKEN_BEDROCK",
     ]  # fmt: skip
+
+
+def test_bedrock_can_be_left_to_aws(whimbrel, root):
+    answer = json.loads(whimbrel("env", "--json", "--no-bedrock").out)
+    assert not [name for name in (*answer["set"], *answer["unset"]) if "BEDROCK" in name]
+    assert answer["set"]["AWS_ENDPOINT_URL_S3VECTORS"] == "http://127.0.0.1:7676"
+    assert "AWS_SESSION_TOKEN" in answer["unset"]
 
 
 def test_a_running_server_is_found(whimbrel, root, tmp_path):

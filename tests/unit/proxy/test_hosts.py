@@ -3,7 +3,7 @@
 import pytest
 from botocore.session import Session
 
-from whimbrel.proxy.hosts import PARTITIONS, SERVICES, HostMap, Verdict
+from whimbrel.proxy.hosts import BEDROCK, PARTITIONS, SERVICES, HostMap, Verdict
 
 HOSTS = HostMap()
 
@@ -47,7 +47,11 @@ def test_every_endpoint_of_the_sdk_is_mapped():
         ("s3vectors.mars-north-1.api.aws", Verdict.UNKNOWN_REGION),
         ("s3vectors.a.b.api.aws", Verdict.UNKNOWN_REGION),
         ("s3.us-east-1.amazonaws.com", Verdict.OTHER),
-        ("bedrock-runtime.us-east-1.amazonaws.com", Verdict.OTHER),
+        ("bedrock-runtime.us-east-1.amazonaws.com", Verdict.MAPPED),
+        ("bedrock.eu-central-1.amazonaws.com", Verdict.MAPPED),
+        ("bedrock-runtime-fips.us-east-1.amazonaws.com", Verdict.MAPPED),
+        ("bedrock-runtime.mars-north-1.amazonaws.com", Verdict.UNKNOWN_REGION),
+        ("bedrock-agent-runtime.us-east-1.amazonaws.com", Verdict.OTHER),
         ("s3vectors.us-east-1.api.aws.example.org", Verdict.OTHER),
         ("xs3vectors.us-east-1.api.aws", Verdict.OTHER),
         ("example.org", Verdict.OTHER),
@@ -62,6 +66,13 @@ def test_a_region_of_ones_own_is_mapped_too():
     hosts = HostMap(["mars-north-1", "", "us-east-1"])
     assert hosts.find("s3vectors.mars-north-1.api.aws") == "s3vectors"
     assert all(len(set(names)) == len(names) for names in hosts.hosts.values())
+
+
+def test_a_service_may_be_left_to_aws():
+    hosts = HostMap(services=[each for each in SERVICES if each not in BEDROCK])
+    assert hosts.hosts.keys() == {"s3vectors", "sts"}
+    for region in ("us-east-1", "mars-north-1"):
+        assert hosts.judge(f"bedrock-runtime.{region}.amazonaws.com") is Verdict.OTHER
 
 
 def test_no_region_is_in_two_partitions():

@@ -1,6 +1,7 @@
 """What a child is told of its proxy, and where the proxy leads."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,12 +37,12 @@ def files_below(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def told(environment, others=Others.PASS):
+def told(environment, others=Others.PASS, access=ACCESS):
     """Returns the variables, and what stood in the temporary folder meanwhile."""
 
     async def look():
         async with intercepting(
-            ACCESS, environment, others=others, clock=SystemClock(), random=SystemRandom()
+            access, environment, others=others, clock=SystemClock(), random=SystemRandom()
         ) as variables:
             return variables, files_below(Path(interception.tempfile.gettempdir()))
 
@@ -62,6 +63,13 @@ def test_with_others_refused_nothing_has_another_way_out():
     variables, _ = told({"HTTPS_PROXY": "socks5://unused"}, Others.REFUSE)
     names = {"HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"}
     assert len({variables[name] for name in names}) == 1
+
+
+def test_bedrock_is_kept_off_aws_by_the_users_exceptions_or_left_to_it():
+    environment = {"NO_PROXY": "bedrock-runtime.us-east-1.amazonaws.com"}
+    assert "bedrock" not in told(environment)[0]["NO_PROXY"]
+    access = replace(ACCESS, takes_bedrock=False)
+    assert environment["NO_PROXY"] in told(environment, access=access)[0]["NO_PROXY"]
 
 
 def test_nothing_but_certificates_stands_on_the_disk_and_that_not_for_long(tmp_path):

@@ -1,0 +1,1 @@
+"""Parts of `make demo`, a module each."""
