@@ -171,22 +171,26 @@ class Batcher:
 
     async def _run(self, batch: list[_Waiting]) -> None:
         try:
-            await self._embed(batch)
-        except (InvalidRequestError, ModelFailedError) as error:
-            groups = _by_caller(batch)
-            if len(groups) == 1:
-                _fail(batch, error)
-                return
-            for group in groups:
-                try:
-                    await self._embed(group)
-                except Exception as its_error:  # noqa: BLE001 - its callers get it
-                    _fail(group, its_error)
+            await self._embed_apart(batch)
         except asyncio.CancelledError:
             _fail(batch, ModelFailedError(STOPPING_TEXT))
             raise
         except Exception as error:  # noqa: BLE001 - its callers get it
             _fail(batch, error)
+
+    async def _embed_apart(self, batch: list[_Waiting]) -> None:
+        """Embeds a batch; where that fails by what is in it, each caller's items by themselves."""
+        try:
+            await self._embed(batch)
+        except (InvalidRequestError, ModelFailedError):
+            groups = _by_caller(batch)
+            if len(groups) == 1:
+                raise
+            for group in groups:
+                try:
+                    await self._embed(group)
+                except Exception as its_error:  # noqa: BLE001 - its caller gets it
+                    _fail(group, its_error)
 
     async def _embed(self, batch: list[_Waiting]) -> None:
         wanted = [each for each in batch if each.is_wanted]

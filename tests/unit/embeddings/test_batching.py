@@ -225,6 +225,28 @@ async def test_closing_ends_who_waits_and_closes_the_provider():
     assert provider.is_closed
 
 
+@on_loop
+async def test_closing_while_callers_are_tried_apart_ends_all_of_them():
+    def refuse(items):
+        provider.gate.clear()  # the callers that are tried apart wait
+        if Text("bad") in items and len(items) > 1:
+            raise ModelFailedError("bad input")
+
+    provider = LetterProvider(gate=asyncio.Event(), before=refuse)
+    made = batcher(provider)
+    words = ["first", "good", "bad", "fine"]
+    calls = [asyncio.create_task(made.embed(texts(word), Purpose.DOCUMENT)) for word in words]
+    await settle()
+    provider.gate.set()
+    await settle()
+    provider.gate.set()
+    await settle()
+    assert provider.batches[-1] == texts("good")
+    await made.close()
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    assert [isinstance(answer, ModelFailedError) for answer in answers] == [False, True, True, True]
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(
