@@ -17,7 +17,13 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from tests.unit.wire.endpoint import RecordingChannel
-from whimbrel.auth import Authenticator, Credential, NoAuthenticator, SigV4Authenticator
+from whimbrel.auth import (
+    Authenticator,
+    Credential,
+    NoAuthenticator,
+    RootCredentials,
+    SigV4Authenticator,
+)
 from whimbrel.core.clock import SystemClock
 from whimbrel.core.compute import InlineCompute
 from whimbrel.core.rand import SeededRandom, SystemRandom
@@ -145,7 +151,9 @@ class Stack:
         logger.addHandler(handler)
         authenticator: Authenticator = NoAuthenticator(account_id=ACCOUNT)
         if is_signed:
-            authenticator = SigV4Authenticator([KEY], clock=clock, account_id=ACCOUNT)
+            authenticator = SigV4Authenticator(
+                RootCredentials(KEY, account_id=ACCOUNT), clock=clock
+            )
         self.loop.run_until_complete(self.engine.start())
         self.app = WireApp(
             service=Service(

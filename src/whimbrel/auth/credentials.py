@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from whimbrel.auth.request import Principal, StoredKey
 from whimbrel.core.errors import Kind, WhimbrelError
 from whimbrel.core.rand import Random
 
@@ -64,6 +65,19 @@ class Credential:
 
     access_key_id: str
     secret_access_key: str = field(repr=False)
+
+
+class RootCredentials:
+    """The root's key alone, for a server without other identities."""
+
+    def __init__(self, credential: Credential, *, account_id: str) -> None:
+        principal = Principal(access_key_id=credential.access_key_id, account_id=account_id)
+        self._key = StoredKey(credential.secret_access_key, principal)
+
+    def find(self, access_key_id: str, *, session_token: str | None) -> StoredKey | None:
+        """Returns the root's key, if it is that one; see `Credentials`."""
+        del session_token
+        return self._key if access_key_id == self._key.principal.access_key_id else None
 
 
 @dataclass(frozen=True, slots=True)

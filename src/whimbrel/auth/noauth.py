@@ -71,7 +71,7 @@ class NoAuthenticator:
     """Takes every request that cannot come from a foreign web page as the owner's own."""
 
     def __init__(self, *, account_id: str) -> None:
-        self._principal = Principal(NO_AUTH_KEY_ID, account_id)
+        self._principal = Principal(access_key_id=NO_AUTH_KEY_ID, account_id=account_id)
 
     def authenticate(
         self, request: SignedRequest, *, service: str, payload_sha256: str | None = None

@@ -77,7 +77,7 @@ class EngineThread:
         self._settings = settings
         self._environment = environment
         self._deadline_s = make_wire_options(settings).request_deadline_s
-        self._principal = Principal(EMBEDDED_KEY_ID, settings.account_id)
+        self._principal = Principal(access_key_id=EMBEDDED_KEY_ID, account_id=settings.account_id)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._indexer: _IndexerThread | None = None
         started: Future[_Running] = Future()

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 import uvicorn
 
 from whimbrel import kernel
-from whimbrel.auth import Authenticator, NoAuthenticator, SigV4Authenticator
+from whimbrel.auth import Authenticator, NoAuthenticator, RootCredentials, SigV4Authenticator
 from whimbrel.auth.noauth import check_loopback_address
 from whimbrel.core.clock import SystemClock
 from whimbrel.core.rand import SystemRandom
@@ -172,9 +172,8 @@ def find_access(settings: Settings, environment: Mapping[str, str]) -> Access:
         authenticator = NoAuthenticator(account_id=settings.account_id)
         return Access(authenticator, "none needed (--no-auth)", is_new=False)
     root = find_root_credential(settings, environment, random=SystemRandom())
-    signed = SigV4Authenticator(
-        [root.credential], clock=SystemClock(), account_id=settings.account_id
-    )
+    credentials = RootCredentials(root.credential, account_id=settings.account_id)
+    signed = SigV4Authenticator(credentials, clock=SystemClock())
     return Access(signed, root.source, root.is_new)
 
 

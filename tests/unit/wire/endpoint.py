@@ -137,7 +137,7 @@ class OpenAuthenticator:
         self.services.append(service)
         if self.error is not None:
             raise self.error
-        return Principal("AKID", ACCOUNT)
+        return Principal(access_key_id="AKID", account_id=ACCOUNT)
 
 
 @dataclass
