@@ -264,6 +264,58 @@ class AbsentBytesError(StoreError):
     """
 
 
+# --- keys of encryption --------------------------------------------------------------------------
+
+
+class KeyUnavailableError(WhimbrelError):
+    """An object cannot be sealed or opened: the key of its space, or what unwraps that, is not there (now).
+
+    Attributes:
+        message: names the space and the id of the key that is needed; never holds a key.
+        hint: what to do about it; empty where the message says all.
+    """
+
+    kind = Kind.UNAVAILABLE
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class KmsDisabledError(KeyUnavailableError):
+    """The KMS says that the key is disabled."""
+
+    kind = Kind.INVALID
+
+
+class KmsNotFoundError(KeyUnavailableError):
+    """The KMS says that there is no such key."""
+
+    kind = Kind.INVALID
+
+
+class KmsInvalidStateError(KeyUnavailableError):
+    """The KMS says that the key's state forbids this, such as that it is to be deleted."""
+
+    kind = Kind.INVALID
+
+
+class KmsInvalidKeyUsageError(KeyUnavailableError):
+    """The KMS says that the key is not one for encryption."""
+
+    kind = Kind.INVALID
+
+
+class KmsDeniedError(KeyUnavailableError):
+    """The KMS refuses the key to whoever asked."""
+
+    kind = Kind.DENIED
+
+
+# --- damage --------------------------------------------------------------------------------------
+
+
 class CorruptObjectError(WhimbrelError):
     """Bytes read back are not the bytes that were written.
 
