@@ -12,6 +12,8 @@ class WireOptions:
     Attributes:
         region: stands in the ARNs we write; requests may be signed for any.
         account_id: 12 digits; the account of every resource here.
+        trusted_proxies: addresses and networks with commas between, whose word for whom they ask is taken.
+        metrics_signed: whether the metrics are for those alone who may see them.
         body_bytes_max: the largest request body, inclusive; AWS's number.
         model_body_bytes_max: likewise of a request to a model of Bedrock; AWS's number.
         form_bytes_max: the largest form (STS), of which every one in use is far smaller.
@@ -44,6 +46,8 @@ class WireOptions:
 
     region: str = "us-east-1"
     account_id: str = "123456789012"
+    trusted_proxies: str = ""
+    metrics_signed: bool = False
     body_bytes_max: int = 20_971_520
     model_body_bytes_max: int = 25_000_000
     form_bytes_max: int = 64 * 1024
