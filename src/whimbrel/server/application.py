@@ -76,7 +76,7 @@ async def open_application(
         engine = await stack.enter_async_context(_open_engine(context, metrics))
         log = logging.getLogger("whimbrel.wire")
         service = await stack.enter_async_context(
-            open_service(engine, context, settings, environment, log=log)
+            open_service(engine, context, settings, environment, log=log, is_open=settings.no_auth)
         )
         mode = choose_indexer(settings)
         thread_count = count_threads(settings)

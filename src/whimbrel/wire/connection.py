@@ -29,7 +29,7 @@ from uvicorn.server import ServerState
 from whimbrel.wire.errors import UNAVAILABLE_TEXT
 from whimbrel.wire.options import WireOptions
 from whimbrel.wire.plain_http import PlainHttpParser, head_without_offer
-from whimbrel.wire.request import Channel, ClientGoneError, RequestHead
+from whimbrel.wire.request import Channel, ClientGoneError, Peer, RequestHead
 from whimbrel.wire.unsent import UnsentAnswers
 
 BAD_HTTP_CODE: Final = "SerializationException"
@@ -108,6 +108,7 @@ class HttpConnection(asyncio.Protocol):
         self._has_begun = True
         self._now_s = 0.0
         self._deadline_s = 0.0
+        self._peer: Peer | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._body_timer: asyncio.TimerHandle | None = None
 
@@ -174,6 +175,15 @@ class HttpConnection(asyncio.Protocol):
         if self._receiving is not None and self._body_timer is None:
             deadline_s = self.options.shutdown_body_deadline_s
             self._body_timer = self.loop.call_later(deadline_s, self._give_up_body)
+
+    @property
+    def peer(self) -> Peer:
+        """Who is at the other end."""
+        if self._peer is None:
+            name = self.transport.get_extra_info("peername")
+            is_secure = self.transport.get_extra_info("ssl_object") is not None
+            self._peer = Peer(name[0] if isinstance(name, tuple) else "", is_secure)
+        return self._peer
 
     # --- time ------------------------------------------------------------------------------------
 
@@ -441,6 +451,11 @@ class RequestChannel:
             self._reader.set_result(None)
 
     # --- called by the application ---
+
+    @property
+    def peer(self) -> Peer:
+        """Who sends the request."""
+        return self._connection.peer
 
     async def receive(self) -> tuple[bytes, bool]:
         """Returns what came of the body since, and whether more follows.

@@ -9,7 +9,7 @@ from whimbrel.core.rand import Random
 from whimbrel.wire.errors import ErrorAnswer, ProtocolError
 from whimbrel.wire.gone import UntilGone
 from whimbrel.wire.options import WireOptions
-from whimbrel.wire.request import BodyBudget, Channel, RequestBody, RequestHead
+from whimbrel.wire.request import BodyBudget, Channel, Peer, RequestBody, RequestHead
 from whimbrel.wire.telemetry import RequestRecord
 
 JSON_TYPE: Final = b"application/json"
@@ -60,6 +60,11 @@ class Exchange:
         self.record = RequestRecord(request_id)
         self.is_reading = False
         self._channel = channel
+
+    @property
+    def peer(self) -> Peer:
+        """Who sent it."""
+        return self._channel.peer
 
     @property
     def arrived_s(self) -> float:

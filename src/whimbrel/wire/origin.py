@@ -9,7 +9,7 @@ import ipaddress
 from dataclasses import dataclass
 from typing import Final
 
-from whimbrel.wire.request import RequestHead
+from whimbrel.wire.request import Peer, RequestHead
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 FORWARDED_FOR: Final = b"x-forwarded-for"
@@ -17,19 +17,6 @@ FORWARDED_PROTO: Final = b"x-forwarded-proto"
 # Of a chain of proxies, so many hops are followed.
 HOPS_MAX: Final = 32
 HTTPS: Final = b"https"
-
-
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """The other end of a connection.
-
-    Attributes:
-        address: its IP address as the system tells it; empty where it has none.
-        is_secure: whether the connection is encrypted.
-    """
-
-    address: str = ""
-    is_secure: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from whimbrel.core.errors import InvalidRequestError, UnavailableError
@@ -91,6 +92,19 @@ class RequestHead:
         return None
 
 
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """The other end of a connection.
+
+    Attributes:
+        address: its IP address as the system tells it; empty where it has none.
+        is_secure: whether the connection is encrypted.
+    """
+
+    address: str = ""
+    is_secure: bool = False
+
+
 class Channel(Protocol):
     """One request's body, as it comes, and the way back for its answer.
 
@@ -101,6 +115,10 @@ class Channel(Protocol):
 
     began_s: float
     arrived_s: float
+
+    @property
+    def peer(self) -> Peer:
+        """Who sends it."""
 
     async def receive(self) -> tuple[bytes, bool]:
         """Returns what came of the body since, and whether more follows.

@@ -33,10 +33,11 @@ from whimbrel.engine.self_query import RecallFound, RecallMeasured
 from whimbrel.engine.statistics import IndexStatistics
 from whimbrel.engine.warm import Warmed, WarmSegment
 from whimbrel.testing.embedding import letter_models
+from whimbrel.wire.access import AccessControl, OpenAccess
 from whimbrel.wire.app import WireApp
 from whimbrel.wire.arn import ArnFormat
 from whimbrel.wire.options import WireOptions
-from whimbrel.wire.request import ClientGoneError, RequestHead
+from whimbrel.wire.request import ClientGoneError, Peer, RequestHead
 from whimbrel.wire.service import Service
 
 ACCOUNT = "123456789012"
@@ -166,6 +167,7 @@ class RecordingChannel:
 
     def __init__(self, parts: Iterable[bytes], *, now_s: float) -> None:
         self.began_s = self.arrived_s = now_s
+        self.peer = Peer("192.0.2.1")
         self._parts = chain(parts, [None])
         self._next = next(self._parts)
         self.sent: list[tuple[int, bytes, bytes]] = []
@@ -211,6 +213,7 @@ class Endpoint:
     clock: Any = field(default_factory=SystemClock)
     compute: Compute = field(default_factory=InlineCompute)
     models: EmbeddingModels = field(default_factory=letter_models)
+    access: AccessControl = field(default_factory=OpenAccess)
 
     def __post_init__(self) -> None:
         self.logger = logging.getLogger(f"test.{id(self)}")
@@ -223,6 +226,7 @@ class Endpoint:
         self.app = WireApp(
             service=Service(
                 engine=self.engine,
+                access=self.access,
                 embeddings=self.models,
                 arns=ArnFormat(region=WireOptions().region, account_id=WireOptions().account_id),
                 compute=self.compute,

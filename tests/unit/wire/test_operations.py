@@ -82,7 +82,7 @@ def test_list_vector_buckets(endpoint):
         (
             "list_buckets",
             (),
-            {"prefix": "b", "page_size": 2, "page_token": "t", "principal": "AKID"},
+            {"prefix": "b", "page_size": 2, "page_token": "t", "principal": ACCOUNT},
         )
     ]
 
@@ -604,7 +604,7 @@ def test_list_vectors(endpoint):
         segment_index=3,
         return_vectors=True,
         return_metadata=True,
-        principal="AKID",
+        principal=ACCOUNT,
     )
 
 
@@ -648,7 +648,7 @@ def test_query_vectors(endpoint):
     assert request.filter == {"a": {"$gte": 1}}
     assert request.mode is IndexMode.ENHANCED
     assert request.page_token == "t"
-    assert request.principal == "AKID"
+    assert request.principal == ACCOUNT
     assert (request.return_metadata, request.return_distance) == (True, True)
 
 

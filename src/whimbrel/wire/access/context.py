@@ -50,9 +50,7 @@ EVERY_RESOURCE: Final = (
 """The keys of every vector bucket and index."""
 
 
-def describe_request(
-    principal: Principal, origin: Origin, *, now_s: float, region: str
-) -> Context:
+def describe_request(principal: Principal, origin: Origin, *, now_s: float, region: str) -> Context:
     """Returns what is known of any request.
 
     Args:

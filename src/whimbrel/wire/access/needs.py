@@ -4,17 +4,19 @@ ARNs are written here, from names that were checked, in the one form in which th
 spelt its own makes no difference to a policy.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
 from whimbrel.core.errors import UnknownModelError
 from whimbrel.embeddings import EmbeddingModels
-from whimbrel.wire.access.rule import Members, Rule, Target
+from whimbrel.wire.access.rule import Members, Target
 from whimbrel.wire.access.table import RULES
 from whimbrel.wire.arn import ArnFormat
 from whimbrel.wire.naming import (
     check_bucket_name,
     check_index_name,
+    names_bucket_alone,
     resolve_bucket,
     resolve_index,
     resolve_resource,
@@ -57,6 +59,18 @@ class NeedReader:
     def __init__(self, arns: ArnFormat, models: EmbeddingModels) -> None:
         self._arns = arns
         self._models = models
+        # What is not here is for the protocols to name that have it.
+        self._by_target: Final[dict[Target, Callable[[Members], Need]]] = {
+            Target.ALL: self._any,
+            Target.BUCKET: self._bucket,
+            Target.INDEX: self._index,
+            Target.NEW_INDEX: self._new_index,
+            Target.TAGGED: self._tagged,
+            Target.LISTED: self._listed,
+            Target.LISTED_BUCKET: self._listed_bucket,
+            Target.FORK: self._fork,
+            Target.MODEL: self._model,
+        }
 
     def read(self, action: str, members: Members) -> list[Need]:
         """Returns what a request needs, its own action first.
@@ -70,14 +84,13 @@ class NeedReader:
             NotFoundError: it names one of another account.
         """
         rule = RULES[action]
-        named = self._find(rule, members)
-        needs = [replace(named[target], action=action) for target in rule.targets]
-        needs += [
-            replace(named[also.target], action=also.action)
-            for also in rule.also
-            if also.applies(members)
-        ]
-        return needs
+        wanted = [(action, target) for target in rule.targets]
+        wanted += [(also.action, also.target) for also in rule.also if also.applies(members)]
+        named: dict[Target, Need] = {}
+        for _, target in wanted:
+            if target not in named:
+                named[target] = self._by_target[target](members)
+        return [replace(named[target], action=one) for one, target in wanted]
 
     def of_index(self, action: str, members: Members) -> Need:
         """Returns an action on the index that a request is about."""
@@ -92,25 +105,7 @@ class NeedReader:
                 return Need(action, model_id)
         return Need(action, self._arns.format_model(model_id))
 
-    def _find(self, rule: Rule, members: Members) -> dict[Target, Need]:
-        targets = {*rule.targets, *(also.target for also in rule.also)}
-        return {target: self._name(target, members) for target in targets}
-
-    def _name(self, target: Target, members: Members) -> Need:
-        """Returns a need of a resource, without its action."""
-        match target:
-            case Target.BUCKET:
-                return self._bucket(members)
-            case Target.INDEX:
-                return self._index(members)
-            case Target.BUCKET_OR_INDEX:
-                return self._either(members)
-            case Target.NEW_INDEX:
-                return self._new_index(members)
-            case Target.MODEL:
-                return self.of_model("", members["modelId"])
-            case _:
-                return Need("")
+    # Each returns a need of a resource, without its action.
 
     def _at(self, bucket_name: str, index_name: str | None = None) -> Need:
         place = Place(bucket_name, index_name)
@@ -119,27 +114,37 @@ class NeedReader:
         return Need("", self._arns.format_index(bucket_name, index_name), place)
 
     def _bucket(self, members: Members) -> Need:
-        if "vectorBucketArn" not in members and "indexArn" in members:
-            return self._at(resolve_index(members, account_id=self._arns.account_id)[0])
         return self._at(resolve_bucket(members, account_id=self._arns.account_id))
 
     def _index(self, members: Members) -> Need:
-        if "vectorBucketArn" in members:  # of an index that is made
-            bucket_name = resolve_bucket(members, account_id=self._arns.account_id)
-            return self._at(bucket_name, check_index_name(members["indexName"]))
         return self._at(*resolve_index(members, account_id=self._arns.account_id))
 
-    def _either(self, members: Members) -> Need:
-        if "resourceArn" in members:
-            arn = members["resourceArn"]
-            return self._at(*resolve_resource(arn, account_id=self._arns.account_id))
-        if members.keys() & {"indexName", "indexArn"}:
-            return self._index(members)
-        return self._bucket(members)
-
     def _new_index(self, members: Members) -> Need:
+        bucket_name = resolve_bucket(members, account_id=self._arns.account_id)
+        return self._at(bucket_name, check_index_name(members["indexName"]))
+
+    def _tagged(self, members: Members) -> Need:
+        return self._at(*resolve_resource(members["resourceArn"], account_id=self._arns.account_id))
+
+    def _listed(self, members: Members) -> Need:
+        if names_bucket_alone(members):
+            return self._at(check_bucket_name(members["vectorBucketName"]))
+        return self._index(members)
+
+    def _listed_bucket(self, members: Members) -> Need:
+        place = self._listed(members).place
+        assert place is not None
+        return self._at(place.bucket_name)
+
+    def _fork(self, members: Members) -> Need:
         source = self._index(members).place
         assert source is not None
         name = members.get("targetVectorBucketName", source.bucket_name)
         check_bucket_name(name, path="targetVectorBucketName")
         return self._at(name, check_index_name(members["targetIndexName"], path="targetIndexName"))
+
+    def _model(self, members: Members) -> Need:
+        return self.of_model("", members["modelId"])
+
+    def _any(self, _: Members) -> Need:
+        return Need("")

@@ -75,7 +75,7 @@ _SERVICE: Final = {
     "s3vectors:DeleteVectorBucketPolicy": _OF_BUCKET,
     "s3vectors:PutVectorBucketDefaultIndexMode": _OF_BUCKET,
     "s3vectors:CreateIndex": Rule(
-        targets=(Target.INDEX,), also=(_tagged(Target.INDEX),), keys=_CREATE_KEYS
+        targets=(Target.NEW_INDEX,), also=(_tagged(Target.NEW_INDEX),), keys=_CREATE_KEYS
     ),
     "s3vectors:GetIndex": _OF_INDEX,
     "s3vectors:DeleteIndex": _OF_INDEX,
@@ -97,9 +97,9 @@ _SERVICE: Final = {
         targets=(Target.INDEX,),
         also=(Also(GET_VECTORS, Target.INDEX, _READS_CONTENT, _queries_content),),
     ),
-    "s3vectors:ListTagsForResource": Rule(targets=(Target.BUCKET_OR_INDEX,)),
-    TAG_RESOURCE: Rule(targets=(Target.BUCKET_OR_INDEX,), keys=(REQUEST_TAG, TAG_KEYS)),
-    "s3vectors:UntagResource": Rule(targets=(Target.BUCKET_OR_INDEX,), keys=(TAG_KEYS,)),
+    "s3vectors:ListTagsForResource": Rule(targets=(Target.TAGGED,)),
+    TAG_RESOURCE: Rule(targets=(Target.TAGGED,), keys=(REQUEST_TAG, TAG_KEYS)),
+    "s3vectors:UntagResource": Rule(targets=(Target.TAGGED,), keys=(TAG_KEYS,)),
 }
 
 _BEDROCK: Final = {
@@ -117,17 +117,17 @@ _ENDPOINT: Final = {GET_METRICS: _OF_ALL, EXPLAIN: _OF_INDEX}
 
 # Which resources an extension is about; those not here are about one index.
 _EXTENSION_TARGETS: Final = {
-    "whimbrel:ForkIndex": (Target.INDEX, Target.NEW_INDEX),
-    "whimbrel:ListSnapshots": (Target.BUCKET_OR_INDEX,),
+    "whimbrel:ForkIndex": (Target.INDEX, Target.FORK),
+    "whimbrel:ListSnapshots": (Target.LISTED,),
     "whimbrel:EmbedTexts": (Target.MODEL,),
 }
 # What it covers on another resource than all those.
 _COVER_TARGETS: Final = {
-    ("whimbrel:ForkIndex", "s3vectors:CreateIndex"): Target.NEW_INDEX,
-    ("whimbrel:ForkIndex", "s3vectors:PutVectors"): Target.NEW_INDEX,
+    ("whimbrel:ForkIndex", "s3vectors:CreateIndex"): Target.FORK,
+    ("whimbrel:ForkIndex", "s3vectors:PutVectors"): Target.FORK,
     ("whimbrel:ForkIndex", GET_VECTORS): Target.INDEX,
     ("whimbrel:ForkIndex", "s3vectors:ListVectors"): Target.INDEX,
-    ("whimbrel:ListSnapshots", LIST_INDEXES): Target.BUCKET,
+    ("whimbrel:ListSnapshots", LIST_INDEXES): Target.LISTED_BUCKET,
 }
 
 
