@@ -57,6 +57,25 @@ class InvalidRequestError(WhimbrelError):
         self.fields = fields
 
 
+class PolicyError(InvalidRequestError):
+    """A text is no policy, or not one of the kind that is asked for.
+
+    Attributes:
+        place: the element that is wrong, such as `Statement[0].Action`; empty for the whole.
+        detail: what is wrong with it.
+    """
+
+    def __init__(self, place: str, detail: str) -> None:
+        message = f"{place} {detail}" if place else detail
+        super().__init__(message, ("policy", message))
+        self.place = place
+        self.detail = detail
+
+
+class PolicySizeError(PolicyError):
+    """A policy is larger than one of its kind may be."""
+
+
 class LanguageUnavailableError(InvalidRequestError):
     """The language of a text search needs packages that are not installed; the message names them."""
 
