@@ -420,15 +420,12 @@ def set_boundary(state: IdentityState, holder: Holder, arn: str | None) -> Ident
 
 def _put(state: IdentityState, account_id: str, entry: UserEntry | RoleEntry) -> IdentityRecord:
     """Makes the record that changes a user or role, which may always become smaller."""
-    record = (
-        PutUser(account_id, entry)
-        if isinstance(entry, UserEntry)
-        else PutRole(account_id, entry)
-    )
     holder = state.holder_of_id(entry.unique_id)
     assert holder is not None
     before = state.find_holder(holder)
-    return _grown(state, record, before=before)
+    if isinstance(entry, UserEntry):
+        return _grown(state, PutUser(account_id, entry), before=before)
+    return _grown(state, PutRole(account_id, entry), before=before)
 
 
 P = TypeVar("P", PutAccount, PutUser, PutRole, PutPolicy)
