@@ -177,6 +177,49 @@ class DeniedError(WhimbrelError):
         self.message = message
 
 
+# --- identities ----------------------------------------------------------------------------------
+
+
+class IdentityError(WhimbrelError):
+    """Base of what is refused about accounts, users, roles, keys and policies.
+
+    Attributes:
+        message: the text for the client.
+    """
+
+    kind = Kind.CONFLICT
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class IdentityNotFoundError(IdentityError):
+    """There is no such user, role, key, policy or account."""
+
+    kind = Kind.NOT_FOUND
+
+
+class IdentityExistsError(IdentityError):
+    """The name is taken."""
+
+
+class IdentityInUseError(IdentityError):
+    """It cannot be deleted while something belongs to it or is attached."""
+
+
+class IdentityLimitError(IdentityError):
+    """There are as many as there may be, or it is as large as it may be."""
+
+    kind = Kind.QUOTA
+
+
+class PackedPolicyError(IdentityError):
+    """Policies and tags of a session are too long for its token."""
+
+    kind = Kind.QUOTA
+
+
 # --- embedding models ----------------------------------------------------------------------------
 
 

@@ -1,6 +1,7 @@
 """Catalogs: which buckets and indexes exist. `docs/format/catalog.md` draws the bytes.
 
 There is one root catalog (buckets) and one catalog per incarnation of a bucket (its indexes, tags, policy, modes).
+Who may do what is a catalog as well, whose state and records are in `identity`.
 A catalog is a log of records over a snapshot; it follows the same protocol as an index's log, so the position of a
 record decides every race: a process appends at n only what it found allowed by the state at n-1.
 
@@ -15,7 +16,8 @@ import asyncio
 import math
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Awaitable, Callable
-from typing import Any, Generic, TypeVar
+from contextlib import suppress
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -23,6 +25,7 @@ from whimbrel.core.errors import (
     BucketNotFoundError,
     CorruptObjectError,
     Durability,
+    ObjectExistsError,
     StoreError,
     StoreUnavailableError,
     UnavailableError,
@@ -159,6 +162,21 @@ BucketRecord = (
 
 
 # --- states --------------------------------------------------------------------------------------
+
+
+class CatalogState(Protocol):
+    """What a catalog's records make: a msgspec Struct."""
+
+    def apply(self, record: Any, sequence: int) -> None:
+        """Applies one record.
+
+        Raises:
+            KeyError, ValueError: the record does not fit; nothing that was ever appended does so.
+        """
+
+    @property
+    def entry_count(self) -> int:
+        """How much a snapshot of this state weighs, in entries."""
 
 
 class BucketEntry(msgspec.Struct, frozen=True):
@@ -367,8 +385,8 @@ def page_names(names: list[str], prefix: str, after: str | None, count: int) -> 
 
 # --- bytes ---------------------------------------------------------------------------------------
 
-State = TypeVar("State", RootState, BucketState)
-Record = TypeVar("Record", RootRecord, BucketRecord)
+State = TypeVar("State", bound=CatalogState)
+Record = TypeVar("Record", bound=msgspec.Struct)
 
 
 class _Stored(msgspec.Struct, frozen=True):
@@ -390,7 +408,7 @@ def encode_catalog_object(
     *,
     number: int,
     position: int,
-    content: msgspec.Struct,
+    content: object,
 ) -> bytes:
     """Builds the object of a record (`number` = sequence = `position`) or of a snapshot (`number` = generation)."""
     stored = _Stored(number, position, msgspec.Raw(_encoder.encode(content)))
@@ -441,7 +459,7 @@ class Catalog(Generic[State, Record]):
         Args:
             context: the world outside.
             space: names of its objects.
-            state_type: `RootState` or `BucketState`.
+            state_type: such as `RootState` or `BucketState`.
             record_type: the union of its records.
             is_live: proves that the incarnation was not deleted.
         """
@@ -599,7 +617,7 @@ class Catalog(Generic[State, Record]):
                 item.meta.key, 0, f"record does not parse: {error}."
             ) from error
         try:
-            self.state.apply(record, sequence)  # type: ignore[arg-type]
+            self.state.apply(record, sequence)
         except (KeyError, ValueError) as error:
             raise CorruptObjectError(item.meta.key, 0, "record does not fit the state.") from error
         self._position = sequence
@@ -659,7 +677,7 @@ class Catalog(Generic[State, Record]):
             # A bucket that was deleted meanwhile is no definite loss: others may have read the record, so it must
             # not be appended again should the name have a new incarnation by now.
             raise UnavailableError(UNAVAILABLE, durability=Durability.UNKNOWN) from error
-        self.state.apply(record, sequence)  # type: ignore[arg-type]
+        self.state.apply(record, sequence)
         self._position = sequence
         await self._snapshot_if_due()
         return True
@@ -698,9 +716,21 @@ class Catalog(Generic[State, Record]):
             self._base = Base(generation, successor.meta.etag, stored.position)
 
 
-def first_snapshot(
-    context: Context, space: LogSpace, state: RootState | BucketState
-) -> tuple[str, bytes]:
+async def create_catalog(context: Context, space: LogSpace, state: CatalogState) -> None:
+    """Makes a catalog that is made once a store, unless it is there."""
+    key, data = first_snapshot(context, space, state)
+    listing = await context.store.list(space.manifest_prefix, limit=1)
+    if not listing.objects:
+        with suppress(ObjectExistsError):  # another process was first
+            await context.store.put_if_absent(key, data)
+
+
+async def always_live() -> bool:
+    """Says that a catalog which is never deleted is live."""
+    return True
+
+
+def first_snapshot(context: Context, space: LogSpace, state: CatalogState) -> tuple[str, bytes]:
     """Returns name and bytes of the object that a new catalog starts with."""
     key = space.manifest(1)
     data = encode_catalog_object(

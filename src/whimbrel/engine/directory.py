@@ -8,7 +8,6 @@ through the catalogs. Whoever finds a log ended without its catalog record write
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
@@ -43,6 +42,8 @@ from whimbrel.engine.catalog import (
     RootRecord,
     RootState,
     Terminate,
+    always_live,
+    create_catalog,
     first_snapshot,
 )
 from whimbrel.engine.context import Context
@@ -101,7 +102,7 @@ class Directory:
         self._writer = writer
         self._on_tail = on_tail
         self.root: Catalog[RootState, RootRecord] = Catalog(
-            context, paths.ROOT, state_type=RootState, record_type=RootRecord, is_live=_always
+            context, paths.ROOT, state_type=RootState, record_type=RootRecord, is_live=always_live
         )
         self._catalogs: OrderedDict[str, BucketCatalog] = OrderedDict()
         self._indexes: OrderedDict[tuple[str, str], Index] = OrderedDict()
@@ -110,11 +111,7 @@ class Directory:
 
     async def start(self) -> None:
         """Opens the root catalog; makes it in a new store."""
-        key, data = first_snapshot(self._context, paths.ROOT, RootState())
-        listing = await self._context.store.list(paths.ROOT.manifest_prefix, limit=1)
-        if not listing.objects:
-            with suppress(ObjectExistsError):  # another process was first
-                await self._context.store.put_if_absent(key, data)
+        await create_catalog(self._context, paths.ROOT, RootState())
         await self.root.refresh()
 
     async def finish(self) -> None:
@@ -657,10 +654,6 @@ class Directory:
 def bucket_incarnation_of(catalog: BucketCatalog) -> str:
     """Returns the incarnation of the bucket that a catalog describes."""
     return catalog.space.prefix.split("/")[1]
-
-
-async def _always() -> bool:
-    return True
 
 
 async def after_the_end(completion: Awaitable[object]) -> None:

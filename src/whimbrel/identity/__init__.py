@@ -1,0 +1,1 @@
+"""Accounts, users, roles, keys and policies: kept in the store, known in memory, and what they sign with."""
