@@ -64,13 +64,6 @@ def test_an_administrator_gets_the_explanation_beside_the_same_answer(endpoint):
     assert told["requests"]["get"] == LARGEST
 
 
-def test_for_anybody_else_the_header_is_not_there(endpoint, monkeypatch):
-    monkeypatch.setattr(Principal, "is_administrator", False)
-    reply, is_asked = ask(endpoint)
-    assert (reply.status, is_asked) == (200, False)
-    assert HEADER not in reply.headers
-
-
 @pytest.mark.parametrize("value", ["", "0", "true", "11", "1 "])
 def test_only_one_value_asks(endpoint, value):
     _, is_asked = ask(endpoint, value)
