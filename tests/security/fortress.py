@@ -166,7 +166,9 @@ class Fortress:
         headers: Sequence[tuple[str, str]] = (),
     ) -> Reply:
         """Sends one request; a body that is no bytes is sent as JSON."""
-        data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
+        data = (
+            body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
+        )
         raw_path, _, query = path.partition("?")
         fields = [("host", "localhost"), ("content-length", str(len(data))), *headers]
         if not any(name == "content-type" for name, _ in headers):

@@ -89,9 +89,7 @@ SAMPLES: dict[str, Sample] = {
     "QueryVectors": Sample(
         "QueryVectors", IN_INDEX | {"topK": 1, "queryVector": VECTOR, "filter": {"x": 1}}
     ),
-    "ListTagsForResource": Sample(
-        TAGS_PATH, None, method="GET", input={"resourceArn": INDEX_ARN}
-    ),
+    "ListTagsForResource": Sample(TAGS_PATH, None, method="GET", input={"resourceArn": INDEX_ARN}),
     "TagResource": Sample(
         TAGS_PATH, {"tags": {"a": "b"}}, input={"resourceArn": INDEX_ARN, "tags": {"a": "b"}}
     ),
@@ -134,8 +132,6 @@ SAMPLES: dict[str, Sample] = {
         {"modelId": MODEL, "modelInput": {}, "outputDataConfig": {}},
         model=MODEL,
     ),
-    "GetAsyncInvoke": Sample(
-        f"async-invoke/{quote(INVOCATION_ARN, safe='')}", None, method="GET"
-    ),
+    "GetAsyncInvoke": Sample(f"async-invoke/{quote(INVOCATION_ARN, safe='')}", None, method="GET"),
     "ListAsyncInvokes": Sample("async-invoke", None, method="GET"),
 }

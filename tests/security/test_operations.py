@@ -23,9 +23,7 @@ from whimbrel.wire.access.rule import Target
 from whimbrel.wire.protocols import list_routes
 
 ROUTES = {
-    route.name: route
-    for route in list_routes()
-    if RULES[route.action].targets != (Target.NOTHING,)
+    route.name: route for route in list_routes() if RULES[route.action].targets != (Target.NOTHING,)
 }
 DENIED = (403, "AccessDeniedException")
 # What the root user of the account may do besides, whatever a policy says.
@@ -107,9 +105,7 @@ def test_every_action_that_is_needed_is_asked_for_and_no_other(fortress, name):
 def test_an_explicit_deny_wins(fortress, name):
     needs = needs_of(fortress, name)
     for denied in needs:
-        principal = user(
-            statement("*"), statement(denied.action, denied.resource, effect="Deny")
-        )
+        principal = user(statement("*"), statement(denied.action, denied.resource, effect="Deny"))
         reply = ask(fortress, principal, name)
         assert (reply.status, reply.code) == DENIED
         assert reply.message.endswith("with an explicit deny in an identity-based policy")

@@ -326,7 +326,7 @@ def test_texts_of_a_query_are_handed_on(endpoint):
 # --- policies ------------------------------------------------------------------------------------
 
 
-def test_a_policy_is_stored_as_given_with_a_warning(endpoint):
+def test_a_policy_is_stored_as_given(endpoint):
     policy = json.dumps(
         {
             "Version": "2012-10-17",
@@ -342,7 +342,6 @@ def test_a_policy_is_stored_as_given_with_a_warning(endpoint):
     body = {"vectorBucketName": "birds", "policy": policy}
     assert endpoint.post("PutVectorBucketPolicy", body).json == {}
     assert endpoint.engine.calls == [("put_bucket_policy", ("birds", policy), {})]
-    assert any("not enforced yet" in line for line in endpoint.lines)
     reply = endpoint.post("GetVectorBucketPolicy", {"vectorBucketName": "birds"})
     assert reply.json == {"policy": "{}"}
     assert endpoint.post("DeleteVectorBucketPolicy", {"vectorBucketArn": BUCKET_ARN}).json == {}

@@ -23,6 +23,7 @@ from whimbrel.auth.policy import (
     decide,
     parse_policy,
 )
+from whimbrel.auth.policy.limits import BUCKET_BYTES_MAX
 from whimbrel.core.clock import Clock
 from whimbrel.core.errors import DeniedError, InvalidRequestError, NotFoundError
 from whimbrel.engine.access import NO_FACTS, AccessFacts
@@ -36,7 +37,6 @@ from whimbrel.wire.access.needs import Need, NeedReader, Place
 from whimbrel.wire.access.rule import Members
 from whimbrel.wire.access.table import EXPLAIN
 from whimbrel.wire.arn import ArnFormat
-from whimbrel.wire.bucket_policy import POLICY_BYTES_MAX
 from whimbrel.wire.exchange import Exchange
 from whimbrel.wire.origin import TrustedProxies
 
@@ -236,7 +236,7 @@ class PolicyAccess:
 
     def _parse_policy(self, text: str) -> Policy | None:
         try:
-            return parse_policy(text, PolicyKind.RESOURCE, bytes_max=POLICY_BYTES_MAX)
+            return parse_policy(text, PolicyKind.RESOURCE, bytes_max=BUCKET_BYTES_MAX)
         except InvalidRequestError:
             self._log.warning(UNREADABLE_TEXT)
             return None
