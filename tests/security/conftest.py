@@ -14,9 +14,17 @@ def fortress() -> Iterator[Fortress]:
     made.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[Fortress]:
+    """One for tests in which nobody gets through, so that nothing changes."""
+    made = Fortress().fill()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
 def empty() -> Iterator[Fortress]:
-    """One in which there is nothing."""
+    """One in which there is nothing, likewise."""
     made = Fortress()
     yield made
     made.close()

@@ -62,21 +62,20 @@ def test_every_rule_is_of_an_operation():
 
 
 @pytest.mark.parametrize("name", sorted(ROUTES))
-def test_a_user_without_permissions_is_refused_and_learns_nothing(fortress, empty, name):
-    reply = ask(fortress, user(), name)
+def test_a_user_without_permissions_is_refused_and_learns_nothing(guarded, empty, name):
+    reply = ask(guarded, user(), name)
     assert (reply.status, reply.code) == DENIED
-    need = needs_of(fortress, name)[0]
+    need = needs_of(guarded, name)[0]
     assert reply.message == (
         f"User: arn:aws:iam::{ACCOUNT}:user/ann is not authorized to perform: {need.action} on resource: "
         f"{need.resource} because no identity-based policy allows the {need.action} action"
     )
     assert ask(empty, user(), name).body == reply.body
-    assert user().policies == ()
 
 
 @pytest.mark.parametrize("name", sorted(ROUTES))
-def test_a_user_of_another_account_is_refused_and_learns_nothing(fortress, empty, name):
-    reply = ask(fortress, foreigner(), name)
+def test_a_user_of_another_account_is_refused_and_learns_nothing(guarded, empty, name):
+    reply = ask(guarded, foreigner(), name)
     assert (reply.status, reply.code) == DENIED
     assert reply.message.endswith(
         f"because no resource-based policy allows the {ROUTES[name].action} action"
@@ -85,9 +84,9 @@ def test_a_user_of_another_account_is_refused_and_learns_nothing(fortress, empty
 
 
 @pytest.mark.parametrize("name", sorted(ROUTES))
-def test_a_user_of_another_bucket_is_refused(fortress, name):
+def test_a_user_of_another_bucket_is_refused(guarded, name):
     everything_there = user(statement("*", [OTHER_ARN, f"{OTHER_ARN}/*"]))
-    assert (ask(fortress, everything_there, name).status, "x") == (403, "x")
+    assert ask(guarded, everything_there, name).status == 403
 
 
 @pytest.mark.parametrize("name", sorted(ROUTES))
@@ -102,19 +101,17 @@ def test_every_action_that_is_needed_is_asked_for_and_no_other(fortress, name):
 
 
 @pytest.mark.parametrize("name", sorted(ROUTES))
-def test_an_explicit_deny_wins(fortress, name):
-    needs = needs_of(fortress, name)
+def test_an_explicit_deny_wins(guarded, name):
+    needs = needs_of(guarded, name)
     for denied in needs:
         principal = user(statement("*"), statement(denied.action, denied.resource, effect="Deny"))
-        reply = ask(fortress, principal, name)
+        reply = ask(guarded, principal, name)
         assert (reply.status, reply.code) == DENIED
         assert reply.message.endswith("with an explicit deny in an identity-based policy")
 
 
 @pytest.mark.parametrize("name", sorted(ROUTES))
 def test_the_root_user_may_do_everything_but_what_a_bucket_denies(fortress, name):
-    assert ask(fortress, ROOT, name).status != 403
-    fortress = Fortress().fill()
     everything = [BUCKET_ARN, f"{BUCKET_ARN}/*"]
     fortress.set_policy(statement("s3vectors:*", everything, effect="Deny", Principal="*"))
     is_of_bucket = any(
@@ -122,7 +119,6 @@ def test_the_root_user_may_do_everything_but_what_a_bucket_denies(fortress, name
         for need in needs_of(fortress, name)
     )
     reply = ask(fortress, ROOT, name)
-    fortress.close()
     assert (reply.status == 403) == (is_of_bucket and name not in KEPT)
 
 
