@@ -254,3 +254,12 @@ def test_who_may_explain(guarded):
         for who in (may_not, may, ROOT)
     ]
     assert told == [False, True, True]
+
+
+def test_no_tag_hides_another_that_differs_in_case_alone(fortress):
+    secret = {"StringEquals": {"aws:ResourceTag/class": "secret"}}
+    denied = user(statement("*"), statement("*", effect="Deny", Condition=secret))
+    fortress.must(TAGS_PATH, {"tags": {"class": "secret"}})
+    for tags in ({"Class": "open"}, {"CLASS": "open"}, {"clasS": "open"}):
+        fortress.must(TAGS_PATH, {"tags": tags})
+        assert fortress.ask(denied, *GET_INDEX).status == 403

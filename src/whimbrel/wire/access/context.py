@@ -120,7 +120,15 @@ def _encryption(sse_type: str, key_arn: str | None) -> Context:
 
 
 def _tags(prefix: str, tags: Mapping[str, str]) -> Context:
-    return {prefix + key.lower(): value for key, value in tags.items()}
+    """Returns tags as condition keys, which know no case; of two that differ in nothing else, both values count.
+
+    Were only one to count, a tag could hide another one from a policy that denies by it.
+    """
+    values: dict[str, tuple[str, ...]] = {}
+    for key, value in tags.items():
+        name = prefix + key.lower()
+        values[name] = (*values.get(name, ()), value)
+    return {name: found[0] if len(found) == 1 else found for name, found in values.items()}
 
 
 def _format_time(seconds: float) -> str:
