@@ -128,6 +128,16 @@ class KnownKeys:
                 self._kept.popitem(last=False)
         return found
 
+    def account_of(self, access_key_id: str) -> str | None:
+        """Returns the account of a long-term key, also of one that is disabled; None when there is no such key."""
+        if self._root is not None and access_key_id == self._root.access_key_id:
+            return self._own_account_id
+        for source in self.sources:
+            holder = source.state.holder_of_key(access_key_id)
+            if holder is not None:
+                return holder[0]
+        return None
+
     def _find_key(self, access_key_id: str) -> StoredKey | None:
         if self._root is not None and access_key_id == self._root.access_key_id:
             return StoredKey(self._root.secret_access_key, self._root_of(self._own_account_id))

@@ -161,7 +161,8 @@ class Identities:
         """Returns the key of session tokens, 32 bytes; makes it at the first use.
 
         Raises:
-            UnavailableError: there is no master key, or the store failed.
+            InvalidRequestError: there is no master key.
+            UnavailableError: the store failed.
         """
         found = self.find_token_key()
         if found is not None:

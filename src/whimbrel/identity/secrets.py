@@ -6,7 +6,7 @@ No secret stands in the store in plain; without a master key none can be made.
 import base64
 from typing import Final, Protocol
 
-from whimbrel.core.errors import UnavailableError
+from whimbrel.core.errors import InvalidRequestError, KeyUnavailableError
 from whimbrel.core.rand import Random
 
 KEY_ID_PREFIX: Final = "WHIM"
@@ -41,17 +41,17 @@ class NoSecretKeys:
         """Refuses.
 
         Raises:
-            UnavailableError: always.
+            InvalidRequestError: always.
         """
-        raise UnavailableError(NO_MASTER_KEY)
+        raise InvalidRequestError(NO_MASTER_KEY)
 
     def unwrap(self, name: str, wrapped: bytes) -> bytes:
         """Refuses.
 
         Raises:
-            UnavailableError: always.
+            KeyUnavailableError: always.
         """
-        raise UnavailableError(NO_MASTER_KEY)
+        raise KeyUnavailableError(NO_MASTER_KEY)
 
 
 def secret_name(access_key_id: str) -> str:

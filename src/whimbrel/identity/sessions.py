@@ -44,7 +44,6 @@ class Claims(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
         policies: session policies, as they were given.
         policy_names: of managed policies of the account that are session policies as well.
         tags: of the session.
-        transitive_keys: of the tags that a further role takes over.
     """
 
     account_id: str
@@ -56,7 +55,6 @@ class Claims(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     policies: tuple[str, ...] = ()
     policy_names: tuple[str, ...] = ()
     tags: dict[str, str] = {}
-    transitive_keys: tuple[str, ...] = ()
 
 
 class SessionKey(msgspec.Struct, frozen=True):

@@ -31,6 +31,7 @@ from whimbrel.engine.statistics import IndexStatistics
 from whimbrel.engine.text.field import TextField
 from whimbrel.engine.update import UpdateRequest
 from whimbrel.engine.warm import Warmed, WarmRequest
+from whimbrel.identity import IdentityService
 from whimbrel.wire.access import AccessControl
 from whimbrel.wire.arn import ArnFormat
 
@@ -205,6 +206,7 @@ class Service:
         arns: writes our ARNs and knows our account.
         compute: where work over about a millisecond runs.
         log: the project's logger, for what an operator should know.
+        identity: who may sign, and what changes that; None where everybody is taken for the owner.
     """
 
     engine: Engine
@@ -213,6 +215,7 @@ class Service:
     arns: ArnFormat
     compute: Compute
     log: logging.Logger
+    identity: IdentityService | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
