@@ -231,6 +231,19 @@ class Settings:
     config_dir: str = _setting(
         "", "Directory of the generated credentials; empty takes `$XDG_CONFIG_HOME/whimbrel`."
     )
+    # --- how it is reached ---
+    tls_cert: str = _setting(
+        "",
+        "File with the server's certificate and those between it and its root, PEM; the server then speaks TLS alone.",
+    )
+    tls_key: str = _setting(
+        "", "File with the certificate's private key, PEM, without a passphrase."
+    )
+    tls_ca: str = _setting(
+        "",
+        "File with the certificates that clients of this server are to trust, PEM, for `whimbrel env`; empty takes a "
+        "certificate that signed itself, and else what the system trusts.",
+    )
     # --- how it runs ---
     indexer: str = _setting(
         "auto",
@@ -345,6 +358,9 @@ class Settings:
     wire_header_bytes_max: int = _inner(
         64 * KIB, "Largest head of a request.", unit="bytes", bounds=(8 * KIB, MIB)
     )
+    wire_header_count_max: int = _inner(
+        100, "Headers of a request.", unit="headers", bounds=(20, 10_000)
+    )
     wire_drain_bytes_max: int = _inner(
         256 * MIB,
         "Of a refused body, how much is read and dropped so that its sender sees the answer.",
@@ -374,6 +390,18 @@ class Settings:
         "Connections open at a time, where the limit of open files allows as many; more are answered 503.",
         unit="connections",
         bounds=(1, 65536),
+    )
+    wire_address_connection_count_max: int = _inner(
+        2048,
+        "Of them, from one IPv4 address or one /64 network of IPv6; behind a proxy all come from the same.",
+        unit="connections",
+        bounds=(1, 65536),
+    )
+    wire_tls_handshake_deadline_s: float = _inner(
+        10.0,
+        "Longest time a client may take to agree on TLS after it has connected.",
+        unit="s",
+        bounds=(0.1, 3600),
     )
     wire_backlog: int = _inner(
         1024,

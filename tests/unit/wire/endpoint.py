@@ -36,6 +36,7 @@ from whimbrel.testing.embedding import letter_models
 from whimbrel.wire.app import WireApp
 from whimbrel.wire.arn import ArnFormat
 from whimbrel.wire.options import WireOptions
+from whimbrel.wire.peer import Peer
 from whimbrel.wire.request import ClientGoneError, RequestHead
 from whimbrel.wire.service import Service
 
@@ -167,6 +168,7 @@ class RecordingChannel:
     def __init__(self, parts: Iterable[bytes], *, now_s: float) -> None:
         self.began_s = self.arrived_s = now_s
         self._parts = chain(parts, [None])
+        self.peer = Peer()
         self._next = next(self._parts)
         self.sent: list[tuple[int, bytes, bytes]] = []
         self.is_open = False

@@ -21,6 +21,9 @@ class NotingTransport:
 
     is_reading = True
 
+    def get_extra_info(self, name):
+        return None
+
     def pause_reading(self):
         self.is_reading = False
 
