@@ -1,6 +1,6 @@
 """Certificates for servers under test, made as somebody with a private authority would."""
 
-import datetime
+import datetime as dt
 import ipaddress
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def write_pair(directory: Path, *, name: str = "first", days: int = 30) -> tuple
     """
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    start = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
+    start = dt.datetime.now(dt.UTC) - dt.timedelta(days=1)
     names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
     certificate = (
         x509.CertificateBuilder()
@@ -27,7 +27,7 @@ def write_pair(directory: Path, *, name: str = "first", days: int = 30) -> tuple
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(start)
-        .not_valid_after(start + datetime.timedelta(days=days))
+        .not_valid_after(start + dt.timedelta(days=days))
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())

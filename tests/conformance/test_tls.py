@@ -1,5 +1,6 @@
 """TLS as clients meet it: `whimbrel serve` with a certificate, and boto3, curl and openssl in front of it."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -43,9 +44,9 @@ def name_of(port: int) -> str:
     """Returns the common name in the certificate that new connections meet."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as plain:
-        with context.wrap_socket(plain) as secure:
-            return read_name(secure.getpeercert(binary_form=True))
+    plain = socket.create_connection(("127.0.0.1", port), timeout=20)
+    with plain, context.wrap_socket(plain) as secure:
+        return read_name(secure.getpeercert(binary_form=True))
 
 
 def read_name(der: bytes) -> str:
@@ -93,14 +94,16 @@ def test_a_new_pair_is_used_by_new_connections_and_a_bad_one_is_not(pair, tmp_pa
 
 def test_plain_http_on_the_port_is_told_what_the_port_speaks(pair):
     options = WireOptions()
-    with tls_listening(
-        Endpoint(options=options).app, options, TlsFiles(pair, ManualClock())
-    ) as port:
-        with Connection(port) as connection:
-            connection.send(HEAD)
-            status, _, body = connection.read_answer()
-            assert (status, "https" in json.loads(body)["message"]) == (400, True)
-            assert connection.is_closed()
+    with (
+        tls_listening(
+            Endpoint(options=options).app, options, TlsFiles(pair, ManualClock())
+        ) as port,
+        Connection(port) as connection,
+    ):
+        connection.send(HEAD)
+        status, _, body = connection.read_answer()
+        assert (status, "https" in json.loads(body)["message"]) == (400, True)
+        assert connection.is_closed()
 
 
 def test_who_never_agrees_on_tls_is_sent_away_and_takes_nobodys_place(pair):
@@ -117,11 +120,8 @@ def test_who_never_agrees_on_tls_is_sent_away_and_takes_nobodys_place(pair):
         with Connection(port) as fifth:
             assert fifth.is_closed()
         for connection in silent + begun:
-            with connection:
-                try:
-                    assert connection.read_rest() < 100  # an alert, at most
-                except ConnectionResetError:
-                    pass
+            with connection, contextlib.suppress(ConnectionResetError):
+                assert connection.read_rest() < 100  # an alert, at most
         assert name_of(port) == "first"
 
 
@@ -134,11 +134,14 @@ def test_old_versions_of_tls_are_refused(pair, version):
         Endpoint(options=options).app, options, TlsFiles(pair, ManualClock())
     ) as port:
         command = ["openssl", "s_client", "-connect", f"127.0.0.1:{port}"]
-        new = subprocess.run([*command, "-tls1_2"], input=b"", capture_output=True, timeout=30)
+        new = subprocess.run(
+            [*command, "-tls1_2"], check=False, input=b"", capture_output=True, timeout=30
+        )
         assert new.returncode == 0
         assert b"ECDHE" in new.stdout
         old = subprocess.run(
             [*command, version, "-cipher", "ALL:@SECLEVEL=0"],
+            check=False,
             input=b"",
             capture_output=True,
             timeout=30,

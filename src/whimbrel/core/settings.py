@@ -273,6 +273,33 @@ class Settings:
     embeddings_bytes_max: int = _inner(
         256 * MIB, "Size of all those together, likewise.", unit="bytes", bounds=(MIB, TIB)
     )
+    audit: str = _setting(
+        "off",
+        "What is recorded in the audit log: nothing (`off`), operations on everything but vectors (`management`), or "
+        "`all`.",
+        choices=("off", "management", "all"),
+    )
+    audit_file: str = _setting(
+        "-",
+        "File of the audit log; `-` is standard output. With several workers each has its own, the worker's number in "
+        "its name.",
+        pattern=r".+",
+    )
+    audit_bytes_max: int = _inner(
+        64 * MIB,
+        "A file of the audit log is renamed rather than grow longer.",
+        unit="bytes",
+        bounds=(MIB, TIB),
+    )
+    audit_file_count_max: int = _inner(
+        100, "Renamed files that are kept, the newest.", unit="files", bounds=(1, 10**6)
+    )
+    audit_delay_s: float = _inner(
+        0.1,
+        "How long a record may wait for others that nobody waits for: those of vectors, and of refused strangers.",
+        unit="s",
+        bounds=(0.001, 60),
+    )
     log_level: str = _setting(
         "info", "Least severity that is logged.", choices=("debug", "info", "warning", "error")
     )

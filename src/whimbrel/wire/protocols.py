@@ -10,8 +10,9 @@ from whimbrel.core.clock import Clock
 from whimbrel.wire.bedrock import FIRST_PARTS as BEDROCK_PARTS
 from whimbrel.wire.bedrock import BedrockProtocol
 from whimbrel.wire.options import WireOptions
-from whimbrel.wire.protocol import Route, WireProtocol
+from whimbrel.wire.protocol import WireProtocol
 from whimbrel.wire.request import RequestHead
+from whimbrel.wire.route import Route
 from whimbrel.wire.s3vectors import S3VectorsProtocol
 from whimbrel.wire.service import Service
 from whimbrel.wire.sts import StsProtocol

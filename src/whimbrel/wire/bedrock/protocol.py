@@ -67,6 +67,7 @@ class BedrockProtocol:
     async def _answer(self, route: BedrockRoute, exchange: Exchange, body: bytes) -> Answered:
         head, models = exchange.head, self._service.embeddings
         part = read_part(route, head.raw_path) if route.has_part else ""
+        exchange.noted.parameters = {"modelId": part} if part else {}
         if route in _REFUSALS:
             models.find(part)
             raise InvalidRequestError(_REFUSALS[route])
