@@ -273,6 +273,36 @@ class Settings:
     embeddings_bytes_max: int = _inner(
         256 * MIB, "Size of all those together, likewise.", unit="bytes", bounds=(MIB, TIB)
     )
+    rate_limits: str = _setting(
+        "off",
+        "Limits per second: `off`, or `aws` for those that AWS documents for one index, 2,500 vectors and 1,000 writing "
+        "requests. Each limit below replaces its own.",
+        choices=("off", "aws"),
+    )
+    rate_principal_requests_per_s: float = _inner(
+        0.0, "Requests of one principal; 0 limits nothing.", unit="1/s", bounds=(0, 10**9)
+    )
+    rate_index_vectors_per_s: float = _inner(
+        0.0,
+        "Vectors written to one index; 0 takes what `rate_limits` says.",
+        unit="1/s",
+        bounds=(0, 10**9),
+    )
+    rate_index_writes_per_s: float = _inner(
+        0.0,
+        "Requests that write to one index or delete from it; 0 takes what `rate_limits` says.",
+        unit="1/s",
+        bounds=(0, 10**9),
+    )
+    rate_index_reads_per_s: float = _inner(
+        0.0,
+        "Other requests for vectors of one index; 0 limits nothing.",
+        unit="1/s",
+        bounds=(0, 10**9),
+    )
+    rate_burst_s: float = _inner(
+        5.0, "So many seconds' worth of each limit may come at once.", unit="s", bounds=(0.01, 3600)
+    )
     audit: str = _setting(
         "off",
         "What is recorded in the audit log: nothing (`off`), operations on everything but vectors (`management`), or "

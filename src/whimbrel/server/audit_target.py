@@ -1,7 +1,7 @@
 """Where audit records are written: a file that one process appends to, or standard output.
 
 1. After `write` returned, the records are durable; after it raised, nothing of them is in the file.
-2. The file is looked for under its name before every write, so that whoever renames it (logrotate) needs to tell nobody.
+2. The file is looked for under its name before every write, so that whoever renames it (logrotate) has to tell nobody.
 3. A file that has grown long is renamed, and of those so renamed only the newest are kept.
 
 For the one thread that writes.

@@ -1,4 +1,4 @@
-"""Writes audit records in groups, off the event loop: whoever waits shares one flush of the disk with all who came since.
+"""Writes audit records in groups, off the event loop: all who wait share one flush of the disk.
 
 1. A record that somebody waits for is written at once, one that nobody waits for within `delay_s`.
 2. What could not be written is kept and tried again every second, up to `PENDING_BYTES_MAX`; what comes after that is

@@ -214,6 +214,8 @@ class WireApp:
         exchange.noted.principal = principal
         if self._audit is not None:
             self._audit.check(route)
+        if self._service.limits is not None:
+            self._service.limits.check_principal(principal)
         timing.end(AUTH)
         place = lane.place(waited_s)
         if route.lane != EMBED:

@@ -31,6 +31,7 @@ from whimbrel.engine.text.field import TextField
 from whimbrel.engine.update import UpdateRequest
 from whimbrel.engine.warm import Warmed, WarmRequest
 from whimbrel.wire.arn import ArnFormat
+from whimbrel.wire.rate_limits import RateLimits
 
 
 class Engine(Protocol):
@@ -199,6 +200,7 @@ class Service:
         arns: writes our ARNs and knows our account.
         compute: where work over about a millisecond runs.
         log: the project's logger, for what an operator should know.
+        limits: how much may be asked per second; None limits nothing.
     """
 
     engine: Engine
@@ -206,6 +208,7 @@ class Service:
     arns: ArnFormat
     compute: Compute
     log: logging.Logger
+    limits: RateLimits | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

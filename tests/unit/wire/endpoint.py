@@ -35,8 +35,10 @@ from whimbrel.engine.warm import Warmed, WarmSegment
 from whimbrel.testing.embedding import letter_models
 from whimbrel.wire.app import WireApp
 from whimbrel.wire.arn import ArnFormat
+from whimbrel.wire.audit import AuditSink, AuditTrail, Scope
 from whimbrel.wire.options import WireOptions
 from whimbrel.wire.peer import Peer
+from whimbrel.wire.rate_limits import RateLimits, Rates
 from whimbrel.wire.request import ClientGoneError, RequestHead
 from whimbrel.wire.service import Service
 
@@ -213,6 +215,9 @@ class Endpoint:
     clock: Any = field(default_factory=SystemClock)
     compute: Compute = field(default_factory=InlineCompute)
     models: EmbeddingModels = field(default_factory=letter_models)
+    rates: Rates = field(default_factory=Rates)
+    sink: AuditSink | None = None
+    scope: Scope = "all"
 
     def __post_init__(self) -> None:
         self.logger = logging.getLogger(f"test.{id(self)}")
@@ -222,19 +227,26 @@ class Endpoint:
         handler = logging.Handler()
         handler.emit = lambda record: self.lines.append(record.getMessage())
         self.logger.handlers[:] = [handler]
+        arns = ArnFormat(region=WireOptions().region, account_id=WireOptions().account_id)
+        random = SeededRandom(1)
+        audit = self.sink and AuditTrail(
+            self.sink, scope=self.scope, arns=arns, clock=self.clock, random=random
+        )
         self.app = WireApp(
             service=Service(
                 engine=self.engine,
                 embeddings=self.models,
-                arns=ArnFormat(region=WireOptions().region, account_id=WireOptions().account_id),
+                arns=arns,
                 compute=self.compute,
                 log=self.logger,
+                limits=RateLimits.of(self.rates, self.clock),
             ),
             authenticator=self.authenticator,
             options=self.options,
             clock=self.clock,
-            random=SeededRandom(1),
+            random=random,
             registry=CollectorRegistry(),
+            audit=audit,
         )
 
     def post(self, operation: str, body: Any = None, **kwargs: Any) -> Reply:
