@@ -27,7 +27,8 @@ from whimbrel.wire.app import WireApp
 from whimbrel.wire.arn import ArnFormat
 from whimbrel.wire.options import WireOptions
 from whimbrel.wire.origin import TrustedProxies
-from whimbrel.wire.request import Peer, RequestHead
+from whimbrel.wire.peer import Peer
+from whimbrel.wire.request import RequestHead
 from whimbrel.wire.service import Service
 
 ACCOUNT = "123456789012"

@@ -23,7 +23,7 @@ from tests.security.samples import IN_BUCKET, IN_INDEX, TAGS_PATH
 from whimbrel.auth import PrincipalKind
 from whimbrel.wire.access.context import EVERY_REQUEST, EVERY_RESOURCE
 from whimbrel.wire.access.rule import REQUEST_TAG, TAG_KEYS
-from whimbrel.wire.request import Peer
+from whimbrel.wire.peer import Peer
 
 GET_INDEX = ("GetIndex", IN_INDEX)
 NOW = datetime.now(tz=UTC)
@@ -180,7 +180,7 @@ def test_proxies_speak_for_their_clients():
     fortress.peer = Peer("192.0.2.8")
     for conditions in (there, secure):
         assert fortress.ask(ann(conditions), *GET_INDEX, headers=headers).status == 403
-    fortress.peer = Peer("192.0.2.8", is_secure=True)
+    fortress.peer = Peer("192.0.2.8", tls_version="TLSv1.3")
     assert fortress.ask(ann(secure), *GET_INDEX).status == 200
     fortress.close()
 

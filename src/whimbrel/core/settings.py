@@ -231,6 +231,19 @@ class Settings:
     config_dir: str = _setting(
         "", "Directory of the generated credentials; empty takes `$XDG_CONFIG_HOME/whimbrel`."
     )
+    # --- how it is reached ---
+    tls_cert: str = _setting(
+        "",
+        "File with the server's certificate and those between it and its root, PEM; the server then speaks TLS alone.",
+    )
+    tls_key: str = _setting(
+        "", "File with the certificate's private key, PEM, without a passphrase."
+    )
+    tls_ca: str = _setting(
+        "",
+        "File with the certificates that clients of this server are to trust, PEM, for `whimbrel env`; empty takes a "
+        "certificate that signed itself, and else what the system trusts.",
+    )
     # --- how it runs ---
     indexer: str = _setting(
         "auto",
@@ -259,6 +272,63 @@ class Settings:
     )
     embeddings_bytes_max: int = _inner(
         256 * MIB, "Size of all those together, likewise.", unit="bytes", bounds=(MIB, TIB)
+    )
+    rate_limits: str = _setting(
+        "off",
+        "Limits per second: `off`, or `aws` for those that AWS documents for one index, 2,500 vectors and 1,000 writing "
+        "requests. Each limit below replaces its own.",
+        choices=("off", "aws"),
+    )
+    rate_principal_requests_per_s: float = _inner(
+        0.0, "Requests of one principal; 0 limits nothing.", unit="1/s", bounds=(0, 10**9)
+    )
+    rate_index_vectors_per_s: float = _inner(
+        0.0,
+        "Vectors written to one index; 0 takes what `rate_limits` says.",
+        unit="1/s",
+        bounds=(0, 10**9),
+    )
+    rate_index_writes_per_s: float = _inner(
+        0.0,
+        "Requests that write to one index or delete from it; 0 takes what `rate_limits` says.",
+        unit="1/s",
+        bounds=(0, 10**9),
+    )
+    rate_index_reads_per_s: float = _inner(
+        0.0,
+        "Other requests for vectors of one index; 0 limits nothing.",
+        unit="1/s",
+        bounds=(0, 10**9),
+    )
+    rate_burst_s: float = _inner(
+        5.0, "So many seconds' worth of each limit may come at once.", unit="s", bounds=(0.01, 3600)
+    )
+    audit: str = _setting(
+        "off",
+        "What is recorded in the audit log: nothing (`off`), operations on everything but vectors (`management`), or "
+        "`all`.",
+        choices=("off", "management", "all"),
+    )
+    audit_file: str = _setting(
+        "-",
+        "File of the audit log; `-` is standard output. With several workers each has its own, the worker's number in "
+        "its name.",
+        pattern=r".+",
+    )
+    audit_bytes_max: int = _inner(
+        64 * MIB,
+        "A file of the audit log is renamed rather than grow longer.",
+        unit="bytes",
+        bounds=(MIB, TIB),
+    )
+    audit_file_count_max: int = _inner(
+        100, "Renamed files that are kept, the newest.", unit="files", bounds=(1, 10**6)
+    )
+    audit_delay_s: float = _inner(
+        0.1,
+        "How long a record may wait for others that nobody waits for: those of vectors, and of refused strangers.",
+        unit="s",
+        bounds=(0.001, 60),
     )
     log_level: str = _setting(
         "info", "Least severity that is logged.", choices=("debug", "info", "warning", "error")
@@ -358,6 +428,9 @@ class Settings:
     wire_header_bytes_max: int = _inner(
         64 * KIB, "Largest head of a request.", unit="bytes", bounds=(8 * KIB, MIB)
     )
+    wire_header_count_max: int = _inner(
+        100, "Headers of a request.", unit="headers", bounds=(20, 10_000)
+    )
     wire_drain_bytes_max: int = _inner(
         256 * MIB,
         "Of a refused body, how much is read and dropped so that its sender sees the answer.",
@@ -387,6 +460,18 @@ class Settings:
         "Connections open at a time, where the limit of open files allows as many; more are answered 503.",
         unit="connections",
         bounds=(1, 65536),
+    )
+    wire_address_connection_count_max: int = _inner(
+        2048,
+        "Of them, from one IPv4 address or one /64 network of IPv6; behind a proxy all come from the same.",
+        unit="connections",
+        bounds=(1, 65536),
+    )
+    wire_tls_handshake_deadline_s: float = _inner(
+        10.0,
+        "Longest time a client may take to agree on TLS after it has connected.",
+        unit="s",
+        bounds=(0.1, 3600),
     )
     wire_backlog: int = _inner(
         1024,

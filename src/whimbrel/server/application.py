@@ -21,6 +21,7 @@ from whimbrel.core.settings import Settings
 from whimbrel.engine.context import Context
 from whimbrel.engine.engine import Engine
 from whimbrel.server.assembly import count_threads, open_context, open_service
+from whimbrel.server.auditing import auditing
 from whimbrel.server.indexing import run_indexer
 from whimbrel.server.supervisor import KeptProcess
 from whimbrel.wire.app import WireApp
@@ -86,6 +87,15 @@ async def open_application(
         await stack.enter_async_context(
             _tend(mode, settings, environment, context=context, metrics=metrics)
         )
+        audit = await stack.enter_async_context(
+            auditing(
+                settings,
+                environment,
+                clock=context.clock,
+                random=context.random,
+                metrics=metrics,
+            )
+        )
         app = WireApp(
             service=service,
             authenticator=authenticator,
@@ -93,6 +103,7 @@ async def open_application(
             clock=context.clock,
             random=context.random,
             registry=metrics.registry,
+            audit=audit,
         )
         yield Application(app=app, context=context, indexer=mode, registry=metrics.registry)
 

@@ -28,6 +28,7 @@ from whimbrel.wire.access import AccessControl, NeedReader, OpenAccess, PolicyAc
 from whimbrel.wire.arn import ArnFormat
 from whimbrel.wire.options import WireOptions
 from whimbrel.wire.origin import TrustedProxies
+from whimbrel.wire.rate_limits import AWS_RATES, RateLimits, Rates
 from whimbrel.wire.service import Service
 
 STORE_KEY_ENVS: Final = (
@@ -67,6 +68,18 @@ def make_wire_options(settings: Settings) -> WireOptions:
     """Returns the endpoint's options that the settings ask for."""
     return WireOptions(
         region=settings.region, account_id=settings.account_id, **settings.section(WIRE_PREFIX)
+    )
+
+
+def make_rates(settings: Settings) -> Rates:
+    """Returns what the settings allow per second."""
+    preset = AWS_RATES if settings.rate_limits == "aws" else Rates()
+    return Rates(
+        principal_requests=settings.rate_principal_requests_per_s,
+        index_vectors=settings.rate_index_vectors_per_s or preset.index_vectors,
+        index_writes=settings.rate_index_writes_per_s or preset.index_writes,
+        index_reads=settings.rate_index_reads_per_s,
+        burst_s=settings.rate_burst_s,
     )
 
 
@@ -127,6 +140,7 @@ async def open_service(
             arns=arns,
             compute=context.compute,
             log=log,
+            limits=RateLimits.of(make_rates(settings), context.clock),
         )
     finally:
         await embeddings.close()

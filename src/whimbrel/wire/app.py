@@ -24,6 +24,7 @@ from whimbrel.core.errors import UnavailableError
 from whimbrel.core.log import request_id
 from whimbrel.core.rand import Random
 from whimbrel.wire.admission import Lanes
+from whimbrel.wire.audit import AuditTrail
 from whimbrel.wire.deadline import Deadline
 from whimbrel.wire.errors import BodyTimeoutError, ErrorAnswer
 from whimbrel.wire.exchange import (
@@ -62,7 +63,9 @@ class WireApp:
         clock: Clock,
         random: Random,
         registry: CollectorRegistry,
+        audit: AuditTrail | None = None,
     ) -> None:
+        self._audit = audit
         self._service = service
         self._authenticator = authenticator
         self._options = options
@@ -137,14 +140,29 @@ class WireApp:
         timing = Timing(self._clock, channel.began_s)
         try:
             answered = await self._answer(exchange, timing)
+            if self._audit is not None:
+                answered = await self._record(self._audit, exchange, answered)
             await exchange.send_answer(answered, options=self._options, timing=timing.header())
         except ClientGoneError:
             exchange.record.code = "ClientGone"
         finally:
             exchange.body.release()
+            if self._audit is not None:
+                self._audit.record_given_up(exchange)
             duration_s = self._clock.monotonic_s() - channel.began_s
             self._metrics.observe(exchange.record, duration_s)
             self._log.write(exchange.record, duration_s)
+
+    async def _record(self, audit: AuditTrail, exchange: Exchange, answered: Answered) -> Answered:
+        """Returns the answer when it may be sent; another one where a change cannot be recorded."""
+        try:
+            await audit.record(exchange)
+        except UnavailableError as error:
+            protocol = self._protocols.find(exchange.head)
+            answer = protocol.explain(error)
+            exchange.record.code = answer.code
+            return protocol.encode_error(answer, request_id=exchange.record.request_id)
+        return answered
 
     def _enter(self) -> None:
         self._in_flight += 1
@@ -166,6 +184,7 @@ class WireApp:
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
             answer = self._explain(protocol, exchange, error)
         exchange.record.code = answer.code
+        exchange.noted.message = answer.message
         return protocol.encode_error(answer, request_id=exchange.record.request_id)
 
     def _explain(
@@ -186,11 +205,17 @@ class WireApp:
         """Reads a request, and sees that it is authentic and that there is room for it."""
         route = protocol.find(exchange.head)
         exchange.record.operation = route.name
+        exchange.noted.route = route
         body = await exchange.read_body(protocol.body_bytes_max)
         waited_s = timing.end(READ) - exchange.arrived_s
         lane = self._lanes.by_name[route.lane]
         self._lanes.check(lane, waited_s)
         principal = await self._authenticate(exchange.head, body, service=protocol.signing_name)
+        exchange.noted.principal = principal
+        if self._audit is not None:
+            self._audit.check(route)
+        if self._service.limits is not None:
+            self._service.limits.check_principal(principal)
         timing.end(AUTH)
         place = lane.place(waited_s)
         if route.lane != EMBED:

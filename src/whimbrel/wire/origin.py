@@ -9,7 +9,8 @@ import ipaddress
 from dataclasses import dataclass
 from typing import Final
 
-from whimbrel.wire.request import Peer, RequestHead
+from whimbrel.wire.peer import Peer
+from whimbrel.wire.request import RequestHead
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 FORWARDED_FOR: Final = b"x-forwarded-for"

@@ -4,12 +4,18 @@ Whether the principal may do so was decided before. What differs between the two
 arrays by now, an answer is not text yet.
 """
 
+from typing import Final
+
 from whimbrel.auth import Principal
 from whimbrel.storage.instrument import start_counting_as
+from whimbrel.wire.handlers.resource import index_of
 from whimbrel.wire.input import DecodedInput
 from whimbrel.wire.output import Answer
 from whimbrel.wire.routes import Route
 from whimbrel.wire.service import Call, Service
+
+# Whatever waits there is about the vectors of one index.
+INDEX_LANES: Final = ("read", "write")
 
 
 async def perform(
@@ -40,4 +46,16 @@ async def perform(
         batch=decoded.batch,
         explain=explain,
     )
+    if service.limits is not None and route.lane in INDEX_LANES:
+        service.limits.check_index(
+            service.arns.format_index(*index_of(call)),
+            operation=route.name,
+            vector_count=_count_written(call),
+        )
     return await route.handler(call)
+
+
+def _count_written(call: Call) -> int:
+    if call.batch is not None:
+        return len(call.batch.lengths)
+    return len(call.input.get("updates", ()))

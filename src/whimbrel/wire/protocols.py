@@ -13,8 +13,9 @@ from whimbrel.wire.bedrock import BedrockProtocol
 from whimbrel.wire.iam import IamProtocol
 from whimbrel.wire.metrics import METRICS_PATH, MetricsProtocol
 from whimbrel.wire.options import WireOptions
-from whimbrel.wire.protocol import Route, WireProtocol
+from whimbrel.wire.protocol import WireProtocol
 from whimbrel.wire.request import RequestHead
+from whimbrel.wire.route import Route
 from whimbrel.wire.s3vectors import S3VectorsProtocol
 from whimbrel.wire.service import Service
 from whimbrel.wire.sts import StsProtocol

@@ -8,12 +8,12 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 from whimbrel.core.errors import InvalidRequestError, UnavailableError
 from whimbrel.wire.errors import BODY_TOO_LARGE_TEXT
 from whimbrel.wire.options import WireOptions
+from whimbrel.wire.peer import Peer
 
 
 class ClientGoneError(Exception):
@@ -92,33 +92,18 @@ class RequestHead:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """The other end of a connection.
-
-    Attributes:
-        address: its IP address as the system tells it; empty where it has none.
-        is_secure: whether the connection is encrypted.
-    """
-
-    address: str = ""
-    is_secure: bool = False
-
-
 class Channel(Protocol):
     """One request's body, as it comes, and the way back for its answer.
 
     Attributes:
+        peer: who sent it.
         began_s: when its head was there, on the endpoint's clock.
         arrived_s: when all of it was there; before that, what `began_s` says.
     """
 
+    peer: Peer
     began_s: float
     arrived_s: float
-
-    @property
-    def peer(self) -> Peer:
-        """Who sends it."""
 
     async def receive(self) -> tuple[bytes, bool]:
         """Returns what came of the body since, and whether more follows.

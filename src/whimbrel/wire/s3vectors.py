@@ -50,6 +50,9 @@ class S3VectorsProtocol:
         head = exchange.head
         check_media_type(head, body)
         decoded = await self._decode(route, head, body)
+        exchange.noted.parameters = decoded.members
+        if decoded.batch is not None:
+            exchange.noted.vector_count = len(decoded.batch.lengths)
         timing.end(DECODE)
         access = self._service.access
         await access.check_call(

@@ -34,6 +34,7 @@ from whimbrel.engine.warm import Warmed, WarmRequest
 from whimbrel.identity import IdentityService
 from whimbrel.wire.access import AccessControl
 from whimbrel.wire.arn import ArnFormat
+from whimbrel.wire.rate_limits import RateLimits
 
 
 class Engine(Protocol):
@@ -207,6 +208,7 @@ class Service:
         compute: where work over about a millisecond runs.
         log: the project's logger, for what an operator should know.
         identity: who may sign, and what changes that; None where everybody is taken for the owner.
+        limits: how much may be asked per second; None limits nothing.
     """
 
     engine: Engine
@@ -216,6 +218,7 @@ class Service:
     compute: Compute
     log: logging.Logger
     identity: IdentityService | None = None
+    limits: RateLimits | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

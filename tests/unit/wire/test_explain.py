@@ -6,7 +6,6 @@ from dataclasses import replace
 import pytest
 
 from tests.unit.wire.endpoint import Endpoint
-from whimbrel.auth import Principal
 from whimbrel.engine.model import Explanation
 from whimbrel.engine.search import SearchStats
 

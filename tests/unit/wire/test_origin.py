@@ -3,7 +3,8 @@
 import pytest
 
 from whimbrel.wire.origin import HOPS_MAX, TrustedProxies
-from whimbrel.wire.request import Peer, RequestHead
+from whimbrel.wire.peer import Peer
+from whimbrel.wire.request import RequestHead
 
 PROXY = "10.0.0.1"
 
@@ -61,7 +62,7 @@ def test_addresses(peer, values, address):
 )
 def test_transport(peer, is_secure, values, told):
     headers = [("x-forwarded-proto", value) for value in values]
-    assert find(Peer(peer, is_secure), *headers).is_secure is told
+    assert find(Peer(peer, "TLSv1.3" if is_secure else ""), *headers).is_secure is told
 
 
 def test_what_clients_say_of_themselves():

@@ -8,8 +8,8 @@ import pytest
 from tests.unit.wire.endpoint import Endpoint
 from whimbrel.wire.admission import Lanes
 from whimbrel.wire.extension_model import EXTENSIONS
-from whimbrel.wire.model import OPERATIONS
 from whimbrel.wire.metrics import MetricsProtocol
+from whimbrel.wire.model import OPERATIONS
 from whimbrel.wire.options import WireOptions
 from whimbrel.wire.protocols import PROTOCOLS, list_routes
 

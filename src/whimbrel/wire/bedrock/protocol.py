@@ -35,8 +35,10 @@ _REFUSALS: Final = {
     routes.CONVERSE: NO_CHAT_TEXT,
     routes.CONVERSE_STREAM: NO_CHAT_TEXT,
 }
-# Where the path names a model.
-_OF_MODEL: Final = frozenset({*_REFUSALS, routes.INVOKE_MODEL, routes.GET_MODEL})
+# What names a model, in the path or in the body.
+_OF_MODEL: Final = frozenset(
+    {*_REFUSALS, routes.INVOKE_MODEL, routes.START_ASYNC, routes.GET_MODEL}
+)
 
 
 class BedrockProtocol:
@@ -77,23 +79,16 @@ class BedrockProtocol:
     ) -> Answered:
         head, models = exchange.head, self._service.embeddings
         part = read_part(route, head.raw_path) if route.has_part else ""
-        access = self._service.access
-        if route in _OF_MODEL:
-            await access.check_model(route.action, part, principal=principal, exchange=exchange)
-        elif route is routes.START_ASYNC:
-            start = read_start(body)
-            await access.check_model(
-                route.action, start["modelId"], principal=principal, exchange=exchange
-            )
-            return await start_invoke(models, start)
-        else:
-            resource = check_arn(part) if route is routes.GET_ASYNC else ALL
-            need = Need(route.action, resource)
-            await access.check(need, principal=principal, exchange=exchange)
+        start = read_start(body) if route is routes.START_ASYNC else {}
+        named = start.get("modelId", part)
+        exchange.noted.parameters = {"modelId": named} if named else {}
+        await self._check(route, named, exchange, principal)
         if route in _REFUSALS:
             models.find(part)
             raise InvalidRequestError(_REFUSALS[route])
         match route:
+            case routes.START_ASYNC:
+                return await start_invoke(models, start)
             case routes.INVOKE_MODEL:
                 return await self._invoker.invoke(part, exchange, body)
             case routes.GET_ASYNC:
@@ -104,6 +99,18 @@ class BedrockProtocol:
                 return list_models(self._service, head.raw_query)
             case _:
                 return get_model(self._service, part)
+
+    async def _check(
+        self, route: BedrockRoute, named: str, exchange: Exchange, principal: Principal
+    ) -> None:
+        """Sees that a principal may do what a request asks for with what it names."""
+        access = self._service.access
+        if route in _OF_MODEL:
+            await access.check_model(route.action, named, principal=principal, exchange=exchange)
+            return
+        resource = check_arn(named) if route is routes.GET_ASYNC else ALL
+        need = Need(route.action, resource)
+        await access.check(need, principal=principal, exchange=exchange)
 
     def explain(self, error: Exception) -> ErrorAnswer:
         """Returns what a client is told of an error."""
