@@ -30,7 +30,7 @@ from whimbrel.wire.errors import UNAVAILABLE_TEXT
 from whimbrel.wire.options import WireOptions
 from whimbrel.wire.peer import ConnectionCounts, Peer
 from whimbrel.wire.plain_http import PlainHttpParser, head_without_offer
-from whimbrel.wire.request import Channel, ClientGoneError, Peer, RequestHead
+from whimbrel.wire.request import Channel, ClientGoneError, RequestHead
 from whimbrel.wire.unsent import UnsentAnswers
 
 BAD_HTTP_CODE: Final = "SerializationException"
