@@ -19,6 +19,7 @@ from whimbrel.engine.context import Context
 from whimbrel.engine.engine import Engine
 from whimbrel.engine.options import EngineOptions
 from whimbrel.engine.paths import ROOT
+from whimbrel.identity import IdentityService
 from whimbrel.storage.cloud_settings import CloudSettings
 from whimbrel.storage.instrument import RequestCounter
 from whimbrel.storage.local import LocalSettings
@@ -76,6 +77,7 @@ async def open_service(
     environment: Mapping[str, str],
     *,
     log: logging.Logger,
+    identity: IdentityService | None = None,
 ) -> AsyncIterator[Service]:
     """Gives what requests work with, for a block; no model of embeddings is opened before one is asked for.
 
@@ -85,6 +87,7 @@ async def open_service(
         settings: name, among others, the configuration of embeddings.
         environment: as `os.environ`; holds the keys of models that are elsewhere.
         log: for what an operator should know.
+        identity: who may sign; None where everybody is taken for the owner.
 
     Raises:
         SettingError: the configuration of embeddings holds a mistake.
@@ -111,6 +114,7 @@ async def open_service(
             arns=ArnFormat(region=settings.region, account_id=settings.account_id),
             compute=context.compute,
             log=log,
+            identity=identity,
         )
     finally:
         await embeddings.close()
