@@ -9,40 +9,24 @@ from dataclasses import dataclass
 
 from whimbrel.auth.policy.principals import Naming, Principals
 from whimbrel.auth.policy.request import PolicyPrincipal
-from whimbrel.auth.policy.template import Context, Matcher, Template, compile_template
+from whimbrel.auth.policy.template import Context, Patterns
 
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """The texts in one `Action`, `NotAction`, `Resource` or `NotResource`.
+    """One `Action`, `NotAction`, `Resource` or `NotResource`.
 
     Attributes:
         is_negated: whether it is the `Not...` form.
-        literals: texts without wildcards.
-        matchers: those with wildcards.
-        templates: those with variables.
+        patterns: what it names.
     """
 
     is_negated: bool
-    literals: frozenset[str]
-    matchers: tuple[Matcher, ...]
-    templates: tuple[Template, ...] = ()
+    patterns: Patterns
 
     def match(self, name: str, context: Context) -> bool:
         """Whether the element holds for a name."""
-        return self._has(name, context) is not self.is_negated
-
-    def _has(self, name: str, context: Context) -> bool:
-        if name in self.literals:
-            return True
-        for matcher in self.matchers:
-            if matcher(name):
-                return True
-        for template in self.templates:
-            filled = template.resolve(context)
-            if filled is not None and compile_template(filled)(name):
-                return True
-        return False
+        return self.patterns.match(name, context) is not self.is_negated
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +84,7 @@ class Statement:
         """Whether resource and conditions hold; action and principal are looked at elsewhere."""
         if self.resources is not None and not self.resources.match(resource, context):
             return False
-        for condition in self.conditions:
+        for condition in self.conditions:  # noqa: SIM110 - a generator would take as long as the conditions
             if not condition.holds(context):
                 return False
         return True

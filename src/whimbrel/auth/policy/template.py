@@ -4,13 +4,14 @@ A text is cut into literals, wildcards and variables. The value of a variable is
 a user matches a `*` and nothing else. A variable without a value and without a default matches nothing at all.
 
 Matching takes time in proportion to the product of both lengths at most, whatever the pattern: each `*` but the last
-stops at the first place where what follows it fits, which is as good as any later one, and never goes back.
+stops at the first place where what follows it fits, which is as good as any later one, and never goes back. There are
+no regular expressions, because compiling some hundreds of them would hold up whoever writes a policy.
 
 Source: "IAM policy elements: Variables and tags", AWS IAM User Guide.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -26,13 +27,14 @@ _VARIABLE: Final = re.compile(r"\$\{([^{}]*)\}")
 _KEY: Final = re.compile(r"[\w.-]+:[\w .:/=+@-]+")
 _DEFAULT: Final = re.compile(r"\s*'([^']*)'\s*")
 _LITERAL_VARIABLES: Final = frozenset("*?$")
+_WILDCARDS: Final = frozenset("*?")
 
 
 class Wildcard(Enum):
     """What stands for characters that are not known."""
 
-    ANY = ".*"
-    ONE = "."
+    ANY = "*"
+    ONE = "?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +122,11 @@ def parse_template(text: str, *, has_wildcards: bool, has_variables: bool) -> Te
 def _wildcards(text: str, *, has_wildcards: bool) -> list[Part]:
     if not has_wildcards:
         return [text] if text else []
-    names = {"*": Wildcard.ANY, "?": Wildcard.ONE}
-    return [names.get(piece, piece) for piece in re.split(r"([*?])", text) if piece]
+    return [
+        Wildcard(piece) if piece in _WILDCARDS else piece
+        for piece in re.split(r"([*?])", text)
+        if piece
+    ]
 
 
 def _variable(inner: str) -> Part:
@@ -136,34 +141,127 @@ def _variable(inner: str) -> Part:
 
 def compile_template(template: Template) -> Matcher:
     """Returns the function that matches a whole text with a template without variables."""
-    assert not template.has_variables
-    literal = template.literal
-    if literal is not None:
-        return literal.__eq__
-    *head, last = template.parts
-    if last is Wildcard.ANY and all(isinstance(part, str) for part in head):
-        prefix = "".join(part for part in head if isinstance(part, str))
-        return lambda text: text.startswith(prefix)
-    return re.compile(_expression(template.parts), re.DOTALL).fullmatch
+    pieces = _pieces(template.parts)
+    if len(pieces) == 1:
+        return _match_whole(pieces[0])
+    if all(isinstance(part, str) for piece in pieces for part in piece):
+        return _match_literals(["".join(map(str, piece)) for piece in pieces])
+    return _match_pieces(pieces)
 
 
-def _expression(parts: tuple[Part, ...]) -> str:
-    """Returns the regular expression; every piece up to the next `*` is an atomic group, so nothing is tried twice."""
-    pieces: list[str] = [""]
+def _pieces(parts: tuple[Part, ...]) -> list[list[Part]]:
+    """Cuts at each `*`; several beside each other are one."""
+    pieces: list[list[Part]] = [[]]
     for part in parts:
-        if part is Wildcard.ANY:
-            if len(pieces) == 1 or pieces[-1]:
-                pieces.append("")
+        assert not isinstance(part, Variable)
+        if part is not Wildcard.ANY:
+            pieces[-1].append(part)
+        elif pieces[-1] or len(pieces) == 1:
+            pieces.append([])
+    return pieces
+
+
+def _match_whole(piece: list[Part]) -> Matcher:
+    if all(isinstance(part, str) for part in piece):
+        return "".join(map(str, piece)).__eq__
+    size = _size(piece)
+    return lambda text: len(text) == size and _fits(piece, text, 0)
+
+
+def _match_literals(pieces: list[str]) -> Matcher:
+    """Returns the matcher of literals with `*` between them, of which there is at least one."""
+    first, *middle, last = pieces
+    if not middle and not last:
+        return lambda text: text.startswith(first)
+    size = len(first) + len(last)
+
+    def match(text: str) -> bool:
+        if len(text) < size or not text.startswith(first) or not text.endswith(last):
+            return False
+        start, limit = len(first), len(text) - len(last)
+        for piece in middle:
+            start = text.find(piece, start, limit)
+            if start < 0:
+                return False
+            start += len(piece)
+        return True
+
+    return match
+
+
+def _match_pieces(pieces: list[list[Part]]) -> Matcher:
+    """Returns the matcher of pieces some of which have a `?`, with `*` between them."""
+    first, *middle, last = pieces
+    size_first, size_last = _size(first), _size(last)
+
+    def match(text: str) -> bool:
+        start, limit = size_first, len(text) - size_last
+        if limit < start or not _fits(first, text, 0) or not _fits(last, text, limit):
+            return False
+        for piece in middle:
+            size = _size(piece)
+            places = range(start, limit - size + 1)
+            found = next((place for place in places if _fits(piece, text, place)), None)
+            if found is None:
+                return False
+            start = found + size
+        return True
+
+    return match
+
+
+def _fits(piece: list[Part], text: str, start: int) -> bool:
+    """Whether a piece stands at a place of a text that is long enough."""
+    for part in piece:
+        if not isinstance(part, str):
+            start += 1
+        elif text.startswith(part, start):
+            start += len(part)
         else:
-            assert isinstance(part, str | Wildcard)
-            pieces[-1] += re.escape(part) if isinstance(part, str) else part.value
-    first, *rest = pieces
-    if not rest:
-        return first
-    *middle, last = rest
-    return first + "".join(f"(?>.*?{piece})" for piece in middle) + _ending(last)
+            return False
+    return True
 
 
-def _ending(last: str) -> str:
-    # Greedy: from the end backwards the last piece fits at one place or at none.
-    return f".*{last}" if last else ".*"
+def _size(piece: list[Part]) -> int:
+    return sum(len(part) if isinstance(part, str) else 1 for part in piece)
+
+
+@dataclass(frozen=True, slots=True)
+class Patterns:
+    """Several texts, any of which may match.
+
+    Attributes:
+        literals: texts without wildcards and variables.
+        matchers: those with wildcards.
+        templates: those with variables, compiled when the variables have values.
+    """
+
+    literals: frozenset[str]
+    matchers: tuple[Matcher, ...] = ()
+    templates: tuple[Template, ...] = ()
+
+    @classmethod
+    def of(cls, templates: Sequence[Template]) -> "Patterns":
+        """Compiles templates."""
+        static = [template for template in templates if not template.has_variables]
+        return cls(
+            frozenset(text for template in static if (text := template.literal) is not None),
+            tuple(compile_template(template) for template in static if template.literal is None),
+            tuple(template for template in templates if template.has_variables),
+        )
+
+    def match(self, text: str, context: Context) -> bool:
+        """Whether one of them matches the whole text."""
+        if text in self.literals:
+            return True
+        for matcher in self.matchers:
+            if matcher(text):
+                return True
+        return bool(self.templates) and self._match_templates(text, context)
+
+    def _match_templates(self, text: str, context: Context) -> bool:
+        for template in self.templates:
+            filled = template.resolve(context)
+            if filled is not None and compile_template(filled)(text):
+                return True
+        return False
