@@ -13,6 +13,7 @@ Invariants:
 """
 
 import asyncio
+import math
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -478,6 +479,8 @@ class Catalog(Generic[State, Record]):
         self._is_tail_known = False  # whether the log above the base was looked at to its end
         self._turn = asyncio.Lock()
         self._forming: asyncio.Future[State] | None = None
+        self._ahead: asyncio.Future[State] | None = None
+        self._refreshed_at_s = -math.inf
 
     @property
     def state(self) -> State:
@@ -495,17 +498,35 @@ class Catalog(Generic[State, Record]):
         """Whether the catalog was read."""
         return self._state is not None
 
+    @property
+    def age_s(self) -> float:
+        """Seconds since when the state is known to lack nothing; infinite before the catalog was read."""
+        return self._context.clock.monotonic_s() - self._refreshed_at_s
+
     async def refresh(self) -> State:
         """Makes the state include every record appended before this call, by anyone.
 
         Raises:
             CatalogGoneError: the bucket was deleted and its objects are being collected.
         """
+        return await asyncio.shield(self._form())
+
+    def refresh_ahead(self) -> None:
+        """Has the state refreshed in the background, unless it is being refreshed; a failure is for others to meet."""
+        if self._forming is None and not self._turn.locked():
+            self._ahead = self._form()
+
+    async def finish(self) -> None:
+        """Waits for what nobody waited for."""
+        if self._ahead is not None:
+            await asyncio.gather(self._ahead, return_exceptions=True)
+
+    def _form(self) -> "asyncio.Future[State]":
         # Callers that come while a refresh waits for its turn share it; one under way may have missed them.
         if self._forming is None:
             self._forming = asyncio.ensure_future(self._refresh_in_turn())
             self._forming.add_done_callback(_retrieve)
-        return await asyncio.shield(self._forming)
+        return self._forming
 
     async def _refresh_in_turn(self) -> State:
         async with self._turn:
@@ -514,6 +535,11 @@ class Catalog(Generic[State, Record]):
             return self.state
 
     async def _refresh(self) -> None:
+        began_s = self._context.clock.monotonic_s()
+        await self._catch_up()
+        self._refreshed_at_s = began_s
+
+    async def _catch_up(self) -> None:
         if not self._context.keys.has(self._key_space) and self._base is not None:
             await self._context.keys.open(self._key_space)
         if self._base is None and await self._open():

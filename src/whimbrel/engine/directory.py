@@ -58,6 +58,8 @@ from whimbrel.engine.write import UNAVAILABLE, Writer
 BUCKET_COUNT_MAX = 10_000
 INDEX_COUNT_MAX = 10_000
 ATTEMPT_COUNT_MAX = 16
+# Of the age that is allowed, where refreshing ahead of time begins.
+AHEAD_RATIO = 0.5
 
 BucketCatalog = Catalog[BucketState, BucketRecord]
 T = TypeVar("T")
@@ -120,6 +122,7 @@ class Directory:
     async def finish(self) -> None:
         """Waits for what nobody waited for."""
         await self.hints.finish()
+        await asyncio.gather(*(catalog.finish() for catalog in self._catalogs.values()))
 
     @property
     def open_indexes(self) -> list[Index]:
@@ -150,6 +153,33 @@ class Directory:
                 return catalog
             await self._forget_bucket(name, entry)
         raise UnavailableError(UNAVAILABLE)
+
+    async def recent_bucket(self, name: str, *, age_s_max: float) -> BucketState | None:
+        """Returns the state of a bucket as it was a short time ago, or None where there was no such bucket.
+
+        While somebody asks at least that often, it is refreshed ahead of time, and nobody waits for the store.
+
+        Args:
+            name: of the bucket.
+            age_s_max: how long ago, seconds.
+
+        Raises:
+            StoreError, UnavailableError: it has to be looked up, and the store failed.
+        """
+        entry = self.root.state.buckets.get(name)
+        if entry is not None:
+            catalog = self._catalogs.get(entry.incarnation)
+            if catalog is not None and (age_s := catalog.age_s) < age_s_max:
+                if age_s > age_s_max * AHEAD_RATIO:
+                    catalog.refresh_ahead()
+                if not catalog.state.is_terminal:
+                    return catalog.state
+        elif self.root.age_s < age_s_max:
+            return None
+        try:
+            return (await self.bucket(name)).state
+        except BucketNotFoundError:
+            return None
 
     def _catalog(self, name: str, incarnation: str) -> BucketCatalog:
         catalog = self._catalogs.get(incarnation)

@@ -21,6 +21,7 @@ from whimbrel.core.settings import Settings
 from whimbrel.engine.context import Context
 from whimbrel.engine.engine import Engine
 from whimbrel.server.assembly import count_threads, open_context, open_service
+from whimbrel.server.auditing import auditing
 from whimbrel.server.identities import open_identities
 from whimbrel.server.indexing import run_indexer
 from whimbrel.server.supervisor import KeptProcess
@@ -84,7 +85,15 @@ async def open_application(
             )
             authenticator = SigV4Authenticator(identity.known, clock=context.clock)
         service = await stack.enter_async_context(
-            open_service(engine, context, settings, environment, log=log, identity=identity)
+            open_service(
+                engine,
+                context,
+                settings,
+                environment,
+                log=log,
+                identity=identity,
+                is_open=settings.no_auth,
+            )
         )
         mode = choose_indexer(settings)
         thread_count = count_threads(settings)
@@ -94,6 +103,15 @@ async def open_application(
         await stack.enter_async_context(
             _tend(mode, settings, environment, context=context, metrics=metrics)
         )
+        audit = await stack.enter_async_context(
+            auditing(
+                settings,
+                environment,
+                clock=context.clock,
+                random=context.random,
+                metrics=metrics,
+            )
+        )
         app = WireApp(
             service=service,
             authenticator=authenticator,
@@ -101,6 +119,7 @@ async def open_application(
             clock=context.clock,
             random=context.random,
             registry=metrics.registry,
+            audit=audit,
         )
         yield Application(app=app, context=context, indexer=mode, registry=metrics.registry)
 

@@ -1,15 +1,18 @@
 """One request and its answer, and the shape of error bodies."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
+from whimbrel.auth import Principal
 from whimbrel.core.rand import Random
 from whimbrel.wire.errors import ErrorAnswer, ProtocolError
 from whimbrel.wire.gone import UntilGone
 from whimbrel.wire.options import WireOptions
 from whimbrel.wire.request import BodyBudget, Channel, RequestBody, RequestHead
+from whimbrel.wire.route import Route
 from whimbrel.wire.telemetry import RequestRecord
 
 JSON_TYPE: Final = b"application/json"
@@ -40,22 +43,47 @@ class Answered:
     lines: bytes = b""
 
 
+@dataclass(slots=True)
+class Noted:
+    """What was found out about a request, for the audit log.
+
+    Attributes:
+        route: what it asks for; None while that is unknown.
+        principal: who sent it; None while that is unknown.
+        parameters: its members as they were decoded; None before that.
+        vector_count: of the records of PutVectors.
+        message: what its sender is told went wrong.
+        is_recorded: whether the log has it.
+    """
+
+    route: Route | None = None
+    principal: Principal | None = None
+    parameters: Mapping[str, Any] | None = None
+    vector_count: int | None = None
+    message: str = ""
+    is_recorded: bool = False
+
+
 class Exchange:
     """One request being answered.
 
     Attributes:
         head: the request's head.
+        peer: who sent it.
+        noted: what was found out about it.
         body: its body, as far as it was read.
         record: what is noted of it.
         is_reading: whether the body is being read, so that a deadline passed is the client's doing.
     """
 
-    __slots__ = ("_channel", "body", "head", "is_reading", "record")
+    __slots__ = ("_channel", "body", "head", "is_reading", "noted", "peer", "record")
 
     def __init__(
         self, head: RequestHead, channel: Channel, *, request_id: str, budget: BodyBudget
     ) -> None:
         self.head = head
+        self.peer = channel.peer
+        self.noted = Noted()
         self.body = RequestBody(channel, head=head, budget=budget)
         self.record = RequestRecord(request_id)
         self.is_reading = False

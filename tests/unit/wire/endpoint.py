@@ -33,9 +33,13 @@ from whimbrel.engine.self_query import RecallFound, RecallMeasured
 from whimbrel.engine.statistics import IndexStatistics
 from whimbrel.engine.warm import Warmed, WarmSegment
 from whimbrel.testing.embedding import letter_models
+from whimbrel.wire.access import AccessControl, OpenAccess
 from whimbrel.wire.app import WireApp
 from whimbrel.wire.arn import ArnFormat
+from whimbrel.wire.audit import AuditSink, AuditTrail, Scope
 from whimbrel.wire.options import WireOptions
+from whimbrel.wire.peer import Peer
+from whimbrel.wire.rate_limits import RateLimits, Rates
 from whimbrel.wire.request import ClientGoneError, RequestHead
 from whimbrel.wire.service import Service
 
@@ -167,6 +171,7 @@ class RecordingChannel:
     def __init__(self, parts: Iterable[bytes], *, now_s: float) -> None:
         self.began_s = self.arrived_s = now_s
         self._parts = chain(parts, [None])
+        self.peer = Peer()
         self._next = next(self._parts)
         self.sent: list[tuple[int, bytes, bytes]] = []
         self.is_open = False
@@ -211,6 +216,10 @@ class Endpoint:
     clock: Any = field(default_factory=SystemClock)
     compute: Compute = field(default_factory=InlineCompute)
     models: EmbeddingModels = field(default_factory=letter_models)
+    access: AccessControl = field(default_factory=OpenAccess)
+    rates: Rates = field(default_factory=Rates)
+    sink: AuditSink | None = None
+    scope: Scope = "all"
 
     def __post_init__(self) -> None:
         self.logger = logging.getLogger(f"test.{id(self)}")
@@ -220,19 +229,27 @@ class Endpoint:
         handler = logging.Handler()
         handler.emit = lambda record: self.lines.append(record.getMessage())
         self.logger.handlers[:] = [handler]
+        arns = ArnFormat(region=WireOptions().region, account_id=WireOptions().account_id)
+        random = SeededRandom(1)
+        audit = self.sink and AuditTrail(
+            self.sink, scope=self.scope, arns=arns, clock=self.clock, random=random
+        )
         self.app = WireApp(
             service=Service(
                 engine=self.engine,
+                access=self.access,
                 embeddings=self.models,
-                arns=ArnFormat(region=WireOptions().region, account_id=WireOptions().account_id),
+                arns=arns,
                 compute=self.compute,
                 log=self.logger,
+                limits=RateLimits.of(self.rates, self.clock),
             ),
             authenticator=self.authenticator,
             options=self.options,
             clock=self.clock,
-            random=SeededRandom(1),
+            random=random,
             registry=CollectorRegistry(),
+            audit=audit,
         )
 
     def post(self, operation: str, body: Any = None, **kwargs: Any) -> Reply:

@@ -1,6 +1,4 @@
-"""Policies of vector buckets: checked, stored, not enforced yet."""
-
-from typing import Final
+"""Policies of vector buckets: checked and stored; `wire.access` goes by them."""
 
 from whimbrel.auth.policy import PolicyKind, parse_policy
 from whimbrel.auth.policy.limits import BUCKET_BYTES_MAX
@@ -8,10 +6,6 @@ from whimbrel.core.errors import InvalidRequestError, PolicyError
 from whimbrel.wire.handlers.resource import bucket_of
 from whimbrel.wire.output import Answer, EmptyOutput, GetVectorBucketPolicyOutput
 from whimbrel.wire.service import Call
-
-NOT_ENFORCED_TEXT: Final = (
-    "vector bucket policies are stored but not enforced yet: every signed request is allowed"
-)
 
 
 def check_policy(text: str) -> None:
@@ -32,7 +26,6 @@ async def put_vector_bucket_policy(call: Call) -> Answer:
     name = bucket_of(call)
     check_policy(call.input["policy"])
     await call.service.engine.put_bucket_policy(name, call.input["policy"])
-    call.service.log.warning(NOT_ENFORCED_TEXT)
     return EmptyOutput()
 
 
