@@ -228,6 +228,11 @@ class Settings:
     no_auth: bool = _setting(
         default=False, text="Accept unsigned requests, on a loopback address only."
     )
+    users: str = _setting(
+        "",
+        "File of users, roles and policies beside those of the store (TOML, readable by its owner alone); read again "
+        "when it changes. Empty for none.",
+    )
     config_dir: str = _setting(
         "", "Directory of the generated credentials; empty takes `$XDG_CONFIG_HOME/whimbrel`."
     )

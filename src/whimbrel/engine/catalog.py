@@ -33,10 +33,11 @@ from whimbrel.core.errors import (
 from whimbrel.engine.context import Context
 from whimbrel.engine.log import Base, BaseLostError, Log, LogGoneError, Opening
 from whimbrel.engine.model import IndexConfig, IndexMode
-from whimbrel.engine.paths import LogSpace
+from whimbrel.engine.paths import ROOT, LogSpace, space_of
 from whimbrel.engine.write import UNAVAILABLE
 from whimbrel.storage.base import StoredObject
-from whimbrel.storage.frame import ObjectKind, ObjectReader, ObjectWriter
+from whimbrel.storage.envelope import NO_KEYS, ObjectKeys
+from whimbrel.storage.frame import ObjectKind, ObjectReader, ObjectWriter, Put
 
 SNAPSHOT_ENTRY_RATIO = 16  # a snapshot is due once the tail is this small a part of the state
 APPEND_ATTEMPT_COUNT_MAX = 200
@@ -404,7 +405,7 @@ _stored_decoder = msgspec.msgpack.Decoder(_Stored)
 def encode_catalog_object(
     key: str,
     kind: ObjectKind,
-    put_id: bytes,
+    put: Put | bytes,
     *,
     number: int,
     position: int,
@@ -412,18 +413,20 @@ def encode_catalog_object(
 ) -> bytes:
     """Builds the object of a record (`number` = sequence = `position`) or of a snapshot (`number` = generation)."""
     stored = _Stored(number, position, msgspec.Raw(_encoder.encode(content)))
-    writer = ObjectWriter(key, kind, put_id)
+    writer = ObjectWriter(key, kind, put)
     writer.add_section(_encoder.encode(stored))
     return writer.finish()
 
 
-def decode_catalog_object(key: str, kind: ObjectKind, data: memoryview, number: int) -> _Stored:
+def decode_catalog_object(
+    key: str, kind: ObjectKind, data: memoryview, number: int, *, keys: ObjectKeys = NO_KEYS
+) -> _Stored:
     """Reads the object of a record or snapshot back.
 
     Raises:
         CorruptObjectError: it is damaged or has another number.
     """
-    reader = ObjectReader(key, kind, data)
+    reader = ObjectReader(key, kind, data, keys=keys)
     try:
         stored = _stored_decoder.decode(reader.read_footer())
     except msgspec.MsgspecError as error:
@@ -466,6 +469,7 @@ class Catalog(Generic[State, Record]):
         self._context = context
         self._log = Log(context, space)
         self.space = space
+        self._key_space = space_of(space.manifest_prefix)  # of the identities' catalog, the root's
         self._state_decoder: msgspec.msgpack.Decoder[State] = msgspec.msgpack.Decoder(state_type)
         self._record_decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(record_type)
         self._is_live = is_live
@@ -536,6 +540,8 @@ class Catalog(Generic[State, Record]):
         self._refreshed_at_s = began_s
 
     async def _catch_up(self) -> None:
+        if not self._context.keys.has(self._key_space) and self._base is not None:
+            await self._context.keys.open(self._key_space)
         if self._base is None and await self._open():
             return
         while True:
@@ -591,7 +597,7 @@ class Catalog(Generic[State, Record]):
     def _adopt(self, opening: Opening) -> bool:
         generation, found = opening.generation, opening.found
         key = found.meta.key
-        stored = decode_catalog_object(key, ObjectKind.CATALOG_SNAPSHOT, found.data, generation)
+        stored = self._decode(key, ObjectKind.CATALOG_SNAPSHOT, found.data, generation)
         try:
             self._state = self._state_decoder.decode(stored.content)
         except msgspec.MsgspecError as error:
@@ -604,12 +610,13 @@ class Catalog(Generic[State, Record]):
         self._is_tail_known = records is not None
         return self._is_tail_known
 
+    def _decode(self, key: str, kind: ObjectKind, data: memoryview, number: int) -> _Stored:
+        return decode_catalog_object(key, kind, data, number, keys=self._context.keys)
+
     def _apply(self, sequence: int, item: StoredObject) -> None:
         if sequence != self._position + 1:
             return
-        stored = decode_catalog_object(
-            item.meta.key, ObjectKind.CATALOG_RECORD, item.data, sequence
-        )
+        stored = self._decode(item.meta.key, ObjectKind.CATALOG_RECORD, item.data, sequence)
         try:
             record = self._record_decoder.decode(stored.content)
         except msgspec.MsgspecError as error:
@@ -655,7 +662,7 @@ class Catalog(Generic[State, Record]):
         data = encode_catalog_object(
             key,
             ObjectKind.CATALOG_RECORD,
-            self._context.new_put_id(),
+            self._context.new_put(key),
             number=sequence,
             position=sequence,
             content=record,
@@ -689,10 +696,11 @@ class Catalog(Generic[State, Record]):
         if tail_count < max(due, self.state.entry_count // SNAPSHOT_ENTRY_RATIO):
             return
         generation = self._base.generation + 1
+        key = self.space.manifest(generation)
         data = encode_catalog_object(
-            self.space.manifest(generation),
+            key,
             ObjectKind.CATALOG_SNAPSHOT,
-            self._context.new_put_id(),
+            self._context.new_put(key),
             number=generation,
             position=self._position,
             content=self.state,
@@ -711,16 +719,20 @@ class Catalog(Generic[State, Record]):
         if successor is None:
             return
         key = successor.meta.key
-        stored = decode_catalog_object(key, ObjectKind.CATALOG_SNAPSHOT, successor.data, generation)
+        stored = self._decode(key, ObjectKind.CATALOG_SNAPSHOT, successor.data, generation)
         if stored.position <= self._position:
             self._base = Base(generation, successor.meta.etag, stored.position)
 
 
 async def create_catalog(context: Context, space: LogSpace, state: CatalogState) -> None:
     """Makes a catalog that is made once a store, unless it is there."""
-    key, data = first_snapshot(context, space, state)
     listing = await context.store.list(space.manifest_prefix, limit=1)
     if not listing.objects:
+        if space == ROOT:
+            await context.keys.create(space.prefix)
+        else:
+            await context.keys.open(space_of(space.prefix))
+        key, data = first_snapshot(context, space, state)
         with suppress(ObjectExistsError):  # another process was first
             await context.store.put_if_absent(key, data)
 
@@ -734,7 +746,7 @@ def first_snapshot(context: Context, space: LogSpace, state: CatalogState) -> tu
     """Returns name and bytes of the object that a new catalog starts with."""
     key = space.manifest(1)
     data = encode_catalog_object(
-        key, ObjectKind.CATALOG_SNAPSHOT, context.new_put_id(), number=1, position=0, content=state
+        key, ObjectKind.CATALOG_SNAPSHOT, context.new_put(key), number=1, position=0, content=state
     )
     return key, data
 

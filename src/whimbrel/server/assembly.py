@@ -19,6 +19,7 @@ from whimbrel.engine.context import Context
 from whimbrel.engine.engine import Engine
 from whimbrel.engine.options import EngineOptions
 from whimbrel.engine.paths import ROOT
+from whimbrel.identity import IdentityService
 from whimbrel.storage.cloud_settings import CloudSettings
 from whimbrel.storage.instrument import RequestCounter
 from whimbrel.storage.local import LocalSettings
@@ -91,6 +92,7 @@ async def open_service(
     environment: Mapping[str, str],
     *,
     log: logging.Logger,
+    identity: IdentityService | None = None,
     is_open: bool = False,
 ) -> AsyncIterator[Service]:
     """Gives what requests work with, for a block; no model of embeddings is opened before one is asked for.
@@ -101,6 +103,7 @@ async def open_service(
         settings: name, among others, the configuration of embeddings.
         environment: as `os.environ`; holds the keys of models that are elsewhere.
         log: for what an operator should know.
+        identity: who may sign; None where everybody is taken for the owner.
         is_open: whether everybody who asks is the owner, so that nothing is decided.
 
     Raises:
@@ -140,6 +143,7 @@ async def open_service(
             arns=arns,
             compute=context.compute,
             log=log,
+            identity=identity,
             limits=RateLimits.of(make_rates(settings), context.clock),
         )
     finally:

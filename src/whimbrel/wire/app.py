@@ -235,6 +235,8 @@ class WireApp:
         digest = None
         if len(body) > self._options.inline_body_bytes_max:
             digest = await self._service.compute.run_aside(_sha256_hex, body)
+        if self._service.identity is not None:
+            await self._service.identity.keep_fresh()
         request = SignedRequest(head.method, head.raw_path, head.raw_query, head.headers, body)
         return self._authenticator.authenticate(request, service=service, payload_sha256=digest)
 
