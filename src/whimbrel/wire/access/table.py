@@ -27,6 +27,7 @@ from whimbrel.wire.extension_model import EXTENSIONS
 GET_VECTORS: Final = "s3vectors:GetVectors"
 TAG_RESOURCE: Final = "s3vectors:TagResource"
 LIST_INDEXES: Final = "s3vectors:ListIndexes"
+TAG_SESSION: Final = "sts:TagSession"
 EXPLAIN: Final = "whimbrel:Explain"
 GET_METRICS: Final = "whimbrel:GetMetrics"
 
@@ -57,7 +58,7 @@ def _tagged(target: Target) -> Also:
 
 
 def _tagged_session() -> Also:
-    return Also("sts:TagSession", Target.TRUSTING_ROLE, "the session has tags", _has_tags)
+    return Also(TAG_SESSION, Target.TRUSTING_ROLE, "the session has tags", _has_tags)
 
 
 _OF_BUCKET: Final = Rule(targets=(Target.BUCKET,))
@@ -119,6 +120,7 @@ _STS: Final = {
     "sts:GetCallerIdentity": Rule(targets=(Target.NOTHING,)),
     "sts:GetSessionToken": Rule(targets=(Target.NOTHING,)),
     "sts:GetAccessKeyInfo": _OF_ALL,
+    TAG_SESSION: Rule(targets=(Target.TRUSTING_ROLE,)),
     "sts:AssumeRole": Rule(
         targets=(Target.TRUSTING_ROLE,),
         also=(_tagged_session(),),
