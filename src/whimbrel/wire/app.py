@@ -32,6 +32,7 @@ from whimbrel.wire.exchange import (
     Answered,
     Exchange,
     answer_lines,
+    check_encoding,
     make_request_id,
 )
 from whimbrel.wire.metrics import METRICS_PATH
@@ -206,6 +207,7 @@ class WireApp:
         route = protocol.find(exchange.head)
         exchange.record.operation = route.name
         exchange.noted.route = route
+        check_encoding(exchange.head)
         body = await exchange.read_body(protocol.body_bytes_max)
         waited_s = timing.end(READ) - exchange.arrived_s
         lane = self._lanes.by_name[route.lane]

@@ -19,6 +19,7 @@ JSON_TYPE: Final = b"application/json"
 XML_TYPE: Final = b"text/xml"
 # With the value 1 it asks a query what it takes; the answer's says it.
 EXPLAIN_HEADER: Final = b"x-whimbrel-explain"
+ENCODING_TEXT: Final = "Encoded bodies are not supported: send no Content-Encoding"
 MEDIA_TYPE_TEXT: Final = "The Content-Type must be application/json"
 
 
@@ -166,6 +167,17 @@ def check_media_type(head: RequestHead, body: bytes) -> None:
         return
     if declared.partition(b";")[0].strip().lower() != JSON_TYPE:
         raise ProtocolError("UnsupportedMediaTypeException", MEDIA_TYPE_TEXT)
+
+
+def check_encoding(head: RequestHead) -> None:
+    """Checks that a body comes as it is: nothing is decompressed here, so that no small body becomes a large one.
+
+    Raises:
+        ProtocolError: it is declared to be encoded.
+    """
+    declared = head.header(b"content-encoding")
+    if declared is not None and declared.strip().lower() not in (b"", b"identity"):
+        raise ProtocolError("UnsupportedMediaTypeException", ENCODING_TEXT)
 
 
 def encode_error(answer: ErrorAnswer) -> bytes:
