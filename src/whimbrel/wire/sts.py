@@ -3,11 +3,12 @@
 The query protocol: a form goes in, XML comes out, errors included. Federation, web identities and SAML are not here.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from whimbrel.auth import Principal
+from whimbrel.auth.policy import ContextValue
 from whimbrel.core.errors import InvalidRequestError
 from whimbrel.identity import IdentityService
 from whimbrel.identity.assuming import RoleRequest
@@ -17,7 +18,6 @@ from whimbrel.wire.exchange import XML_TYPE, Answered, Exchange
 from whimbrel.wire.extension import LaneName
 from whimbrel.wire.iam.model import ARN, KEY_ID, TAG_KEYS, TAGS
 from whimbrel.wire.options import WireOptions
-from whimbrel.wire.query.context import describe
 from whimbrel.wire.query.errors import answer_query_error, no_identities
 from whimbrel.wire.query.form import parse_form, unknown_action
 from whimbrel.wire.query.xml import XmlValue, encode_answer, encode_error, format_time
@@ -86,6 +86,7 @@ class _Call:
     given: dict[str, Any]
     principal: Principal
     identity: IdentityService | None
+    context: Mapping[str, ContextValue]
 
     def expect_identity(self) -> IdentityService:
         """Returns what gives out credentials.
@@ -136,7 +137,14 @@ class StsProtocol:
         exchange.record.operation = form.action
         given = form.decode(shape)
         validate(shape, given)
-        result = await _HANDLERS[form.action](_Call(given, principal, self._service.identity))
+        result = await _HANDLERS[form.action](
+            _Call(
+                given,
+                principal,
+                self._service.identity,
+                self._service.access.describe(principal, exchange),
+            )
+        )
         timing.end_engine()
         request_id = exchange.record.request_id
         encoded = encode_answer(form.action, result, namespace=NAMESPACE, request_id=request_id)
@@ -187,9 +195,7 @@ async def _assume_role(call: _Call) -> Result:
         tags={tag["Key"]: tag["Value"] for tag in given.get("Tags", ())},
         external_id=given.get("ExternalId"),
     )
-    now_s = identity.identities.context.clock.now_s()
-    context = describe(call.principal, now_s=now_s)
-    assumed = await identity.sessions.assume_role(request, call.principal, context)
+    assumed = await identity.sessions.assume_role(request, call.principal, call.context)
     return {
         "Credentials": _show(assumed.key),
         "AssumedRoleUser": {"AssumedRoleId": assumed.unique_id, "Arn": assumed.arn},

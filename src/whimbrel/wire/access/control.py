@@ -96,6 +96,9 @@ class AccessControl(Protocol):
     ) -> bool:
         """Whether a principal may be told what a query of an index takes."""
 
+    def describe(self, principal: Principal, exchange: Exchange) -> Context:
+        """Returns what conditions may ask of a request, whatever it is for."""
+
 
 class OpenAccess:
     """For a server without authentication, and an engine in its owner's program: everybody is its owner."""
@@ -119,6 +122,11 @@ class OpenAccess:
         """Lets everything be explained."""
         del members, principal, exchange
         return True
+
+    def describe(self, principal: Principal, exchange: Exchange) -> Context:
+        """Returns nothing, as nobody looks at it."""
+        del principal, exchange
+        return {}
 
 
 class PolicyAccess:
@@ -194,12 +202,13 @@ class PolicyAccess:
             if principal.is_administrator and facts.policy is None:
                 continue  # nothing could deny it
             if context is None:
-                context = self._describe(principal, exchange)
+                context = self.describe(principal, exchange)
             decision = self._decide(need, facts, principal, context, members)
             if not decision.is_allowed:
                 raise _denied(principal, need, decision)
 
-    def _describe(self, principal: Principal, exchange: Exchange) -> Context:
+    def describe(self, principal: Principal, exchange: Exchange) -> Context:
+        """Returns what conditions may ask of a request; see `AccessControl`."""
         origin = self._proxies.find_origin(exchange.head, exchange.peer)
         return describe_request(
             principal, origin, now_s=self._clock.now_s(), region=self._arns.region

@@ -10,7 +10,6 @@ from whimbrel.wire.extension import LaneName
 from whimbrel.wire.iam.model import API_VERSION, INPUTS, NAMESPACE
 from whimbrel.wire.iam.performing import action_of, perform
 from whimbrel.wire.options import WireOptions
-from whimbrel.wire.query.context import describe
 from whimbrel.wire.query.errors import answer_query_error, no_identities
 from whimbrel.wire.query.form import parse_form
 from whimbrel.wire.query.xml import encode_answer, encode_error
@@ -71,12 +70,11 @@ class IamProtocol:
         identity = self._service.identity
         if identity is None:
             raise no_identities()
-        now_s = identity.identities.context.clock.now_s()
         result = await perform(
             form,
             identities=identity.identities,
             principal=principal,
-            context=describe(principal, now_s=now_s),
+            context=self._service.access.describe(principal, exchange),
         )
         timing.end_engine()
         request_id = exchange.record.request_id
