@@ -88,13 +88,16 @@ class GoldenKeys:
 
 
 def segment_readers(folder: Path) -> list[SegmentReader]:
-    """Opens all segments of a golden store."""
+    """Opens all segments of a golden store, every byte of them."""
     keys = GoldenKeys(folder)
-    return [
+    found = [
         SegmentReader(name, memoryview(data), keys=keys)
         for name, data in kept(folder).items()
         if "/segment/" in name
     ]
+    for reader in found:
+        reader.check()
+    return found
 
 
 def run(folder: Path, body: Callable[[Node], Awaitable[None]], *, damaged: str = "") -> None:

@@ -99,10 +99,11 @@ async def open_keys(
         is_remote = settings.store.startswith(REMOTE_SCHEMES)
         if may_make and not is_remote:
             master = _make(settings, environment, random=random)
-        elif may_make or settings.encryption == "on":
+        is_refused = settings.encryption == "on" or (may_make and is_remote)
+        if master is None and is_refused:
             raise KeyUnavailableError("there is no master key to encrypt with", hint=_KEY_HINT)
-        else:
-            return NO_KEYS  # a tool over a plain store
+        if master is None:
+            return NO_KEYS  # a tool over a plain store, or a machine where no key can be kept
     if not is_wanted and not is_sealed:
         return NO_KEYS
     # A KMS (SSE-KMS) is another wrapping here, by the name that its key objects say (`kms`).
@@ -127,20 +128,29 @@ async def _has_key(store: ObjectStore) -> bool:
     return True
 
 
-def _make(settings: Settings, environment: Mapping[str, str], *, random: Random) -> MasterKeys:
-    """Makes the master key of this user's local stores, and says so; of two at once, both use the same."""
+def _make(
+    settings: Settings, environment: Mapping[str, str], *, random: Random
+) -> MasterKeys | None:
+    """Makes the master key of this user's local stores, and says so; None where it cannot be kept.
+
+    Of two who do so at once, both use the same.
+    """
     directory = find_config_directory(settings, environment)
     if directory is None:
-        message = "a master key cannot be made: there is no configuration directory"
-        raise KeyUnavailableError(message, hint=_KEY_HINT)
+        _log.warning("nothing is encrypted: there is no configuration directory for a master key")
+        return None
     path = directory / FILE_NAME
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         text = f"{_HEADER}{generate_master_key(random)}\n"
         is_new = create_private_file(path, text, random=random)
     except OSError as error:
-        message = f"cannot create {path}: {error.strerror}"
-        raise KeyUnavailableError(message, hint=_KEY_HINT) from error
+        _log.warning(
+            "nothing is encrypted: the master key cannot be created. file=`%s` error=`%s`",
+            path,
+            error.strerror,
+        )
+        return None
     found = _read_file(path, random)
     if found is None:
         raise KeyUnavailableError(f"{path} vanished after it was created", hint=_KEY_HINT)
