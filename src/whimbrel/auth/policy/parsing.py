@@ -69,15 +69,22 @@ def _compile(statement: dict[str, Any], place: str, *, has_variables: bool) -> S
     is_not_principal = "NotPrincipal" in statement
     actions = _names(statement, "Action", place, has_variables=False)
     assert actions is not None  # every statement was found to have them
+    resources = _names(statement, "Resource", place, has_variables=has_variables)
     return Statement(
         label=statement.get("Sid") or place,
         is_allow=statement["Effect"] == "Allow",
         principals=_principals(statement.get("NotPrincipal" if is_not_principal else "Principal")),
         is_not_principal=is_not_principal,
         actions=actions,
-        resources=_names(statement, "Resource", place, has_variables=has_variables),
+        resources=resources,
+        may_name=_is_any if resources is None else resources.outline(),
+        has_resource_variables=resources is not None and bool(resources.patterns.templates),
         conditions=conditions,
     )
+
+
+def _is_any(_resource: str) -> bool:
+    return True
 
 
 def _names(

@@ -82,6 +82,12 @@ class Template:
             return "".join(part for part in self.parts if isinstance(part, str))
         return None
 
+    def outline(self) -> "Template":
+        """Returns it with `*` in place of each variable."""
+        return Template(
+            tuple(Wildcard.ANY if isinstance(part, Variable) else part for part in self.parts)
+        )
+
     def resolve(self, context: Context) -> "Template | None":
         """Returns it with variables replaced; None when one has no value."""
         parts: list[Part] = []
@@ -174,9 +180,15 @@ def _match_literals(pieces: list[str]) -> Matcher:
     if not middle and not last:
         return lambda text: text.startswith(first)
     size = len(first) + len(last)
+    longest = max((*middle, last), key=len)  # what most texts that do not match lack
 
     def match(text: str) -> bool:
-        if len(text) < size or not text.startswith(first) or not text.endswith(last):
+        if (
+            longest not in text
+            or len(text) < size
+            or not text.startswith(first)
+            or not text.endswith(last)
+        ):
             return False
         start, limit = len(first), len(text) - len(last)
         for piece in middle:
@@ -234,21 +246,34 @@ class Patterns:
         literals: texts without wildcards and variables.
         matchers: those with wildcards.
         templates: those with variables, compiled when the variables have values.
+        outlines: the same with `*` for variables, which match whatever these may match.
     """
 
     literals: frozenset[str]
     matchers: tuple[Matcher, ...] = ()
     templates: tuple[Template, ...] = ()
+    outlines: tuple[Matcher, ...] = ()
 
     @classmethod
     def of(cls, templates: Sequence[Template]) -> "Patterns":
         """Compiles templates."""
         static = [template for template in templates if not template.has_variables]
+        variable = tuple(template for template in templates if template.has_variables)
         return cls(
             frozenset(text for template in static if (text := template.literal) is not None),
             tuple(compile_template(template) for template in static if template.literal is None),
-            tuple(template for template in templates if template.has_variables),
+            variable,
+            tuple(compile_template(template.outline()) for template in variable),
         )
+
+    def outline(self) -> Matcher:
+        """Returns what matches a text that these may match, where variables have the values that suit it best."""
+        literals, matchers = self.literals, (*self.matchers, *self.outlines)
+        if not matchers:
+            return literals.__contains__
+        if len(matchers) == 1 and not literals:
+            return matchers[0]
+        return lambda text: text in literals or any(matcher(text) for matcher in matchers)
 
     def match(self, text: str, context: Context) -> bool:
         """Whether one of them matches the whole text."""
