@@ -49,8 +49,8 @@ class Asker:
     kind: str = "user"
 
 
-def _shapes() -> dict[str, Callable[[int], dict[str, Any]]]:
-    """Returns what the n-th statement says beside `Allow`; the last one is followed by one that allows."""
+def shapes() -> dict[str, Callable[[int], dict[str, Any]]]:
+    """Returns by name what the n-th statement says beside `Allow`."""
     reads = ["s3vectors:Get*", "s3vectors:QueryVectors"]
     return {
         "other actions": lambda n: {"Action": f"s3vectors:Put{n}*", "Resource": "*"},
@@ -104,7 +104,7 @@ def measure(report: Report) -> None:
     """Times decisions for each shape, of a resource asked for again and again and of ever others."""
     again = [_request(RESOURCE)]
     fresh = [_request(f"{BUCKETS}/birds/index/wings-{n}") for n in range(FRESH_COUNT)]
-    for name, shape in _shapes().items():
+    for name, shape in shapes().items():
         policy = make_policy(shape)
         for asked, what in ((again, "again"), (fresh, "first time")):
             samples = [_time_us(policy, asked) for _ in range(ROUND_COUNT)]

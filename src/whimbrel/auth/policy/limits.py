@@ -19,6 +19,10 @@ TRUST_BYTES_MAX: Final = 2_048
 SESSION_BYTES_MAX: Final = 2_048
 BUCKET_BYTES_MAX: Final = 20 * 1024
 
+# Wildcards in all texts of a policy: bounds what hostile ones cost to compile and to match. The largest policy of ARNs
+# with three wildcards each has fewer.
+WILDCARDS_MAX: Final = 2_000
+
 TEXT_BYTES_MAX: Final = (
     128 * 1024
 )  # of a policy of an identity with its white space, as IAM's parameters have it
