@@ -9,6 +9,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
+from urllib.parse import urlencode
 
 from prometheus_client import CollectorRegistry
 
@@ -20,6 +21,7 @@ from whimbrel.core.compute import InlineCompute
 from whimbrel.core.rand import SeededRandom, SystemRandom
 from whimbrel.engine.context import Context
 from whimbrel.engine.engine import Engine
+from whimbrel.identity import Identities, IdentityService, KnownKeys, SessionGiver
 from whimbrel.storage.memory import MemoryStore
 from whimbrel.testing.embedding import letter_models
 from whimbrel.wire.access import NeedReader, PolicyAccess
@@ -113,6 +115,12 @@ class Fortress:
         )
         self.engine = Engine(context)
         self.loop.run_until_complete(self.engine.start())
+        self.identities = Identities(
+            context, account_id=ACCOUNT, secrets=None, log=logging.getLogger("fortress")
+        )
+        self.loop.run_until_complete(self.identities.start())
+        known = KnownKeys(self.identities, root=None, further=())
+        identity = IdentityService(self.identities, known, SessionGiver(self.identities, known))
         self.asker, models = Asker(), letter_models()
         self.logger = logging.getLogger(f"fortress.{id(self)}")
         self.logger.propagate = False
@@ -134,6 +142,7 @@ class Fortress:
                 arns=arns,
                 compute=compute,
                 log=self.logger,
+                identity=identity,
             ),
             authenticator=self.asker,
             options=self.options,
@@ -143,6 +152,7 @@ class Fortress:
         )
 
     def close(self) -> None:
+        self.loop.run_until_complete(self.identities.close())
         self.loop.run_until_complete(self.engine.close())
         self.loop.close()
 
@@ -185,6 +195,15 @@ class Fortress:
         channel.peer = self.peer
         self.loop.run_until_complete(self.app.serve(head, channel))
         return channel.reply()
+
+    def ask_form(self, principal: Principal, service: str, **parameters: str) -> Reply:
+        """Sends one request to IAM or STS."""
+        headers = [
+            ("content-type", "application/x-www-form-urlencoded"),
+            ("authorization", f"Credential=K/20260301/us-east-1/{service}/aws4_request"),
+        ]
+        body = urlencode({name.replace("__", "."): value for name, value in parameters.items()})
+        return self.ask(principal, "", body.encode(), headers=headers)
 
     def must(self, path: str, body: Any = None, **more: Any) -> Any:
         """Sends a request as the root user, and returns its answer's JSON; it has to succeed."""

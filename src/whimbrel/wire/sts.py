@@ -13,6 +13,7 @@ from whimbrel.core.errors import InvalidRequestError
 from whimbrel.identity import IdentityService
 from whimbrel.identity.assuming import RoleRequest
 from whimbrel.identity.sessions import SessionKey
+from whimbrel.wire.access import Need
 from whimbrel.wire.errors import ErrorAnswer
 from whimbrel.wire.exchange import XML_TYPE, Answered, Exchange
 from whimbrel.wire.extension import LaneName
@@ -64,6 +65,9 @@ INPUTS: Final = {
 }
 """The parameters of each operation, by its name."""
 
+CHECKED_HERE: Final = frozenset({"sts:GetAccessKeyInfo"})
+"""Actions that an identity policy has to allow. Of a role its trust policy has a say, the rest is anybody's."""
+
 Result = dict[str, XmlValue]
 
 
@@ -85,8 +89,8 @@ class _Call:
 
     given: dict[str, Any]
     principal: Principal
-    identity: IdentityService | None
     context: Mapping[str, ContextValue]
+    identity: IdentityService | None
 
     def expect_identity(self) -> IdentityService:
         """Returns what gives out credentials.
@@ -137,14 +141,12 @@ class StsProtocol:
         exchange.record.operation = form.action
         given = form.decode(shape)
         validate(shape, given)
-        result = await _HANDLERS[form.action](
-            _Call(
-                given,
-                principal,
-                self._service.identity,
-                self._service.access.describe(principal, exchange),
-            )
-        )
+        access, action = self._service.access, f"{SIGNING_NAME}:{form.action}"
+        if action in CHECKED_HERE:
+            await access.check(Need(action), principal=principal, exchange=exchange)
+        context = access.describe(principal, exchange)
+        call = _Call(given, principal, context, self._service.identity)
+        result = await _HANDLERS[form.action](call)
         timing.end_engine()
         request_id = exchange.record.request_id
         encoded = encode_answer(form.action, result, namespace=NAMESPACE, request_id=request_id)

@@ -89,7 +89,11 @@ def run(body, **arguments):
 
 def user(name, unique_id=None, **members):
     return UserEntry(
-        name=name, unique_id=unique_id or f"AIDA{name.upper()}", path="/", created_at_s=1.0, **members
+        name=name,
+        unique_id=unique_id or f"AIDA{name.upper()}",
+        path="/",
+        created_at_s=1.0,
+        **members,
     )
 
 

@@ -113,7 +113,9 @@ def test_a_crash_at_each_mutation_leaves_all_or_nothing(after, is_remote):
 
     async def body(world):
         for crash_index in count(1):
-            here = World(is_remote=is_remote, options=EngineOptions(catalog_snapshot_record_count=2))
+            here = World(
+                is_remote=is_remote, options=EngineOptions(catalog_snapshot_record_count=2)
+            )
             identities, handle = here.make()
             handle.plan = crash_at(crash_index, after=after)
             crashed = False

@@ -97,7 +97,7 @@ class AccessControl(Protocol):
         """Whether a principal may be told what a query of an index takes."""
 
     def describe(self, principal: Principal, exchange: Exchange) -> Context:
-        """Returns what conditions may ask of a request, whatever it is for."""
+        """Returns what conditions of policies know of any request."""
 
 
 class OpenAccess:
@@ -124,7 +124,7 @@ class OpenAccess:
         return True
 
     def describe(self, principal: Principal, exchange: Exchange) -> Context:
-        """Returns nothing, as nobody looks at it."""
+        """Returns nothing, as nothing is asked."""
         del principal, exchange
         return {}
 
@@ -208,7 +208,7 @@ class PolicyAccess:
                 raise _denied(principal, need, decision)
 
     def describe(self, principal: Principal, exchange: Exchange) -> Context:
-        """Returns what conditions may ask of a request; see `AccessControl`."""
+        """Returns what conditions of policies know of any request; see `AccessControl`."""
         origin = self._proxies.find_origin(exchange.head, exchange.peer)
         return describe_request(
             principal, origin, now_s=self._clock.now_s(), region=self._arns.region

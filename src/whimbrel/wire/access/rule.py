@@ -15,7 +15,8 @@ Members = Mapping[str, Any]
 class Target(StrEnum):
     """Which resource an action is about; the value is what the documentation calls it."""
 
-    NOTHING = "none; everybody may"
+    NOTHING = "none; everybody who is known may"
+    OWNER = "none; the root user of the server's own account may, and nobody else"
     ALL = "`*`"
     BUCKET = "vector bucket"
     INDEX = "index"
@@ -26,8 +27,10 @@ class Target(StrEnum):
     FORK = "the index that the fork makes"
     MODEL = "foundation model"
     INVOCATION = "asynchronous invocation"
-    IDENTITY = "the user, role or policy that is named"
-    KEY = "the key"
+    USER = "user"
+    ROLE = "role"
+    MANAGED_POLICY = "managed policy"
+    TRUSTING_ROLE = "role, which has to trust who asks"
 
 
 def always(_: Members) -> bool:

@@ -27,6 +27,7 @@ from whimbrel.wire.extension_model import EXTENSIONS
 GET_VECTORS: Final = "s3vectors:GetVectors"
 TAG_RESOURCE: Final = "s3vectors:TagResource"
 LIST_INDEXES: Final = "s3vectors:ListIndexes"
+TAG_SESSION: Final = "sts:TagSession"
 EXPLAIN: Final = "whimbrel:Explain"
 GET_METRICS: Final = "whimbrel:GetMetrics"
 
@@ -54,6 +55,10 @@ def _queries_content(members: Members) -> bool:
 
 def _tagged(target: Target) -> Also:
     return Also(TAG_RESOURCE, target, "the request has tags", _has_tags)
+
+
+def _tagged_session() -> Also:
+    return Also(TAG_SESSION, Target.TRUSTING_ROLE, "the session has tags", _has_tags)
 
 
 _OF_BUCKET: Final = Rule(targets=(Target.BUCKET,))
@@ -111,7 +116,44 @@ _BEDROCK: Final = {
     "bedrock:GetAsyncInvoke": Rule(targets=(Target.INVOCATION,)),
 }
 
-_STS: Final = {"sts:GetCallerIdentity": Rule(targets=(Target.NOTHING,))}
+_STS: Final = {
+    "sts:GetCallerIdentity": Rule(targets=(Target.NOTHING,)),
+    "sts:GetSessionToken": Rule(targets=(Target.NOTHING,)),
+    "sts:GetAccessKeyInfo": _OF_ALL,
+    TAG_SESSION: Rule(targets=(Target.TRUSTING_ROLE,)),
+    "sts:AssumeRole": Rule(
+        targets=(Target.TRUSTING_ROLE,),
+        also=(_tagged_session(),),
+        keys=(REQUEST_TAG, TAG_KEYS, "sts:ExternalId", "sts:RoleSessionName"),
+    ),
+}
+
+_IAM_NAMES: Final = {
+    Target.USER: (
+        "AttachUserPolicy CreateAccessKey CreateUser DeleteAccessKey DeleteUser DeleteUserPermissionsBoundary "
+        "DeleteUserPolicy DetachUserPolicy GetUser GetUserPolicy ListAccessKeys ListAttachedUserPolicies "
+        "ListUserPolicies ListUsers ListUserTags PutUserPermissionsBoundary PutUserPolicy TagUser UntagUser "
+        "UpdateAccessKey"
+    ),
+    Target.ROLE: (
+        "AttachRolePolicy CreateRole DeleteRole DeleteRolePermissionsBoundary DeleteRolePolicy DetachRolePolicy "
+        "GetRole GetRolePolicy ListAttachedRolePolicies ListRolePolicies ListRoles ListRoleTags "
+        "PutRolePermissionsBoundary PutRolePolicy TagRole UntagRole UpdateAssumeRolePolicy UpdateRole"
+    ),
+    Target.MANAGED_POLICY: (
+        "CreatePolicy CreatePolicyVersion DeletePolicy GetPolicy GetPolicyVersion ListPolicies ListPolicyVersions"
+    ),
+}
+_IAM: Final = {
+    f"iam:{name}": Rule(targets=(target,))
+    for target, names in _IAM_NAMES.items()
+    for name in names.split()
+}
+
+_ACCOUNTS: Final = {
+    f"whimbrel:{name}": Rule(targets=(Target.OWNER,))
+    for name in ("CreateAccount", "DeleteAccount", "ListAccounts")
+}
 
 _ENDPOINT: Final = {GET_METRICS: _OF_ALL, EXPLAIN: _OF_INDEX}
 
@@ -153,6 +195,8 @@ RULES: Final[dict[str, Rule]] = {
     **_SERVICE,
     **_BEDROCK,
     **_STS,
+    **_IAM,
+    **_ACCOUNTS,
     **_ENDPOINT,
     **{extension.action: _extension_rule(extension) for extension in EXTENSIONS.values()},
 }

@@ -25,6 +25,7 @@ ADMINISTRATOR_TEXT: Final = "Only the root user of the server's own account may 
 _OWN_OPERATIONS: Final = frozenset(
     {"GetUser", "CreateAccessKey", "ListAccessKeys", "UpdateAccessKey", "DeleteAccessKey"}
 )
+_HOLDER_ARN = re.compile(r"arn:aws:iam::\d{12}:(user|role)/(?:.*/)?([^/]+)", re.ASCII)
 _ACCOUNT_ID = re.compile(r"\d{12}", re.ASCII)
 
 
@@ -149,6 +150,13 @@ def _check(
     )
     if not decision.is_allowed:
         text = (
-            f"User: {principal.arn} is not authorized to perform: {action} on resource: {resource} "
+            f"User: {principal.arn} is not authorized to perform: {action} "
+            f"on resource: {_show(resource)} "
         )
         raise DeniedError("AccessDenied", text + decision.refusal(action))
+
+
+def _show(resource: str) -> str:
+    """Returns what a refusal calls a resource: users and roles as AWS does, without the path that tells they exist."""
+    match = _HOLDER_ARN.fullmatch(resource)
+    return resource if match is None else f"{match[1]} {match[2]}"
