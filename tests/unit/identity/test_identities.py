@@ -184,7 +184,9 @@ def test_a_change_is_known_within_seconds_at_a_bounded_cost(is_remote):
         await settle()
         assert names_in(other) == ["ada"]
         cost = len(asked)
-        assert cost <= 3
+        assert (
+            cost <= 5
+        )  # names that may follow are asked for ahead, and whether the manifest is there
         for _ in range(1_000):
             await other.keep_fresh()
         await one.change(making("bob"))
