@@ -284,7 +284,7 @@ def call_iam(make_client, action, **parameters):
     """Calls an operation that boto3 does not know; returns what its answer holds, flat."""
     import urllib.parse
     import urllib.request
-    from xml.etree import ElementTree
+    from xml.etree import ElementTree as ET
 
     from botocore.auth import SigV4Auth
     from botocore.awsrequest import AWSRequest
@@ -298,7 +298,7 @@ def call_iam(make_client, action, **parameters):
         request.url, data=body.encode(), headers=dict(request.headers), method="POST"
     )
     with urllib.request.urlopen(sent, timeout=20) as answer:
-        root = ElementTree.fromstring(answer.read())
+        root = ET.fromstring(answer.read())
     return {node.tag.partition("}")[2]: node.text for node in root.iter()}
 
 

@@ -60,7 +60,7 @@ def status(*, as_json: bool, **flags: Any) -> int:
 @command.command("rotate")
 @setting_flags(*STORE_SETTINGS)
 def rotate(**flags: Any) -> int:
-    """Wrap every data key of a store anew, under the first master key that is here.
+    """Wrap every data key of a store anew, and the secrets of access keys, under the first master key that is here.
 
     Give the new master key first and the old one after it, on every node; then run this; then take the old one away.
     Servers may go on meanwhile. It may be broken off and run again.
@@ -100,7 +100,8 @@ async def _rotate(settings: "Settings") -> tuple[int, int]:
     from whimbrel.core.secret_files import with_secret_files
     from whimbrel.core.settings import SettingError
     from whimbrel.engine.keyring import rotate_keys
-    from whimbrel.server.assembly import open_existing_store
+    from whimbrel.server.assembly import open_existing_context, open_existing_store
+    from whimbrel.server.identities import open_identities
     from whimbrel.server.master_key import find_master_keys
 
     environment = with_secret_files(os.environ)
@@ -114,4 +115,9 @@ async def _rotate(settings: "Settings") -> tuple[int, int]:
             async for _, is_changed in rotate_keys(store, master):
                 total, changed = total + 1, changed + is_changed
                 bar.update(1)
+    async with (
+        open_existing_context(settings, environment, is_read_only=False) as opened,
+        open_identities(opened.context, settings, environment, root=None) as identity,
+    ):
+        await identity.identities.wrap_anew()
     return changed, total

@@ -60,7 +60,8 @@ class World:
             compute=InlineCompute(),
             options=self.options,
         )
-        secrets = None if master is None else MasterKeys([master], random=random)
+        masters = [master] if isinstance(master, bytes) else master
+        secrets = None if masters is None else MasterKeys(masters, random=random)
         return Identities(context, account_id=account_id, secrets=secrets, log=log), store
 
     async def start(self, **arguments):

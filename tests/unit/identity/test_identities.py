@@ -315,3 +315,28 @@ def test_a_damaged_record_stops_what_follows_it_until_nobody_is_let_in():
             await one.keep_fresh()
 
     run(body)
+
+
+def test_secrets_are_wrapped_anew_and_the_old_master_key_may_go():
+    async def body(world):
+        one = await world.start()
+        await one.change(making("ada"))
+        for key_id in ("KEY1", "KEY2"):
+            key = key_of(one, key_id, key_id * 10)
+            await one.change(
+                lambda state, i=key_id, k=key: changes.create_key(state, ACCOUNT, "ada", i, k)
+            )
+        token_key = await one.token_key()
+        both = await world.start(master=[MASTER[::-1], MASTER])
+        assert await both.wrap_anew() == 2
+        assert await both.wrap_anew() == 0
+        later = await world.start(master=MASTER[::-1])
+        known, _ = keys_of(later)
+        for key_id in ("KEY1", "KEY2"):
+            assert known.find(key_id, session_token=None).secret_access_key == key_id * 10
+        assert await later.token_key() == token_key
+        await one.read_newest()
+        with pytest.raises(UnavailableError):
+            keys_of(one)[0].find("KEY1", session_token=None)
+
+    run(body)

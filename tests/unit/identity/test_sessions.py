@@ -88,5 +88,5 @@ def test_claims_are_bounded_and_the_longest_fit():
     longest = issued(msgspec.structs.replace(CLAIMS, policies=("x" * room,)))
     assert len(longest.token) <= TOKEN_CHARS_MAX
     assert opened(longest.token, longest.access_key_id)
-    with pytest.raises(PackedPolicyError, match="10[1-9]% of allotted space"):
+    with pytest.raises(PackedPolicyError, match=r"10[1-9]% of allotted space"):
         issued(msgspec.structs.replace(CLAIMS, policies=("x" * (room + 100),)))
