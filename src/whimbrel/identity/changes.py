@@ -4,7 +4,7 @@ Pure, and called again with a newer state whenever another process was first. Nu
 AWS's, as far as they are known; policies were parsed before they get here.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, TypeVar
 
 import msgspec
@@ -25,6 +25,7 @@ from whimbrel.identity.model import (
     PutAccount,
     PutPolicy,
     PutRole,
+    PutTokenKey,
     PutUser,
     RemoveAccount,
     RemovePolicy,
@@ -33,6 +34,7 @@ from whimbrel.identity.model import (
     RoleEntry,
     UserEntry,
 )
+from whimbrel.identity.secrets import TOKEN_KEY_NAME, secret_name
 from whimbrel.identity.state import Entry, IdentityState, fold, measure
 
 ACCOUNT_COUNT_MAX: Final = 100
@@ -323,6 +325,31 @@ def _put_keys(
         return _grown(state, PutAccount(account_id, entry), before=before)
     user = msgspec.structs.replace(expect_user(state, account_id, user_name), keys=keys)
     return _put(state, account_id, user)
+
+
+def wrap_anew(
+    state: IdentityState, wrap: Callable[[str, bytes], bytes | None]
+) -> IdentityRecord | None:
+    """Wraps secrets of one holder anew, or the key of tokens; None when none is left to do.
+
+    Args:
+        state: all identities.
+        wrap: returns what is wrapped anew of a secret's name and what it was wrapped to; None where that may stay.
+    """
+    if state.token_key is not None and (secret := wrap(TOKEN_KEY_NAME, state.token_key)):
+        return PutTokenKey(secret)
+    for account_id, account in state.accounts.items():
+        holders = [("", account.entry.keys)] if account.entry is not None else []
+        holders += [(user.name, user.keys) for user in account.users.values()]
+        for name, keys in holders:
+            renewed = {
+                key_id: msgspec.structs.replace(key, secret=secret)
+                for key_id, key in keys.items()
+                if (secret := wrap(secret_name(key_id), key.secret))
+            }
+            if renewed:
+                return _put_keys(state, account_id, name, {**keys, **renewed})
+    return None
 
 
 # --- policies ------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from whimbrel.core.errors import UnavailableError, WhimbrelError
 from whimbrel.engine import paths
 from whimbrel.engine.catalog import Catalog, always_live, create_catalog
 from whimbrel.engine.context import Context
+from whimbrel.identity import changes
 from whimbrel.identity.model import IdentityRecord, PutTokenKey
 from whimbrel.identity.secrets import (
     TOKEN_KEY_BYTES,
@@ -156,6 +157,33 @@ class Identities:
             UnavailableError: the store failed; `durability` says whether the change may have been made.
         """
         return await self._catalog.append(decide)
+
+    async def wrap_anew(self) -> int:
+        """Wraps every secret under the first master key; returns how many records that took.
+
+        Raises:
+            KeyUnavailableError: the key that wrapped one is not here.
+            UnavailableError: the store failed; what was done stays so.
+        """
+
+        def wrap(name: str, wrapped: bytes) -> bytes | None:
+            if self.secrets.is_current(wrapped):
+                return None
+            return self.secrets.wrap(name, self.secrets.unwrap(name, wrapped))
+
+        count, made = 0, True
+        while made:
+            made = False
+
+            def decide(state: IdentityState) -> IdentityRecord | None:
+                nonlocal made
+                record = changes.wrap_anew(state, wrap)
+                made = record is not None
+                return record
+
+            await self.change(decide)
+            count += made
+        return count
 
     async def token_key(self) -> bytes:
         """Returns the key of session tokens, 32 bytes; makes it at the first use.

@@ -25,6 +25,9 @@ class SecretKeys(Protocol):
     def wrap(self, name: str, secret: bytes) -> bytes:
         """Returns a secret as ciphertext, bound to a name."""
 
+    def is_current(self, wrapped: bytes) -> bool:
+        """Whether `wrap` would wrap it under the same key."""
+
     def unwrap(self, name: str, wrapped: bytes) -> bytes:
         """Returns the secret.
 
@@ -44,6 +47,10 @@ class NoSecretKeys:
             InvalidRequestError: always.
         """
         raise InvalidRequestError(NO_MASTER_KEY)
+
+    def is_current(self, wrapped: bytes) -> bool:
+        """Whether it could not be wrapped in another way, which is so."""
+        return True
 
     def unwrap(self, name: str, wrapped: bytes) -> bytes:
         """Refuses.

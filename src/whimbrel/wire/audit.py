@@ -47,7 +47,7 @@ DATA_EVENTS: Final = frozenset(
     }
 )  # fmt: skip
 # What these operations start with changes nothing that is stored.
-READ_PREFIXES: Final = ("Get", "List", "Query", "Count", "Find", "Search", "Measure", "Warm", "Embed", "Invoke", "Converse", "Simulate", "Describe")  # fmt: skip
+READ_PREFIXES: Final = ("Assume", "Get", "List", "Query", "Count", "Find", "Search", "Measure", "Warm", "Embed", "Invoke", "Converse", "Simulate", "Describe")  # fmt: skip
 # Texts that name something, which is what the log is for.
 NAMED: Final = frozenset(
     {

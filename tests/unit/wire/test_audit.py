@@ -259,7 +259,19 @@ def test_every_operation_is_of_one_kind():
     names = {route.name for route in list_routes()}
     assert names >= DATA_EVENTS
     changes = {name for name in names if is_change(name)}
-    starts = ("Create", "Delete", "Put", "Tag", "Untag", "Update", "Fork", "Restore", "Start")
+    starts = (
+        "Create",
+        "Delete",
+        "Put",
+        "Tag",
+        "Untag",
+        "Update",
+        "Fork",
+        "Restore",
+        "Start",
+        "Attach",
+        "Detach",
+    )
     for name in names - DATA_EVENTS:
         assert is_read_only(name) != name.startswith(starts), name
         assert (name in changes) == (not is_read_only(name))

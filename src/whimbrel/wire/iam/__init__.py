@@ -1,6 +1,6 @@
 """IAM's query API over `identity`: users, access keys, policies, roles, and accounts beside them.
 
-The part of IAM that AWS's SDKs, its CLI and Terraform need for these; groups, login profiles, MFA, instance profiles,
+The part of IAM that AWS's SDKs and its CLI need for these; groups, login profiles, MFA, instance profiles,
 service-linked roles and identity providers are not here.
 """
 

@@ -11,7 +11,7 @@ from whimbrel.wire.iam.model import API_VERSION, INPUTS, NAMESPACE
 from whimbrel.wire.iam.performing import action_of, perform
 from whimbrel.wire.options import WireOptions
 from whimbrel.wire.query.errors import answer_query_error, no_identities
-from whimbrel.wire.query.form import parse_form
+from whimbrel.wire.query.form import parse_form, tell_parameters
 from whimbrel.wire.query.xml import encode_answer, encode_error
 from whimbrel.wire.request import RequestHead
 from whimbrel.wire.service import Service
@@ -67,6 +67,7 @@ class IamProtocol:
         form = parse_form(body, version=API_VERSION)
         if form.action in INPUTS:
             exchange.record.operation = form.action
+            exchange.noted.parameters = tell_parameters(form.decode(INPUTS[form.action]))
         identity = self._service.identity
         if identity is None:
             raise no_identities()
