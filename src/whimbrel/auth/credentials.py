@@ -153,7 +153,7 @@ def read_credentials(path: Path) -> RootCredential | None:
         hint = f"make it a file that you can read, or set {ACCESS_KEY_ENV} and {SECRET_KEY_ENV}"
         raise CredentialsError(f"cannot read {path}: {error.strerror}", hint=hint) from error
     try:
-        _check_private(os.fstat(descriptor), path)
+        check_private(os.fstat(descriptor), path)
         text = os.read(descriptor, FILE_BYTES_MAX).decode("utf-8", errors="replace")
     finally:
         os.close(descriptor)
@@ -208,7 +208,17 @@ def _checked(key_id: str, secret: str, *, source: str) -> Credential:
     return Credential(key_id, secret)
 
 
-def _check_private(status: os.stat_result, path: Path) -> None:
+def is_secret(text: str) -> bool:
+    """Whether a text may be a secret access key."""
+    return _SECRET.fullmatch(text) is not None
+
+
+def check_private(status: os.stat_result, path: Path) -> None:
+    """Refuses a file that others could read.
+
+    Raises:
+        CredentialsError: it is not this user's alone.
+    """
     if not stat.S_ISREG(status.st_mode):
         raise CredentialsError(f"{path} is not a regular file", hint="remove it and start again")
     if status.st_uid != os.geteuid():

@@ -7,7 +7,9 @@ a signature covers bytes and not their meaning.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Protocol
+
+from whimbrel.auth.policy import Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +69,9 @@ class Principal:
     path: str = "/"
     unique_id: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
-    policies: tuple[Any, ...] = ()
-    boundary: Any | None = None
-    session_policies: tuple[Any, ...] = ()
+    policies: tuple[Policy, ...] = ()
+    boundary: Policy | None = None
+    session_policies: tuple[Policy, ...] = ()
     issued_at_s: float | None = None
     expires_at_s: float | None = None
     is_foreign: bool = False

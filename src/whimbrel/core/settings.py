@@ -228,6 +228,11 @@ class Settings:
     no_auth: bool = _setting(
         default=False, text="Accept unsigned requests, on a loopback address only."
     )
+    users: str = _setting(
+        "",
+        "File of users, roles and policies beside those of the store (TOML, readable by its owner alone); read again "
+        "when it changes. Empty for none.",
+    )
     config_dir: str = _setting(
         "", "Directory of the generated credentials; empty takes `$XDG_CONFIG_HOME/whimbrel`."
     )
@@ -339,6 +344,19 @@ class Settings:
         choices=("auto", "json", "text"),
     )
     # --- limits of the HTTP side, by the names of its options ---
+    wire_trusted_proxies: str = _setting(
+        "",
+        "Addresses or networks of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed, with commas "
+        "between, such as `10.0.0.0/8,127.0.0.1`; empty believes nobody.",
+        pattern=r"([0-9a-fA-F:.]+(/\d{1,3})?(,[0-9a-fA-F:.]+(/\d{1,3})?)*)?",
+        has_flag=False,
+    )
+    wire_metrics_signed: bool = _setting(
+        default=False,
+        text="Whether `/metrics` answers only to signed requests of the root user, or of whom a policy allows "
+        "`whimbrel:GetMetrics`; else to everybody who reaches the server.",
+        has_flag=False,
+    )
     wire_request_count_max: int = _inner(
         512,
         "Requests that wait or are worked on at a time; more are answered 503.",
@@ -588,6 +606,12 @@ class Settings:
     )
     engine_page_token_age_max_s: float = _inner(
         900.0, "Page tokens expire after this.", unit="s", bounds=(1, 86400)
+    )
+    engine_access_age_s_max: float = _inner(
+        2.0,
+        "A changed vector bucket policy, or a changed tag, decides on access on all servers after this at the latest.",
+        unit="s",
+        bounds=(0.01, 60),
     )
     engine_catalog_snapshot_record_count: int = _inner(
         64, "A catalog is summed up every so many records.", unit="records", bounds=(1, 10**6)

@@ -8,7 +8,6 @@ through the catalogs. Whoever finds a log ended without its catalog record write
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
@@ -43,6 +42,8 @@ from whimbrel.engine.catalog import (
     RootRecord,
     RootState,
     Terminate,
+    always_live,
+    create_catalog,
     first_snapshot,
 )
 from whimbrel.engine.context import Context
@@ -50,12 +51,15 @@ from whimbrel.engine.hint import Hints
 from whimbrel.engine.index import Index, IndexId, Snapshot
 from whimbrel.engine.manifest import Manifest, encode_manifest
 from whimbrel.engine.model import IndexConfig
+from whimbrel.engine.paths import LogSpace
 from whimbrel.engine.text.field import TextField
 from whimbrel.engine.write import UNAVAILABLE, Writer
 
 BUCKET_COUNT_MAX = 10_000
 INDEX_COUNT_MAX = 10_000
 ATTEMPT_COUNT_MAX = 16
+# Of the age that is allowed, where refreshing ahead of time begins.
+AHEAD_RATIO = 0.5
 
 BucketCatalog = Catalog[BucketState, BucketRecord]
 T = TypeVar("T")
@@ -99,7 +103,7 @@ class Directory:
         self._writer = writer
         self._on_tail = on_tail
         self.root: Catalog[RootState, RootRecord] = Catalog(
-            context, paths.ROOT, state_type=RootState, record_type=RootRecord, is_live=_always
+            context, paths.ROOT, state_type=RootState, record_type=RootRecord, is_live=always_live
         )
         self._catalogs: OrderedDict[str, BucketCatalog] = OrderedDict()
         self._indexes: OrderedDict[tuple[str, str], Index] = OrderedDict()
@@ -107,17 +111,18 @@ class Directory:
         self.hints = Hints(context)
 
     async def start(self) -> None:
-        """Opens the root catalog; makes it in a new store."""
-        key, data = first_snapshot(self._context, paths.ROOT, RootState())
-        listing = await self._context.store.list(paths.ROOT.manifest_prefix, limit=1)
-        if not listing.objects:
-            with suppress(ObjectExistsError):  # another process was first
-                await self._context.store.put_if_absent(key, data)
+        """Opens the root catalog; makes it in a new store.
+
+        Raises:
+            KeyUnavailableError: the store is sealed, and its key is not there.
+        """
+        await create_catalog(self._context, paths.ROOT, RootState())
         await self.root.refresh()
 
     async def finish(self) -> None:
         """Waits for what nobody waited for."""
         await self.hints.finish()
+        await asyncio.gather(*(catalog.finish() for catalog in self._catalogs.values()))
 
     @property
     def open_indexes(self) -> list[Index]:
@@ -148,6 +153,33 @@ class Directory:
                 return catalog
             await self._forget_bucket(name, entry)
         raise UnavailableError(UNAVAILABLE)
+
+    async def recent_bucket(self, name: str, *, age_s_max: float) -> BucketState | None:
+        """Returns the state of a bucket as it was a short time ago, or None where there was no such bucket.
+
+        While somebody asks at least that often, it is refreshed ahead of time, and nobody waits for the store.
+
+        Args:
+            name: of the bucket.
+            age_s_max: how long ago, seconds.
+
+        Raises:
+            StoreError, UnavailableError: it has to be looked up, and the store failed.
+        """
+        entry = self.root.state.buckets.get(name)
+        if entry is not None:
+            catalog = self._catalogs.get(entry.incarnation)
+            if catalog is not None and (age_s := catalog.age_s) < age_s_max:
+                if age_s > age_s_max * AHEAD_RATIO:
+                    catalog.refresh_ahead()
+                if not catalog.state.is_terminal:
+                    return catalog.state
+        elif self.root.age_s < age_s_max:
+            return None
+        try:
+            return (await self.bucket(name)).state
+        except BucketNotFoundError:
+            return None
 
     def _catalog(self, name: str, incarnation: str) -> BucketCatalog:
         catalog = self._catalogs.get(incarnation)
@@ -206,7 +238,9 @@ class Directory:
 
     async def _name_bucket(self, state: BucketState) -> None:
         start, incarnation = self.root.position, self.new_incarnation(state.name)
-        key, data = first_snapshot(self._context, paths.bucket_space(incarnation), state)
+        space = paths.bucket_space(incarnation)
+        await self._context.keys.create(space.prefix)
+        key, data = first_snapshot(self._context, space, state)
         await self._upload_first(key, data)
 
         def decide(root: RootState) -> CreateBucket:
@@ -221,7 +255,7 @@ class Directory:
         try:
             await self.root.append(decide)
         except (BucketExistsError, QuotaExceededError, StartOverError):
-            await self._context.store.delete(key)  # never named, and ours alone
+            await self._remove_first(space, key)
             raise
 
     async def delete_bucket(self, name: str) -> None:
@@ -528,8 +562,10 @@ class Directory:
             config=config,
             text_fields=text_fields,
         )
-        key = paths.index_space(bucket_incarnation, incarnation).manifest(1)
-        data = encode_manifest(key, self._context.new_put_id(), manifest)
+        space = paths.index_space(bucket_incarnation, incarnation)
+        await self._context.keys.create(space.prefix)
+        key = space.manifest(1)
+        data = encode_manifest(key, self._context.new_put(key), manifest)
         await asyncio.gather(
             self._upload_first(key, data), self.hints.write(bucket_incarnation, name, incarnation)
         )
@@ -546,9 +582,15 @@ class Directory:
         try:
             state = await catalog.append(decide)
         except (IndexExistsError, QuotaExceededError, StartOverError):
-            await self._context.store.delete(key)  # never named, and ours alone
+            await self._remove_first(space, key)
             raise
         return state.indexes[name]
+
+    async def _remove_first(self, space: LogSpace, key: str) -> None:
+        """Removes the first objects of an incarnation that was never named, and is ours alone; its key last."""
+        await self._context.store.delete(key)
+        if not self._context.keys.is_plain:
+            await self._context.store.delete(paths.key_object(space.prefix))
 
     async def delete_index(self, bucket_name: str, name: str) -> None:
         """Deletes an index: ends its log, then writes the bucket's record.
@@ -627,10 +669,6 @@ class Directory:
 def bucket_incarnation_of(catalog: BucketCatalog) -> str:
     """Returns the incarnation of the bucket that a catalog describes."""
     return catalog.space.prefix.split("/")[1]
-
-
-async def _always() -> bool:
-    return True
 
 
 async def after_the_end(completion: Awaitable[object]) -> None:

@@ -19,6 +19,7 @@ from whimbrel.core.errors import (
     ThrottledError,
     UnavailableError,
 )
+from whimbrel.engine.access import NO_FACTS, NO_TAGS, AccessFacts
 from whimbrel.engine.catalog import (
     BucketRecord,
     BucketState,
@@ -103,7 +104,11 @@ class Engine:
             StoreError: the store cannot be used.
             CorruptObjectError: the catalog is damaged.
         """
-        await asyncio.gather(self.directory.start(), self._tokens.start())
+        if self._context.keys.is_plain:
+            await asyncio.gather(self.directory.start(), self._tokens.start())
+        else:  # the first start makes the key that seals the secret
+            await self.directory.start()
+            await self._tokens.start()
         self._refresher = asyncio.ensure_future(self._refresh_for_ever())
 
     async def close(self) -> None:
@@ -230,6 +235,24 @@ class Engine:
         names = state.names(prefix, after, size + 1)
         entries = [(name, state.buckets[name].created_at_s) for name in names[:size]]
         return self._name_page(entries, binding, is_truncated=len(names) > size)
+
+    async def read_access(self, bucket_name: str, index_name: str | None) -> AccessFacts:
+        """Returns what decisions on access need to know of a vector bucket, and of an index in it.
+
+        It may be a little old; see `EngineOptions.access_age_s_max`. Of what does not exist nothing is known.
+
+        Raises:
+            UnavailableError: it has to be looked up, and the store failed.
+        """
+        state = await _guard(
+            self.directory.recent_bucket(
+                bucket_name, age_s_max=self._context.options.access_age_s_max
+            )
+        )
+        if state is None:
+            return NO_FACTS
+        entry = None if index_name is None else state.indexes.get(index_name)
+        return AccessFacts(state.policy, state.tags, NO_TAGS if entry is None else entry.tags)
 
     # --- indexes -----------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from whimbrel.core.errors import CorruptObjectError, IndexNotFoundError, ObjectNotFoundError
 from whimbrel.engine import paths
-from whimbrel.engine.catalog import CatalogGoneError
+from whimbrel.engine.catalog import CatalogGoneError, decode_catalog_object
 from whimbrel.engine.context import Context
 from whimbrel.engine.directory import BucketCatalog, Directory
 from whimbrel.engine.index import Index, IndexId, NoManifestError
@@ -93,6 +93,7 @@ class Fsck:
             self._note(error)
             return
         await self._check_secret()
+        await self._check_identities()
         for name, entry in sorted(self._directory.root.state.buckets.items()):
             yield name
             self.report.bucket_count += 1
@@ -121,9 +122,24 @@ class Fsck:
         with suppress(ObjectNotFoundError):
             stored = await self._context.store.get(paths.PAGE_TOKEN_SECRET)
             try:
-                decode_secret(stored.data)
+                decode_secret(stored.data, keys=self._context.keys)
             except CorruptObjectError as error:
                 self._note(error)
+
+    async def _check_identities(self) -> None:
+        """Checks the objects that say who may do what, each by itself."""
+        space = paths.IDENTITY
+        for kind, prefix, parse in (
+            (ObjectKind.CATALOG_SNAPSHOT, space.manifest_prefix, paths.parse_generation),
+            (ObjectKind.CATALOG_RECORD, space.wal_prefix, paths.parse_sequence),
+        ):
+            for meta in await list_all(self._context.store, prefix):
+                with suppress(ObjectNotFoundError):  # collected meanwhile
+                    stored = await self._context.store.get(meta.key)
+                    try:
+                        decode_catalog_object(meta.key, kind, stored.data, parse(meta.key))
+                    except CorruptObjectError as error:
+                        self._note(error)
 
     async def _check_snapshot(self, catalog: BucketCatalog, index_id: IndexId) -> None:
         """Checks a snapshot: like an index that nobody writes to, and whose only manifest never expires."""
@@ -206,7 +222,8 @@ class Fsck:
             pin = source.pin(space)
             try:
                 await self._context.store.head(space.hold(source))
-                pinned = decode_pin(pin, (await self._context.store.get(pin)).data)
+                stored = await self._context.store.get(pin)
+                pinned = decode_pin(pin, stored.data, keys=self._context.keys)
             except ObjectNotFoundError:
                 pinned = frozenset()
             except CorruptObjectError as error:
@@ -311,10 +328,13 @@ class Fsck:
             expected = sequence + 1
             try:
                 stored = await self._context.store.get(found.key)
-                ObjectReader(found.key, ObjectKind.WAL_FRAGMENT, stored.data).verify_all()
+                keys = self._context.keys
+                ObjectReader(
+                    found.key, ObjectKind.WAL_FRAGMENT, stored.data, keys=keys
+                ).verify_all()
                 dimension = manifest.config.dimension
                 fragment = decode_fragment(
-                    found.key, stored.data, sequence=sequence, dimension=dimension
+                    found.key, stored.data, sequence=sequence, dimension=dimension, keys=keys
                 )
                 self._check_keys(found.key, fragment.keys)
             except ObjectNotFoundError:

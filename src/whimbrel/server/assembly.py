@@ -19,13 +19,16 @@ from whimbrel.engine.context import Context
 from whimbrel.engine.engine import Engine
 from whimbrel.engine.options import EngineOptions
 from whimbrel.engine.paths import ROOT
+from whimbrel.identity import IdentityService
 from whimbrel.storage.cloud_settings import CloudSettings
 from whimbrel.storage.instrument import RequestCounter
 from whimbrel.storage.local import LocalSettings
 from whimbrel.storage.local_start import Access
 from whimbrel.storage.open_store import StoreSettings, open_store, read_path, read_scheme
+from whimbrel.wire.access import AccessControl, NeedReader, OpenAccess, PolicyAccess
 from whimbrel.wire.arn import ArnFormat
 from whimbrel.wire.options import WireOptions
+from whimbrel.wire.origin import TrustedProxies
 from whimbrel.wire.rate_limits import AWS_RATES, RateLimits, Rates
 from whimbrel.wire.service import Service
 
@@ -89,6 +92,8 @@ async def open_service(
     environment: Mapping[str, str],
     *,
     log: logging.Logger,
+    identity: IdentityService | None = None,
+    is_open: bool = False,
 ) -> AsyncIterator[Service]:
     """Gives what requests work with, for a block; no model of embeddings is opened before one is asked for.
 
@@ -98,9 +103,11 @@ async def open_service(
         settings: name, among others, the configuration of embeddings.
         environment: as `os.environ`; holds the keys of models that are elsewhere.
         log: for what an operator should know.
+        identity: who may sign; None where everybody is taken for the owner.
+        is_open: whether everybody who asks is the owner, so that nothing is decided.
 
     Raises:
-        SettingError: the configuration of embeddings holds a mistake.
+        SettingError: the configuration of embeddings holds a mistake, or a proxy to trust has no address.
     """
     configuration = read_configuration(settings.embeddings)
     embeddings = EmbeddingModels(
@@ -117,17 +124,44 @@ async def open_service(
         ),
         context.compute,
     )
+    arns = ArnFormat(region=settings.region, account_id=settings.account_id)
+    access: AccessControl = OpenAccess()
+    if not is_open:
+        access = PolicyAccess(
+            engine,
+            NeedReader(arns, embeddings),
+            arns=arns,
+            proxies=read_proxies(settings),
+            clock=context.clock,
+            log=log,
+        )
     try:
         yield Service(
             engine=engine,
+            access=access,
             embeddings=embeddings,
-            arns=ArnFormat(region=settings.region, account_id=settings.account_id),
+            arns=arns,
             compute=context.compute,
             log=log,
+            identity=identity,
             limits=RateLimits.of(make_rates(settings), context.clock),
         )
     finally:
         await embeddings.close()
+
+
+def read_proxies(settings: Settings) -> TrustedProxies:
+    """Returns the proxies whose word is taken.
+
+    Raises:
+        SettingError: one has no address.
+    """
+    try:
+        return TrustedProxies(settings.wire_trusted_proxies)
+    except ValueError as error:
+        message = f"WHIMBREL_WIRE_TRUSTED_PROXIES has an impossible value. reason=`{error}`"
+        hint = "name addresses or networks, such as `10.0.0.0/8`"
+        raise SettingError(message, hint=hint) from None
 
 
 def make_store_settings(

@@ -155,7 +155,9 @@ class EngineThread:
             if self._is_memory and self._settings.indexer != "off":
                 stack.push_async_callback(_stop_task, *_start_indexer(context))
             service = await stack.enter_async_context(
-                open_service(engine, context, self._settings, self._environment, log=_log)
+                open_service(
+                    engine, context, self._settings, self._environment, log=_log, is_open=True
+                )
             )
             loop = asyncio.get_running_loop()
             started.set_result(_Running(loop=loop, stop=stop, bell=context.bell, service=service))

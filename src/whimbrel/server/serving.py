@@ -19,9 +19,8 @@ from dataclasses import dataclass, replace
 import uvicorn
 
 from whimbrel import kernel
-from whimbrel.auth import Authenticator, NoAuthenticator, RootCredentials, SigV4Authenticator
+from whimbrel.auth import Credential
 from whimbrel.auth.noauth import check_loopback_address, is_loopback_address
-from whimbrel.core.clock import SystemClock
 from whimbrel.core.rand import SystemRandom
 from whimbrel.core.settings import Settings
 from whimbrel.embeddings.configuration import read_configuration
@@ -148,9 +147,7 @@ async def serve_on(
     options = make_wire_options(settings)
     connection_count = reserve_descriptors(options.connection_count_max)
     options = replace(options, connection_count_max=connection_count)
-    opening = open_application(
-        settings, environment, authenticator=access.authenticator, options=options
-    )
+    opening = open_application(settings, environment, root=access.root, options=options)
     async with opening as application:
         if render is not None:
             application.app.render_metrics_with(render)
@@ -169,12 +166,12 @@ class Access:
     """Who is let in, and where the credentials are.
 
     Attributes:
-        authenticator: decides about each request.
+        root: the key of the account's root; None where nothing is signed.
         source: where the credentials are, for people; never what they are.
         is_new: whether this start made them.
     """
 
-    authenticator: Authenticator
+    root: Credential | None
     source: str
     is_new: bool
 
@@ -182,12 +179,9 @@ class Access:
 def find_access(settings: Settings, environment: Mapping[str, str]) -> Access:
     """Finds the credentials, or makes them."""
     if settings.no_auth:
-        authenticator = NoAuthenticator(account_id=settings.account_id)
-        return Access(authenticator, "none needed (--no-auth)", is_new=False)
+        return Access(None, "none needed (--no-auth)", is_new=False)
     root = find_root_credential(settings, environment, random=SystemRandom())
-    credentials = RootCredentials(root.credential, account_id=settings.account_id)
-    signed = SigV4Authenticator(credentials, clock=SystemClock())
-    return Access(signed, root.source, root.is_new)
+    return Access(root.credential, root.source, root.is_new)
 
 
 def describe(settings: Settings, store_url: str, listener: socket.socket) -> RunningServer:

@@ -34,6 +34,7 @@ from whimbrel.wire.exchange import (
     answer_lines,
     make_request_id,
 )
+from whimbrel.wire.metrics import METRICS_PATH
 from whimbrel.wire.options import WireOptions
 from whimbrel.wire.protocol import WireProtocol
 from whimbrel.wire.protocols import Protocols
@@ -44,7 +45,6 @@ from whimbrel.wire.timing import AUTH, READ, WAIT, Timing
 
 LIVE_PATH: Final = b"/health/live"
 READY_PATH: Final = b"/health/ready"
-METRICS_PATH: Final = b"/metrics"
 EMBED: Final = "embed"
 
 # Our own refusals for want of room; worth no traceback.
@@ -69,7 +69,6 @@ class WireApp:
         self._service = service
         self._authenticator = authenticator
         self._options = options
-        self._protocols = Protocols(service, options, clock)
         self._clock = clock
         self._random = random
         self._budget = BodyBudget(options.body_bytes_in_flight_max)
@@ -79,6 +78,7 @@ class WireApp:
             read_in_flight=lambda: self._in_flight,
             lanes=self._lanes.by_name,
         )
+        self._protocols = Protocols(service, options, clock, render_metrics=self._metrics.render)
         self._log = RequestLog(service.log, clock)
         self._in_flight = 0
         self._idle = asyncio.Event()
@@ -235,6 +235,8 @@ class WireApp:
         digest = None
         if len(body) > self._options.inline_body_bytes_max:
             digest = await self._service.compute.run_aside(_sha256_hex, body)
+        if self._service.identity is not None:
+            await self._service.identity.keep_fresh()
         request = SignedRequest(head.method, head.raw_path, head.raw_query, head.headers, body)
         return self._authenticator.authenticate(request, service=service, payload_sha256=digest)
 
@@ -250,7 +252,7 @@ class WireApp:
             return Answered(200, JSON_TYPE, b'{"status":"ready"}')
         if head.raw_path == READY_PATH:
             return Answered(503, JSON_TYPE, b'{"status":"not ready"}')
-        if head.raw_path == METRICS_PATH:
+        if head.raw_path == METRICS_PATH and not self._options.metrics_signed:
             return Answered(200, METRICS_TYPE, self._metrics.render())
         return None
 

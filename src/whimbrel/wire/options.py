@@ -12,9 +12,12 @@ class WireOptions:
     Attributes:
         region: stands in the ARNs we write; requests may be signed for any.
         account_id: 12 digits; the account of every resource here.
+        trusted_proxies: addresses and networks with commas between, whose word for whom they ask is taken.
+        metrics_signed: whether the metrics are for those alone who may see them.
         body_bytes_max: the largest request body, inclusive; AWS's number.
         model_body_bytes_max: likewise of a request to a model of Bedrock; AWS's number.
         form_bytes_max: the largest form (STS), of which every one in use is far smaller.
+        iam_form_bytes_max: the largest form of IAM: a policy, percent-encoded.
         request_count_max: requests that wait or are worked on; further ones get 503.
         read_count_max: queries, gets and lists of vectors worked on at a time; further ones wait; 0 is for
             whoever knows the threads to choose.
@@ -47,9 +50,12 @@ class WireOptions:
 
     region: str = "us-east-1"
     account_id: str = "123456789012"
+    trusted_proxies: str = ""
+    metrics_signed: bool = False
     body_bytes_max: int = 20_971_520
     model_body_bytes_max: int = 25_000_000
     form_bytes_max: int = 64 * 1024
+    iam_form_bytes_max: int = 256 * 1024
     request_count_max: int = 512
     read_count_max: int = 0
     ordinary_count_max: int = 64

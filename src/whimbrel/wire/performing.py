@@ -1,6 +1,7 @@
 """Performs one operation for one principal, wherever the request came from: `wire.app` over HTTP, or this very process.
 
-What differs between the two ends here: a request is members and arrays by now, an answer is not text yet.
+Whether the principal may do so was decided before. What differs between the two ends here: a request is members and
+arrays by now, an answer is not text yet.
 """
 
 from typing import Final
@@ -31,8 +32,8 @@ async def perform(
         route: the operation.
         decoded: its input, checked against the service model.
         service: what every request shares.
-        principal: who asks, authenticated.
-        explain: whether an administrator asks what a query takes.
+        principal: who asks, authenticated, and allowed to.
+        explain: whether somebody who may be told asks what a query takes.
 
     Raises:
         WhimbrelError: it was refused or failed; `wire.errors.answer_error` says what that is on the wire.
@@ -43,7 +44,7 @@ async def perform(
         service=service,
         principal=principal,
         batch=decoded.batch,
-        explain=explain and principal.is_administrator,
+        explain=explain,
     )
     if service.limits is not None and route.lane in INDEX_LANES:
         service.limits.check_index(

@@ -54,12 +54,19 @@ class S3VectorsProtocol:
         if decoded.batch is not None:
             exchange.noted.vector_count = len(decoded.batch.lengths)
         timing.end(DECODE)
+        access = self._service.access
+        await access.check_call(
+            route.action, decoded.members, principal=principal, exchange=exchange
+        )
+        explain = head.header(EXPLAIN_HEADER) == b"1" and await access.may_explain(
+            decoded.members, principal=principal, exchange=exchange
+        )
         answer = await perform(
             route,
             decoded,
             service=self._service,
             principal=principal,
-            explain=head.header(EXPLAIN_HEADER) == b"1",
+            explain=explain,
         )
         timing.end_engine()
         encoded = await encode_answer(answer, self._service.compute)

@@ -33,6 +33,7 @@ from whimbrel.engine.self_query import RecallFound, RecallMeasured
 from whimbrel.engine.statistics import IndexStatistics
 from whimbrel.engine.warm import Warmed, WarmSegment
 from whimbrel.testing.embedding import letter_models
+from whimbrel.wire.access import AccessControl, OpenAccess
 from whimbrel.wire.app import WireApp
 from whimbrel.wire.arn import ArnFormat
 from whimbrel.wire.audit import AuditSink, AuditTrail, Scope
@@ -215,6 +216,7 @@ class Endpoint:
     clock: Any = field(default_factory=SystemClock)
     compute: Compute = field(default_factory=InlineCompute)
     models: EmbeddingModels = field(default_factory=letter_models)
+    access: AccessControl = field(default_factory=OpenAccess)
     rates: Rates = field(default_factory=Rates)
     sink: AuditSink | None = None
     scope: Scope = "all"
@@ -235,6 +237,7 @@ class Endpoint:
         self.app = WireApp(
             service=Service(
                 engine=self.engine,
+                access=self.access,
                 embeddings=self.models,
                 arns=arns,
                 compute=self.compute,

@@ -1,0 +1,90 @@
+"""One statement of a policy, compiled: whether it speaks of a request.
+
+An element that a statement of its kind does not have (principals in identity policies, resources in trust policies)
+holds for every request.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from whimbrel.auth.policy.principals import Naming, Principals
+from whimbrel.auth.policy.request import PolicyPrincipal
+from whimbrel.auth.policy.template import Context, Patterns
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """One `Action`, `NotAction`, `Resource` or `NotResource`.
+
+    Attributes:
+        is_negated: whether it is the `Not...` form.
+        patterns: what it names.
+    """
+
+    is_negated: bool
+    patterns: Patterns
+
+    def match(self, name: str, context: Context) -> bool:
+        """Whether the element holds for a name."""
+        return self.patterns.match(name, context) is not self.is_negated
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One key of one operator.
+
+    Attributes:
+        operator: as it is written, such as `ForAnyValue:StringLikeIfExists`.
+        key: as it is written, such as `aws:PrincipalTag/Team`.
+        holds: whether it holds in a context.
+    """
+
+    operator: str
+    key: str
+    holds: Callable[[Context], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One statement.
+
+    Attributes:
+        label: its Sid, else its place, `Statement[2]`.
+        is_allow: else it denies.
+        principals: None in policies that name none.
+        is_not_principal: whether `principals` came as `NotPrincipal`.
+        actions: in lower case.
+        resources: None in trust policies.
+        conditions: all of which must hold.
+    """
+
+    label: str
+    is_allow: bool
+    principals: Principals | None
+    is_not_principal: bool
+    actions: Names
+    resources: Names | None
+    conditions: tuple[Condition, ...]
+
+    def naming(self, principal: PolicyPrincipal, *, has_boundary: bool) -> Naming:
+        """Returns how it names who asks.
+
+        Args:
+            principal: who asks.
+            has_boundary: whether that one has a permissions boundary, which no `NotPrincipal` excepts.
+        """
+        if self.principals is None:
+            return Naming.DIRECT
+        if not self.is_not_principal:
+            return self.principals.naming(principal)
+        is_excepted = not has_boundary and self.principals.names_wholly(principal)
+        return Naming.NOT if is_excepted else Naming.DIRECT
+
+    def covers(self, resource: str, context: Context) -> bool:
+        """Whether resource and conditions hold; action and principal are looked at elsewhere."""
+        if self.resources is not None and not self.resources.match(resource, context):
+            return False
+        for condition in self.conditions:  # noqa: SIM110 - a generator would take as long as the conditions
+            if not condition.holds(context):
+                return False
+        return True
