@@ -65,8 +65,9 @@ class IamProtocol:
         """Does what an authentic request asks for."""
         del route
         form = parse_form(body, version=API_VERSION)
-        if form.action in INPUTS:
-            exchange.record.operation = form.action
+        shape = INPUTS.get(form.action)
+        if shape is not None:
+            exchange.name_operation(form.action, action_of(form.action), form.decode(shape))
         identity = self._service.identity
         if identity is None:
             raise no_identities()
