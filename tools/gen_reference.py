@@ -61,8 +61,8 @@ EXIT_MEANINGS = {
 }
 
 SECTIONS = (
-    ("Store", ("store", "s3_", "cache_", "local_")),
-    ("Server", ("host", "port", "region", "account_id", "no_auth", "config_dir")),
+    ("Store", ("store", "s3_", "cache_", "local_", "encryption")),
+    ("Server", ("host", "port", "region", "account_id", "no_auth", "users", "config_dir")),
     ("TLS", ("tls_",)),
     ("Embeddings", ("embeddings",)),
     ("Processes and logs", ("indexer", "compute_threads", "workers", "log_")),

@@ -210,24 +210,12 @@ def test_escaped_wildcards_match_themselves(text):
     assert not match(escaped, text + "a")
 
 
-@pytest.mark.parametrize("mark", ["a", "?", "a?", "ab"])
-def test_hostile_patterns_do_not_go_back(mark, monkeypatch):
-    """Counts places looked at: each piece at each place at most once."""
-    looked = 0
-    fits = template._fits
-
-    def counting(piece, text, start):
-        nonlocal looked
-        looked += 1
-        return fits(piece, text, start)
-
-    monkeypatch.setattr(template, "_fits", counting)
-    pattern, text = f"*{mark}" * 200 + "*?b", "a" * 2_000
-    assert not match(pattern, text)
-    assert looked <= 200 * len(text)
-    # With exponential or cubic work these would not end.
-    assert not match("*a" * 9_000 + "*b", "a" * 20_000)
-    assert match(f"*{mark}" * 200 + "*", text.replace("aa", "ab"))
+@pytest.mark.parametrize("mark", ["a", "?", "a?", "ab", "?a?"])
+def test_hostile_patterns_do_not_go_back(mark):
+    # Work that is not in proportion to both lengths would not end with these.
+    assert not match(f"*{mark}" * 5_000 + "*?b", "a" * 20_000)
+    assert not match(f"*{mark}" * 5_000 + "*b", "a" * 20_000)
+    assert match(f"*{mark}" * 5_000 + "*", "aab" * 20_000)
 
 
 # --- fuzz ----------------------------------------------------------------------------------------

@@ -63,7 +63,10 @@ class PolicyError(InvalidRequestError):
     Attributes:
         place: the element that is wrong, such as `Statement[0].Action`; empty for the whole.
         detail: what is wrong with it.
+        hint: what to do about it.
     """
+
+    hint: ClassVar[str] = "docs/reference/policies.md says what a policy may hold"
 
     def __init__(self, place: str, detail: str) -> None:
         message = f"{place} {detail}" if place else detail

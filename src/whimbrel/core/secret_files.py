@@ -11,6 +11,7 @@ from typing import Final
 
 from whimbrel.core.errors import Kind, WhimbrelError
 
+MASTER_KEY_ENV: Final = "WHIMBREL_MASTER_KEY"
 NAMES: Final = (
     "WHIMBREL_ACCESS_KEY_ID",
     "WHIMBREL_SECRET_ACCESS_KEY",
@@ -20,6 +21,7 @@ NAMES: Final = (
     "WHIMBREL_BEDROCK_ACCESS_KEY_ID",
     "WHIMBREL_BEDROCK_SECRET_ACCESS_KEY",
     "WHIMBREL_BEDROCK_SESSION_TOKEN",
+    MASTER_KEY_ENV,
 )
 SUFFIX: Final = "_FILE"
 FILE_BYTES_MAX: Final = 64 * 1024

@@ -22,9 +22,10 @@ from typing import Annotated, Final
 
 import msgspec
 
-from whimbrel.auth.credentials import CredentialsError, check_private, is_secret
+from whimbrel.auth.credentials import is_secret
 from whimbrel.auth.policy import PolicyKind
 from whimbrel.core.errors import Kind, WhimbrelError
+from whimbrel.core.private_file import find_exposure
 from whimbrel.identity import changes
 from whimbrel.identity.model import (
     AccountEntry,
@@ -311,13 +312,12 @@ class UsersFile:
     def _read_text(self, path: Path, bytes_max: int, *, is_private: bool = False) -> str:
         try:
             with path.open("rb") as file:
-                if is_private:
-                    check_private(os.fstat(file.fileno()), path)
+                exposure = find_exposure(os.fstat(file.fileno()), path) if is_private else None
                 content = file.read(bytes_max + 1)
         except OSError as error:
             raise self._error(f"cannot be read: {error.strerror} path=`{path}`") from None
-        except CredentialsError as error:
-            raise UsersFileError(error.message, hint=error.hint) from None
+        if exposure is not None:
+            raise UsersFileError(exposure[0], hint=exposure[1])
         if len(content) > bytes_max:
             raise self._error(f"is too long. path=`{path}` bytes_max=`{bytes_max}`")
         try:

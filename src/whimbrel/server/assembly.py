@@ -20,6 +20,8 @@ from whimbrel.engine.engine import Engine
 from whimbrel.engine.options import EngineOptions
 from whimbrel.engine.paths import ROOT
 from whimbrel.identity import IdentityService
+from whimbrel.server.master_key import open_keys
+from whimbrel.storage.base import ObjectStore
 from whimbrel.storage.cloud_settings import CloudSettings
 from whimbrel.storage.instrument import RequestCounter
 from whimbrel.storage.local import LocalSettings
@@ -230,6 +232,7 @@ async def open_context(
 
     Raises:
         StoreError: the store cannot be opened, or lacks what the protocol needs.
+        KeyUnavailableError: the store is encrypted, and the master key is not here.
     """
     clock, random = SystemClock(), SystemRandom()
     compute = ThreadCompute(count_threads(settings))
@@ -241,6 +244,13 @@ async def open_context(
             random=random,
         )
         try:
+            keys = await open_keys(
+                settings,
+                environment,
+                opened.store,
+                random=random,
+                may_make=access is Access.CREATE,
+            )
             context = Context(
                 store=opened.store,
                 clock=clock,
@@ -248,6 +258,7 @@ async def open_context(
                 compute=compute,
                 options=EngineOptions(**settings.section(ENGINE_PREFIX)),
                 cache=opened.cache,
+                keys=keys,
             )
             yield Opened(context=context, counter=opened.counter)
         finally:
@@ -268,6 +279,54 @@ def refuse_memory(settings: Settings) -> None:
 
 
 @asynccontextmanager
+async def open_existing_store(
+    settings: Settings, environment: Mapping[str, str], *, is_read_only: bool = True
+) -> AsyncIterator[ObjectStore]:
+    """Opens the objects of a store that somebody has laid out already, without any key to what is in them.
+
+    Args:
+        settings: name the store.
+        environment: as `os.environ`.
+        is_read_only: whether it is only read, so that nothing is written even to try it out.
+
+    Raises:
+        EmptyStoreError: there is no store.
+        SettingError: the store is in another process's memory.
+        StoreError: the store cannot be opened.
+    """
+    _refuse_missing(settings)
+    opened = await open_store(
+        settings.store,
+        settings=make_store_settings(
+            settings,
+            environment,
+            is_probed=not is_read_only,
+            access=Access.READ if is_read_only else Access.EXISTING,
+        ),
+        clock=SystemClock(),
+        random=SystemRandom(),
+    )
+    try:
+        await _refuse_empty(opened.store)
+        yield opened.store
+    finally:
+        await opened.store.close()
+
+
+def _refuse_missing(settings: Settings) -> None:
+    refuse_memory(settings)
+    is_local = read_scheme(settings.store) in ("", "file")
+    if is_local and not (read_path(settings.store) / ROOT.manifest_prefix).is_dir():
+        raise EmptyStoreError(settings.store)
+
+
+async def _refuse_empty(store: ObjectStore) -> None:
+    found = await store.list(ROOT.manifest_prefix, limit=1)
+    if not found.objects:
+        raise EmptyStoreError(store.url)
+
+
+@asynccontextmanager
 async def open_existing_context(
     settings: Settings, environment: Mapping[str, str], *, is_read_only: bool = True
 ) -> AsyncIterator[Opened]:
@@ -283,15 +342,10 @@ async def open_existing_context(
         SettingError: the store is in another process's memory.
         StoreError: the store cannot be opened.
     """
-    refuse_memory(settings)
-    is_local = read_scheme(settings.store) in ("", "file")
-    if is_local and not (read_path(settings.store) / ROOT.manifest_prefix).is_dir():
-        raise EmptyStoreError(settings.store)
+    _refuse_missing(settings)
     access = Access.READ if is_read_only else Access.EXISTING
     async with open_context(
         settings, environment, is_probed=not is_read_only, access=access
     ) as opened:
-        found = await opened.context.store.list(ROOT.manifest_prefix, limit=1)
-        if not found.objects:
-            raise EmptyStoreError(opened.context.store.url)
+        await _refuse_empty(opened.context.store)
         yield opened

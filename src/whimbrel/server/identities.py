@@ -4,17 +4,15 @@ import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
 
 from whimbrel.auth import Credential
 from whimbrel.core.rand import Random
-from whimbrel.core.settings import SettingError, Settings
+from whimbrel.core.settings import Settings
 from whimbrel.engine.context import Context
 from whimbrel.identity import Identities, IdentityService, KnownKeys, SessionGiver
 from whimbrel.identity.users_file import UsersFile
-from whimbrel.storage.envelope import MasterKeys, parse_master_keys
-
-MASTER_KEY_ENV: Final = "WHIMBREL_MASTER_KEY"
+from whimbrel.server.master_key import find_master_keys
+from whimbrel.storage.envelope import MASTER_KEY_BYTES, MasterKeys
 
 _log = logging.getLogger(__name__)
 
@@ -38,7 +36,7 @@ async def open_identities(
     Raises:
         WhimbrelError: the store cannot be read, or the file or the master key cannot be used.
     """
-    secrets = find_master_keys(environment, random=context.random)
+    secrets = _find_secret_keys(settings, environment, random=context.random)
     identities = Identities(context, account_id=settings.account_id, secrets=secrets, log=_log)
     further: tuple[UsersFile, ...] = ()
     if settings.users:
@@ -52,18 +50,10 @@ async def open_identities(
         await identities.close()
 
 
-def find_master_keys(environment: Mapping[str, str], *, random: Random) -> MasterKeys | None:
-    """Returns the master keys that the environment holds; None when it holds none.
-
-    Raises:
-        SettingError: they make no sense.
-    """
-    text = environment.get(MASTER_KEY_ENV, "")
-    if not text:
-        return None
-    try:
-        keys = parse_master_keys(text)
-    except ValueError as error:
-        hint = "make one with: openssl rand -base64 32"
-        raise SettingError(f"{MASTER_KEY_ENV} cannot be used: {error}", hint=hint) from None
-    return MasterKeys(keys, random=random, source=MASTER_KEY_ENV)
+def _find_secret_keys(
+    settings: Settings, environment: Mapping[str, str], *, random: Random
+) -> MasterKeys | None:
+    """Returns what wraps secrets; for a store in memory, of which nothing stays, a key that stays as little."""
+    if settings.store.startswith("memory:"):
+        return MasterKeys([random.token(MASTER_KEY_BYTES)], random=random)
+    return find_master_keys(settings, environment, random=random)

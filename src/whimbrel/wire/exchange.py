@@ -105,15 +105,14 @@ class Exchange:
         Args:
             name: of the operation; one of ours.
             action: what policies call it.
-            parameters: as they were decoded, by the names of the form.
+            parameters: by the names that records have for them.
 
         Raises:
             UnavailableError: it could not be recorded although it has to be.
         """
         self.record.operation = name
         self.noted.action = action
-        # CloudTrail begins them in lower case, whatever the form does.
-        self.noted.parameters = {key[:1].lower() + key[1:]: parameters[key] for key in parameters}
+        self.noted.parameters = parameters
         if self.noted.check is not None:
             self.noted.check(name)
 

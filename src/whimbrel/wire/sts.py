@@ -20,7 +20,7 @@ from whimbrel.wire.extension import LaneName
 from whimbrel.wire.iam.model import ARN, KEY_ID, TAG_KEYS, TAGS
 from whimbrel.wire.options import WireOptions
 from whimbrel.wire.query.errors import answer_query_error, no_identities
-from whimbrel.wire.query.form import parse_form, unknown_action
+from whimbrel.wire.query.form import parse_form, tell_parameters, unknown_action
 from whimbrel.wire.query.xml import XmlValue, encode_answer, encode_error, format_time
 from whimbrel.wire.request import RequestHead
 from whimbrel.wire.service import Service
@@ -140,7 +140,7 @@ class StsProtocol:
             raise unknown_action(form.action, API_VERSION)
         given = form.decode(shape)
         access, action = self._service.access, f"{SIGNING_NAME}:{form.action}"
-        exchange.name_operation(form.action, action, given)
+        exchange.name_operation(form.action, action, tell_parameters(given))
         validate(shape, given)
         if action in CHECKED_HERE:
             await access.check(Need(action), principal=principal, exchange=exchange)

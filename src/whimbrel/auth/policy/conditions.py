@@ -10,7 +10,6 @@ Source: "Condition operators" and "Set operators for multivalued context keys", 
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from whimbrel.auth.policy.operators import OPERATORS, OperandError, Operands, Test
@@ -46,9 +45,9 @@ def compile_condition(
         raise OperandError("is an invalid condition operator")
     chosen = OPERATORS[name]
     test = chosen.compile(Operands(operands, has_variables))
-    check = _Check(key.lower(), test, chosen.is_negated, suffix is not None)
-    ways = {None: check.of_key, "ForAllValues:": check.of_all, "ForAnyValue:": check.of_any}
-    return Condition(operator, key, ways[prefix])
+    build = {None: _of_key, "ForAllValues:": _of_all, "ForAnyValue:": _of_any}[prefix]
+    holds = build(key.lower(), test, is_negated=chosen.is_negated, if_exists=suffix is not None)
+    return Condition(operator, key, holds)
 
 
 def _null(key: str, operands: Sequence[str]) -> Holds:
@@ -59,32 +58,38 @@ def _null(key: str, operands: Sequence[str]) -> Holds:
     return lambda context: (context.get(key, ()) == ()) in allowed
 
 
-@dataclass(frozen=True, slots=True)
-class _Check:
-    """A key, the test of one value of it, and what both make of no value."""
+def _of_key(key: str, test: Test, *, is_negated: bool, if_exists: bool) -> Holds:
+    if_absent = is_negated or if_exists
 
-    key: str
-    test: Test
-    is_negated: bool
-    if_exists: bool
-
-    def of_key(self, context: Context) -> bool:
-        value = context.get(self.key)
+    def holds(context: Context) -> bool:
+        value = context.get(key)
         if isinstance(value, str):
-            return self.test(value, context) is not self.is_negated
+            return test(value, context) is not is_negated
         if not value:
-            return self.is_negated or self.if_exists
-        return any(self.test(one, context) for one in value) is not self.is_negated
+            return if_absent
+        return any(test(one, context) for one in value) is not is_negated
 
-    def of_all(self, context: Context) -> bool:
-        values = _values(context.get(self.key))
-        return all(self.test(one, context) is not self.is_negated for one in values)
+    return holds
 
-    def of_any(self, context: Context) -> bool:
-        values = _values(context.get(self.key))
+
+def _of_all(key: str, test: Test, *, is_negated: bool, if_exists: bool) -> Holds:
+    del if_exists  # it holds of no values in any case
+
+    def holds(context: Context) -> bool:
+        values = _values(context.get(key))
+        return all(test(one, context) is not is_negated for one in values)
+
+    return holds
+
+
+def _of_any(key: str, test: Test, *, is_negated: bool, if_exists: bool) -> Holds:
+    def holds(context: Context) -> bool:
+        values = _values(context.get(key))
         if not values:
-            return self.if_exists
-        return any(self.test(one, context) is not self.is_negated for one in values)
+            return if_exists
+        return any(test(one, context) is not is_negated for one in values)
+
+    return holds
 
 
 def _values(value: ContextValue | None) -> tuple[str, ...]:

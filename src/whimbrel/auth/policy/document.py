@@ -5,13 +5,18 @@ A policy knows nothing of where it is stored. `name` is what a decision calls it
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from whimbrel.auth.policy.statement import Statement
 
-ACTIONS_KEPT_MAX: Final = 512  # of each policy; a server asks of some sixty
+# How many actions, and pairs of action and resource, a policy remembers the statements of: some 100 KB at most.
+REMEMBERED_MAX: Final = 256
 
-Matching = tuple[tuple[Statement, ...], tuple[Statement, ...]]
+Candidates = tuple[
+    tuple[Statement, ...], tuple[Statement, ...]
+]  # those that deny, those that allow
+
+Key = TypeVar("Key")
 
 
 class PolicyKind(StrEnum):
@@ -38,24 +43,45 @@ class Policy:
     document: dict[str, Any]
     name: str = ""
     statements: tuple[Statement, ...] = field(default=(), compare=False, repr=False)
-    _by_action: dict[str, Matching] = field(
+    _of_actions: dict[str, Candidates] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
+    _candidates: dict[tuple[str, str], Candidates] = field(
         default_factory=dict, init=False, compare=False, repr=False
     )
 
-    def of_action(self, action: str) -> Matching:
-        """Returns the statements that deny and those that allow, of those whose actions match.
+    def candidates(self, action: str, resource: str) -> Candidates:
+        """Returns the statements that name an action, and maybe a resource.
+
+        What they say of principals, of resources by variables, and their conditions are still to be looked at.
 
         Args:
             action: in lower case.
+            resource: the ARN.
         """
-        found = self._by_action.get(action)
+        found = self._candidates.get((action, resource))
         if found is None:
-            matching = [entry for entry in self.statements if entry.actions.match(action, {})]
+            denies, allows = self._of_action(action)
             found = (
-                tuple(entry for entry in matching if not entry.is_allow),
-                tuple(entry for entry in matching if entry.is_allow),
+                tuple([one for one in denies if one.may_name(resource)]),
+                tuple([one for one in allows if one.may_name(resource)]),
             )
-            if len(self._by_action) >= ACTIONS_KEPT_MAX:
-                self._by_action.clear()
-            self._by_action[action] = found
+            _remember(self._candidates, (action, resource), found)
         return found
+
+    def _of_action(self, action: str) -> Candidates:
+        found = self._of_actions.get(action)
+        if found is None:
+            named = [one for one in self.statements if one.actions.match(action, {})]
+            found = (
+                tuple(one for one in named if not one.is_allow),
+                tuple(one for one in named if one.is_allow),
+            )
+            _remember(self._of_actions, action, found)
+        return found
+
+
+def _remember(memory: dict[Key, Candidates], key: Key, found: Candidates) -> None:
+    if len(memory) >= REMEMBERED_MAX:
+        memory.clear()
+    memory[key] = found

@@ -117,11 +117,12 @@ def _find(
     has_boundary: bool = False,
 ) -> _Found | None:
     """Returns the first statement of an effect that speaks of the request."""
+    resource, context = request.resource, request.context
     for policy in policies:
-        for statement in policy.of_action(action)[is_allow]:
-            if statement.covers(request.resource, request.context) and statement.naming(
-                request.principal, has_boundary=has_boundary
-            ):
+        for statement in policy.candidates(action, resource)[is_allow]:
+            if not statement.covers(resource, context):
+                continue
+            if statement.naming(request.principal, has_boundary=has_boundary):
                 return policy, statement
     return None
 
@@ -131,7 +132,8 @@ def _grant(
 ) -> tuple[Naming, _Found | None]:
     """Returns the statement of the resource's policy that allows it to who asks by the most direct name."""
     best, found = Naming.NOT, None
-    for statement in () if resource is None else resource.of_action(action)[True]:
+    candidates = resource.candidates(action, request.resource) if resource else ((), ())
+    for statement in candidates[True]:
         naming = statement.naming(request.principal, has_boundary=has_boundary)
         if naming > best and statement.covers(request.resource, request.context):
             assert resource is not None

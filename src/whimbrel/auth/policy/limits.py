@@ -6,7 +6,10 @@ Source: "IAM and AWS STS quotas", AWS IAM User Guide. That of vector buckets is 
 bucket policies.
 """
 
+from collections.abc import Mapping
 from typing import Final
+
+from whimbrel.auth.policy.document import PolicyKind
 
 USER_INLINE_BYTES_MAX: Final = 2_048
 GROUP_INLINE_BYTES_MAX: Final = 5_120
@@ -16,6 +19,18 @@ TRUST_BYTES_MAX: Final = 2_048
 SESSION_BYTES_MAX: Final = 2_048
 BUCKET_BYTES_MAX: Final = 20 * 1024
 
+# Wildcards in all texts of a policy: bounds what hostile ones cost to compile and to match. The largest policy of ARNs
+# with three wildcards each has fewer.
+WILDCARDS_MAX: Final = 2_000
+
 TEXT_BYTES_MAX: Final = (
     128 * 1024
 )  # of a policy of an identity with its white space, as IAM's parameters have it
+
+# The most that any policy of a kind may have, where it is not known yet what it will be attached to.
+BYTES_MAX: Final[Mapping[PolicyKind, int]] = {
+    PolicyKind.IDENTITY: ROLE_INLINE_BYTES_MAX,
+    PolicyKind.RESOURCE: BUCKET_BYTES_MAX,
+    PolicyKind.TRUST: TRUST_BYTES_MAX,
+    PolicyKind.SESSION: SESSION_BYTES_MAX,
+}

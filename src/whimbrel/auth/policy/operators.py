@@ -77,7 +77,11 @@ class Operator:
 
 
 def _equal(operands: Operands) -> Test:
-    return Patterns.of(operands.templates(has_wildcards=False)).match
+    patterns = Patterns.of(operands.templates(has_wildcards=False))
+    if patterns.templates:
+        return patterns.match
+    literals = patterns.literals
+    return lambda value, _context: value in literals
 
 
 def _like(operands: Operands) -> Test:
@@ -86,10 +90,14 @@ def _like(operands: Operands) -> Test:
 
 def _equal_ignoring_case(operands: Operands) -> Test:
     templates = operands.templates(has_wildcards=False)
+    literals = frozenset(text.lower() for one in templates if (text := one.literal) is not None)
+    variable = [template for template in templates if template.has_variables]
 
     def test(value: str, context: Context) -> bool:
         folded = value.lower()
-        filled = (template.resolve(context) for template in templates)
+        if folded in literals:
+            return True
+        filled = (template.resolve(context) for template in variable)
         return any(it is not None and (it.literal or "").lower() == folded for it in filled)
 
     return test
@@ -194,13 +202,16 @@ def _parse_all(
 
 
 def _in_network(operands: Operands) -> Test:
-    networks: list[Any] = _parse_all(
-        parse_network, operands.texts, "an IP address or a range of them"
-    )
+    networks = _parse_all(parse_network, operands.texts, "an IP address or a range of them")
 
     def test(value: str, _context: Context) -> bool:
         address = parse_address(value)
-        return address is not None and any(address in network for network in networks)
+        if address is None:
+            return False
+        for network in networks:  # noqa: SIM110 - a generator would take longer than the comparison
+            if network.has(address):
+                return True
+        return False
 
     return test
 

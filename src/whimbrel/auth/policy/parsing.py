@@ -6,7 +6,7 @@ from typing import Any
 from whimbrel.auth.policy.conditions import compile_condition
 from whimbrel.auth.policy.document import Policy, PolicyKind
 from whimbrel.auth.policy.grammar import VERSION, parse_document, shorten
-from whimbrel.auth.policy.limits import TEXT_BYTES_MAX
+from whimbrel.auth.policy.limits import TEXT_BYTES_MAX, WILDCARDS_MAX
 from whimbrel.auth.policy.operators import OperandError
 from whimbrel.auth.policy.principals import Principals
 from whimbrel.auth.policy.rules import check_document
@@ -36,6 +36,7 @@ def parse_policy(text: str, kind: PolicyKind, *, bytes_max: int, name: str = "")
         if kind is PolicyKind.RESOURCE:
             raise
         raise PolicyError("", f"Syntax errors in policy. ({error.message})") from None
+    _check_wildcards(document)
     check_document(document, kind)
     has_variables = document.get("Version") == VERSION
     statements = tuple(
@@ -60,6 +61,12 @@ def _check_size(text: str, kind: PolicyKind, *, bytes_max: int) -> None:
         raise PolicySizeError("", f"must have at most {bytes_max} bytes")
 
 
+def _check_wildcards(document: dict[str, Any]) -> None:
+    texts = json.dumps(document["Statement"], ensure_ascii=False)  # where no escape hides them
+    if texts.count("*") + texts.count("?") > WILDCARDS_MAX:
+        raise PolicySizeError("", f"must have at most {WILDCARDS_MAX} wildcards")
+
+
 def _compile(statement: dict[str, Any], place: str, *, has_variables: bool) -> Statement:
     conditions = tuple(
         _condition(operator, key, operands, place, has_variables=has_variables)
@@ -69,15 +76,22 @@ def _compile(statement: dict[str, Any], place: str, *, has_variables: bool) -> S
     is_not_principal = "NotPrincipal" in statement
     actions = _names(statement, "Action", place, has_variables=False)
     assert actions is not None  # every statement was found to have them
+    resources = _names(statement, "Resource", place, has_variables=has_variables)
     return Statement(
         label=statement.get("Sid") or place,
         is_allow=statement["Effect"] == "Allow",
         principals=_principals(statement.get("NotPrincipal" if is_not_principal else "Principal")),
         is_not_principal=is_not_principal,
         actions=actions,
-        resources=_names(statement, "Resource", place, has_variables=has_variables),
+        resources=resources,
+        may_name=_is_any if resources is None else resources.outline(),
+        has_resource_variables=resources is not None and bool(resources.patterns.templates),
         conditions=conditions,
     )
+
+
+def _is_any(_resource: str) -> bool:
+    return True
 
 
 def _names(

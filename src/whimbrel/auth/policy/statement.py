@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from whimbrel.auth.policy.principals import Naming, Principals
 from whimbrel.auth.policy.request import PolicyPrincipal
-from whimbrel.auth.policy.template import Context, Patterns
+from whimbrel.auth.policy.template import Context, Matcher, Patterns
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,13 @@ class Names:
     def match(self, name: str, context: Context) -> bool:
         """Whether the element holds for a name."""
         return self.patterns.match(name, context) is not self.is_negated
+
+    def outline(self) -> Matcher:
+        """Returns what holds for a name that the element may hold for, whatever the variables are."""
+        if not self.is_negated:
+            return self.patterns.outline()
+        patterns = self.patterns
+        return lambda name: not patterns.match(name, {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +62,8 @@ class Statement:
         is_not_principal: whether `principals` came as `NotPrincipal`.
         actions: in lower case.
         resources: None in trust policies.
+        may_name: what holds for a resource that it names, or could by its variables.
+        has_resource_variables: whether `resources` depend on the request.
         conditions: all of which must hold.
     """
 
@@ -64,6 +73,8 @@ class Statement:
     is_not_principal: bool
     actions: Names
     resources: Names | None
+    may_name: Matcher
+    has_resource_variables: bool
     conditions: tuple[Condition, ...]
 
     def naming(self, principal: PolicyPrincipal, *, has_boundary: bool) -> Naming:
@@ -81,9 +92,11 @@ class Statement:
         return Naming.NOT if is_excepted else Naming.DIRECT
 
     def covers(self, resource: str, context: Context) -> bool:
-        """Whether resource and conditions hold; action and principal are looked at elsewhere."""
-        if self.resources is not None and not self.resources.match(resource, context):
-            return False
+        """Whether it holds for a resource that it may name: by its variables, and by its conditions."""
+        if self.has_resource_variables:
+            assert self.resources is not None
+            if not self.resources.match(resource, context):
+                return False
         for condition in self.conditions:  # noqa: SIM110 - a generator would take as long as the conditions
             if not condition.holds(context):
                 return False

@@ -4,8 +4,7 @@ A text is cut into literals, wildcards and variables. The value of a variable is
 a user matches a `*` and nothing else. A variable without a value and without a default matches nothing at all.
 
 Matching takes time in proportion to the product of both lengths at most, whatever the pattern: each `*` but the last
-stops at the first place where what follows it fits, which is as good as any later one, and never goes back. There are
-no regular expressions, because compiling some hundreds of them would hold up whoever writes a policy.
+stops at the first place where what follows it fits, which is as good as any later one, and never goes back.
 
 Source: "IAM policy elements: Variables and tags", AWS IAM User Guide.
 """
@@ -81,6 +80,12 @@ class Template:
         if all(isinstance(part, str) for part in self.parts):
             return "".join(part for part in self.parts if isinstance(part, str))
         return None
+
+    def outline(self) -> "Template":
+        """Returns it with `*` in place of each variable."""
+        return Template(
+            tuple(Wildcard.ANY if isinstance(part, Variable) else part for part in self.parts)
+        )
 
     def resolve(self, context: Context) -> "Template | None":
         """Returns it with variables replaced; None when one has no value."""
@@ -174,9 +179,15 @@ def _match_literals(pieces: list[str]) -> Matcher:
     if not middle and not last:
         return lambda text: text.startswith(first)
     size = len(first) + len(last)
+    longest = max((*middle, last), key=len)  # what most texts that do not match lack
 
     def match(text: str) -> bool:
-        if len(text) < size or not text.startswith(first) or not text.endswith(last):
+        if (
+            longest not in text
+            or len(text) < size
+            or not text.startswith(first)
+            or not text.endswith(last)
+        ):
             return False
         start, limit = len(first), len(text) - len(last)
         for piece in middle:
@@ -193,21 +204,25 @@ def _match_pieces(pieces: list[list[Part]]) -> Matcher:
     """Returns the matcher of pieces some of which have a `?`, with `*` between them."""
     first, *middle, last = pieces
     size_first, size_last = _size(first), _size(last)
+    # Each has one length and nothing to choose, so that a search tries a place once.
+    searches = [re.compile(_expression(piece), re.DOTALL).search for piece in middle]
 
     def match(text: str) -> bool:
         start, limit = size_first, len(text) - size_last
         if limit < start or not _fits(first, text, 0) or not _fits(last, text, limit):
             return False
-        for piece in middle:
-            size = _size(piece)
-            places = range(start, limit - size + 1)
-            found = next((place for place in places if _fits(piece, text, place)), None)
+        for search in searches:
+            found = search(text, start, limit)
             if found is None:
                 return False
-            start = found + size
+            start = found.end()
         return True
 
     return match
+
+
+def _expression(piece: list[Part]) -> str:
+    return "".join(re.escape(part) if isinstance(part, str) else "." for part in piece)
 
 
 def _fits(piece: list[Part], text: str, start: int) -> bool:
@@ -234,21 +249,34 @@ class Patterns:
         literals: texts without wildcards and variables.
         matchers: those with wildcards.
         templates: those with variables, compiled when the variables have values.
+        outlines: the same with `*` for variables, which match whatever these may match.
     """
 
     literals: frozenset[str]
     matchers: tuple[Matcher, ...] = ()
     templates: tuple[Template, ...] = ()
+    outlines: tuple[Matcher, ...] = ()
 
     @classmethod
     def of(cls, templates: Sequence[Template]) -> "Patterns":
         """Compiles templates."""
         static = [template for template in templates if not template.has_variables]
+        variable = tuple(template for template in templates if template.has_variables)
         return cls(
             frozenset(text for template in static if (text := template.literal) is not None),
             tuple(compile_template(template) for template in static if template.literal is None),
-            tuple(template for template in templates if template.has_variables),
+            variable,
+            tuple(compile_template(template.outline()) for template in variable),
         )
+
+    def outline(self) -> Matcher:
+        """Returns what matches a text that these may match, where variables have the values that suit it best."""
+        literals, matchers = self.literals, (*self.matchers, *self.outlines)
+        if not matchers:
+            return literals.__contains__
+        if len(matchers) == 1 and not literals:
+            return matchers[0]
+        return lambda text: text in literals or any(matcher(text) for matcher in matchers)
 
     def match(self, text: str, context: Context) -> bool:
         """Whether one of them matches the whole text."""

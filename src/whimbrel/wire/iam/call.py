@@ -1,6 +1,6 @@
 """What every operation of IAM is handed, and pages of what it lists."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -87,7 +87,7 @@ class IamCall:
         return result
 
 
-def holder_named(given: dict[str, Any]) -> tuple[HolderKind, str]:
+def holder_named(given: Mapping[str, Any]) -> tuple[HolderKind, str]:
     """Returns kind and name of the user or role that parameters name."""
     if "RoleName" in given:
         return HolderKind.ROLE, given["RoleName"]

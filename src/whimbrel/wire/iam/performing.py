@@ -5,13 +5,15 @@ An operation acts in the account of who asks. The root of the server's own accou
 
 import re
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 from whimbrel.auth import Principal
 from whimbrel.auth.policy import AccessRequest, ContextValue, decide
 from whimbrel.core.errors import DeniedError
 from whimbrel.identity.identities import Identities
-from whimbrel.wire.iam.call import IamCall, Result, own_user_name
+from whimbrel.identity.model import Holder
+from whimbrel.identity.state import IdentityState
+from whimbrel.wire.iam.call import IamCall, Result, holder_named, own_user_name
 from whimbrel.wire.iam.model import ACCOUNT_OPERATIONS, API_VERSION, INPUTS
 from whimbrel.wire.iam.operations import HANDLERS, find_resource
 from whimbrel.wire.query.form import Form, unknown_action
@@ -60,7 +62,8 @@ async def perform(
     if form.action in _OWN_OPERATIONS and (name := own_user_name(given, principal, account_id)):
         given["UserName"] = name
     resource = find_resource(form.action, given, account_id, identities.state)
-    _check(form.action, resource, principal=principal, account_id=account_id, context=context)
+    facts = {**context, **_describe(given), **_describe_tags(given, account_id, identities.state)}
+    _check(form.action, resource, principal=principal, account_id=account_id, context=facts)
     call = IamCall(input=given, identities=identities, principal=principal, account_id=account_id)
     return await HANDLERS[form.action](call)
 
@@ -79,6 +82,38 @@ def _find_account(form: Form, principal: Principal) -> str:
     ):
         raise DeniedError("AccessDenied", ADMINISTRATOR_TEXT)
     return str(wanted)
+
+
+def _describe(given: Mapping[str, Any]) -> dict[str, ContextValue]:
+    """Returns what conditions may ask of an operation's parameters."""
+    context: dict[str, ContextValue] = {}
+    tags = {tag["Key"]: tag["Value"] for tag in given.get("Tags", ())}
+    keys = tuple(tags) or tuple(given.get("TagKeys", ()))
+    if keys:
+        context["aws:tagkeys"] = keys
+    context |= {f"aws:requesttag/{key.lower()}": value for key, value in tags.items()}
+    for member, key in (
+        ("PolicyArn", "iam:policyarn"),
+        ("PermissionsBoundary", "iam:permissionsboundary"),
+    ):
+        if member in given:
+            context[key] = given[member]
+    return context
+
+
+def _describe_tags(
+    given: Mapping[str, Any], account_id: str, state: IdentityState
+) -> dict[str, ContextValue]:
+    """Returns the tags of the user or role that an operation is about."""
+    if "UserName" not in given and "RoleName" not in given:
+        return {}
+    entry = state.find_holder(Holder(account_id, *holder_named(given)))
+    tags = {} if entry is None else entry.tags
+    return {
+        f"{prefix}:resourcetag/{key.lower()}": value
+        for key, value in tags.items()
+        for prefix in ("aws", "iam")
+    }
 
 
 def _check(

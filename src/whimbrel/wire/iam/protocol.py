@@ -11,7 +11,7 @@ from whimbrel.wire.iam.model import API_VERSION, INPUTS, NAMESPACE
 from whimbrel.wire.iam.performing import action_of, perform
 from whimbrel.wire.options import WireOptions
 from whimbrel.wire.query.errors import answer_query_error, no_identities
-from whimbrel.wire.query.form import parse_form
+from whimbrel.wire.query.form import parse_form, tell_parameters
 from whimbrel.wire.query.xml import encode_answer, encode_error
 from whimbrel.wire.request import RequestHead
 from whimbrel.wire.service import Service
@@ -67,7 +67,8 @@ class IamProtocol:
         form = parse_form(body, version=API_VERSION)
         shape = INPUTS.get(form.action)
         if shape is not None:
-            exchange.name_operation(form.action, action_of(form.action), form.decode(shape))
+            given = tell_parameters(form.decode(shape))
+            exchange.name_operation(form.action, action_of(form.action), given)
         identity = self._service.identity
         if identity is None:
             raise no_identities()

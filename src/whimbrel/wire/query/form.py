@@ -4,6 +4,7 @@ Lists come as `Tags.member.1.Key=...`; an empty one as `Tags=`. Parameters that 
 over, as AWS does.
 """
 
+from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
@@ -72,6 +73,11 @@ def parse_form(body: bytes, *, version: str) -> Form:
     if tree.get("Version", version) != version:
         raise unknown_action(action, str(tree["Version"]))
     return Form(action, tree)
+
+
+def tell_parameters(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns parameters under the names that records of the audit log have for them."""
+    return {name[:1].lower() + name[1:]: value for name, value in given.items()}
 
 
 def unknown_action(action: str, version: str) -> FormError:

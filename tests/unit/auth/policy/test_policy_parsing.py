@@ -316,3 +316,12 @@ def test_white_space_does_not_count_in_policies_of_identities(bytes_max):
         parse_policy(document("a" * (room + 1)), PolicyKind.IDENTITY, bytes_max=bytes_max)
     with pytest.raises(PolicySizeError, match="at most 131072 bytes"):
         parse_policy(" " * 131_073, PolicyKind.IDENTITY, bytes_max=bytes_max)
+
+
+def test_wildcards_are_counted():
+    check(policy(Condition={"StringLike": {"aws:x": ["*?"] * 999}}))
+    with pytest.raises(PolicySizeError, match="at most 2000 wildcards"):
+        check(policy(Condition={"StringLike": {"aws:x": ["*?"] * 1001}}))
+    escaped = json.dumps(policy(Condition={"StringLike": {"aws:x": "*" * 2001}}))
+    with pytest.raises(PolicySizeError, match="at most 2000 wildcards"):
+        check(escaped.replace("*" * 2001, "\\u002a" * 2001))
