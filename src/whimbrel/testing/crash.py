@@ -238,6 +238,7 @@ async def _needed_by(node: Node, index_id: IndexId) -> set[str]:
     needed = {key for key in log if paths.parse_sequence(key) > base.position}
     for source in foreign_keys(space, manifest.object_keys):
         needed |= {space.hold(source), source.pin(space)} | await pins.read(source)
+        needed.add(paths.key_object(source.prefix))
     needed |= {space.manifest(base.generation), paths.key_object(space.prefix)}
     return needed | manifest.object_keys
 
