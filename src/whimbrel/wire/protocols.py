@@ -1,6 +1,7 @@
 """Every API of the endpoint, and which of them a request is for.
 
-A request's API is told by the first part of its path. S3 Vectors has all that no other one takes.
+A request's API is told by the first part of its path, or by the header that names KMS's operations. S3 Vectors has all
+that no other one takes.
 """
 
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from typing import Any, Final
 from whimbrel.core.clock import Clock
 from whimbrel.wire.bedrock import FIRST_PARTS as BEDROCK_PARTS
 from whimbrel.wire.bedrock import BedrockProtocol
+from whimbrel.wire.kms import KmsProtocol
 from whimbrel.wire.options import WireOptions
 from whimbrel.wire.protocol import Route, WireProtocol
 from whimbrel.wire.request import RequestHead
@@ -20,6 +22,7 @@ PROTOCOLS: Final[tuple[type[WireProtocol[Any]], ...]] = (
     S3VectorsProtocol,
     StsProtocol,
     BedrockProtocol,
+    KmsProtocol,
 )
 
 
@@ -29,11 +32,14 @@ class Protocols:
     def __init__(self, service: Service, options: WireOptions, clock: Clock) -> None:
         self._s3vectors = S3VectorsProtocol(service, options)
         self._sts = StsProtocol(options)
+        self._kms = KmsProtocol(service, options)
         bedrock = BedrockProtocol(service, options, clock)
         self._by_first_part: dict[bytes, WireProtocol[Any]] = dict.fromkeys(BEDROCK_PARTS, bedrock)
 
     def find(self, head: RequestHead) -> WireProtocol[Any]:
         """Returns the API that a request is for."""
+        if KmsProtocol.takes(head):  # before STS, whose requests name nothing in their heads
+            return self._kms
         if StsProtocol.takes(head):
             return self._sts
         first_part = head.raw_path[1:].partition(b"/")[0]

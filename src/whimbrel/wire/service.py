@@ -30,6 +30,7 @@ from whimbrel.engine.statistics import IndexStatistics
 from whimbrel.engine.text.field import TextField
 from whimbrel.engine.update import UpdateRequest
 from whimbrel.engine.warm import Warmed, WarmRequest
+from whimbrel.kms.local.service import LocalKeyService
 from whimbrel.wire.arn import ArnFormat
 
 
@@ -199,6 +200,7 @@ class Service:
         arns: writes our ARNs and knows our account.
         compute: where work over about a millisecond runs.
         log: the project's logger, for what an operator should know.
+        local_keys: the keys of the local key store; None where there is no master key to keep them under.
     """
 
     engine: Engine
@@ -206,6 +208,7 @@ class Service:
     arns: ArnFormat
     compute: Compute
     log: logging.Logger
+    local_keys: LocalKeyService | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
