@@ -55,7 +55,7 @@ def test_no_part_of_a_blob_opens():
     [
         {},
         CONTEXT | {"more": "x"},
-        {name: "other" for name in CONTEXT},
+        dict.fromkeys(CONTEXT, "other"),
         {"aws:s3vectors:arn": "arn:one"},
         {"aws:s3vectors:arn": "two", "aws:s3vectors:resource-id": "arn:one"},
     ],

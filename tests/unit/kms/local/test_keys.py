@@ -233,7 +233,7 @@ async def test_an_object_of_one_key_is_none_of_another(world):
 async def test_pages_hold_every_key_once(world):
     node = world.node()
     made = {node.id_of(await new_key(node)) for _ in range(7)}
-    await node.keys.schedule_deletion(sorted(made)[0], "x", days=7)
+    await node.keys.schedule_deletion(min(made), "x", days=7)
     await node.keys.sweep()  # writes the object that tells the time
     for limit in (1, 2, 3, 7, 1000):
         found, after = [], ""
