@@ -32,7 +32,8 @@ from whimbrel.engine.model import IndexConfig, IndexMode
 from whimbrel.engine.paths import LogSpace
 from whimbrel.engine.write import UNAVAILABLE
 from whimbrel.storage.base import StoredObject
-from whimbrel.storage.frame import ObjectKind, ObjectReader, ObjectWriter
+from whimbrel.storage.envelope import NO_KEYS, ObjectKeys
+from whimbrel.storage.frame import ObjectKind, ObjectReader, ObjectWriter, Put
 
 SNAPSHOT_ENTRY_RATIO = 16  # a snapshot is due once the tail is this small a part of the state
 APPEND_ATTEMPT_COUNT_MAX = 200
@@ -385,7 +386,7 @@ _stored_decoder = msgspec.msgpack.Decoder(_Stored)
 def encode_catalog_object(
     key: str,
     kind: ObjectKind,
-    put_id: bytes,
+    put: Put | bytes,
     *,
     number: int,
     position: int,
@@ -393,18 +394,20 @@ def encode_catalog_object(
 ) -> bytes:
     """Builds the object of a record (`number` = sequence = `position`) or of a snapshot (`number` = generation)."""
     stored = _Stored(number, position, msgspec.Raw(_encoder.encode(content)))
-    writer = ObjectWriter(key, kind, put_id)
+    writer = ObjectWriter(key, kind, put)
     writer.add_section(_encoder.encode(stored))
     return writer.finish()
 
 
-def decode_catalog_object(key: str, kind: ObjectKind, data: memoryview, number: int) -> _Stored:
+def decode_catalog_object(
+    key: str, kind: ObjectKind, data: memoryview, number: int, *, keys: ObjectKeys = NO_KEYS
+) -> _Stored:
     """Reads the object of a record or snapshot back.
 
     Raises:
         CorruptObjectError: it is damaged or has another number.
     """
-    reader = ObjectReader(key, kind, data)
+    reader = ObjectReader(key, kind, data, keys=keys)
     try:
         stored = _stored_decoder.decode(reader.read_footer())
     except msgspec.MsgspecError as error:
@@ -492,6 +495,8 @@ class Catalog(Generic[State, Record]):
             return self.state
 
     async def _refresh(self) -> None:
+        if not self._context.keys.has(self.space.prefix) and self._base is not None:
+            await self._context.keys.open(self.space.prefix)
         if self._base is None and await self._open():
             return
         while True:
@@ -547,7 +552,7 @@ class Catalog(Generic[State, Record]):
     def _adopt(self, opening: Opening) -> bool:
         generation, found = opening.generation, opening.found
         key = found.meta.key
-        stored = decode_catalog_object(key, ObjectKind.CATALOG_SNAPSHOT, found.data, generation)
+        stored = self._decode(key, ObjectKind.CATALOG_SNAPSHOT, found.data, generation)
         try:
             self._state = self._state_decoder.decode(stored.content)
         except msgspec.MsgspecError as error:
@@ -560,12 +565,13 @@ class Catalog(Generic[State, Record]):
         self._is_tail_known = records is not None
         return self._is_tail_known
 
+    def _decode(self, key: str, kind: ObjectKind, data: memoryview, number: int) -> _Stored:
+        return decode_catalog_object(key, kind, data, number, keys=self._context.keys)
+
     def _apply(self, sequence: int, item: StoredObject) -> None:
         if sequence != self._position + 1:
             return
-        stored = decode_catalog_object(
-            item.meta.key, ObjectKind.CATALOG_RECORD, item.data, sequence
-        )
+        stored = self._decode(item.meta.key, ObjectKind.CATALOG_RECORD, item.data, sequence)
         try:
             record = self._record_decoder.decode(stored.content)
         except msgspec.MsgspecError as error:
@@ -611,7 +617,7 @@ class Catalog(Generic[State, Record]):
         data = encode_catalog_object(
             key,
             ObjectKind.CATALOG_RECORD,
-            self._context.new_put_id(),
+            self._context.new_put(key),
             number=sequence,
             position=sequence,
             content=record,
@@ -645,10 +651,11 @@ class Catalog(Generic[State, Record]):
         if tail_count < max(due, self.state.entry_count // SNAPSHOT_ENTRY_RATIO):
             return
         generation = self._base.generation + 1
+        key = self.space.manifest(generation)
         data = encode_catalog_object(
-            self.space.manifest(generation),
+            key,
             ObjectKind.CATALOG_SNAPSHOT,
-            self._context.new_put_id(),
+            self._context.new_put(key),
             number=generation,
             position=self._position,
             content=self.state,
@@ -667,7 +674,7 @@ class Catalog(Generic[State, Record]):
         if successor is None:
             return
         key = successor.meta.key
-        stored = decode_catalog_object(key, ObjectKind.CATALOG_SNAPSHOT, successor.data, generation)
+        stored = self._decode(key, ObjectKind.CATALOG_SNAPSHOT, successor.data, generation)
         if stored.position <= self._position:
             self._base = Base(generation, successor.meta.etag, stored.position)
 
@@ -678,7 +685,7 @@ def first_snapshot(
     """Returns name and bytes of the object that a new catalog starts with."""
     key = space.manifest(1)
     data = encode_catalog_object(
-        key, ObjectKind.CATALOG_SNAPSHOT, context.new_put_id(), number=1, position=0, content=state
+        key, ObjectKind.CATALOG_SNAPSHOT, context.new_put(key), number=1, position=0, content=state
     )
     return key, data
 

@@ -50,6 +50,7 @@ from whimbrel.engine.hint import Hints
 from whimbrel.engine.index import Index, IndexId, Snapshot
 from whimbrel.engine.manifest import Manifest, encode_manifest
 from whimbrel.engine.model import IndexConfig
+from whimbrel.engine.paths import LogSpace
 from whimbrel.engine.text.field import TextField
 from whimbrel.engine.write import UNAVAILABLE, Writer
 
@@ -107,10 +108,15 @@ class Directory:
         self.hints = Hints(context)
 
     async def start(self) -> None:
-        """Opens the root catalog; makes it in a new store."""
-        key, data = first_snapshot(self._context, paths.ROOT, RootState())
+        """Opens the root catalog; makes it in a new store.
+
+        Raises:
+            KeyUnavailableError: the store is sealed, and its key is not there.
+        """
         listing = await self._context.store.list(paths.ROOT.manifest_prefix, limit=1)
         if not listing.objects:
+            await self._context.keys.create(paths.ROOT.prefix)
+            key, data = first_snapshot(self._context, paths.ROOT, RootState())
             with suppress(ObjectExistsError):  # another process was first
                 await self._context.store.put_if_absent(key, data)
         await self.root.refresh()
@@ -206,7 +212,9 @@ class Directory:
 
     async def _name_bucket(self, state: BucketState) -> None:
         start, incarnation = self.root.position, self.new_incarnation(state.name)
-        key, data = first_snapshot(self._context, paths.bucket_space(incarnation), state)
+        space = paths.bucket_space(incarnation)
+        await self._context.keys.create(space.prefix)
+        key, data = first_snapshot(self._context, space, state)
         await self._upload_first(key, data)
 
         def decide(root: RootState) -> CreateBucket:
@@ -221,7 +229,7 @@ class Directory:
         try:
             await self.root.append(decide)
         except (BucketExistsError, QuotaExceededError, StartOverError):
-            await self._context.store.delete(key)  # never named, and ours alone
+            await self._remove_first(space, key)
             raise
 
     async def delete_bucket(self, name: str) -> None:
@@ -528,8 +536,10 @@ class Directory:
             config=config,
             text_fields=text_fields,
         )
-        key = paths.index_space(bucket_incarnation, incarnation).manifest(1)
-        data = encode_manifest(key, self._context.new_put_id(), manifest)
+        space = paths.index_space(bucket_incarnation, incarnation)
+        await self._context.keys.create(space.prefix)
+        key = space.manifest(1)
+        data = encode_manifest(key, self._context.new_put(key), manifest)
         await asyncio.gather(
             self._upload_first(key, data), self.hints.write(bucket_incarnation, name, incarnation)
         )
@@ -546,9 +556,15 @@ class Directory:
         try:
             state = await catalog.append(decide)
         except (IndexExistsError, QuotaExceededError, StartOverError):
-            await self._context.store.delete(key)  # never named, and ours alone
+            await self._remove_first(space, key)
             raise
         return state.indexes[name]
+
+    async def _remove_first(self, space: LogSpace, key: str) -> None:
+        """Removes the first objects of an incarnation that was never named, and is ours alone; its key last."""
+        await self._context.store.delete(key)
+        if not self._context.keys.is_plain:
+            await self._context.store.delete(paths.key_object(space.prefix))
 
     async def delete_index(self, bucket_name: str, name: str) -> None:
         """Deletes an index: ends its log, then writes the bucket's record.

@@ -103,7 +103,11 @@ class Engine:
             StoreError: the store cannot be used.
             CorruptObjectError: the catalog is damaged.
         """
-        await asyncio.gather(self.directory.start(), self._tokens.start())
+        if self._context.keys.is_plain:
+            await asyncio.gather(self.directory.start(), self._tokens.start())
+        else:  # the first start makes the key that seals the secret
+            await self.directory.start()
+            await self._tokens.start()
         self._refresher = asyncio.ensure_future(self._refresh_for_ever())
 
     async def close(self) -> None:

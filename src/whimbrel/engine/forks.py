@@ -60,7 +60,7 @@ from whimbrel.engine.directory import (
     bucket_incarnation_of,
 )
 from whimbrel.engine.index import Index, IndexId, Snapshot, mark_dirty
-from whimbrel.engine.listing import list_all
+from whimbrel.engine.listing import delete_all
 from whimbrel.engine.manifest import encode_manifest
 from whimbrel.engine.memtable import NO_ROW, MemtableSnapshot
 from whimbrel.engine.pins import Pins
@@ -307,6 +307,7 @@ class Forks:
         return entry.index
 
     async def _copy(self, index: Index, place: _Place) -> None:
+        await self._context.keys.create(place.heir.space.prefix)
         await index.prove()
         await index.refresh()  # so that the tail is what no segment holds, and no more
         snapshot = await index.prove()
@@ -325,7 +326,7 @@ class Forks:
             index_name=place.name,
         )
         key = space.manifest(first.generation)
-        data = encode_manifest(key, self._context.new_put_id(), first)
+        data = encode_manifest(key, self._context.new_put(key), first)
         await self._context.store.put_if_absent(key, data)
         if self._context.rules.check_after_pin and not await index.log.base_exists(snapshot.base):
             raise StartOverError
@@ -342,7 +343,7 @@ class Forks:
             data = await self._context.compute.run(
                 encode_fragment,
                 key,
-                self._context.new_put_id(),
+                self._context.new_put(key),
                 sequence=sequence,
                 dimension=dimension,
                 writes=[write],
@@ -381,8 +382,7 @@ class Forks:
         with suppress(StoreError):
             for source in await self._pins.holds(heir.space):
                 await self._pins.lift(heir.space, source)
-            for item in await list_all(self._context.store, heir.space.prefix):
-                await self._context.store.delete(item.key)
+            await delete_all(self._context.store, heir.space.prefix)
 
     async def _until_done(
         self,

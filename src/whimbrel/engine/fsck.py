@@ -121,7 +121,7 @@ class Fsck:
         with suppress(ObjectNotFoundError):
             stored = await self._context.store.get(paths.PAGE_TOKEN_SECRET)
             try:
-                decode_secret(stored.data)
+                decode_secret(stored.data, keys=self._context.keys)
             except CorruptObjectError as error:
                 self._note(error)
 
@@ -206,7 +206,8 @@ class Fsck:
             pin = source.pin(space)
             try:
                 await self._context.store.head(space.hold(source))
-                pinned = decode_pin(pin, (await self._context.store.get(pin)).data)
+                stored = await self._context.store.get(pin)
+                pinned = decode_pin(pin, stored.data, keys=self._context.keys)
             except ObjectNotFoundError:
                 pinned = frozenset()
             except CorruptObjectError as error:
@@ -311,10 +312,13 @@ class Fsck:
             expected = sequence + 1
             try:
                 stored = await self._context.store.get(found.key)
-                ObjectReader(found.key, ObjectKind.WAL_FRAGMENT, stored.data).verify_all()
+                keys = self._context.keys
+                ObjectReader(
+                    found.key, ObjectKind.WAL_FRAGMENT, stored.data, keys=keys
+                ).verify_all()
                 dimension = manifest.config.dimension
                 fragment = decode_fragment(
-                    found.key, stored.data, sequence=sequence, dimension=dimension
+                    found.key, stored.data, sequence=sequence, dimension=dimension, keys=keys
                 )
                 self._check_keys(found.key, fragment.keys)
             except ObjectNotFoundError:

@@ -272,7 +272,11 @@ class QueryPlanner:
                 name = index.id.space.wal(sequence)
                 stored = await self._context.store.get(name)
                 fragment = decode_fragment(
-                    name, stored.data, sequence=sequence, dimension=manifest.config.dimension
+                    name,
+                    stored.data,
+                    sequence=sequence,
+                    dimension=manifest.config.dimension,
+                    keys=self._context.keys,
                 )
                 await self._context.compute.run(memtable.add, fragment)
             segments = await self._segments.open_all(manifest.segments)

@@ -231,14 +231,13 @@ class _Committer:
         raise UnavailableError(UNAVAILABLE)
 
     async def _encode(self, sequence: int, writes: list[Write]) -> bytes:
-        key, put_id = self.index.id.space.wal(sequence), self._context.new_put_id()
+        key = self.index.id.space.wal(sequence)
+        put = self._context.new_put(key)
         dimension = self.index.manifest.config.dimension
         if sum(write.size_bytes for write in writes) <= ENCODE_INLINE_BYTES:
-            return encode_fragment(
-                key, put_id, sequence=sequence, dimension=dimension, writes=writes
-            )
+            return encode_fragment(key, put, sequence=sequence, dimension=dimension, writes=writes)
         return await self._context.compute.run(
-            encode_fragment, key, put_id, sequence=sequence, dimension=dimension, writes=writes
+            encode_fragment, key, put, sequence=sequence, dimension=dimension, writes=writes
         )
 
     async def _yield_turn(self, took_s: float) -> None:
@@ -358,9 +357,10 @@ class Writer:
             for _ in range(self._context.options.commit_attempts_max):
                 await index.prove()
                 base, sequence = index.base, index.position + 1
+                key = index.id.space.wal(sequence)
                 data = encode_fragment(
-                    index.id.space.wal(sequence),
-                    self._context.new_put_id(),
+                    key,
+                    self._context.new_put(key),
                     sequence=sequence,
                     dimension=index.manifest.config.dimension,
                     writes=[],
@@ -395,9 +395,10 @@ class Writer:
                     return
                 # Right behind what was decided on: whatever has come meanwhile has the name.
                 base, sequence = snapshot.base, snapshot.position + 1
+                key = index.id.space.wal(sequence)
                 data = encode_fragment(
-                    index.id.space.wal(sequence),
-                    self._context.new_put_id(),
+                    key,
+                    self._context.new_put(key),
                     sequence=sequence,
                     dimension=index.manifest.config.dimension,
                     writes=[],

@@ -45,7 +45,13 @@ class ObjectKeys(Protocol):
 
 
 class SpaceKeys(ObjectKeys, Protocol):
-    """What also fetches and makes them. `open` and `create` belong to one event loop."""
+    """What also fetches and makes them. `open` and `create` belong to one event loop.
+
+    Attributes:
+        is_plain: whether all spaces are plain, so that nobody need ask for keys.
+    """
+
+    is_plain: bool
 
     def has(self, space: str) -> bool:
         """Says whether `open` would return at once."""
@@ -59,8 +65,12 @@ class SpaceKeys(ObjectKeys, Protocol):
             StoreError: the store does not answer.
         """
 
-    async def create(self, space: str) -> None:
+    async def create(self, space: str, *, by: "KeyWrapping | None" = None) -> None:
         """Gives a new space a key, unless new spaces are plain; before anything else is stored in it.
+
+        Args:
+            space: of an incarnation that nobody knows of yet.
+            by: what makes the key, such as a KMS; None for what this server does by default.
 
         Raises:
             KeyUnavailableError: no key can be made.
@@ -70,6 +80,8 @@ class SpaceKeys(ObjectKeys, Protocol):
 
 class NoKeys:
     """All spaces are plain."""
+
+    is_plain = True
 
     def find(self, object_name: str) -> bytes | None:
         """Returns None."""
@@ -82,7 +94,7 @@ class NoKeys:
     async def open(self, space: str) -> None:
         """Does nothing."""
 
-    async def create(self, space: str) -> None:
+    async def create(self, space: str, *, by: "KeyWrapping | None" = None) -> None:
         """Does nothing."""
 
 

@@ -214,6 +214,7 @@ async def find_leftovers(node: Node) -> set[str]:
         space = paths.bucket_space(bucket.incarnation)
         for prefix in (space.wal_prefix, space.manifest_prefix):
             left -= {item.key for item in await list_all(store, prefix)}
+        left.discard(paths.key_object(space.prefix))
         catalog = await directory.catalog_by_id(bucket.incarnation)
         assert catalog is not None
         left -= {paths.hint(bucket.incarnation, name) for name in catalog.state.indexes}
@@ -230,7 +231,8 @@ async def _needed_by(node: Node, index_id: IndexId) -> set[str]:
     needed = {key for key in log if paths.parse_sequence(key) > base.position}
     for source in foreign_keys(space, manifest.object_keys):
         needed |= {space.hold(source), source.pin(space)} | await pins.read(source)
-    return needed | manifest.object_keys | {space.manifest(base.generation)}
+    needed |= {space.manifest(base.generation), paths.key_object(space.prefix)}
+    return needed | manifest.object_keys
 
 
 class Scenario:

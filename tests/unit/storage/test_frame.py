@@ -156,7 +156,7 @@ def test_an_object_is_bound_to_its_name_its_kind_and_its_put():
     assert checksums[0] != checksums[1]
 
 
-@pytest.mark.parametrize(("offset", "value"), [(8, 2), (12, 1)])
+@pytest.mark.parametrize(("offset", "value"), [(8, 2), (12, 2)])
 def test_unknown_versions_and_envelopes_are_refused(offset, value):
     data = bytearray(write([b"x"])[0])
     data[offset] = value

@@ -1,0 +1,234 @@
+"""The data keys of a store's spaces: made, fetched, kept. `docs/adr/0012-encryption.md` has the reasons.
+
+Each incarnation of a bucket and of an index is a *space* of its own, and so is the rest of the store (`catalog/`). The
+key of a space is wrapped in the object `<space>key`, which is created before the first object that is sealed under it
+and deleted after the last one. A space without that object is plain.
+
+Invariants:
+1. No two keys are ever made for one space: its object is created by put-if-absent, and who loses uses the winner's.
+2. A key that is known here stays right, as long as what wraps it says so: nothing replaces the data key of a space.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+
+from whimbrel.core.errors import (
+    KeyUnavailableError,
+    ObjectExistsError,
+    ObjectNotFoundError,
+)
+from whimbrel.engine import paths
+from whimbrel.engine.listing import list_prefixes
+from whimbrel.storage.base import ObjectStore
+from whimbrel.storage.envelope import (
+    WRAPPED_BY_MASTER,
+    KeyWrapping,
+    MasterKeys,
+    WrappedKey,
+    decode_key_object,
+    encode_key_object,
+    missing_master_key,
+)
+
+KEPT_COUNT_MAX = (
+    65_536  # spaces; about 20 MB. Indexes that are open use their own at every request.
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceKey:
+    """A space, and the key object that it has.
+
+    Attributes:
+        space: what the names of its objects begin with.
+        wrapped: its key, wrapped; None for a plain space.
+    """
+
+    space: str
+    wrapped: WrappedKey | None
+
+
+class Keyring:
+    """Knows the keys of spaces; see `storage.envelope.SpaceKeys`. `find` and `has` are for any thread."""
+
+    is_plain = False
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        wrappings: Mapping[str, KeyWrapping],
+        *,
+        maker: KeyWrapping | None,
+        is_strict: bool = False,
+    ) -> None:
+        """Knows nothing yet.
+
+        Args:
+            store: where the key objects are.
+            wrappings: what unwraps keys, by what their objects say of it (`wrapped_by`). A KMS goes in here.
+            maker: makes the keys of new spaces; None where they shall be plain.
+            is_strict: refuses plain spaces, so that nobody can pass off plain objects by taking a key object away.
+        """
+        self._store = store
+        self._wrappings = dict(wrappings)
+        self._maker = maker
+        self._is_strict = is_strict
+        self._known: OrderedDict[str, bytes | None] = OrderedDict()
+        self._opening: dict[str, asyncio.Future[None]] = {}
+
+    # --- the protocol ------------------------------------------------------------------------------
+
+    def find(self, object_name: str) -> bytes | None:
+        """Returns the data key of the space that a name begins with; None when that is a plain space.
+
+        Raises:
+            KeyUnavailableError: the space's key was not opened.
+        """
+        space = paths.space_of(object_name)
+        try:
+            return self._known[space]
+        except KeyError:
+            message = f"key of a space was not opened. space=`{space}`"
+            raise KeyUnavailableError(message) from None
+
+    def has(self, space: str) -> bool:
+        """Says whether `open` would return at once."""
+        if space not in self._known:
+            return False
+        self._known.move_to_end(space)
+        return True
+
+    async def open(self, space: str) -> None:
+        """Makes sure that `find` knows the key of a space, or that it has none.
+
+        Raises:
+            KeyUnavailableError: there is a key, and what unwraps it is not here or refuses; or there must be one.
+            CorruptObjectError: its object is damaged.
+            StoreError: the store does not answer.
+        """
+        if self.has(space):
+            return
+        opening = self._opening.get(space)
+        if opening is None:
+            opening = asyncio.ensure_future(self._open(space))
+            self._opening[space] = opening
+            opening.add_done_callback(lambda done: self._opened(space, done))
+        await asyncio.shield(opening)
+
+    def _opened(self, space: str, done: "asyncio.Future[None]") -> None:
+        self._opening.pop(space, None)
+        if not done.cancelled():
+            done.exception()  # every waiter got it
+
+    async def _open(self, space: str) -> None:
+        name = paths.key_object(space)
+        wrapped = await self.load(space)
+        if wrapped is None:
+            if self._is_strict and await self._is_there(space):
+                message = f"space has no key, and plain ones are refused. key=`{name}`"
+                hint = "set encryption to auto to read what was stored before there were keys"
+                raise KeyUnavailableError(message, hint=hint)
+            self._keep(space, None)
+            return
+        self._keep(space, await self._unwrap(name, wrapped))
+
+    async def create(self, space: str, *, by: KeyWrapping | None = None) -> None:
+        """Gives a new space a key, unless new spaces are plain.
+
+        Raises:
+            KeyUnavailableError: no key can be made.
+            StoreError: the store does not answer.
+        """
+        maker = by or self._maker
+        name = paths.key_object(space)
+        if maker is None:
+            # Another process may think otherwise of a store that is new.
+            await self.open(space)
+            return
+        data_key, wrapped = await maker.make(name)
+        try:
+            await self._store.put_if_absent(name, encode_key_object(wrapped))
+        except ObjectExistsError:
+            await self.open(space)
+            return
+        self._keep(space, data_key)
+
+    # --- below it ----------------------------------------------------------------------------------
+
+    def _keep(self, space: str, data_key: bytes | None) -> None:
+        self._known[space] = data_key
+        self._known.move_to_end(space)
+        if paths.ROOT.prefix in self._known:
+            self._known.move_to_end(paths.ROOT.prefix)  # nobody opens it again
+        while len(self._known) > KEPT_COUNT_MAX:
+            self._known.popitem(last=False)
+
+    async def load(self, space: str) -> WrappedKey | None:
+        """Reads a space's key object; None when it has none.
+
+        Raises:
+            CorruptObjectError: it is damaged.
+        """
+        name = paths.key_object(space)
+        try:
+            stored = await self._store.get(name)
+        except ObjectNotFoundError:
+            return None
+        return decode_key_object(name, stored.data)
+
+    async def _is_there(self, space: str) -> bool:
+        """Says whether a space is more than what is left of one that was collected."""
+        listing = await self._store.list(paths.LogSpace(space).manifest_prefix, limit=1)
+        return bool(listing.objects)
+
+    async def _unwrap(self, name: str, wrapped: WrappedKey) -> bytes:
+        wrapping = self._wrappings.get(wrapped.wrapped_by)
+        if wrapping is not None:
+            return await wrapping.unwrap_key(name, wrapped)
+        if wrapped.wrapped_by == WRAPPED_BY_MASTER:
+            raise missing_master_key(name, wrapped.master_key_id, ())
+        message = f"nothing here unwraps this key. wrapped_by=`{wrapped.wrapped_by}` key=`{name}`"
+        raise KeyUnavailableError(message)
+
+
+async def list_spaces(store: ObjectStore) -> AsyncIterator[str]:
+    """Yields every space of a store: the catalog's, then those of buckets, each with its indexes."""
+    yield paths.ROOT.prefix
+    for bucket in await list_prefixes(store, "bucket/"):
+        yield bucket
+        for index in await list_prefixes(store, f"{bucket}index/"):
+            yield index
+
+
+async def list_keys(store: ObjectStore) -> AsyncIterator[SpaceKey]:
+    """Yields every space of a store with the key that it has.
+
+    Raises:
+        CorruptObjectError: a key object is damaged.
+    """
+    keyring = Keyring(store, {}, maker=None)
+    async for space in list_spaces(store):
+        yield SpaceKey(space, await keyring.load(space))
+
+
+async def rotate_keys(store: ObjectStore, master: MasterKeys) -> AsyncIterator[tuple[str, bool]]:
+    """Wraps the data key of each space anew, under the first of the master keys; yields each space, and whether it was.
+
+    Data keys stay what they are, so no process need be told, and it may be broken off and begun again. Those that a KMS
+    wraps are left alone, as are those that the first master key wraps already.
+
+    Raises:
+        KeyUnavailableError: a master key is missing.
+        CorruptObjectError: a key object is damaged.
+    """
+    async for found in list_keys(store):
+        wrapped, name = found.wrapped, paths.key_object(found.space)
+        if wrapped is None or wrapped.wrapped_by != WRAPPED_BY_MASTER:
+            continue
+        data_key = master.unwrap(name, wrapped.wrapped)
+        is_due = wrapped.master_key_id != master.ids[0]
+        if is_due:
+            await store.put(name, encode_key_object(master.wrapped_key(name, data_key)))
+        yield found.space, is_due
