@@ -24,7 +24,7 @@ from whimbrel.core.errors import (
     KeyUnavailableError,
     WhimbrelError,
 )
-from whimbrel.storage.envelope import KeyWrapping, WrappedKey
+from whimbrel.storage.envelope import KmsKey, KmsWrapping, WrappedKey
 
 FRESH_S: Final = 30.0
 REFRESH_AGE_S: Final = 15.0
@@ -49,7 +49,9 @@ class _Lease:
         given_at_s: when the KMS was last asked and gave it.
         asked_at_s: when it was last asked.
         used_at_s: when somebody last asked for it here.
+        refused_at_s: since when it may not be used.
         refusal: why it may not be used; None where it may.
+        is_settling: whether what it opened is to be dropped once more.
         asking: the request under way.
     """
 
@@ -59,14 +61,16 @@ class _Lease:
     data_key: bytes | None = field(default=None, repr=False)
     given_at_s: float = float("-inf")
     asked_at_s: float = float("-inf")
+    refused_at_s: float = float("inf")
     refusal: WhimbrelError | None = None
+    is_settling: bool = False
     asking: "asyncio.Future[None] | None" = None
 
 
 class Leases:
     """The keys of all spaces that a KMS guards, in one process."""
 
-    def __init__(self, wrapping: KeyWrapping, clock: Clock) -> None:
+    def __init__(self, wrapping: KmsWrapping, clock: Clock) -> None:
         """Knows nothing yet.
 
         Args:
@@ -112,6 +116,21 @@ class Leases:
         # One that nobody asked for again is no longer good: the KMS may have refused it.
         is_unanswered = lease.asked_at_s > lease.given_at_s
         return age_s <= FRESH_S + (GRACE_S if is_unanswered else 0)
+
+    def refused_for_s(self, space: str) -> float:
+        """Returns for how long the KMS has been known to refuse the key of a space; 0 when it does not.
+
+        That it does not answer is no refusal.
+        """
+        lease = self._leases.get(space)
+        if lease is None or lease.refusal is None or type(lease.refusal) is KeyUnavailableError:
+            return 0.0
+        return self._clock.monotonic_s() - lease.refused_at_s
+
+    async def make_under(self, key: KmsKey, space: str) -> tuple[bytes, WrappedKey]:
+        """Has the KMS make a data key; raises `KeyUnavailableError`."""
+        async with self._places:
+            return await self._wrapping.make_under(key, space)
 
     def keep(self, space: str, name: str, wrapped: WrappedKey, data_key: bytes) -> None:
         """Takes a key that the KMS has just made."""
@@ -174,14 +193,17 @@ class Leases:
             return
         was_refused, lease.refusal = lease.refusal is not None, error
         if not was_refused:
+            lease.refused_at_s = self._clock.monotonic_s()
             arn = lease.wrapped.kms_key_arn
             _log.warning("key of a space may not be used. key=`%s` error=`%s`", arn, error)
         self._drop(space, lease)
 
     def _drop(self, space: str, lease: _Lease) -> None:
-        if lease.data_key is None:
-            return
-        lease.data_key = None
+        if lease.data_key is not None:
+            lease.data_key, lease.is_settling = None, True
+            self._tell(space)
+
+    def _tell(self, space: str) -> None:
         for watcher in self.watchers:
             watcher(space)
 
@@ -193,6 +215,10 @@ class Leases:
             if now_s - lease.used_at_s > IDLE_S:
                 self._drop(space, lease)
                 del self._leases[space]
+            elif lease.is_settling:
+                # What was being read when the key went has come since.
+                lease.is_settling = False
+                self._tell(space)
             elif lease.data_key is not None and now_s - lease.asked_at_s >= REFRESH_AGE_S:
                 due.append(self._ask(space, lease))
         if due:

@@ -1,40 +1,43 @@
 """Key objects whose data key a KMS wraps: what a `KeyService` makes of `storage.envelope.WrappedKey`."""
 
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Callable
 
 from whimbrel.core.errors import CorruptObjectError, InvalidCiphertextError
-from whimbrel.kms.service import DATA_KEY_BYTES, KeyService
-from whimbrel.storage.envelope import KEY_OBJECT_VERSION, WrappedKey
-
-WRAPPED_BY_KMS: Final = "kms"
+from whimbrel.kms.service import DATA_KEY_BYTES, KeyService, make_context
+from whimbrel.storage.envelope import KEY_OBJECT_VERSION, WRAPPED_BY_KMS, KmsKey, WrappedKey
 
 
 class KmsWrapping:
-    """Makes and unwraps data keys through a KMS."""
+    """Makes and unwraps data keys through a KMS; see `storage.envelope.KmsWrapping`."""
 
-    def __init__(self, service: KeyService) -> None:
-        self._service = service
-
-    async def make_under(
-        self, key_arn: str, context: Mapping[str, str]
-    ) -> tuple[bytes, WrappedKey]:
-        """Returns a new data key, and the content of the key object that will hold it.
+    def __init__(self, service: KeyService, format_arn: Callable[[str, str], str]) -> None:
+        """Takes a KMS.
 
         Args:
-            key_arn: of the KMS's key.
-            context: the encryption context, which is kept beside it.
+            service: the KMS.
+            format_arn: returns the ARN of an index, given the names of its vector bucket and its own.
+        """
+        self._service = service
+        self._format_arn = format_arn
+
+    async def make_under(self, key: KmsKey, space: str) -> tuple[bytes, WrappedKey]:
+        """Returns a new data key for a space, and the content of the key object that will hold it.
+
+        The incarnation in the space's name is the resource's id, so that a key that was wrapped for a deleted index is
+        none for its successor.
 
         Raises:
             KeyUnavailableError: the KMS refuses, or does not answer.
         """
-        made = await self._service.generate_data_key(key_arn, context)
+        arn = self._format_arn(key.bucket_name, key.index_name)
+        context = make_context(arn=arn, resource_id=space.rstrip("/").rpartition("/")[2])
+        made = await self._service.generate_data_key(key.key_arn, context)
         wrapped = WrappedKey(
             version=KEY_OBJECT_VERSION,
             wrapped_by=WRAPPED_BY_KMS,
             wrapped=made.wrapped,
-            kms_key_arn=key_arn,
-            context=dict(context),
+            kms_key_arn=key.key_arn,
+            context=context,
         )
         return made.plaintext, wrapped
 
