@@ -24,9 +24,11 @@ from whimbrel.engine.indexer import Indexer
 from whimbrel.engine.options import EngineOptions
 from whimbrel.engine.rules import ALL_RULES, ProtocolRules
 from whimbrel.storage.base import ObjectStore
+from whimbrel.storage.envelope import NO_KEYS
 from whimbrel.storage.memory import MemoryStore
 from whimbrel.storage.retry import RetryingStore, RetrySettings
 from whimbrel.testing.faulty_store import FaultyStore, Plan, ProcessCrashed
+from whimbrel.testing.sealing import seal_for_test
 from whimbrel.testing.sim.dice import Dice
 from whimbrel.testing.sim.loop import GATE, Gate, VirtualLoop
 from whimbrel.testing.sim.network import Latency, NetworkStore
