@@ -37,7 +37,9 @@ from whimbrel.wire.arn import ArnFormat
 class Engine(Protocol):
     """What the wire asks of the engine. Every method raises the classes of `core.errors`."""
 
-    async def create_bucket(self, name: str, *, tags: Mapping[str, str]) -> BucketInfo:
+    async def create_bucket(
+        self, name: str, *, tags: Mapping[str, str], kms_key_arn: str = ""
+    ) -> BucketInfo:
         """Creates a vector bucket."""
 
     async def get_bucket(self, name: str) -> BucketInfo:
@@ -68,6 +70,7 @@ class Engine(Protocol):
         *,
         tags: Mapping[str, str],
         text_fields: tuple[TextField, ...] = (),
+        kms_key_arn: str | None = None,
     ) -> IndexInfo:
         """Creates an index."""
 

@@ -1,6 +1,8 @@
 """What the local key store does with its keys: encrypts, decrypts, makes data keys. Also a `KeyService`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from uuid import UUID
 
 from whimbrel.core.errors import (
     InvalidCiphertextError,
@@ -114,33 +116,39 @@ class LocalKeyService:
     async def generate_data_key(self, key_arn: str, context: Mapping[str, str]) -> DataKey:
         """Returns a new data key; see `KeyService`."""
         plaintext = self.new_plaintext(DATA_KEY_BYTES)
-        try:
+        with self._answering(key_arn):
             _, wrapped = await self.encrypt(key_arn, plaintext, context)
-        except StoreError as error:
-            raise _unavailable(key_arn) from error
         return DataKey(plaintext, wrapped)
 
     async def unwrap(self, key_arn: str, wrapped: bytes, context: Mapping[str, str]) -> bytes:
         """Returns the data key that was wrapped; see `KeyService`."""
-        try:
+        with self._answering(key_arn):
             key, plaintext = await self.decrypt(wrapped, context)
-        except StoreError as error:
-            raise _unavailable(key_arn) from error
         if self.arn_of(key) != key_arn:
             raise InvalidCiphertextError("encrypted by another key")
         return plaintext
 
     async def describe(self, key_arn: str) -> KeyDescription:
         """Returns what is known of a key; see `KeyService`."""
-        try:
+        with self._answering(key_arn):
             key = await self.find(key_arn)
-        except StoreError as error:
-            raise _unavailable(key_arn) from error
         return KeyDescription(self.arn_of(key), key.phase.value, USAGE, SPEC)
 
     async def close(self) -> None:
         """Has nothing of its own to let go of."""
 
-
-def _unavailable(key_arn: str) -> KeyUnavailableError:
-    return KeyUnavailableError(f"the store of keys does not answer. key=`{key_arn}`")
+    @contextmanager
+    def _answering(self, key_arn: str) -> Iterator[None]:
+        """Words errors as a KMS's are worded, which stand with the id of its answer."""
+        try:
+            yield
+        except StoreError as error:
+            message = f"the store of keys does not answer. key=`{key_arn}`"
+            raise KeyUnavailableError(message) from error
+        except KeyUnavailableError as error:
+            if type(error) is KeyUnavailableError:
+                raise
+            answer_id = UUID(bytes=self._random.token(16))
+            raise type(error)(
+                f"{error.message.rstrip('.')} (kms_request_id={answer_id})"
+            ) from error
