@@ -1,7 +1,7 @@
 """`encryptionConfiguration`: its rules, what it asks for, and how it is told.
 
-AES256 is the server's own keys, `aws:kms` a key of a KMS. What a KMS says of a key while something is created under it is
-told as AWS does, whatever it is: as a denial.
+AES256 is the server's own keys, `aws:kms` a key of a KMS. What a KMS says of a key while something is created under it
+is told as AWS does, whatever it is: as a denial.
 """
 
 from collections.abc import Iterator

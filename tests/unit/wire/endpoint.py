@@ -32,6 +32,7 @@ from whimbrel.engine.model import (
 from whimbrel.engine.self_query import RecallFound, RecallMeasured
 from whimbrel.engine.statistics import IndexStatistics
 from whimbrel.engine.warm import Warmed, WarmSegment
+from whimbrel.kms.local.service import LocalKeyService
 from whimbrel.testing.embedding import letter_models
 from whimbrel.wire.app import WireApp
 from whimbrel.wire.arn import ArnFormat
@@ -211,6 +212,7 @@ class Endpoint:
     clock: Any = field(default_factory=SystemClock)
     compute: Compute = field(default_factory=InlineCompute)
     models: EmbeddingModels = field(default_factory=letter_models)
+    local_keys: LocalKeyService | None = None
 
     def __post_init__(self) -> None:
         self.logger = logging.getLogger(f"test.{id(self)}")
@@ -227,6 +229,7 @@ class Endpoint:
                 arns=ArnFormat(region=WireOptions().region, account_id=WireOptions().account_id),
                 compute=self.compute,
                 log=self.logger,
+                local_keys=self.local_keys,
             ),
             authenticator=self.authenticator,
             options=self.options,
