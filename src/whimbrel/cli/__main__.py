@@ -32,6 +32,7 @@ COMMANDS: Final = {
     "fork": "Make an index of another one, or of a snapshot, without copying its vectors.",
     "snapshot": "Make, list or delete snapshots of an index, or restore the index to one.",
     "fsck": "Check everything in a store against its checksums and invariants.",
+    "key": "Make master keys, show which one a store needs, and change to another.",
     "version": "Print the version, the kernel in use and the build.",
 }
 

@@ -11,6 +11,7 @@ from typing import Final
 
 from whimbrel.core.errors import Kind, WhimbrelError
 
+MASTER_KEY_ENV: Final = "WHIMBREL_MASTER_KEY"
 NAMES: Final = (
     "WHIMBREL_ACCESS_KEY_ID",
     "WHIMBREL_SECRET_ACCESS_KEY",
@@ -23,6 +24,7 @@ NAMES: Final = (
     "WHIMBREL_KMS_ACCESS_KEY_ID",
     "WHIMBREL_KMS_SECRET_ACCESS_KEY",
     "WHIMBREL_KMS_SESSION_TOKEN",
+    MASTER_KEY_ENV,
 )
 SUFFIX: Final = "_FILE"
 FILE_BYTES_MAX: Final = 64 * 1024

@@ -206,6 +206,12 @@ class Settings:
         unit="bytes",
         bounds=(64 * MIB, 64 * TIB),
     )
+    encryption: str = _setting(
+        "auto",
+        "Whether new vector buckets and indexes are stored encrypted: `auto` wherever there is a master key, which local "
+        "stores have made at the first start; `on` likewise, and refuses what is not encrypted; `off`.",
+        choices=("auto", "on", "off"),
+    )
     local_reserve_bytes: int = _inner(
         64 * MIB,
         "Room that writes leave free on a local store's disk, so that collection can still work when it is full.",
@@ -229,7 +235,8 @@ class Settings:
         default=False, text="Accept unsigned requests, on a loopback address only."
     )
     config_dir: str = _setting(
-        "", "Directory of the generated credentials; empty takes `$XDG_CONFIG_HOME/whimbrel`."
+        "",
+        "Directory of the generated credentials and master key; empty takes `$XDG_CONFIG_HOME/whimbrel`.",
     )
     # --- how it runs ---
     indexer: str = _setting(

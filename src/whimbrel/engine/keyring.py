@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from whimbrel.core.errors import (
     KeyUnavailableError,
+    KmsNotFoundError,
     ObjectExistsError,
     ObjectNotFoundError,
 )
@@ -188,14 +189,9 @@ class Keyring:
         """Returns for how long a KMS has been known to refuse the key of a space; 0 when it does not."""
         return 0.0 if self._leases is None else self._leases.refused_for_s(space)
 
-    async def refresh_for_ever(self) -> None:
-        """Asks the KMS again for the keys in use; returns at once where there is no KMS."""
-        if self._leases is not None:
-            await self._leases.run()
-
     def _kms(self, under: KmsKey) -> Leases:
         if self._leases is None:
-            raise KeyUnavailableError(f"there is no KMS to ask. key=`{under.key_arn}`")
+            raise KmsNotFoundError(f"Key '{under.key_arn}' does not exist: this server has no KMS")
         return self._leases
 
     # --- below it ----------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from whimbrel.engine.context import Context
 from whimbrel.engine.engine import Engine
 from whimbrel.server.assembly import count_threads, open_context, open_service
 from whimbrel.server.indexing import run_indexer
+from whimbrel.server.kms import swept_keys
 from whimbrel.server.supervisor import KeptProcess
 from whimbrel.wire.app import WireApp
 from whimbrel.wire.options import WireOptions
@@ -76,8 +77,9 @@ async def open_application(
         engine = await stack.enter_async_context(_open_engine(context, metrics))
         log = logging.getLogger("whimbrel.wire")
         service = await stack.enter_async_context(
-            open_service(engine, context, settings, environment, log=log)
+            open_service(engine, context, settings, environment, log=log, kms=opened.kms)
         )
+        await stack.enter_async_context(swept_keys(service.local_keys, context.clock))
         mode = choose_indexer(settings)
         thread_count = count_threads(settings)
         if not options.read_count_max:

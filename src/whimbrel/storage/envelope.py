@@ -20,7 +20,7 @@ import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from whimbrel.core.errors import CorruptObjectError, KeyUnavailableError
+from whimbrel.core.errors import CorruptObjectError, KeyUnavailableError, KmsNotFoundError
 from whimbrel.core.rand import Random
 
 DATA_KEY_BYTES: Final = 32
@@ -134,7 +134,7 @@ class NoKeys:
 
     async def check(self, under: KmsKey) -> None:
         """Refuses."""
-        raise KeyUnavailableError(f"nothing here seals by a KMS. key=`{under.key_arn}`")
+        raise KmsNotFoundError(f"Key '{under.key_arn}' does not exist: this server has no KMS")
 
     def watch(self, watcher: Callable[[str], None]) -> None:
         """Does nothing."""

@@ -299,6 +299,37 @@ class LocalKeys:
             return key
         raise UnavailableError("a key is changed by others all the time")
 
+    async def rewrap(self) -> AsyncIterator[str]:
+        """Wraps every object of every key anew, under the first of the master keys; yields their names.
+
+        What they hold stays what it is, so no process need be told, and it may be broken off and begun again.
+
+        Raises:
+            KeyUnavailableError: a master key is missing.
+            CorruptObjectError: an object is damaged.
+        """
+        async for key_id in self._every_id():
+            after, is_truncated = "", True
+            while is_truncated:
+                page = await self._store.list(
+                    names.key_prefix(key_id), start_after=after, limit=PAGE_SIZE_MAX
+                )
+                is_truncated = page.is_truncated
+                for meta in page.objects:
+                    after = meta.key
+                    await self._rewrap(meta.key)
+                    yield meta.key
+            # A key destroyed meanwhile may have got material back.
+            if (await self._look(key_id, key_id, is_fresh=True)).key.phase is Phase.DESTROYED:
+                await self._shred(key_id)
+
+    async def _rewrap(self, object_name: str) -> None:
+        try:
+            stored = await self._store.get(object_name)
+        except ObjectNotFoundError:
+            return
+        await self._store.put(object_name, self._seal(object_name, self._open(object_name, stored)))
+
     # --- objects -----------------------------------------------------------------------------------
 
     async def _look(self, key_id: str, name: str, *, is_fresh: bool = False) -> _Known:

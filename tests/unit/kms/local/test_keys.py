@@ -282,3 +282,33 @@ class CountingReads:
         if name in ("get", "list"):
             self.count += 1
         return getattr(self.store, name)
+
+
+async def test_keys_can_be_wrapped_under_another_master_key(world):
+    arn = await new_key(world.node())
+    made = await world.node().generate_data_key(arn, CONTEXT)
+    new, random = bytes([7] * 32), SeededRandom(50)
+    both = MasterKeys([new, MASTER], random=random)
+    keys = LocalKeys(world.store, wrapper=both, clock=world.clock, random=random)
+    assert len([name async for name in keys.rewrap()]) == 2
+    assert await world.node(master=new).unwrap(arn, made.wrapped, CONTEXT) == made.plaintext
+    with pytest.raises(KeyUnavailableError):
+        await world.node().find(arn)
+
+
+async def test_wrapping_anew_brings_no_destroyed_material_back(world):
+    node, other = world.node(), world.node()
+    arn = await new_key(node)
+    rewrap = node.keys._rewrap
+
+    async def destroyed_meanwhile(name):
+        stored = bytes((await world.store.get(name)).data)
+        if "/material/" in name:
+            await other.keys.destroy(*arguments(other, arn))
+            await world.store.put(name, stored)  # the put that was under way
+            return
+        await rewrap(name)
+
+    node.keys._rewrap = destroyed_meanwhile
+    assert [name async for name in node.keys.rewrap()]
+    assert await world.names(names.material_prefix(node.id_of(arn))) == []
