@@ -33,6 +33,7 @@ COMMANDS: Final = {
     "snapshot": "Make, list or delete snapshots of an index, or restore the index to one.",
     "fsck": "Check everything in a store against its checksums and invariants.",
     "key": "Make master keys, show which one a store needs, and change to another.",
+    "kms": "Make, disable and destroy keys for encryption with aws:kms.",
     "version": "Print the version, the kernel in use and the build.",
 }
 
