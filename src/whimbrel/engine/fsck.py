@@ -25,8 +25,9 @@ from whimbrel.engine.pins import Pins, decode_pin, foreign_keys
 from whimbrel.engine.segments import OpenSegment, SegmentCache
 from whimbrel.engine.wal import decode_fragment
 from whimbrel.engine.write import Writer
-from whimbrel.storage.base import ObjectMeta
-from whimbrel.storage.frame import ObjectKind, ObjectReader
+from whimbrel.storage.base import ObjectMeta, ObjectStore
+from whimbrel.storage.envelope import decode_key_object
+from whimbrel.storage.frame import ObjectKind, ObjectReader, check_outside
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,6 +350,29 @@ class Fsck:
 
     def _note(self, error: CorruptObjectError) -> None:
         self.report.findings.append(Finding(error.key, error.offset, error.detail))
+
+
+async def check_outsides(store: ObjectStore) -> AsyncIterator[tuple[str, Finding | None]]:
+    """Checks what can be checked without keys: of each object header, frame table, length and name.
+
+    Finds accidents that changed those or the length; what is inside the frames of a sealed object cannot be told.
+
+    Yields:
+        The name of each object, and what is wrong with it.
+    """
+    for item in await list_all(store, ""):
+        finding = None
+        try:
+            data = (await store.get(item.key)).data
+            if item.key == paths.key_object(paths.space_of(item.key)):
+                decode_key_object(item.key, data)
+            else:
+                check_outside(item.key, data)
+        except ObjectNotFoundError:
+            continue  # collected while we looked
+        except CorruptObjectError as error:
+            finding = Finding(error.key, error.offset, error.detail)
+        yield item.key, finding
 
 
 async def fsck(context: Context) -> Report:

@@ -100,15 +100,15 @@ async def open_keys(
     is_wanted = settings.encryption != "off"
     if master is None and not is_sealed:
         if not is_wanted:
-            leases = open_kms(None)
-            return NO_KEYS if leases is None else Keyring(store, {}, maker=None, leases=leases)
+            return _open_plain(store, open_kms)
         is_remote = settings.store.startswith(REMOTE_SCHEMES)
         if may_make and not is_remote:
             master = _make(settings, environment, random=random)
-        elif may_make or settings.encryption == "on":
+        is_refused = settings.encryption == "on" or (may_make and is_remote)
+        if master is None and is_refused:
             raise KeyUnavailableError("there is no master key to encrypt with", hint=_KEY_HINT)
-        else:
-            return NO_KEYS  # a tool over a plain store
+        if master is None:  # a tool over a plain store, or a machine where no key can be kept
+            return _open_plain(store, open_kms)
     wrappings = {} if master is None else {WRAPPED_BY_MASTER: master}
     keyring = Keyring(
         store,
@@ -123,6 +123,14 @@ async def open_keys(
     return keyring
 
 
+def _open_plain(
+    store: ObjectStore, open_kms: Callable[[MasterKeys | None], Leases | None]
+) -> SpaceKeys:
+    """Returns the keys of a store without a master key: none, or those that a KMS elsewhere has."""
+    leases = open_kms(None)
+    return NO_KEYS if leases is None else Keyring(store, {}, maker=None, leases=leases)
+
+
 async def _has_key(store: ObjectStore) -> bool:
     try:
         await store.head(key_object(ROOT.prefix))
@@ -131,20 +139,29 @@ async def _has_key(store: ObjectStore) -> bool:
     return True
 
 
-def _make(settings: Settings, environment: Mapping[str, str], *, random: Random) -> MasterKeys:
-    """Makes the master key of this user's local stores, and says so; of two at once, both use the same."""
+def _make(
+    settings: Settings, environment: Mapping[str, str], *, random: Random
+) -> MasterKeys | None:
+    """Makes the master key of this user's local stores, and says so; None where it cannot be kept.
+
+    Of two who do so at once, both use the same.
+    """
     directory = find_config_directory(settings, environment)
     if directory is None:
-        message = "a master key cannot be made: there is no configuration directory"
-        raise KeyUnavailableError(message, hint=_KEY_HINT)
+        _log.warning("nothing is encrypted: there is no configuration directory for a master key")
+        return None
     path = directory / FILE_NAME
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         text = f"{_HEADER}{generate_master_key(random)}\n"
         is_new = create_private_file(path, text, random=random)
     except OSError as error:
-        message = f"cannot create {path}: {error.strerror}"
-        raise KeyUnavailableError(message, hint=_KEY_HINT) from error
+        _log.warning(
+            "nothing is encrypted: the master key cannot be created. file=`%s` error=`%s`",
+            path,
+            error.strerror,
+        )
+        return None
     found = _read_file(path, random)
     if found is None:
         raise KeyUnavailableError(f"{path} vanished after it was created", hint=_KEY_HINT)
