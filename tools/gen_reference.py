@@ -61,7 +61,7 @@ EXIT_MEANINGS = {
 }
 
 SECTIONS = (
-    ("Store", ("store", "s3_", "cache_", "local_", "encryption")),
+    ("Store", ("store", "s3_", "cache_", "local_", "encryption", "kms")),
     ("Server", ("host", "port", "region", "account_id", "no_auth", "config_dir")),
     ("Embeddings", ("embeddings",)),
     ("Processes and logs", ("indexer", "compute_threads", "workers", "log_")),
