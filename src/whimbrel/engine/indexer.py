@@ -289,7 +289,7 @@ class Indexer:
             work.is_refused = False
         except IndexNotFoundError:
             await self._guarded(
-                "collection of an index", lambda: self._work_on_deleted(index_id, work)
+                "collection of an index", lambda: self._collect_deleted(index_id, work)
             )
         except (BaseLostError, LogGoneError, ObjectNotFoundError):
             work.index = None  # another process is ahead; the next turn sees what it did
@@ -461,6 +461,13 @@ class Indexer:
             return
         if index.memtable is not None:
             await index.mark_dirty()
+
+    async def _collect_deleted(self, index_id: IndexId, work: _Work) -> None:
+        try:
+            await self._work_on_deleted(index_id, work)
+        except KeyUnavailableError as error:
+            # What others have pinned of it cannot be told without its key.
+            self._note_refusal(work, error)
 
     async def _work_on_deleted(self, index_id: IndexId, work: _Work) -> None:
         """Collects a deleted index: wait, its manifests, wait, everything else, the catalog's record of that."""

@@ -507,3 +507,20 @@ async def test_the_store_holds_nothing_plain(world):
     for meta in (await world.store.list("")).objects:
         data = bytes((await world.store.get(meta.key)).data)
         assert MARK.encode() not in data, meta.key
+
+
+@scenario
+async def test_fsck_names_a_refused_key_and_checks_the_rest(world):
+    node = await world.node()
+    await make_index(node)
+    config = IndexConfig(2, Metric.EUCLIDEAN)
+    await node.engine.create_index(BUCKET, OTHER, config, tags={}, kms_key_arn="")
+    await node.put(BUCKET, OTHER, RECORDS)
+    await node.flush(BUCKET, OTHER)
+    world.kms.states[ONE] = KmsDisabledError
+    await world.live(FRESH_S + ROUND_S)
+    report = await node.fsck()
+    assert [finding.detail for finding in report.findings] == [
+        "key may not be used: as the KMS says."
+    ]
+    assert (report.index_count, report.vector_count) == (2, len(RECORDS))
