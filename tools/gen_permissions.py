@@ -46,8 +46,8 @@ another account both have to.
   [`WHIMBREL_WIRE_METRICS_SIGNED`](settings.md) it needs a signature and `whimbrel:GetMetrics`.
 
 **Our choice:** AWS's table has no row for some newer operations; theirs follow its pattern. Extensions are
-`whimbrel:Operation`, and need besides all actions that they cover. KMS permissions of callers are not looked at: the
-server uses its key by itself.
+`whimbrel:Operation`, and need besides all actions that they cover. Callers of S3 Vectors need no permission of KMS for
+buckets and indexes under a key: the server uses it by itself.
 """
 
 SECTIONS = (
@@ -55,6 +55,7 @@ SECTIONS = (
     ("Extensions", "whimbrel:"),
     ("Bedrock", "bedrock:"),
     ("IAM", "iam:"),
+    ("KMS", "kms:"),
     ("STS", "sts:"),
 )
 BESIDES = f"""

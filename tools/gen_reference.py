@@ -61,7 +61,7 @@ EXIT_MEANINGS = {
 }
 
 SECTIONS = (
-    ("Store", ("store", "s3_", "cache_", "local_", "encryption")),
+    ("Store", ("store", "s3_", "cache_", "local_", "encryption", "kms")),
     ("Server", ("host", "port", "region", "account_id", "no_auth", "users", "config_dir")),
     ("TLS", ("tls_",)),
     ("Embeddings", ("embeddings",)),

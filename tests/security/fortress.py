@@ -22,6 +22,9 @@ from whimbrel.core.rand import SeededRandom, SystemRandom
 from whimbrel.engine.context import Context
 from whimbrel.engine.engine import Engine
 from whimbrel.identity import Identities, IdentityService, KnownKeys, SessionGiver
+from whimbrel.kms.local.keys import LocalKeys
+from whimbrel.kms.local.service import LocalKeyService
+from whimbrel.storage.envelope import MasterKeys
 from whimbrel.storage.memory import MemoryStore
 from whimbrel.testing.embedding import letter_models
 from whimbrel.wire.access import NeedReader, PolicyAccess
@@ -122,6 +125,17 @@ class Fortress:
         self.loop.run_until_complete(self.identities.start())
         known = KnownKeys(self.identities, root=None, further=())
         identity = IdentityService(self.identities, known, SessionGiver(self.identities, known))
+        random = SeededRandom(7)
+        local_keys = LocalKeyService(
+            LocalKeys(
+                self.store,
+                wrapper=MasterKeys([bytes(32)], random=random),
+                clock=self.clock,
+                random=random,
+            ),
+            arn_prefix=f"arn:aws:kms:us-east-1:{ACCOUNT}:key/",
+            random=random,
+        )
         self.asker, models = Asker(), letter_models()
         self.logger = logging.getLogger(f"fortress.{id(self)}")
         self.logger.propagate = False
@@ -144,6 +158,7 @@ class Fortress:
                 compute=compute,
                 log=self.logger,
                 identity=identity,
+                local_keys=local_keys,
             ),
             authenticator=self.asker,
             options=self.options,

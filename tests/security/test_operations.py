@@ -22,11 +22,11 @@ from whimbrel.wire.access import RULES, Need
 from whimbrel.wire.access.rule import Target
 from whimbrel.wire.protocols import list_routes
 
-# Those of IAM and STS are asked in `test_identity_operations`.
+# Those of IAM, STS and KMS are asked in modules of their own.
 ROUTES = {
     route.name: route
     for route in list_routes()
-    if not route.action.startswith(("iam:", "sts:"))
+    if not route.action.startswith(("iam:", "kms:", "sts:"))
     and RULES[route.action].targets != (Target.OWNER,)
 }
 DENIED = (403, "AccessDeniedException")
@@ -61,7 +61,7 @@ def test_there_is_a_sample_of_every_operation():
 def test_every_rule_is_of_an_operation():
     actions = {route.action for route in list_routes()}
     covered = {also.action for rule in RULES.values() for also in rule.also}
-    assert RULES.keys() - actions == {"whimbrel:Explain", "sts:TagSession"}
+    assert RULES.keys() - actions == {"whimbrel:Explain", "sts:TagSession", "kms:TagResource"}
     assert covered <= RULES.keys()
 
 

@@ -35,6 +35,7 @@ COMMANDS: Final = {
     "policy": "Check policies, and see what they would decide and why.",
     "fsck": "Check everything in a store against its checksums and invariants.",
     "key": "Make master keys, show which one a store needs, and change to another.",
+    "kms": "Make, disable and destroy keys for encryption with aws:kms.",
     "version": "Print the version, the kernel in use and the build.",
 }
 

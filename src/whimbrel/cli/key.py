@@ -60,7 +60,7 @@ def status(*, as_json: bool, **flags: Any) -> int:
 @command.command("rotate")
 @setting_flags(*STORE_SETTINGS)
 def rotate(**flags: Any) -> int:
-    """Wrap every data key of a store anew, and the secrets of access keys, under the first master key that is here.
+    """Wrap every data key, local KMS key and secret of access keys anew, under the first master key that is here.
 
     Give the new master key first and the old one after it, on every node; then run this; then take the old one away.
     Servers may go on meanwhile. It may be broken off and run again.
@@ -96,10 +96,12 @@ async def _count(settings: "Settings") -> tuple[tuple[str, ...], Counter[str]]:
 
 
 async def _rotate(settings: "Settings") -> tuple[int, int]:
+    from whimbrel.core.clock import SystemClock
     from whimbrel.core.rand import SystemRandom
     from whimbrel.core.secret_files import with_secret_files
     from whimbrel.core.settings import SettingError
     from whimbrel.engine.keyring import rotate_keys
+    from whimbrel.kms.local.keys import LocalKeys
     from whimbrel.server.assembly import open_existing_context, open_existing_store
     from whimbrel.server.identities import open_identities
     from whimbrel.server.master_key import find_master_keys
@@ -111,9 +113,13 @@ async def _rotate(settings: "Settings") -> tuple[int, int]:
         raise SettingError("there is no master key here", hint=hint)
     changed = total = 0
     async with open_existing_store(settings, environment, is_read_only=False) as store:
+        local = LocalKeys(store, wrapper=master, clock=SystemClock(), random=SystemRandom())
         with progress("wrapping keys", hidden=False) as bar:
             async for _, is_changed in rotate_keys(store, master):
                 total, changed = total + 1, changed + is_changed
+                bar.update(1)
+            async for _ in local.rewrap():
+                total, changed = total + 1, changed + 1
                 bar.update(1)
     async with (
         open_existing_context(settings, environment, is_read_only=False) as opened,

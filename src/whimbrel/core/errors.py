@@ -378,6 +378,28 @@ class KmsDeniedError(KeyUnavailableError):
     kind = Kind.DENIED
 
 
+class KmsLimitError(QuotaExceededError):
+    """The local key store has no room for more keys, or more changes of one.
+
+    Attributes:
+        message: which limit it is.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class InvalidCiphertextError(WhimbrelError):
+    """What shall be decrypted is not what the key encrypted, or its encryption context is another one."""
+
+    kind = Kind.CORRUPT
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
 # --- damage --------------------------------------------------------------------------------------
 
 

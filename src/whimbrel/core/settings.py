@@ -271,6 +271,12 @@ class Settings:
         "Processes that serve, all on one port and one store; not with `memory:`.",
         bounds=(1, 64),
     )
+    kms: str = _setting(
+        "local",
+        "Whose keys `aws:kms` means: those of the `local` key store, of `aws`, or of the server at this address that "
+        "speaks the API of AWS's KMS.",
+        pattern=r"local|aws|https?://[^\s/?#@]+(/[^\s?#]*)?",
+    )
     embeddings: str = _setting(
         "",
         "File that says which models embed for which ids, see the guide to embeddings; empty has the built-in model "

@@ -70,6 +70,7 @@ class CreateIndex(msgspec.Struct, frozen=True, tag="create_index"):
     created_at_s: float
     config: IndexConfig
     tags: dict[str, str]
+    kms_key_arn: str = ""
 
 
 class DeleteIndex(msgspec.Struct, frozen=True, tag="delete_index"):
@@ -188,13 +189,23 @@ class BucketEntry(msgspec.Struct, frozen=True):
 
 
 class IndexEntry(msgspec.Struct, frozen=True):
-    """An index in its bucket's catalog."""
+    """An index in its bucket's catalog.
+
+    Attributes:
+        incarnation: in the names of its objects.
+        created_at_s: seconds since 1970.
+        config: what was fixed when it was created.
+        tags: of the index.
+        mode: how it filters.
+        kms_key_arn: the key of a KMS that guards it; empty for the server's own.
+    """
 
     incarnation: str
     created_at_s: float
     config: IndexConfig
     tags: dict[str, str]
     mode: IndexMode = IndexMode.ENHANCED
+    kms_key_arn: str = ""
 
 
 class SnapshotEntry(msgspec.Struct, frozen=True):
@@ -272,6 +283,7 @@ class BucketState(msgspec.Struct, dict=True):
     is_terminal: bool = False
     snapshots: dict[str, dict[str, SnapshotEntry]] = {}  # by name of the index, then by their own
     restores: dict[str, dict[str, IndexEntry]] = {}  # by name of the index, then by incarnation
+    kms_key_arn: str = ""  # of new indexes that name no other
 
     def __post_init__(self) -> None:
         """Prepares the order of names for listing."""
@@ -281,7 +293,13 @@ class BucketState(msgspec.Struct, dict=True):
     def apply(self, record: BucketRecord, sequence: int) -> None:
         """Applies one record."""
         if isinstance(record, CreateIndex):
-            entry = IndexEntry(record.incarnation, record.created_at_s, record.config, record.tags)
+            entry = IndexEntry(
+                record.incarnation,
+                record.created_at_s,
+                record.config,
+                record.tags,
+                kms_key_arn=record.kms_key_arn,
+            )
             self._add_index(record.name, entry)
         elif isinstance(record, ForkIndex):
             self._add_index(record.name, record.entry)

@@ -20,6 +20,7 @@ from whimbrel.core.errors import (
     Durability,
     IndexExistsError,
     IndexNotFoundError,
+    KeyUnavailableError,
     ObjectExistsError,
     QuotaExceededError,
     StoreError,
@@ -48,18 +49,20 @@ from whimbrel.engine.catalog import (
 )
 from whimbrel.engine.context import Context
 from whimbrel.engine.hint import Hints
-from whimbrel.engine.index import Index, IndexId, Snapshot
+from whimbrel.engine.index import Index, IndexId, Snapshot, mark_dirty
 from whimbrel.engine.manifest import Manifest, encode_manifest
 from whimbrel.engine.model import IndexConfig
 from whimbrel.engine.paths import LogSpace
 from whimbrel.engine.text.field import TextField
 from whimbrel.engine.write import UNAVAILABLE, Writer
+from whimbrel.storage.envelope import KmsKey
 
 BUCKET_COUNT_MAX = 10_000
 INDEX_COUNT_MAX = 10_000
 ATTEMPT_COUNT_MAX = 16
 # Of the age that is allowed, where refreshing ahead of time begins.
 AHEAD_RATIO = 0.5
+REFUSED_S = 60.0
 
 BucketCatalog = Catalog[BucketState, BucketRecord]
 T = TypeVar("T")
@@ -213,8 +216,10 @@ class Directory:
         await self.root.append(decide, use_reserve=True)
         self._catalogs.pop(entry.incarnation, None)
 
-    async def create_bucket(self, name: str, *, tags: Mapping[str, str]) -> BucketState:
-        """Creates a bucket.
+    async def create_bucket(
+        self, name: str, *, tags: Mapping[str, str], kms_key_arn: str = ""
+    ) -> BucketState:
+        """Creates a bucket; a key of a KMS guards its indexes, while names, tags and policy are under the server's own.
 
         Raises:
             BucketExistsError: the name is taken.
@@ -228,7 +233,8 @@ class Directory:
                 except BucketNotFoundError:
                     continue  # it was half deleted, and is gone now
                 raise BucketExistsError(name)
-            state = BucketState(name, self._context.clock.now_s(), dict(tags))
+            now_s = self._context.clock.now_s()
+            state = BucketState(name, now_s, dict(tags), kms_key_arn=kms_key_arn)
             try:
                 await self._name_bucket(state)
             except StartOverError:
@@ -469,6 +475,12 @@ class Directory:
                 self._discard(key)
         return freed
 
+    def forget_space(self, space: str) -> None:
+        """Closes every index that reads objects of a space, since these cannot be opened any more."""
+        for key, index in list(self._indexes.items()):
+            if space in index.spaces:
+                self._discard(key)
+
     def _discard(self, key: tuple[str, str]) -> None:
         index = self._indexes.pop(key, None)
         if index is not None:
@@ -507,9 +519,14 @@ class Directory:
         return was_missing
 
     async def _finish_half_deleted(self, bucket_name: str, name: str) -> bool:
-        """Returns whether the index is live; if its log has ended, its catalog record is written first."""
+        """Returns whether the index is live; if its log has ended, its catalog record is written first.
+
+        One whose log cannot be read for want of its key is as live as the catalog says.
+        """
         try:
             await self.describe_index(bucket_name, name)
+        except KeyUnavailableError:
+            return True
         except IndexNotFoundError:
             return False
         return True
@@ -522,10 +539,20 @@ class Directory:
         *,
         tags: Mapping[str, str],
         text_fields: tuple[TextField, ...] = (),
+        kms_key_arn: str | None = None,
     ) -> IndexEntry:
         """Creates an index.
 
+        Args:
+            bucket_name: of its bucket.
+            name: of the index.
+            config: what is fixed from now on.
+            tags: of the index.
+            text_fields: the metadata keys that are searchable as text.
+            kms_key_arn: the key of a KMS that guards it, empty for the server's own; None for what its bucket says.
+
         Raises:
+            KeyUnavailableError: the KMS makes no data key.
             BucketNotFoundError: there is no such bucket.
             IndexExistsError: the name is taken.
             QuotaExceededError: the bucket has 10,000 indexes.
@@ -534,8 +561,9 @@ class Directory:
             catalog = await self.bucket(bucket_name)
             if name in catalog.state.indexes and await self._finish_half_deleted(bucket_name, name):
                 raise IndexExistsError(name)
+            arn = catalog.state.kms_key_arn if kms_key_arn is None else kms_key_arn
             try:
-                return await self._name_index(catalog, bucket_name, name, config, tags, text_fields)
+                return await self._name_index(catalog, name, config, tags, text_fields, arn)
             except (StartOverError, CatalogGoneError):
                 continue
         raise UnavailableError(UNAVAILABLE)
@@ -543,14 +571,14 @@ class Directory:
     async def _name_index(
         self,
         catalog: BucketCatalog,
-        bucket_name: str,
         name: str,
         config: IndexConfig,
         tags: Mapping[str, str],
         text_fields: tuple[TextField, ...],
+        kms_key_arn: str,
     ) -> IndexEntry:
         start, incarnation = catalog.position, self.new_incarnation(name)
-        bucket_incarnation = bucket_incarnation_of(catalog)
+        bucket_name, bucket_incarnation = catalog.state.name, bucket_incarnation_of(catalog)
         created_at_s = self._context.clock.now_s()
         manifest = Manifest(
             generation=1,
@@ -563,7 +591,7 @@ class Directory:
             text_fields=text_fields,
         )
         space = paths.index_space(bucket_incarnation, incarnation)
-        await self._context.keys.create(space.prefix)
+        await self.create_key(space, kms_key_arn, bucket_name, name)
         key = space.manifest(1)
         data = encode_manifest(key, self._context.new_put(key), manifest)
         await asyncio.gather(
@@ -577,7 +605,9 @@ class Directory:
                 raise IndexExistsError(name)
             if len(state.indexes) >= INDEX_COUNT_MAX:
                 raise QuotaExceededError("too many indexes in the vector bucket")
-            return CreateIndex(name, incarnation, created_at_s, config, dict(tags))
+            return CreateIndex(
+                name, incarnation, created_at_s, config, dict(tags), kms_key_arn=kms_key_arn
+            )
 
         try:
             state = await catalog.append(decide)
@@ -585,6 +615,17 @@ class Directory:
             await self._remove_first(space, key)
             raise
         return state.indexes[name]
+
+    async def create_key(
+        self, space: LogSpace, kms_key_arn: str, bucket_name: str, name: str
+    ) -> None:
+        """Gives the space of a new index its data key, under a key of a KMS unless that ARN is empty.
+
+        Raises:
+            KeyUnavailableError: none can be made.
+        """
+        under = KmsKey(kms_key_arn, bucket_name, name) if kms_key_arn else None
+        await self._context.keys.create(space.prefix, under=under)
 
     async def _remove_first(self, space: LogSpace, key: str) -> None:
         """Removes the first objects of an incarnation that was never named, and is ours alone; its key last."""
@@ -600,8 +641,16 @@ class Directory:
 
         Raises:
             IndexNotFoundError: there is no such index.
+            KeyUnavailableError: its key may not be used, and has not been refused for a minute yet.
             UnavailableError: the store failed; `durability` says whether the index may be gone.
         """
+        try:
+            await self._delete_index(bucket_name, name)
+        except KeyUnavailableError:
+            if not await self._delete_refused(bucket_name, name):
+                raise
+
+    async def _delete_index(self, bucket_name: str, name: str) -> None:
         for _ in range(ATTEMPT_COUNT_MAX):
             index = await self._open_index(bucket_name, name)
             try:
@@ -620,6 +669,34 @@ class Directory:
             )
             return
         raise UnavailableError(UNAVAILABLE)
+
+    async def _delete_refused(self, bucket_name: str, name: str) -> bool:
+        """Deletes an index whose key a KMS refuses, or has destroyed; says whether that could be done.
+
+        Its log cannot be ended, since nothing can be sealed under that key. No process may still be answering from the
+        log by then: the refusal must be older than any process takes to notice it.
+        """
+        catalog, entry = await self.index_entry(bucket_name, name)
+        space = paths.index_space(bucket_incarnation_of(catalog), entry.incarnation)
+        if self._context.keys.refused_for_s(space.prefix) < REFUSED_S:
+            return False
+
+        def decide(state: BucketState) -> DeleteIndex:
+            found = state.indexes.get(name)
+            if found is None or found.incarnation != entry.incarnation:
+                raise IndexNotFoundError(name)
+            return DeleteIndex(name, entry.incarnation)
+
+        try:
+            await catalog.append(decide, use_reserve=True)
+        except CatalogGoneError:
+            raise IndexNotFoundError(name) from None
+        index_id = IndexId(bucket_incarnation_of(catalog), entry.incarnation)
+        await asyncio.gather(
+            mark_dirty(self._context, index_id),
+            self.hints.remove(index_id.bucket_incarnation, name),
+        )
+        return True
 
     async def _upload_first(self, key: str, data: bytes) -> None:
         try:

@@ -13,13 +13,14 @@ from whimbrel.core.errors import (
     CorruptObjectError,
     IndexNotFoundError,
     InvalidRequestError,
+    KeyUnavailableError,
     PolicyNotFoundError,
     SnapshotNotFoundError,
     StoreError,
     ThrottledError,
     UnavailableError,
 )
-from whimbrel.engine.access import NO_FACTS, NO_TAGS, AccessFacts
+from whimbrel.engine.access import AES256, KMS, NO_FACTS, NO_TAGS, AccessFacts
 from whimbrel.engine.catalog import (
     BucketRecord,
     BucketState,
@@ -66,6 +67,7 @@ from whimbrel.engine.update import Updater, UpdateRequest
 from whimbrel.engine.wal import Write
 from whimbrel.engine.warm import Warmed, Warmer, WarmRequest
 from whimbrel.engine.write import UNAVAILABLE, ChangeFields, Writer
+from whimbrel.storage.envelope import KmsKey
 
 TAG_COUNT_MAX = 50
 NAME_PAGE_SIZE = 500
@@ -96,6 +98,7 @@ class Engine:
         self._queried: set[Index] = set()  # since their manifest was last known to be the newest
         self._tail_bytes = 0
         self._refresher: asyncio.Task[None] | None = None
+        context.keys.watch(self._forget_space)
 
     async def start(self) -> None:
         """Opens the store, or lays it out when it is new.
@@ -134,6 +137,13 @@ class Engine:
         calibrations = [index.manifest.calibration for index in self.directory.open_indexes]
         return [found.recalls[0][1] for found in calibrations if found and found.recalls]
 
+    def _forget_space(self, space: str) -> None:
+        """Lets go of everything in memory that a key opened which may not be used any more."""
+        self.directory.forget_space(space)
+        self.segments.forget_space(space)
+        self._planner.forget_results()
+        self._queried = {index for index in self._queried if space not in index.spaces}
+
     def _note_tail(self, index: Index) -> None:
         size = index.tail_bytes
         self._tail_bytes += size - self._tails.pop(index, 0)
@@ -171,7 +181,7 @@ class Engine:
                         await index.prove()
                 except IndexNotFoundError:
                     index.close()
-                except (StoreError, CorruptObjectError):
+                except (StoreError, KeyUnavailableError, CorruptObjectError):
                     continue  # whoever uses the index next is told
 
     async def _refresh_queried(self) -> None:
@@ -181,7 +191,7 @@ class Engine:
             self._queried.discard(index)
             try:
                 await self.refresh(index)
-            except (IndexNotFoundError, StoreError, CorruptObjectError):
+            except (IndexNotFoundError, StoreError, KeyUnavailableError, CorruptObjectError):
                 continue  # whoever uses the index next is told
 
     async def refresh(self, index: Index) -> None:
@@ -194,14 +204,20 @@ class Engine:
 
     # --- buckets -----------------------------------------------------------------------------------
 
-    async def create_bucket(self, name: str, *, tags: Mapping[str, str]) -> BucketInfo:
-        """Creates a vector bucket.
+    async def create_bucket(
+        self, name: str, *, tags: Mapping[str, str], kms_key_arn: str = ""
+    ) -> BucketInfo:
+        """Creates a vector bucket; `kms_key_arn` guards its indexes that name no other, empty for the server's own.
 
         Raises:
+            KeyUnavailableError: the KMS makes no data key.
             BucketExistsError: the name is taken.
             QuotaExceededError: there are too many.
         """
-        return _bucket_info(await _guard(self.directory.create_bucket(name, tags=tags)))
+        if kms_key_arn:
+            await self._context.keys.check(KmsKey(kms_key_arn, name, ""))
+        creating = self.directory.create_bucket(name, tags=tags, kms_key_arn=kms_key_arn)
+        return _bucket_info(await _guard(creating))
 
     async def get_bucket(self, name: str) -> BucketInfo:
         """Describes a vector bucket.
@@ -252,7 +268,14 @@ class Engine:
         if state is None:
             return NO_FACTS
         entry = None if index_name is None else state.indexes.get(index_name)
-        return AccessFacts(state.policy, state.tags, NO_TAGS if entry is None else entry.tags)
+        key_arn = state.kms_key_arn if entry is None else entry.kms_key_arn
+        return AccessFacts(
+            policy=state.policy,
+            bucket_tags=state.tags,
+            index_tags=NO_TAGS if entry is None else entry.tags,
+            sse_type=KMS if key_arn else AES256,
+            kms_key_arn=key_arn or None,
+        )
 
     # --- indexes -----------------------------------------------------------------------------------
 
@@ -264,27 +287,41 @@ class Engine:
         *,
         tags: Mapping[str, str],
         text_fields: tuple[TextField, ...] = (),
+        kms_key_arn: str | None = None,
     ) -> IndexInfo:
-        """Creates an index; `text_fields` are the metadata keys that are searchable as text.
+        """Creates an index; see `Directory.create_index`.
 
         Raises:
+            KeyUnavailableError: the KMS makes no data key.
             BucketNotFoundError: there is no such bucket.
             IndexExistsError: the name is taken.
             QuotaExceededError: the bucket has too many.
         """
         entry = await _guard(
             self.directory.create_index(
-                bucket_name, name, config, tags=tags, text_fields=text_fields
+                bucket_name,
+                name,
+                config,
+                tags=tags,
+                text_fields=text_fields,
+                kms_key_arn=kms_key_arn,
             )
         )
         return _index_info(bucket_name, name, entry, text_fields, ())
 
     async def get_index(self, bucket_name: str, name: str) -> IndexInfo:
-        """Describes an index.
+        """Describes an index; one whose key may not be used as its catalog tells of it, without its texts.
 
         Raises:
             IndexNotFoundError: there is no such index, or no such bucket.
         """
+        try:
+            return await self._describe_index(bucket_name, name)
+        except KeyUnavailableError:
+            _, entry = await _guard(self.directory.index_entry(bucket_name, name))
+            return _index_info(bucket_name, name, entry, (), ())
+
+    async def _describe_index(self, bucket_name: str, name: str) -> IndexInfo:
         entry, snapshot = await _guard(self.directory.describe_index(bucket_name, name))
         if not are_built(snapshot.text_fields, snapshot.manifest.segments):
             # They may be by now.
@@ -776,7 +813,14 @@ def _index_info(
         for field in fields
     ]
     return IndexInfo(
-        bucket_name, name, entry.created_at_s, entry.config, entry.tags, entry.mode, texts
+        bucket_name,
+        name,
+        entry.created_at_s,
+        entry.config,
+        entry.tags,
+        entry.mode,
+        texts,
+        entry.kms_key_arn,
     )
 
 
@@ -787,4 +831,10 @@ def _snapshot_info(
 
 
 def _bucket_info(state: BucketState) -> BucketInfo:
-    return BucketInfo(state.name, state.created_at_s, dict(state.tags), state.default_index_mode)
+    return BucketInfo(
+        state.name,
+        state.created_at_s,
+        dict(state.tags),
+        state.default_index_mode,
+        state.kms_key_arn,
+    )

@@ -3,13 +3,18 @@
 May run beside servers and indexers: what was collected while it looked is not reported.
 """
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from whimbrel.core.errors import CorruptObjectError, IndexNotFoundError, ObjectNotFoundError
+from whimbrel.core.errors import (
+    CorruptObjectError,
+    IndexNotFoundError,
+    KeyUnavailableError,
+    ObjectNotFoundError,
+)
 from whimbrel.engine import paths
 from whimbrel.engine.catalog import CatalogGoneError, decode_catalog_object
 from whimbrel.engine.context import Context
@@ -110,13 +115,23 @@ class Fsck:
             for index_name, index_entry in sorted(catalog.state.indexes.items()):
                 yield f"{name}/{index_name}"
                 self.report.index_count += 1
-                await self._check_index(IndexId(entry.incarnation, index_entry.incarnation))
+                index_id = IndexId(entry.incarnation, index_entry.incarnation)
+                await self._with_key(index_id, self._check_index(index_id))
             for index_name, snapshots in sorted(catalog.state.snapshots.items()):
                 for snapshot_name, snapshot in sorted(snapshots.items()):
                     yield f"{name}/{index_name}@{snapshot_name}"
                     self.report.snapshot_count += 1
                     index_id = IndexId(entry.incarnation, snapshot.incarnation)
-                    await self._check_snapshot(catalog, index_id)
+                    await self._with_key(index_id, self._check_snapshot(catalog, index_id))
+
+    async def _with_key(self, index_id: IndexId, check: Awaitable[None]) -> None:
+        """Does a check; that its key may not be used is a finding, since nothing can be said of what it seals."""
+        try:
+            await check
+        except KeyUnavailableError as error:
+            detail = f"key may not be used: {error.message}."
+            key = paths.key_object(index_id.space.prefix)
+            self.report.findings.append(Finding(key, 0, detail))
 
     async def _check_secret(self) -> None:
         """Checks the key of page tokens; a server makes it when it is absent."""

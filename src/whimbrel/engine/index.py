@@ -164,6 +164,11 @@ class Index:
         return self._manifest
 
     @property
+    def spaces(self) -> tuple[str, ...]:
+        """The spaces whose keys open what it names: its own, and those that it was forked from."""
+        return self._spaces
+
+    @property
     def position(self) -> int:
         """Sequence of the last log object seen."""
         return self.base.position if self._memtable is None else self._memtable.position

@@ -7,24 +7,29 @@ and deleted after the last one. A space without that object is plain.
 Invariants:
 1. No two keys are ever made for one space: its object is created by put-if-absent, and who loses uses the winner's.
 2. A key that is known here stays right, as long as what wraps it says so: nothing replaces the data key of a space.
+   What a KMS wraps is good for seconds only (`engine.leases`).
 """
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 
 from whimbrel.core.errors import (
     KeyUnavailableError,
+    KmsNotFoundError,
     ObjectExistsError,
     ObjectNotFoundError,
 )
 from whimbrel.engine import paths
+from whimbrel.engine.leases import Leases
 from whimbrel.engine.listing import list_prefixes
 from whimbrel.storage.base import ObjectStore
 from whimbrel.storage.envelope import (
+    WRAPPED_BY_KMS,
     WRAPPED_BY_MASTER,
     KeyWrapping,
+    KmsKey,
     MasterKeys,
     WrappedKey,
     decode_key_object,
@@ -62,19 +67,22 @@ class Keyring:
         *,
         maker: KeyWrapping | None,
         is_strict: bool = False,
+        leases: Leases | None = None,
     ) -> None:
         """Knows nothing yet.
 
         Args:
             store: where the key objects are.
-            wrappings: what unwraps keys, by what their objects say of it (`wrapped_by`). A KMS goes in here.
+            wrappings: what unwraps keys for good, by what their objects say of it (`wrapped_by`).
             maker: makes the keys of new spaces; None where they shall be plain.
             is_strict: refuses plain spaces, so that nobody can pass off plain objects by taking a key object away.
+            leases: keep the keys that a KMS wraps; None where there is no KMS.
         """
         self._store = store
         self._wrappings = dict(wrappings)
         self._maker = maker
         self._is_strict = is_strict
+        self._leases = leases
         self._known: OrderedDict[str, bytes | None] = OrderedDict()
         self._opening: dict[str, asyncio.Future[None]] = {}
 
@@ -90,13 +98,15 @@ class Keyring:
         try:
             return self._known[space]
         except KeyError:
+            if self._leases is not None and space in self._leases:
+                return self._leases.find(space)
             message = f"key of a space was not opened. space=`{space}`"
             raise KeyUnavailableError(message) from None
 
     def has(self, space: str) -> bool:
         """Says whether `open` would return at once."""
         if space not in self._known:
-            return False
+            return self._leases is not None and self._leases.has(space)
         self._known.move_to_end(space)
         return True
 
@@ -109,6 +119,9 @@ class Keyring:
             StoreError: the store does not answer.
         """
         if self.has(space):
+            return
+        if self._leases is not None and space in self._leases:
+            await self._leases.reopen(space)
             return
         opening = self._opening.get(space)
         if opening is None:
@@ -132,28 +145,54 @@ class Keyring:
                 raise KeyUnavailableError(message, hint=hint)
             self._keep(space, None)
             return
+        if wrapped.wrapped_by == WRAPPED_BY_KMS and self._leases is not None:
+            await self._leases.open(space, name, wrapped)
+            return
         self._keep(space, await self._unwrap(name, wrapped))
 
-    async def create(self, space: str, *, by: KeyWrapping | None = None) -> None:
+    async def create(self, space: str, *, under: KmsKey | None = None) -> None:
         """Gives a new space a key, unless new spaces are plain.
 
         Raises:
             KeyUnavailableError: no key can be made.
             StoreError: the store does not answer.
         """
-        maker = by or self._maker
-        name = paths.key_object(space)
-        if maker is None:
+        maker, name = self._maker, paths.key_object(space)
+        if under is not None:
+            data_key, wrapped = await self._kms(under).make_under(under, space)
+        elif maker is not None:
+            data_key, wrapped = await maker.make(name)
+        else:
             # Another process may think otherwise of a store that is new.
             await self.open(space)
             return
-        data_key, wrapped = await maker.make(name)
         try:
             await self._store.put_if_absent(name, encode_key_object(wrapped))
         except ObjectExistsError:
             await self.open(space)
             return
-        self._keep(space, data_key)
+        if under is not None:
+            self._kms(under).keep(space, name, wrapped, data_key)
+        else:
+            self._keep(space, data_key)
+
+    async def check(self, under: KmsKey) -> None:
+        """Sees that the KMS makes data keys under a key of its own; see `storage.envelope.SpaceKeys`."""
+        await self._kms(under).make_under(under, paths.ROOT.prefix)
+
+    def watch(self, watcher: Callable[[str], None]) -> None:
+        """Has a function called with each space whose key is no longer good here."""
+        if self._leases is not None:
+            self._leases.watchers.append(watcher)
+
+    def refused_for_s(self, space: str) -> float:
+        """Returns for how long a KMS has been known to refuse the key of a space; 0 when it does not."""
+        return 0.0 if self._leases is None else self._leases.refused_for_s(space)
+
+    def _kms(self, under: KmsKey) -> Leases:
+        if self._leases is None:
+            raise KmsNotFoundError(f"Key '{under.key_arn}' does not exist: this server has no KMS")
+        return self._leases
 
     # --- below it ----------------------------------------------------------------------------------
 

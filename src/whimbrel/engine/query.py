@@ -187,6 +187,10 @@ class QueryPlanner:
         # Segments that were searched before, so that their codes are in memory and verified.
         self._warm: WeakSet[SegmentSet] = WeakSet()
 
+    def forget_results(self) -> None:
+        """Lets go of all results that are kept for further pages, which compute them again."""
+        self._results.clear()
+
     async def query(self, index: Index, request: QueryRequest) -> QueryPage:
         """Answers one page.
 

@@ -405,6 +405,18 @@ class SegmentCache:
             self._readers.drop(reader.key)
             self._forget_sets()
 
+    def forget_space(self, space: str) -> None:
+        """Lets go of all that was read of the objects of a space, and of all that was made of it."""
+        for key in [one for one in self._readers if one.startswith(space)]:
+            self._readers.drop(key)
+        for key in [one for one in self._deletions if one.startswith(space)]:
+            self._deletions.drop(key)
+        self._to_warm = [one for one in self._to_warm if not one.key.startswith(space)]
+        self.derived.clear()  # of several segments each, which may be of several spaces
+        self._mapped_bytes.clear()
+        self._mapped_total_bytes = 0
+        self._forget_sets()
+
     def _forget_sets(self) -> None:
         """Lets go of what holds on to readers that are no longer kept."""
         self._sets.clear()

@@ -16,6 +16,7 @@ import numpy as np
 from whimbrel.core.errors import (
     Durability,
     IndexNotFoundError,
+    KeyUnavailableError,
     StoreError,
     StoreFullError,
     StoreUnavailableError,
@@ -266,7 +267,7 @@ class _Committer:
                 )
             else:
                 counts = await index.confirm_commit(base, sequence)
-        except (StoreError, IndexNotFoundError) as error:
+        except (StoreError, KeyUnavailableError, IndexNotFoundError) as error:
             # The index was deleted after the object had its place in the log, and others may have read it there. So
             # it is no definite loss, and must not be committed again should the name have a new incarnation by now.
             _fail(group, UnavailableError(UNAVAILABLE, durability=Durability.UNKNOWN), error)
@@ -451,7 +452,7 @@ def _left_to_write(waiting: _Waiting) -> Write:
 async def _confirm(index: Index, base: Base, sequence: int) -> bool:
     try:
         return await index.confirm_commit(base, sequence)
-    except (StoreError, IndexNotFoundError) as error:
+    except (StoreError, KeyUnavailableError, IndexNotFoundError) as error:
         # As for a put: it has its place in the log and may have been obeyed, so it must not be done again to a new
         # incarnation of the name.
         raise UnavailableError(UNAVAILABLE, durability=Durability.UNKNOWN) from error

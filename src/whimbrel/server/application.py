@@ -24,6 +24,7 @@ from whimbrel.server.assembly import count_threads, open_context, open_service
 from whimbrel.server.auditing import auditing
 from whimbrel.server.identities import open_identities
 from whimbrel.server.indexing import run_indexer
+from whimbrel.server.kms import swept_keys
 from whimbrel.server.supervisor import KeptProcess
 from whimbrel.wire.app import WireApp
 from whimbrel.wire.options import WireOptions
@@ -92,9 +93,11 @@ async def open_application(
                 environment,
                 log=log,
                 identity=identity,
+                kms=opened.kms,
                 is_open=settings.no_auth,
             )
         )
+        await stack.enter_async_context(swept_keys(service.local_keys, context.clock))
         mode = choose_indexer(settings)
         thread_count = count_threads(settings)
         if not options.read_count_max:

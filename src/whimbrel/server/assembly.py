@@ -20,6 +20,7 @@ from whimbrel.engine.engine import Engine
 from whimbrel.engine.options import EngineOptions
 from whimbrel.engine.paths import ROOT
 from whimbrel.identity import IdentityService
+from whimbrel.server.kms import Kms
 from whimbrel.server.master_key import open_keys
 from whimbrel.storage.base import ObjectStore
 from whimbrel.storage.cloud_settings import CloudSettings
@@ -96,6 +97,7 @@ async def open_service(
     log: logging.Logger,
     identity: IdentityService | None = None,
     is_open: bool = False,
+    kms: Kms | None = None,
 ) -> AsyncIterator[Service]:
     """Gives what requests work with, for a block; no model of embeddings is opened before one is asked for.
 
@@ -107,6 +109,7 @@ async def open_service(
         log: for what an operator should know.
         identity: who may sign; None where everybody is taken for the owner.
         is_open: whether everybody who asks is the owner, so that nothing is decided.
+        kms: has the keys of the local key store.
 
     Raises:
         SettingError: the configuration of embeddings holds a mistake, or a proxy to trust has no address.
@@ -147,6 +150,7 @@ async def open_service(
             log=log,
             identity=identity,
             limits=RateLimits.of(make_rates(settings), context.clock),
+            local_keys=None if kms is None else kms.local,
         )
     finally:
         await embeddings.close()
@@ -208,10 +212,12 @@ class Opened:
     Attributes:
         context: what the engine is handed; its `store` counts requests in `counter`.
         counter: requests so far.
+        kms: the KMS of the store; None only in tests.
     """
 
     context: Context
     counter: RequestCounter
+    kms: Kms | None = None
 
 
 @asynccontextmanager
@@ -243,6 +249,7 @@ async def open_context(
             clock=clock,
             random=random,
         )
+        kms = Kms(settings, environment, opened.store, clock=clock, random=random)
         try:
             keys = await open_keys(
                 settings,
@@ -250,6 +257,7 @@ async def open_context(
                 opened.store,
                 random=random,
                 may_make=access is Access.CREATE,
+                open_kms=kms.open,
             )
             context = Context(
                 store=opened.store,
@@ -260,8 +268,9 @@ async def open_context(
                 cache=opened.cache,
                 keys=keys,
             )
-            yield Opened(context=context, counter=opened.counter)
+            yield Opened(context=context, counter=opened.counter, kms=kms)
         finally:
+            await kms.close()
             await opened.store.close()
     finally:
         compute.close()

@@ -9,7 +9,7 @@
 import base64
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +19,7 @@ from whimbrel.core.rand import Random
 from whimbrel.core.secret_files import FILE_BYTES_MAX, MASTER_KEY_ENV
 from whimbrel.core.settings import SettingError, Settings
 from whimbrel.engine.keyring import Keyring
+from whimbrel.engine.leases import Leases
 from whimbrel.engine.paths import ROOT, key_object
 from whimbrel.server.root_credential import REMOTE_SCHEMES, find_config_directory
 from whimbrel.storage.base import ObjectStore
@@ -72,6 +73,7 @@ async def open_keys(
     *,
     random: Random,
     may_make: bool,
+    open_kms: Callable[[MasterKeys | None], Leases | None],
 ) -> SpaceKeys:
     """Returns what seals and opens the objects of a store.
 
@@ -81,6 +83,7 @@ async def open_keys(
         store: open.
         random: makes keys.
         may_make: whether a missing master key is made; only where it belongs to this machine.
+        open_kms: called once, with the master keys; returns what keeps the keys that a KMS unwraps.
 
     Raises:
         KeyUnavailableError: the store is sealed, and its master key is not here; or one is asked for.
@@ -89,35 +92,43 @@ async def open_keys(
         StoreError: the store does not answer.
     """
     if settings.store.startswith("memory:"):
-        return NO_KEYS  # nothing of it is at rest
+        # Nothing of it is at rest; keys of a KMS are for those who try them out.
+        passing = MasterKeys([random.token(MASTER_KEY_BYTES)], random=random, source="memory")
+        return Keyring(store, {}, maker=None, leases=open_kms(passing))
     is_sealed = await _has_key(store)
     master = find_master_keys(settings, environment, random=random)
     is_wanted = settings.encryption != "off"
     if master is None and not is_sealed:
         if not is_wanted:
-            return NO_KEYS
+            return _open_plain(store, open_kms)
         is_remote = settings.store.startswith(REMOTE_SCHEMES)
         if may_make and not is_remote:
             master = _make(settings, environment, random=random)
         is_refused = settings.encryption == "on" or (may_make and is_remote)
         if master is None and is_refused:
             raise KeyUnavailableError("there is no master key to encrypt with", hint=_KEY_HINT)
-        if master is None:
-            return NO_KEYS  # a tool over a plain store, or a machine where no key can be kept
-    if not is_wanted and not is_sealed:
-        return NO_KEYS
-    # A KMS (SSE-KMS) is another wrapping here, by the name that its key objects say (`kms`).
+        if master is None:  # a tool over a plain store, or a machine where no key can be kept
+            return _open_plain(store, open_kms)
     wrappings = {} if master is None else {WRAPPED_BY_MASTER: master}
     keyring = Keyring(
         store,
         wrappings,
         maker=master if is_wanted else None,
         is_strict=settings.encryption == "on",
+        leases=open_kms(master),
     )
     if is_sealed:
         # Now rather than in the middle of a request: whoever has no key is told at once which one it takes.
         await keyring.open(ROOT.prefix)
     return keyring
+
+
+def _open_plain(
+    store: ObjectStore, open_kms: Callable[[MasterKeys | None], Leases | None]
+) -> SpaceKeys:
+    """Returns the keys of a store without a master key: none, or those that a KMS elsewhere has."""
+    leases = open_kms(None)
+    return NO_KEYS if leases is None else Keyring(store, {}, maker=None, leases=leases)
 
 
 async def _has_key(store: ObjectStore) -> bool:

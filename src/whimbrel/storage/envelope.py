@@ -12,14 +12,15 @@ import base64
 import binascii
 import hashlib
 import hmac
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from whimbrel.core.errors import CorruptObjectError, KeyUnavailableError
+from whimbrel.core.errors import CorruptObjectError, KeyUnavailableError, KmsNotFoundError
 from whimbrel.core.rand import Random
 
 DATA_KEY_BYTES: Final = 32
@@ -29,6 +30,7 @@ TAG_BYTES: Final = 16
 KEY_ID_BYTES: Final = 8
 WRAPPING_VERSION: Final = 1
 WRAPPED_BY_MASTER: Final = "master"
+WRAPPED_BY_KMS: Final = "kms"
 KEY_OBJECT_VERSION: Final = 1
 KEY_OBJECT_BYTES_MAX: Final = 64 * 1024
 
@@ -42,6 +44,21 @@ class ObjectKeys(Protocol):
         Raises:
             KeyUnavailableError: the space's key was not opened, or may not be used now.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class KmsKey:
+    """Which key of a KMS shall guard a space, and whose space that is, for the encryption context.
+
+    Attributes:
+        key_arn: of the key.
+        bucket_name: of the vector bucket.
+        index_name: of the index.
+    """
+
+    key_arn: str
+    bucket_name: str
+    index_name: str
 
 
 class SpaceKeys(ObjectKeys, Protocol):
@@ -65,17 +82,33 @@ class SpaceKeys(ObjectKeys, Protocol):
             StoreError: the store does not answer.
         """
 
-    async def create(self, space: str, *, by: "KeyWrapping | None" = None) -> None:
+    async def create(self, space: str, *, under: KmsKey | None = None) -> None:
         """Gives a new space a key, unless new spaces are plain; before anything else is stored in it.
 
         Args:
             space: of an incarnation that nobody knows of yet.
-            by: what makes the key, such as a KMS; None for what this server does by default.
+            under: the key of a KMS that guards it; None for what this server does by default.
 
         Raises:
             KeyUnavailableError: no key can be made.
             StoreError: the store does not answer.
         """
+
+    async def check(self, under: KmsKey) -> None:
+        """Sees that a KMS makes data keys under a key of its own.
+
+        Raises:
+            KeyUnavailableError: it does not.
+        """
+
+    def watch(self, watcher: Callable[[str], None]) -> None:
+        """Has a function called with each space whose key may no longer be used here, or is not used any more.
+
+        What was opened by that key should leave memory then.
+        """
+
+    def refused_for_s(self, space: str) -> float:
+        """Returns for how long this process has known that a KMS refuses the key of a space; 0 when it does not."""
 
 
 class NoKeys:
@@ -94,8 +127,22 @@ class NoKeys:
     async def open(self, space: str) -> None:
         """Does nothing."""
 
-    async def create(self, space: str, *, by: "KeyWrapping | None" = None) -> None:
+    async def create(self, space: str, *, under: KmsKey | None = None) -> None:
+        """Does nothing; refuses a KMS's key."""
+        if under is not None:
+            await self.check(under)
+
+    async def check(self, under: KmsKey) -> None:
+        """Refuses."""
+        raise KmsNotFoundError(f"Key '{under.key_arn}' does not exist: this server has no KMS")
+
+    def watch(self, watcher: Callable[[str], None]) -> None:
         """Does nothing."""
+
+    def refused_for_s(self, space: str) -> float:
+        """Returns 0."""
+        del space
+        return 0.0
 
 
 NO_KEYS: Final = NoKeys()
@@ -121,8 +168,27 @@ class WrappedKey(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     context: dict[str, str] = {}
 
 
+class KmsWrapping(Protocol):
+    """A KMS that makes data keys and unwraps them, as `kms` has it."""
+
+    async def make_under(self, key: KmsKey, space: str) -> tuple[bytes, WrappedKey]:
+        """Returns a new data key for a space, and the content of the key object that will hold it.
+
+        Raises:
+            KeyUnavailableError: the KMS refuses, or does not answer.
+        """
+
+    async def unwrap_key(self, name: str, wrapped: WrappedKey) -> bytes:
+        """Returns the data key that a key object holds.
+
+        Raises:
+            KeyUnavailableError: the KMS refuses, or does not answer.
+            CorruptObjectError: this is not what the KMS wrapped.
+        """
+
+
 class KeyWrapping(Protocol):
-    """Who makes data keys and unwraps them: the master key here; a KMS is another one of these.
+    """Who makes data keys and unwraps them without being told a key: the master key.
 
     `engine.keyring.Keyring` is handed one for each value of `wrapped_by` that it shall understand.
     """

@@ -1,7 +1,7 @@
 """Every API of the endpoint, and which of them a request is for.
 
-A request's API is told by the first part of its path. STS and IAM have one path, and are told apart by the service that
-a request is signed for. S3 Vectors has all that no other one takes.
+A request's API is told by the first part of its path, or by the header that names KMS's operations. STS and IAM have
+one path, and are told apart by the service that a request is signed for. S3 Vectors has all that no other one takes.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,6 +11,7 @@ from whimbrel.core.clock import Clock
 from whimbrel.wire.bedrock import FIRST_PARTS as BEDROCK_PARTS
 from whimbrel.wire.bedrock import BedrockProtocol
 from whimbrel.wire.iam import IamProtocol
+from whimbrel.wire.kms import KmsProtocol
 from whimbrel.wire.metrics import METRICS_PATH, MetricsProtocol
 from whimbrel.wire.options import WireOptions
 from whimbrel.wire.protocol import WireProtocol
@@ -25,6 +26,7 @@ PROTOCOLS: Final[tuple[type[WireProtocol[Any]], ...]] = (
     StsProtocol,
     IamProtocol,
     BedrockProtocol,
+    KmsProtocol,
     MetricsProtocol,
 )
 
@@ -43,6 +45,7 @@ class Protocols:
         self._s3vectors = S3VectorsProtocol(service, options)
         self._sts = StsProtocol(service, options)
         self._iam = IamProtocol(service, options)
+        self._kms = KmsProtocol(service, options)
         bedrock = BedrockProtocol(service, options, clock)
         self._by_first_part: dict[bytes, WireProtocol[Any]] = dict.fromkeys(BEDROCK_PARTS, bedrock)
         if options.metrics_signed:
@@ -51,6 +54,8 @@ class Protocols:
 
     def find(self, head: RequestHead) -> WireProtocol[Any]:
         """Returns the API that a request is for."""
+        if KmsProtocol.takes(head):  # before STS, whose requests name nothing in their heads
+            return self._kms
         if StsProtocol.takes(head):
             return self._iam if IamProtocol.takes(head) else self._sts
         first_part = head.raw_path[1:].partition(b"/")[0]

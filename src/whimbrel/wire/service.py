@@ -32,6 +32,7 @@ from whimbrel.engine.text.field import TextField
 from whimbrel.engine.update import UpdateRequest
 from whimbrel.engine.warm import Warmed, WarmRequest
 from whimbrel.identity import IdentityService
+from whimbrel.kms.local.service import LocalKeyService
 from whimbrel.wire.access import AccessControl
 from whimbrel.wire.arn import ArnFormat
 from whimbrel.wire.rate_limits import RateLimits
@@ -40,7 +41,9 @@ from whimbrel.wire.rate_limits import RateLimits
 class Engine(Protocol):
     """What the wire asks of the engine. Every method raises the classes of `core.errors`."""
 
-    async def create_bucket(self, name: str, *, tags: Mapping[str, str]) -> BucketInfo:
+    async def create_bucket(
+        self, name: str, *, tags: Mapping[str, str], kms_key_arn: str = ""
+    ) -> BucketInfo:
         """Creates a vector bucket."""
 
     async def get_bucket(self, name: str) -> BucketInfo:
@@ -74,6 +77,7 @@ class Engine(Protocol):
         *,
         tags: Mapping[str, str],
         text_fields: tuple[TextField, ...] = (),
+        kms_key_arn: str | None = None,
     ) -> IndexInfo:
         """Creates an index."""
 
@@ -209,6 +213,7 @@ class Service:
         log: the project's logger, for what an operator should know.
         identity: who may sign, and what changes that; None where everybody is taken for the owner.
         limits: how much may be asked per second; None limits nothing.
+        local_keys: the keys of the local key store; None where there is no master key to keep them under.
     """
 
     engine: Engine
@@ -219,6 +224,7 @@ class Service:
     log: logging.Logger
     identity: IdentityService | None = None
     limits: RateLimits | None = None
+    local_keys: LocalKeyService | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

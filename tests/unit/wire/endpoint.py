@@ -32,6 +32,7 @@ from whimbrel.engine.model import (
 from whimbrel.engine.self_query import RecallFound, RecallMeasured
 from whimbrel.engine.statistics import IndexStatistics
 from whimbrel.engine.warm import Warmed, WarmSegment
+from whimbrel.kms.local.service import LocalKeyService
 from whimbrel.testing.embedding import letter_models
 from whimbrel.wire.access import AccessControl, OpenAccess
 from whimbrel.wire.app import WireApp
@@ -222,6 +223,7 @@ class Endpoint:
     sink: AuditSink | None = None
     scope: Scope = "all"
     peer: Peer = field(default_factory=Peer)
+    local_keys: LocalKeyService | None = None
 
     def __post_init__(self) -> None:
         self.logger = logging.getLogger(f"test.{id(self)}")
@@ -250,6 +252,7 @@ class Endpoint:
                 compute=self.compute,
                 log=self.logger,
                 limits=RateLimits.of(self.rates, self.clock),
+                local_keys=self.local_keys,
             ),
             authenticator=self.authenticator,
             options=self.options,

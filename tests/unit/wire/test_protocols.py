@@ -13,7 +13,7 @@ from whimbrel.wire.model import OPERATIONS
 from whimbrel.wire.options import WireOptions
 from whimbrel.wire.protocols import PROTOCOLS, list_routes
 
-ACTION = re.compile(r"(s3vectors|whimbrel|iam|sts|bedrock):[A-Z]\w+")
+ACTION = re.compile(r"(s3vectors|whimbrel|iam|sts|bedrock|kms):[A-Z]\w+")
 
 
 def test_every_route_has_an_action_and_a_lane():

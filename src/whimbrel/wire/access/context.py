@@ -98,7 +98,7 @@ def describe_resource(facts: AccessFacts, *, is_index: bool) -> Context:
 
 
 def describe_wish(members: Members) -> Context:
-    """Returns what a request asks for that conditions know: tags, and how to encrypt what it makes.
+    """Returns what a request asks for that conditions know: tags, and how to encrypt.
 
     Args:
         members: of its input.
@@ -111,6 +111,10 @@ def describe_wish(members: Members) -> Context:
     elif "tagKeys" in members:
         context["aws:tagkeys"] = tuple(members["tagKeys"])
     wanted: Mapping[str, Any] | None = members.get("encryptionConfiguration")
+    secured: Mapping[str, str] | None = members.get("EncryptionContext")
+    if secured:
+        context |= {f"kms:encryptioncontext:{key.lower()}": secured[key] for key in secured}
+        context["kms:encryptioncontextkeys"] = tuple(secured)
     if wanted is not None:
         context |= _encryption(wanted.get("sseType", AES256), wanted.get("kmsKeyArn"))
     return context

@@ -10,6 +10,7 @@
 import logging
 from collections.abc import Sequence
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Final, Protocol
 
 from whimbrel.auth import Principal
@@ -44,6 +45,7 @@ DENIED: Final = "AccessDeniedException"
 TEXT: Final = "User: {arn} is not authorized to perform: {action} on resource: {resource} {reason}"
 UNREADABLE_TEXT: Final = "the policy of a vector bucket cannot be read, so that it allows nothing"
 POLICIES_MAX: Final = 256
+NO_WISH: Final[Members] = MappingProxyType({})
 # How a request may name a resource of another account.
 ARN_MEMBERS: Final = ("indexArn", "vectorBucketArn", "resourceArn")
 
@@ -75,8 +77,16 @@ class AccessControl(Protocol):
             NotFoundError: the root user of the account asks for what another account would have.
         """
 
-    async def check(self, *needs: Need, principal: Principal, exchange: Exchange) -> None:
+    async def check(
+        self, *needs: Need, principal: Principal, exchange: Exchange, wish: Members = NO_WISH
+    ) -> None:
         """Sees that a principal may do all of these.
+
+        Args:
+            needs: what a request needs.
+            principal: who asks.
+            exchange: the request.
+            wish: what it asks for that conditions know; see `describe_wish`.
 
         Raises:
             DeniedError: it may not.
@@ -108,7 +118,9 @@ class OpenAccess:
     ) -> None:
         """Lets everything pass."""
 
-    async def check(self, *needs: Need, principal: Principal, exchange: Exchange) -> None:
+    async def check(
+        self, *needs: Need, principal: Principal, exchange: Exchange, wish: Members = NO_WISH
+    ) -> None:
         """Lets everything pass."""
 
     async def check_model(
@@ -163,9 +175,11 @@ class PolicyAccess:
             raise _denied(principal, Need(action, named), _FOREIGN) from None
         await self._check(needs, principal, exchange, members)
 
-    async def check(self, *needs: Need, principal: Principal, exchange: Exchange) -> None:
+    async def check(
+        self, *needs: Need, principal: Principal, exchange: Exchange, wish: Members = NO_WISH
+    ) -> None:
         """Sees that a principal may do all of these; see `AccessControl`."""
-        await self._check(needs, principal, exchange, {})
+        await self._check(needs, principal, exchange, wish)
 
     async def check_model(
         self, action: str, model_id: str, *, principal: Principal, exchange: Exchange

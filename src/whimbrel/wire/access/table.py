@@ -12,6 +12,8 @@ Authorization Reference; the permissions of `QueryVectors` and `ListVectors` in 
 from typing import Final
 
 from whimbrel.wire.access.rule import (
+    ENCRYPTION_CONTEXT,
+    ENCRYPTION_CONTEXT_KEYS,
     KMS_KEY_ARN,
     REQUEST_TAG,
     SSE_TYPE,
@@ -27,6 +29,7 @@ from whimbrel.wire.extension_model import EXTENSIONS
 GET_VECTORS: Final = "s3vectors:GetVectors"
 TAG_RESOURCE: Final = "s3vectors:TagResource"
 LIST_INDEXES: Final = "s3vectors:ListIndexes"
+TAG_KEY: Final = "kms:TagResource"
 TAG_SESSION: Final = "sts:TagSession"
 EXPLAIN: Final = "whimbrel:Explain"
 GET_METRICS: Final = "whimbrel:GetMetrics"
@@ -116,6 +119,30 @@ _BEDROCK: Final = {
     "bedrock:GetAsyncInvoke": Rule(targets=(Target.INVOCATION,)),
 }
 
+_OF_KEY: Final = Rule(targets=(Target.KEY,))
+_BY_KEY: Final = Rule(targets=(Target.KEY,), keys=(ENCRYPTION_CONTEXT, ENCRYPTION_CONTEXT_KEYS))
+_KMS: Final = {
+    "kms:CreateKey": Rule(
+        targets=(Target.ALL,),
+        also=(Also(TAG_KEY, Target.ALL, "the request has tags", _has_tags),),
+        keys=(REQUEST_TAG, TAG_KEYS),
+    ),
+    TAG_KEY: _OF_ALL,
+    "kms:ListKeys": _OF_ALL,
+    "kms:CancelKeyDeletion": _OF_KEY,
+    "kms:Decrypt": _BY_KEY,
+    "kms:DescribeKey": _OF_KEY,
+    "kms:DisableKey": _OF_KEY,
+    "kms:EnableKey": _OF_KEY,
+    "kms:Encrypt": _BY_KEY,
+    "kms:GenerateDataKey": _BY_KEY,
+    "kms:GenerateDataKeyWithoutPlaintext": _BY_KEY,
+    "kms:GetKeyRotationStatus": _OF_KEY,
+    "kms:ListResourceTags": _OF_KEY,
+    "kms:RotateKeyOnDemand": _OF_KEY,
+    "kms:ScheduleKeyDeletion": _OF_KEY,
+}
+
 _STS: Final = {
     "sts:GetCallerIdentity": Rule(targets=(Target.NOTHING,)),
     "sts:GetSessionToken": Rule(targets=(Target.NOTHING,)),
@@ -194,6 +221,7 @@ def _extension_rule(extension: Extension) -> Rule:
 RULES: Final[dict[str, Rule]] = {
     **_SERVICE,
     **_BEDROCK,
+    **_KMS,
     **_STS,
     **_IAM,
     **_ACCOUNTS,
