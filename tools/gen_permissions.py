@@ -24,30 +24,32 @@ HEAD = f"""{NOTE}
 # Permissions
 
 Every operation needs an action on a resource, as on AWS; who may sign requests is told by
-[authentication](authentication.md). Policies are evaluated as AWS documents it: an explicit Deny wins; within the account
-an identity policy or the vector bucket's policy has to allow it, within permissions boundary and session policies; from
-another account both have to.
+[authentication](authentication.md). Policies are evaluated as AWS documents it: an explicit Deny wins; within the
+account an identity policy or the vector bucket's policy has to allow it, within permissions boundary and session
+policies; from another account both have to.
 
-* The root user of the server's account may do everything that no vector bucket's policy denies, and may always put, get
-  and delete such policies, so that nobody locks himself out.
-* All accounts but the server's own hold no vector buckets. What they may do here the policy of a vector bucket says, and
-  their own policies. Operations on `*` and on models are for the server's account alone.
-* Actions are checked before anything is done, and all that one request needs. Validation comes first, existence last:
-  who may not do something gets the same answer, byte for byte, whether it exists or not.
-* ARNs in policies are those that this server writes: its partition, region and account. In requests an ARN may have any
-  partition and region; it is the names in it that are compared, so that no spelling of an ARN passes by a policy.
+* The root user of the server's account may do everything that no vector bucket's policy denies, and may always put,
+  get and delete such policies, so that nobody locks himself out.
+* All accounts but the server's own hold no vector buckets. What they may do here the policy of a vector bucket
+  says, and their own policies. Operations on `*` and on models are for the server's account alone.
+* Actions are checked before anything is done, and all that one request needs. Validation comes first, existence
+  last: who may not do something gets the same answer, byte for byte, whether it exists or not.
+* ARNs in policies are those that this server writes: its partition, region and account. In requests an ARN may have
+  any partition and region; it is the names in it that are compared, so that no spelling of an ARN passes by a
+  policy.
 * A changed policy or tag decides at once on the server that changed it, and on all others after
   [`WHIMBREL_ENGINE_ACCESS_AGE_S_MAX`](settings.md), 2 seconds.
-* A refusal is `AccessDeniedException` (`AccessDenied` for IAM and STS) with AWS's text:
-  `User: ARN is not authorized to perform: ACTION on resource: ARN because no identity-based policy allows the ACTION action`.
-  It names the kind of policy that decided, as in `with an explicit deny in a resource-based policy`.
-* `--no-auth`, and an engine inside a program (`whimbrel.connect("./data")`), have one user, the owner, and no checks.
-* `/health/live` and `/health/ready` answer everybody. So does `/metrics`, which names no bucket, key or caller; with
-  [`WHIMBREL_WIRE_METRICS_SIGNED`](settings.md) it needs a signature and `whimbrel:GetMetrics`.
+* A refusal is `AccessDeniedException` (`AccessDenied` for IAM and STS) with AWS's text: `User: ARN is not
+  authorized to perform: ACTION on resource: ARN because no identity-based policy allows the ACTION action`. It
+  names the kind of policy that decided, as in `with an explicit deny in a resource-based policy`.
+* `--no-auth`, and an engine inside a program (`whimbrel.connect("./data")`), have one user, the owner, and no
+  checks.
+* `/health/live` and `/health/ready` answer everybody. So does `/metrics`, which names no bucket, key or caller;
+  with [`WHIMBREL_WIRE_METRICS_SIGNED`](settings.md) it needs a signature and `whimbrel:GetMetrics`.
 
 **Our choice:** AWS's table has no row for some newer operations; theirs follow its pattern. Extensions are
-`whimbrel:Operation`, and need besides all actions that they cover. Callers of S3 Vectors need no permission of KMS for
-buckets and indexes under a key: the server uses it by itself.
+`whimbrel:Operation`, and need besides all actions that they cover. Callers of S3 Vectors need no permission of KMS
+for buckets and indexes under a key: the server uses it by itself.
 """
 
 SECTIONS = (
@@ -59,8 +61,9 @@ SECTIONS = (
     ("STS", "sts:"),
 )
 BESIDES = f"""
-With `{EXPLAIN}` on an index, its queries are explained to others than the root user as well; without it they pass over the
-header `x-whimbrel-explain`. A session of a role with tags needs `{TAG_SESSION}` in the role's trust policy.
+With `{EXPLAIN}` on an index, its queries are explained to others than the root user as well; without it they pass
+over the header `x-whimbrel-explain`. A session of a role with tags needs `{TAG_SESSION}` in the role's trust
+policy.
 """
 KEYS = """
 ## Condition keys
@@ -69,20 +72,19 @@ Of every request, where it has them:
 
 {every}
 
-`aws:SourceIp` is the address that the connection comes from. Behind proxies it is the client's if the operator trusts
-them: [`WHIMBREL_WIRE_TRUSTED_PROXIES`](settings.md) names their addresses, from which `X-Forwarded-For` is believed,
-read from its end up to the first address that is no trusted proxy's, and `X-Forwarded-Proto` for `aws:SecureTransport`.
-From everybody else these headers mean nothing. `aws:RequestedRegion` is the server's region, whichever a request is
-signed for.
+`aws:SourceIp` is the address that the connection comes from. Behind proxies it is the client's if the operator
+trusts them: [`WHIMBREL_WIRE_TRUSTED_PROXIES`](settings.md) names their addresses, from which `X-Forwarded-For` is
+believed, read from its end up to the first address that is no trusted proxy's, and `X-Forwarded-Proto` for
+`aws:SecureTransport`. From everybody else these headers mean nothing. `aws:RequestedRegion` is the server's region,
+whichever a request is signed for.
 
 Of vector buckets and indexes:
 
 {resource}
 
-`aws:ResourceTag` of an index are its own tags, `s3vectors:VectorBucketTag` those of its vector bucket. When something
-is made, `s3vectors:sseType` and `s3vectors:kmsKeyArn` are those that the request asks for, or else those of the vector
-bucket.
-Keys know no case; of tags that differ in case alone all values count, for Allow and for Deny.
+`aws:ResourceTag` of an index are its own tags, `s3vectors:VectorBucketTag` those of its vector bucket. When
+something is made, `s3vectors:sseType` and `s3vectors:kmsKeyArn` are those that the request asks for, or else those
+of the vector bucket. Keys know no case; of tags that differ in case alone all values count, for Allow and for Deny.
 """
 
 
