@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from tests.unit.auth.policy.people import OTHER, OWN, Person, request, root, session, user
 from whimbrel.auth.policy import PolicyKind, decide, format_policy, parse_policy, template
+from whimbrel.auth.policy.document import REMEMBERED_MAX
 from whimbrel.auth.policy.limits import BUCKET_BYTES_MAX
 from whimbrel.auth.policy.operators import OPERATORS
 from whimbrel.core.errors import PolicyError
@@ -179,6 +180,28 @@ def test_a_formatted_policy_is_the_same_policy(found, situation):
     again = parse_policy(format_policy(policy), PolicyKind.RESOURCE, bytes_max=BUCKET_BYTES_MAX)
     assert again == policy
     assert decide(asked, identity=[], resource=again) == decide(asked, identity=[], resource=policy)
+
+
+@given(situations(), st.lists(situations(), min_size=1, max_size=4))
+def test_what_was_asked_before_does_not_matter(situation, others):
+    asked, parts = situation
+    policies = {
+        "identity": [compiled(one) for one in parts["identity"]],
+        "resource": parts["resource"] and compiled(parts["resource"], PolicyKind.RESOURCE),
+    }
+    for before, _ in others:
+        decide(before, **policies)
+    fresh = decision(asked, parts | {"boundary": None, "session": []})
+    assert decide(asked, **policies) == fresh
+
+
+def test_a_policy_remembers_a_bounded_number_of_resources():
+    policy = compiled([{"Effect": "Allow", "Action": "*", "Resource": f"{ARNS[0]}*"}])
+    for number in range(3 * REMEMBERED_MAX):
+        asked = request(user(), f"s3vectors:A{number}", f"{ARNS[number % 2]}/index/{number}")
+        assert decide(asked, identity=[policy], resource=None).is_allowed == (number % 2 == 0)
+        assert len(policy._candidates) <= REMEMBERED_MAX
+        assert len(policy._of_actions) <= REMEMBERED_MAX
 
 
 # --- matching ------------------------------------------------------------------------------------
