@@ -1,5 +1,6 @@
 """Policies at random: what must hold of every decision, and that no text but a policy is taken."""
 
+import itertools
 import json
 
 import pytest
@@ -216,14 +217,32 @@ def glob(pattern, text):
     return bool(text) and pattern[0] in ("?", text[0]) and glob(pattern[1:], text[1:])
 
 
-def match(pattern, text):
+def compiled_pattern(pattern):
     parsed = template.parse_template(pattern, has_wildcards=True, has_variables=True)
-    return bool(template.compile_template(parsed)(text))
+    return template.compile_template(parsed)
+
+
+def match(pattern, text):
+    return bool(compiled_pattern(pattern)(text))
 
 
 @given(st.text("ab*?", max_size=8), st.text("ab", max_size=8))
 def test_patterns_match_what_trying_everything_matches(pattern, text):
     assert match(pattern, text) == glob(pattern, text)
+
+
+def test_every_short_pattern_matches_what_trying_everything_matches():
+    def words(alphabet, size_max):
+        return [
+            "".join(chars)
+            for size in range(size_max + 1)
+            for chars in itertools.product(alphabet, repeat=size)
+        ]
+
+    for pattern in words("ab*?", 4):
+        matches = compiled_pattern(pattern)
+        for text in words("ab", 4):
+            assert bool(matches(text)) == glob(pattern, text), (pattern, text)
 
 
 @given(st.text("ab*?", max_size=8))
