@@ -4,7 +4,7 @@ import itertools
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.auth.policy.people import OTHER, OWN, Person, request, root, session, user
@@ -13,6 +13,8 @@ from whimbrel.auth.policy.document import REMEMBERED_MAX
 from whimbrel.auth.policy.limits import BUCKET_BYTES_MAX
 from whimbrel.auth.policy.operators import OPERATORS
 from whimbrel.core.errors import PolicyError
+
+EXAMPLES = settings().max_examples // 2  # each takes several policies
 
 ACTIONS = ["s3vectors:GetVectors", "s3vectors:GetIndex", "s3vectors:PutVectors"]
 ARNS = [f"arn:aws:s3vectors:us-east-1:{OWN}:bucket/{name}" for name in ("a", "b", "a/index/i")]
@@ -112,6 +114,7 @@ def with_more(parts, layer, statement):
 
 @pytest.mark.parametrize("layer", ["identity", "resource", "boundary", "session"])
 @pytest.mark.parametrize("effect", ["Deny", "Allow"])
+@settings(max_examples=EXAMPLES)
 @given(data=st.data())
 def test_one_more_deny_allows_no_more_and_one_more_allow_denies_no_more(layer, effect, data):
     asked, parts = data.draw(situations())
@@ -123,6 +126,7 @@ def test_one_more_deny_allows_no_more_and_one_more_allow_denies_no_more(layer, e
     assert (after <= before) if effect == "Deny" else (after >= before)
 
 
+@settings(max_examples=EXAMPLES)
 @given(situations(), st.randoms())
 def test_the_order_of_statements_and_policies_does_not_matter(situation, random):
     asked, parts = situation
@@ -144,6 +148,7 @@ def test_the_order_of_statements_and_policies_does_not_matter(situation, random)
     )
 
 
+@settings(max_examples=EXAMPLES)
 @given(situations(), st.sampled_from([str.upper, str.lower, str.swapcase]))
 def test_the_case_of_an_action_does_not_matter(situation, change):
     asked, parts = situation
@@ -183,6 +188,7 @@ def test_a_formatted_policy_is_the_same_policy(found, situation):
     assert decide(asked, identity=[], resource=again) == decide(asked, identity=[], resource=policy)
 
 
+@settings(max_examples=EXAMPLES)
 @given(situations(), st.lists(situations(), min_size=1, max_size=4))
 def test_what_was_asked_before_does_not_matter(situation, others):
     asked, parts = situation
@@ -284,6 +290,7 @@ almost_policies = st.fixed_dictionaries(
 )  # fmt: skip
 
 
+@settings(max_examples=EXAMPLES)
 @given(
     st.text() | json_values.map(json.dumps) | almost_policies.map(json.dumps),
     st.sampled_from(PolicyKind),
