@@ -1,16 +1,20 @@
 """Policies at random: what must hold of every decision, and that no text but a policy is taken."""
 
+import itertools
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.auth.policy.people import OTHER, OWN, Person, request, root, session, user
 from whimbrel.auth.policy import PolicyKind, decide, format_policy, parse_policy, template
+from whimbrel.auth.policy.document import REMEMBERED_MAX
 from whimbrel.auth.policy.limits import BUCKET_BYTES_MAX
 from whimbrel.auth.policy.operators import OPERATORS
 from whimbrel.core.errors import PolicyError
+
+EXAMPLES = settings().max_examples // 2  # each takes several policies
 
 ACTIONS = ["s3vectors:GetVectors", "s3vectors:GetIndex", "s3vectors:PutVectors"]
 ARNS = [f"arn:aws:s3vectors:us-east-1:{OWN}:bucket/{name}" for name in ("a", "b", "a/index/i")]
@@ -110,6 +114,7 @@ def with_more(parts, layer, statement):
 
 @pytest.mark.parametrize("layer", ["identity", "resource", "boundary", "session"])
 @pytest.mark.parametrize("effect", ["Deny", "Allow"])
+@settings(max_examples=EXAMPLES)
 @given(data=st.data())
 def test_one_more_deny_allows_no_more_and_one_more_allow_denies_no_more(layer, effect, data):
     asked, parts = data.draw(situations())
@@ -121,6 +126,7 @@ def test_one_more_deny_allows_no_more_and_one_more_allow_denies_no_more(layer, e
     assert (after <= before) if effect == "Deny" else (after >= before)
 
 
+@settings(max_examples=EXAMPLES)
 @given(situations(), st.randoms())
 def test_the_order_of_statements_and_policies_does_not_matter(situation, random):
     asked, parts = situation
@@ -142,6 +148,7 @@ def test_the_order_of_statements_and_policies_does_not_matter(situation, random)
     )
 
 
+@settings(max_examples=EXAMPLES)
 @given(situations(), st.sampled_from([str.upper, str.lower, str.swapcase]))
 def test_the_case_of_an_action_does_not_matter(situation, change):
     asked, parts = situation
@@ -181,6 +188,29 @@ def test_a_formatted_policy_is_the_same_policy(found, situation):
     assert decide(asked, identity=[], resource=again) == decide(asked, identity=[], resource=policy)
 
 
+@settings(max_examples=EXAMPLES)
+@given(situations(), st.lists(situations(), min_size=1, max_size=4))
+def test_what_was_asked_before_does_not_matter(situation, others):
+    asked, parts = situation
+    policies = {
+        "identity": [compiled(one) for one in parts["identity"]],
+        "resource": parts["resource"] and compiled(parts["resource"], PolicyKind.RESOURCE),
+    }
+    for before, _ in others:
+        decide(before, **policies)
+    fresh = decision(asked, parts | {"boundary": None, "session": []})
+    assert decide(asked, **policies) == fresh
+
+
+def test_a_policy_remembers_a_bounded_number_of_resources():
+    policy = compiled([{"Effect": "Allow", "Action": "*", "Resource": f"{ARNS[0]}*"}])
+    for number in range(3 * REMEMBERED_MAX):
+        asked = request(user(), f"s3vectors:A{number}", f"{ARNS[number % 2]}/index/{number}")
+        assert decide(asked, identity=[policy], resource=None).is_allowed == (number % 2 == 0)
+        assert len(policy._candidates) <= REMEMBERED_MAX
+        assert len(policy._of_actions) <= REMEMBERED_MAX
+
+
 # --- matching ------------------------------------------------------------------------------------
 
 
@@ -193,14 +223,32 @@ def glob(pattern, text):
     return bool(text) and pattern[0] in ("?", text[0]) and glob(pattern[1:], text[1:])
 
 
-def match(pattern, text):
+def compiled_pattern(pattern):
     parsed = template.parse_template(pattern, has_wildcards=True, has_variables=True)
-    return bool(template.compile_template(parsed)(text))
+    return template.compile_template(parsed)
+
+
+def match(pattern, text):
+    return bool(compiled_pattern(pattern)(text))
 
 
 @given(st.text("ab*?", max_size=8), st.text("ab", max_size=8))
 def test_patterns_match_what_trying_everything_matches(pattern, text):
     assert match(pattern, text) == glob(pattern, text)
+
+
+def test_every_short_pattern_matches_what_trying_everything_matches():
+    def words(alphabet, size_max):
+        return [
+            "".join(chars)
+            for size in range(size_max + 1)
+            for chars in itertools.product(alphabet, repeat=size)
+        ]
+
+    for pattern in words("ab*?", 4):
+        matches = compiled_pattern(pattern)
+        for text in words("ab", 4):
+            assert bool(matches(text)) == glob(pattern, text), (pattern, text)
 
 
 @given(st.text("ab*?", max_size=8))
@@ -242,6 +290,7 @@ almost_policies = st.fixed_dictionaries(
 )  # fmt: skip
 
 
+@settings(max_examples=EXAMPLES)
 @given(
     st.text() | json_values.map(json.dumps) | almost_policies.map(json.dumps),
     st.sampled_from(PolicyKind),

@@ -403,6 +403,22 @@ def test_a_policy_is_stored_as_given(endpoint):
     assert endpoint.post("DeleteVectorBucketPolicy", {"vectorBucketArn": BUCKET_ARN}).json == {}
 
 
+def test_what_is_no_policy_of_a_resource_is_refused(endpoint):
+    statement = {"Effect": "Allow", "Action": "s3vectors:*", "Resource": "*"}
+    for changes, detail in (
+        ({}, "Statement[0] must have either Principal or NotPrincipal"),
+        ({"Principal": {"AWS": "me"}}, 'Invalid principal in policy: "AWS":"me"'),
+        ({"Principal": "*", "Action": "s3:GetObject"}, "Vendor s3 is not valid"),
+    ):
+        body = {
+            "vectorBucketName": "birds",
+            "policy": json.dumps({"Statement": statement | changes}),
+        }
+        message = f"Invalid vector bucket policy: {detail}"
+        assert_invalid(endpoint.post("PutVectorBucketPolicy", body), message, "policy")
+    assert endpoint.engine.calls == []
+
+
 # --- tags ----------------------------------------------------------------------------------------
 
 

@@ -40,7 +40,7 @@ class Policy:
     """
 
     kind: PolicyKind
-    document: dict[str, Any]
+    document: dict[str, Any] = field(hash=False)
     name: str = ""
     statements: tuple[Statement, ...] = field(default=(), compare=False, repr=False)
     _of_actions: dict[str, Candidates] = field(

@@ -53,13 +53,18 @@ def parse_number(text: str) -> Decimal | None:
     return Decimal(text)
 
 
-@lru_cache(maxsize=1024)
 def parse_instant(text: str) -> Decimal | None:
     """Returns seconds since 1970 of an ISO 8601 date, of a year on, or of a number of such seconds.
 
     Four digits are a year. A time without a zone is UTC.
     """
-    text = text.strip()
+    return None if len(text) > _VALUE_CHARACTERS_MAX else _parse_instant(text.strip())
+
+
+@lru_cache(
+    maxsize=1024
+)  # a policy is asked of the same moment by many requests; of long texts nothing is kept
+def _parse_instant(text: str) -> Decimal | None:
     found = _DATE.fullmatch(text)
     if found is None:
         return Decimal(text) if _EPOCH.fullmatch(text) else None
@@ -85,13 +90,15 @@ def parse_network(text: str) -> Network | None:
     return Network(network.version, int(network.network_address), int(network.netmask))
 
 
-@lru_cache(maxsize=1024)
 def parse_address(text: str) -> Address | None:
     """Returns an address; one of IPv4 that comes as IPv6 is the IPv4 one."""
-    if len(text) > _VALUE_CHARACTERS_MAX:
-        return None
+    return None if len(text) > _VALUE_CHARACTERS_MAX else _parse_address(text.strip())
+
+
+@lru_cache(maxsize=1024)
+def _parse_address(text: str) -> Address | None:
     try:
-        address = ipaddress.ip_address(text.strip())
+        address = ipaddress.ip_address(text)
     except ValueError:
         return None
     plain = getattr(address, "ipv4_mapped", None) or address

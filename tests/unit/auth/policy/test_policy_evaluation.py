@@ -83,6 +83,8 @@ CASES = [
         RESOURCE,
     ),
     ("a name is not enough", user(account=OTHER), [], of_bucket(user(account=OTHER).arn), None, [], NO_ALLOW, IDENTITY),
+    ("nor a role's", session(account=OTHER), [], of_bucket(session(account=OTHER).principal_arn), None, [], NO_ALLOW, IDENTITY),
+    ("nor a session's", session(account=OTHER), [], of_bucket(session(account=OTHER).arn), None, [], NO_ALLOW, IDENTITY),
     ("everybody is not enough", user(account=OTHER), [], of_bucket("*"), None, [], NO_ALLOW, IDENTITY),
     ("their boundary", user(account=OTHER), [ALL], of_bucket("*"), NONE, [], NO_BOUNDARY, BOUNDARY),
     ("their session", session(account=OTHER), [ALL], of_bucket("*"), None, [NONE], NO_SESSION, LIMIT),
@@ -147,6 +149,21 @@ def test_a_service_is_named_by_its_name():
         request(service("logs.amazonaws.com")), identity=[], resource=named
     ).is_allowed
     assert not decide(request(user()), identity=[], resource=named).is_allowed
+
+
+@pytest.mark.parametrize(
+    ("who", "lesser", "greater"),
+    [(user(), OWN, ANA), (session(), ROLE, SESSION), (session(), OWN, ROLE)],
+)
+def test_the_most_direct_name_counts(who, lesser, greater):
+    limits = [NONE] if greater == SESSION else []
+    for names in ([lesser, greater], [greater, lesser]):
+        statements = [own(Sid=f"s{n}", Principal={"AWS": name}) for n, name in enumerate(names)]
+        policy = policy_of(*statements, kind=PolicyKind.RESOURCE)
+        found = decide(request(who), identity=[], resource=policy, session=limits)
+        assert (found.is_allowed, found.statement) == (True, f"s{names.index(greater)}")
+        both = of_bucket(names)
+        assert decide(request(who), identity=[], resource=both, session=limits).is_allowed
 
 
 # --- trust policies ------------------------------------------------------------------------------
