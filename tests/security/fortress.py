@@ -107,8 +107,9 @@ class Fortress:
     def __post_init__(self) -> None:
         self.loop = asyncio.new_event_loop()
         self.clock, compute = SystemClock(), InlineCompute()
+        self.store = MemoryStore(self.clock)
         context = Context(
-            store=MemoryStore(self.clock),
+            store=self.store,
             clock=self.clock,
             random=SystemRandom(),
             compute=compute,

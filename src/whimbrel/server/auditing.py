@@ -9,6 +9,7 @@ from whimbrel.core.clock import Clock
 from whimbrel.core.metrics import Metrics
 from whimbrel.core.rand import Random
 from whimbrel.core.settings import Settings
+from whimbrel.server.assembly import read_proxies
 from whimbrel.server.audit_target import STANDARD_OUTPUT, AuditTarget, FileTarget, OutputTarget
 from whimbrel.server.audit_writer import AuditWriter
 from whimbrel.server.worker_variables import NUMBER_ENV
@@ -61,7 +62,12 @@ async def auditing(
     )
     try:
         yield AuditTrail(
-            writer, scope=cast("Scope", settings.audit), arns=arns, clock=clock, random=random
+            writer,
+            scope=cast("Scope", settings.audit),
+            arns=arns,
+            proxies=read_proxies(settings),
+            clock=clock,
+            random=random,
         )
     finally:
         await writer.close()

@@ -32,6 +32,7 @@ from whimbrel.wire.exchange import (
     Answered,
     Exchange,
     answer_lines,
+    check_encoding,
     make_request_id,
 )
 from whimbrel.wire.metrics import METRICS_PATH
@@ -205,7 +206,8 @@ class WireApp:
         """Reads a request, and sees that it is authentic and that there is room for it."""
         route = protocol.find(exchange.head)
         exchange.record.operation = route.name
-        exchange.noted.route = route
+        exchange.noted.action = route.action
+        check_encoding(exchange.head)
         body = await exchange.read_body(protocol.body_bytes_max)
         waited_s = timing.end(READ) - exchange.arrived_s
         lane = self._lanes.by_name[route.lane]
@@ -213,7 +215,8 @@ class WireApp:
         principal = await self._authenticate(exchange.head, body, service=protocol.signing_name)
         exchange.noted.principal = principal
         if self._audit is not None:
-            self._audit.check(route)
+            self._audit.check(route.name)
+            exchange.noted.check = self._audit.check
         if self._service.limits is not None:
             self._service.limits.check_principal(principal)
         timing.end(AUTH)

@@ -24,7 +24,7 @@ from whimbrel.core.errors import UnavailableError
 from whimbrel.core.rand import Random
 from whimbrel.wire.arn import ArnFormat, parse_arn
 from whimbrel.wire.exchange import Exchange, make_request_id
-from whimbrel.wire.route import Route
+from whimbrel.wire.origin import TrustedProxies
 
 Scope = Literal["management", "all"]
 
@@ -47,14 +47,21 @@ DATA_EVENTS: Final = frozenset(
     }
 )  # fmt: skip
 # What these operations start with changes nothing that is stored.
-READ_PREFIXES: Final = ("Assume", "Get", "List", "Query", "Count", "Find", "Search", "Measure", "Warm", "Embed", "Invoke", "Converse", "Simulate", "Describe")  # fmt: skip
+READ_PREFIXES: Final = ("Get", "List", "Query", "Count", "Find", "Search", "Measure", "Warm", "Embed", "Invoke", "Converse", "Simulate", "Describe", "Assume")  # fmt: skip
+# They change nothing, as CloudTrail sees it, but what they give out must not go unrecorded.
+CREDENTIAL_EVENTS: Final = frozenset({"AssumeRole", "GetSessionToken"})
+# What requests of the query protocol are called before their form is read, and what leads nowhere.
+UNREAD: Final = frozenset({"Iam", "Sts", "Unknown"})
+UNKNOWN_ACTION: Final = "s3vectors:"
+POLICIES: Final = frozenset({"policy", "policyDocument", "assumeRolePolicyDocument"})
 # Texts that name something, which is what the log is for.
 NAMED: Final = frozenset(
     {
         "vectorBucketName", "vectorBucketArn", "indexName", "indexArn", "resourceArn", "prefix", "dataType",
         "distanceMetric", "queryMode", "mode", "defaultIndexMode", "snapshotName", "modelId", "sseType", "kmsKeyArn",
         "sourceIndexArn", "sourceIndexName", "sourceVectorBucketName", "sourceSnapshotName", "userName", "roleName",
-        "roleArn", "roleSessionName", "policyName", "policyArn", "groupName", "path", "keyId", "action",
+        "roleArn", "roleSessionName", "policyName", "policyArn", "groupName", "path", "pathPrefix", "keyId", "action",
+        "accessKeyId", "status", "versionId", "accountId", "permissionsBoundary",
     }
 )  # fmt: skip
 # Structures whose own members are told the same way.
@@ -88,21 +95,32 @@ class AuditTrail:
     """Makes records of requests and hands them to a sink. For one event loop."""
 
     def __init__(
-        self, sink: AuditSink, *, scope: Scope, arns: ArnFormat, clock: Clock, random: Random
+        self,
+        sink: AuditSink,
+        *,
+        scope: Scope,
+        arns: ArnFormat,
+        proxies: TrustedProxies,
+        clock: Clock,
+        random: Random,
     ) -> None:
+        self._proxies = proxies
         self._sink = sink
         self._has_data_events = scope == "all"
         self._arns = arns
         self._clock = clock
         self._random = random
 
-    def check(self, route: Route) -> None:
+    def check(self, operation: str) -> None:
         """Refuses what could not be recorded although it has to be.
+
+        Args:
+            operation: its name; of an API whose operations stand in the body, that of all of them passes here.
 
         Raises:
             UnavailableError: records cannot be written at present, and the operation changes what is not vectors.
         """
-        if self._sink.is_failing and is_change(route.name):
+        if self._sink.is_failing and is_change(operation):
             raise UnavailableError("the audit log cannot be written")
 
     async def record(self, exchange: Exchange) -> None:
@@ -141,6 +159,7 @@ class AuditTrail:
         record = make_record(
             exchange,
             arns=self._arns,
+            proxies=self._proxies,
             event_id=make_request_id(self._random),
             now_s=self._clock.now_s(),
         )
@@ -162,33 +181,41 @@ def is_read_only(operation: str) -> bool:
 
 
 def is_change(operation: str) -> bool:
-    """Whether an operation changes what is not vectors: resources, tags, policies, keys."""
-    return not is_data_event(operation) and not is_read_only(operation)
+    """Whether an operation changes what is not vectors (resources, tags, policies, keys), or gives out credentials."""
+    if operation in CREDENTIAL_EVENTS:
+        return True
+    return not (is_data_event(operation) or is_read_only(operation) or operation in UNREAD)
 
 
 def make_record(
-    exchange: Exchange, *, arns: ArnFormat, event_id: str, now_s: float
+    exchange: Exchange,
+    *,
+    arns: ArnFormat,
+    proxies: TrustedProxies,
+    event_id: str,
+    now_s: float,
 ) -> dict[str, Any]:
     """Returns what is recorded of a request.
 
     Args:
         exchange: the request, with what was found out about it.
         arns: writes our ARNs and knows our account.
+        proxies: whose word on where requests come from is taken.
         event_id: of this record alone.
         now_s: seconds since 1970.
     """
     noted, told = exchange.noted, exchange.record
     head = exchange.head
     is_data = is_data_event(told.operation)
-    action = noted.route.action if noted.route is not None else "s3vectors:"
+    origin = proxies.find_origin(head, exchange.peer)
     record: dict[str, Any] = {
         "eventVersion": EVENT_VERSION,
         "userIdentity": tell_identity(noted.principal),
         "eventTime": format_time(now_s),
-        "eventSource": find_source(action),
+        "eventSource": find_source(noted.action or UNKNOWN_ACTION),
         "eventName": told.operation,
         "awsRegion": arns.region,
-        "sourceIPAddress": exchange.peer.address,
+        "sourceIPAddress": origin.address,
         "userAgent": _header(exchange, b"user-agent"),
         "requestParameters": tell_parameters(noted.parameters, vector_count=noted.vector_count),
         "responseElements": None,
@@ -310,7 +337,7 @@ def _tell(name: str, value: Any) -> Any:
     match value:
         case bool() | int() | float() | None:
             return value
-        case str() if name == "policy":
+        case str() if name in POLICIES:
             return value[:POLICY_CHARS_MAX]
         case str() if name in NAMED:
             return value[:TEXT_CHARS_MAX]

@@ -7,6 +7,7 @@ count only from the addresses that the operator named, and only as far as an unb
 
 import ipaddress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from whimbrel.wire.peer import Peer
@@ -18,6 +19,8 @@ FORWARDED_PROTO: Final = b"x-forwarded-proto"
 # Of a chain of proxies, so many hops are followed.
 HOPS_MAX: Final = 32
 HTTPS: Final = b"https"
+# Of so many addresses it is remembered how they read.
+PEERS_MAX: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,7 @@ class TrustedProxies:
 
     def find_origin(self, head: RequestHead, peer: Peer) -> Origin:
         """Returns where a request came from."""
-        address, is_secure = _parse(peer.address), peer.is_secure
+        address, is_secure = _parse_peer(peer.address), peer.is_secure
         if address is not None and self._trusts(address):
             forwarded = _last_word(head, FORWARDED_PROTO)
             is_secure = is_secure if forwarded is None else forwarded.lower() == HTTPS
@@ -85,6 +88,9 @@ def _parse(text: str) -> Address | None:
         return None
     mapped = getattr(address, "ipv4_mapped", None)
     return address if mapped is None else mapped
+
+
+_parse_peer = lru_cache(maxsize=PEERS_MAX)(_parse)
 
 
 def _words(head: RequestHead, name: bytes) -> list[bytes]:

@@ -138,11 +138,10 @@ class StsProtocol:
         shape = INPUTS.get(form.action)
         if shape is None:
             raise unknown_action(form.action, API_VERSION)
-        exchange.record.operation = form.action
         given = form.decode(shape)
-        exchange.noted.parameters = tell_parameters(given)
-        validate(shape, given)
         access, action = self._service.access, f"{SIGNING_NAME}:{form.action}"
+        exchange.name_operation(form.action, action, tell_parameters(given))
+        validate(shape, given)
         if action in CHECKED_HERE:
             await access.check(Need(action), principal=principal, exchange=exchange)
         context = access.describe(principal, exchange)

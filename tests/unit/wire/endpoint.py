@@ -38,6 +38,7 @@ from whimbrel.wire.app import WireApp
 from whimbrel.wire.arn import ArnFormat
 from whimbrel.wire.audit import AuditSink, AuditTrail, Scope
 from whimbrel.wire.options import WireOptions
+from whimbrel.wire.origin import TrustedProxies
 from whimbrel.wire.peer import Peer
 from whimbrel.wire.rate_limits import RateLimits, Rates
 from whimbrel.wire.request import ClientGoneError, RequestHead
@@ -220,6 +221,7 @@ class Endpoint:
     rates: Rates = field(default_factory=Rates)
     sink: AuditSink | None = None
     scope: Scope = "all"
+    peer: Peer = field(default_factory=Peer)
 
     def __post_init__(self) -> None:
         self.logger = logging.getLogger(f"test.{id(self)}")
@@ -232,7 +234,12 @@ class Endpoint:
         arns = ArnFormat(region=WireOptions().region, account_id=WireOptions().account_id)
         random = SeededRandom(1)
         audit = self.sink and AuditTrail(
-            self.sink, scope=self.scope, arns=arns, clock=self.clock, random=random
+            self.sink,
+            scope=self.scope,
+            arns=arns,
+            proxies=TrustedProxies("10.0.0.0/8"),
+            clock=self.clock,
+            random=random,
         )
         self.app = WireApp(
             service=Service(
@@ -290,5 +297,6 @@ class Endpoint:
     async def exchange(self, head: RequestHead, parts: Iterable[bytes]) -> Reply:
         """Runs the application over the parts of a body; then the client seems to hang up."""
         channel = RecordingChannel(parts, now_s=self.clock.monotonic_s())
+        channel.peer = self.peer
         await self.app.serve(head, channel)
         return channel.reply()

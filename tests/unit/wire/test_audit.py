@@ -1,6 +1,7 @@
 """The audit log's records: what they say, what they never say, and what waits for them."""
 
 import json
+from urllib.parse import urlencode
 
 import pytest
 
@@ -9,6 +10,7 @@ from whimbrel.auth import Principal
 from whimbrel.auth.request import PrincipalKind
 from whimbrel.core.errors import DeniedError, UnavailableError
 from whimbrel.wire.audit import (
+    CREDENTIAL_EVENTS,
     DATA_EVENTS,
     RECORD_BYTES_MAX,
     is_change,
@@ -17,6 +19,7 @@ from whimbrel.wire.audit import (
     tell_identity,
     tell_parameters,
 )
+from whimbrel.wire.peer import Peer
 from whimbrel.wire.protocols import list_routes
 
 INDEX_ARN = f"arn:aws:s3vectors:us-east-1:{ACCOUNT}:bucket/birds/index/waders"
@@ -202,6 +205,60 @@ def test_other_services_and_extensions_have_their_own_sources(sink):
     assert sink.records[2]["requestParameters"] == {"modelId": "nothing"}
 
 
+def test_operations_of_forms_are_told_by_what_the_form_says(sink):
+    endpoint = Endpoint(sink=sink)
+    form = {
+        "Action": "AssumeRole",
+        "Version": "2011-06-15",
+        "RoleArn": f"arn:aws:iam::{ACCOUNT}:role/reader",
+        "RoleSessionName": "night",
+        "ExternalId": MARK,
+        "DurationSeconds": "900",
+        "Tags.member.1.Key": MARK,
+        "Tags.member.1.Value": MARK,
+    }
+    endpoint.request("POST", "/", urlencode(form).encode())
+    (record,) = sink.records
+    assert (record["eventSource"], record["eventName"]) == ("sts.amazonaws.com", "AssumeRole")
+    assert record["requestParameters"] == {
+        "roleArn": form["RoleArn"],
+        "roleSessionName": "night",
+        "externalId": "HIDDEN_DUE_TO_SECURITY_REASONS",
+        "durationSeconds": 900,
+        "tags": {"count": 1},
+    }
+    assert sink.awaited == sink.lines
+
+
+def test_no_credentials_are_given_out_while_records_cannot_be_written(sink):
+    sink.is_failing = True
+    endpoint = Endpoint(sink=sink)
+    given = [
+        endpoint.request("POST", "/", f"Action={action}&Version=2011-06-15".encode()).status
+        for action in ("GetSessionToken", "GetCallerIdentity")
+    ]
+    assert given == [503, 200]
+
+
+def test_a_trusted_proxy_says_where_a_request_came_from(sink):
+    endpoint = Endpoint(sink=sink)
+    for address in ("10.0.0.1", "192.0.2.1"):
+        endpoint.peer = Peer(address)
+        endpoint.post("ListVectorBuckets", headers={"x-forwarded-for": "198.51.100.7"})
+    assert [each["sourceIPAddress"] for each in sink.records] == ["198.51.100.7", "192.0.2.1"]
+
+
+def test_tls_is_told(sink):
+    endpoint = Endpoint(sink=sink)
+    endpoint.peer = Peer("192.0.2.1", "TLSv1.3", "TLS_AES_256_GCM_SHA384")
+    endpoint.post("ListVectorBuckets")
+    assert sink.records[0]["tlsDetails"] == {
+        "tlsVersion": "TLSv1.3",
+        "cipherSuite": "TLS_AES_256_GCM_SHA384",
+        "clientProvidedHostHeader": "localhost",
+    }
+
+
 def test_a_users_and_a_sessions_identity_are_told_as_cloudtrail_does():
     user = Principal(
         access_key_id="AKIA1",
@@ -260,21 +317,12 @@ def test_every_operation_is_of_one_kind():
     assert names >= DATA_EVENTS
     changes = {name for name in names if is_change(name)}
     starts = (
-        "Create",
-        "Delete",
-        "Put",
-        "Tag",
-        "Untag",
-        "Update",
-        "Fork",
-        "Restore",
-        "Start",
-        "Attach",
-        "Detach",
-    )
+        "Create", "Delete", "Put", "Tag", "Untag", "Update", "Fork", "Restore", "Start", "Attach", "Detach",
+        "Disable", "Enable", "Schedule", "Cancel", "Generate", "Encrypt", "Decrypt", "ReEncrypt",
+    )  # fmt: skip
     for name in names - DATA_EVENTS:
         assert is_read_only(name) != name.startswith(starts), name
-        assert (name in changes) == (not is_read_only(name))
+        assert (name in changes) == (not is_read_only(name) or name in CREDENTIAL_EVENTS)
     assert {"CreateIndex", "TagResource", "DeleteSnapshot", "UpdateIndexMode"} <= changes
     assert not is_read_only("DeleteVectorsByFilter")
     assert is_data_event("DeleteVectorsByFilter")

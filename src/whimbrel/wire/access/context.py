@@ -6,12 +6,16 @@ IAM User Guide.
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final
 
 from whimbrel.auth import Principal, PrincipalKind
 from whimbrel.engine.access import AES256, AccessFacts
 from whimbrel.wire.access.rule import Members
 from whimbrel.wire.origin import Origin
+
+# What is remembered of times: pure results.
+TIMES_MAX: Final = 256
 
 Context = dict[str, str | tuple[str, ...]]
 
@@ -60,7 +64,7 @@ def describe_request(principal: Principal, origin: Origin, *, now_s: float, regi
         region: of the server; whichever a request is signed for, this is the one it reached.
     """
     context: Context = {
-        "aws:currenttime": _format_time(now_s),
+        "aws:currenttime": _format_time(int(now_s)),
         "aws:epochtime": str(int(now_s)),
         "aws:principalaccount": principal.account_id,
         "aws:principalarn": principal.principal_arn,
@@ -78,7 +82,7 @@ def describe_request(principal: Principal, origin: Origin, *, now_s: float, regi
         "aws:username": principal.name if principal.kind is PrincipalKind.USER else None,
     }
     if principal.issued_at_s is not None:
-        optional["aws:tokenissuetime"] = _format_time(principal.issued_at_s)
+        optional["aws:tokenissuetime"] = _format_time(int(principal.issued_at_s))
     context |= {name: value for name, value in optional.items() if value is not None}
     return context | _tags("aws:principaltag/", principal.tags)
 
@@ -131,5 +135,6 @@ def _tags(prefix: str, tags: Mapping[str, str]) -> Context:
     return {name: found[0] if len(found) == 1 else found for name, found in values.items()}
 
 
-def _format_time(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+@lru_cache(maxsize=TIMES_MAX)
+def _format_time(second: int) -> str:
+    return datetime.fromtimestamp(second, tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -5,8 +5,7 @@ spelt its own makes no difference to a policy.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from whimbrel.core.errors import UnknownModelError
 from whimbrel.embeddings import EmbeddingModels
@@ -25,8 +24,7 @@ from whimbrel.wire.naming import (
 ALL: Final = "*"
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where a resource is whose tags and policy count.
 
     Attributes:
@@ -38,8 +36,19 @@ class Place:
     index_name: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Need:
+class Named(NamedTuple):
+    """A resource that a request names.
+
+    Attributes:
+        arn: its ARN, or `*`.
+        place: what it is about; None where no vector bucket has a say.
+    """
+
+    arn: str = ALL
+    place: Place | None = None
+
+
+class Need(NamedTuple):
     """One action on one resource.
 
     Attributes:
@@ -60,7 +69,7 @@ class NeedReader:
         self._arns = arns
         self._models = models
         # What is not here is for the protocols to name that have it.
-        self._by_target: Final[dict[Target, Callable[[Members], Need]]] = {
+        self._by_target: Final[dict[Target, Callable[[Members], Named]]] = {
             Target.ALL: self._any,
             Target.BUCKET: self._bucket,
             Target.INDEX: self._index,
@@ -84,17 +93,18 @@ class NeedReader:
             NotFoundError: it names one of another account.
         """
         rule = RULES[action]
-        wanted = [(action, target) for target in rule.targets]
-        wanted += [(also.action, also.target) for also in rule.also if also.applies(members)]
-        named: dict[Target, Need] = {}
-        for _, target in wanted:
-            if target not in named:
-                named[target] = self._by_target[target](members)
-        return [replace(named[target], action=one) for one, target in wanted]
+        named = {target: self._by_target[target](members) for target in rule.targets}
+        needs = [Need(action, one.arn, one.place) for one in named.values()]
+        for also in rule.also:
+            if also.applies(members):
+                one = named.get(also.target) or self._by_target[also.target](members)
+                needs.append(Need(also.action, one.arn, one.place))
+        return needs
 
     def of_index(self, action: str, members: Members) -> Need:
         """Returns an action on the index that a request is about."""
-        return replace(self._index(members), action=action)
+        named = self._index(members)
+        return Need(action, named.arn, named.place)
 
     def of_model(self, action: str, model_id: str) -> Need:
         """Returns an action on a model, however the client names it; one that there is not has its name for an ARN."""
@@ -105,46 +115,46 @@ class NeedReader:
                 return Need(action, model_id)
         return Need(action, self._arns.format_model(model_id))
 
-    # Each returns a need of a resource, without its action.
+    # --- what a request names, by target ---
 
-    def _at(self, bucket_name: str, index_name: str | None = None) -> Need:
+    def _at(self, bucket_name: str, index_name: str | None = None) -> Named:
         place = Place(bucket_name, index_name)
         if index_name is None:
-            return Need("", self._arns.format_bucket(bucket_name), place)
-        return Need("", self._arns.format_index(bucket_name, index_name), place)
+            return Named(self._arns.format_bucket(bucket_name), place)
+        return Named(self._arns.format_index(bucket_name, index_name), place)
 
-    def _bucket(self, members: Members) -> Need:
+    def _bucket(self, members: Members) -> Named:
         return self._at(resolve_bucket(members, account_id=self._arns.account_id))
 
-    def _index(self, members: Members) -> Need:
+    def _index(self, members: Members) -> Named:
         return self._at(*resolve_index(members, account_id=self._arns.account_id))
 
-    def _new_index(self, members: Members) -> Need:
+    def _new_index(self, members: Members) -> Named:
         bucket_name = resolve_bucket(members, account_id=self._arns.account_id)
         return self._at(bucket_name, check_index_name(members["indexName"]))
 
-    def _tagged(self, members: Members) -> Need:
+    def _tagged(self, members: Members) -> Named:
         return self._at(*resolve_resource(members["resourceArn"], account_id=self._arns.account_id))
 
-    def _listed(self, members: Members) -> Need:
+    def _listed(self, members: Members) -> Named:
         if names_bucket_alone(members):
             return self._at(check_bucket_name(members["vectorBucketName"]))
         return self._index(members)
 
-    def _listed_bucket(self, members: Members) -> Need:
+    def _listed_bucket(self, members: Members) -> Named:
         place = self._listed(members).place
         assert place is not None
         return self._at(place.bucket_name)
 
-    def _fork(self, members: Members) -> Need:
+    def _fork(self, members: Members) -> Named:
         source = self._index(members).place
         assert source is not None
         name = members.get("targetVectorBucketName", source.bucket_name)
         check_bucket_name(name, path="targetVectorBucketName")
         return self._at(name, check_index_name(members["targetIndexName"], path="targetIndexName"))
 
-    def _model(self, members: Members) -> Need:
-        return self.of_model("", members["modelId"])
+    def _model(self, members: Members) -> Named:
+        return Named(self.of_model("", members["modelId"]).resource)
 
-    def _any(self, _: Members) -> Need:
-        return Need("")
+    def _any(self, _: Members) -> Named:
+        return Named()

@@ -65,9 +65,10 @@ class IamProtocol:
         """Does what an authentic request asks for."""
         del route
         form = parse_form(body, version=API_VERSION)
-        if form.action in INPUTS:
-            exchange.record.operation = form.action
-            exchange.noted.parameters = tell_parameters(form.decode(INPUTS[form.action]))
+        shape = INPUTS.get(form.action)
+        if shape is not None:
+            given = tell_parameters(form.decode(shape))
+            exchange.name_operation(form.action, action_of(form.action), given)
         identity = self._service.identity
         if identity is None:
             raise no_identities()
