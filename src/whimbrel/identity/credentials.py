@@ -30,7 +30,7 @@ from whimbrel.identity.sessions import (
 )
 from whimbrel.identity.state import IdentityState
 
-KEPT_COUNT_MAX: Final = 8_192
+KEPT_COUNT_MAX: Final = 4_096
 SECRETS_TEXT: Final = "The secrets of identities cannot be read"
 
 _log = logging.getLogger(__name__)
