@@ -67,7 +67,7 @@ class Credential:
 
 
 class RootCredentials:
-    """The root's key alone, for a server without other identities."""
+    """The key of the root of the server's account."""
 
     def __init__(self, credential: Credential, *, account_id: str) -> None:
         principal = Principal(access_key_id=credential.access_key_id, account_id=account_id)

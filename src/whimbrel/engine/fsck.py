@@ -153,7 +153,9 @@ class Fsck:
                 with suppress(ObjectNotFoundError):  # collected meanwhile
                     stored = await self._context.store.get(meta.key)
                     try:
-                        decode_catalog_object(meta.key, kind, stored.data, parse(meta.key))
+                        decode_catalog_object(
+                            meta.key, kind, stored.data, parse(meta.key), keys=self._context.keys
+                        )
                     except CorruptObjectError as error:
                         self._note(error)
 

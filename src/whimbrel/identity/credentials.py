@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final, Protocol
 
-from whimbrel.auth import Credential, Principal, PrincipalKind, StoredKey
+from whimbrel.auth import Credential, Principal, PrincipalKind, RootCredentials, StoredKey
 from whimbrel.core.errors import (
     CorruptObjectError,
     KeyUnavailableError,
@@ -30,7 +30,7 @@ from whimbrel.identity.sessions import (
 )
 from whimbrel.identity.state import IdentityState
 
-KEPT_COUNT_MAX: Final = 8_192
+KEPT_COUNT_MAX: Final = 4_096
 SECRETS_TEXT: Final = "The secrets of identities cannot be read"
 
 _log = logging.getLogger(__name__)
@@ -93,7 +93,9 @@ class KnownKeys:
         """
         self._identities = identities
         self._own_account_id = identities.account_id
-        self._root = root
+        self._root = (
+            None if root is None else RootCredentials(root, account_id=identities.account_id)
+        )
         self.sources: tuple[Source, ...] = (*further, StoreSource(identities))
         self._kept: OrderedDict[tuple[str, str], StoredKey] = OrderedDict()
         self._versions: tuple[object, ...] = ()
@@ -130,7 +132,7 @@ class KnownKeys:
 
     def account_of(self, access_key_id: str) -> str | None:
         """Returns the account of a long-term key, also of one that is disabled; None when there is no such key."""
-        if self._root is not None and access_key_id == self._root.access_key_id:
+        if self._find_root(access_key_id) is not None:
             return self._own_account_id
         for source in self.sources:
             holder = source.state.holder_of_key(access_key_id)
@@ -139,8 +141,8 @@ class KnownKeys:
         return None
 
     def _find_key(self, access_key_id: str) -> StoredKey | None:
-        if self._root is not None and access_key_id == self._root.access_key_id:
-            return StoredKey(self._root.secret_access_key, self._root_of(self._own_account_id))
+        if (root := self._find_root(access_key_id)) is not None:
+            return root
         for source in self.sources:
             holder = source.state.holder_of_key(access_key_id)
             key = source.state.find_key(access_key_id)
@@ -163,11 +165,8 @@ class KnownKeys:
             return StoredKey(source.secret(access_key_id), principal)
         return None
 
-    def _root_of(self, account_id: str) -> Principal:
-        assert self._root is not None
-        return root_principal(
-            self._root.access_key_id, account_id=account_id, own_account_id=self._own_account_id
-        )
+    def _find_root(self, access_key_id: str) -> StoredKey | None:
+        return None if self._root is None else self._root.find(access_key_id, session_token=None)
 
     def _find_session(self, access_key_id: str, token: str) -> StoredKey | None:
         key = self._identities.find_token_key()

@@ -12,7 +12,7 @@ from whimbrel.identity.state import IdentityState, fold
 
 # Of a text as it is stored; quotas count characters without white space.
 DOCUMENT_BYTES_MAX: Final = 32 * 1024
-PARSED_COUNT_MAX: Final = 4_096
+PARSED_COUNT_MAX: Final = 1_024
 SESSION_POLICY: Final = "session policy"
 
 

@@ -5,12 +5,14 @@ import logging
 
 from whimbrel.core.compute import InlineCompute
 from whimbrel.core.rand import SeededRandom
+from whimbrel.engine.catalog import RootState, create_catalog
 from whimbrel.engine.context import Context
 from whimbrel.engine.options import EngineOptions
+from whimbrel.engine.paths import ROOT
 from whimbrel.identity import Identities, KnownKeys, SessionGiver
 from whimbrel.identity.model import KeyEntry, PolicyEntry, RoleEntry, UserEntry
 from whimbrel.identity.secrets import secret_name
-from whimbrel.storage.envelope import MasterKeys
+from whimbrel.storage.envelope import NO_KEYS, MasterKeys
 from whimbrel.storage.memory import MemoryStore
 from whimbrel.testing.faulty_store import FaultyStore
 from whimbrel.testing.node import ManualClock
@@ -39,6 +41,7 @@ class World:
         self.is_remote = is_remote
         self.options = options or EngineOptions()
         self.seed = 0
+        self.keys_of = lambda store: NO_KEYS
 
     def handle(self):
         self.seed += 1
@@ -59,14 +62,17 @@ class World:
             random=random,
             compute=InlineCompute(),
             options=self.options,
+            keys=self.keys_of(store),
         )
         masters = [master] if isinstance(master, bytes) else master
         secrets = None if masters is None else MasterKeys(masters, random=random)
         return Identities(context, account_id=account_id, secrets=secrets, log=log), store
 
-    async def start(self, **arguments):
-        """Returns identities that were read."""
+    async def start(self, *, makes_root=False, **arguments):
+        """Returns identities that were read; in a store that an engine has laid out, if that is asked for."""
         identities, _ = self.make(**arguments)
+        if makes_root:
+            await create_catalog(identities.context, ROOT, RootState())
         await identities.start()
         return identities
 

@@ -22,12 +22,15 @@ from whimbrel.core.errors import (
     UnavailableError,
     WhimbrelError,
 )
+from whimbrel.core.rand import SeededRandom
 from whimbrel.engine import paths
+from whimbrel.engine.fsck import fsck
 from whimbrel.engine.gc import Collector
 from whimbrel.engine.options import EngineOptions
 from whimbrel.identity import changes
 from whimbrel.identity.identities import CHECK_S, FRESH_S, KEPT_S
 from whimbrel.testing.faulty_store import Fault, ProcessCrashed, crash_at, fault_on
+from whimbrel.testing.sealing import seal_for_test
 
 FAR = pytest.mark.parametrize("is_remote", [False, True])
 FIRST = paths.IDENTITY.wal(1)
@@ -340,3 +343,24 @@ def test_secrets_are_wrapped_anew_and_the_old_master_key_may_go():
             keys_of(one)[0].find("KEY1", session_token=None)
 
     run(body)
+
+
+@pytest.mark.parametrize("is_sealed", [False, True])
+@FAR
+def test_fsck_reads_identities_and_finds_what_is_damaged(is_remote, is_sealed):
+    async def body(world):
+        if is_sealed:
+            world.keys_of = lambda store: seal_for_test(store, SeededRandom(9))
+        one = await world.start(makes_root=True)
+        await one.change(making("ada"))
+        assert names_in(await world.start()) == ["ada"]
+        is_readable = b"ada" in bytes((await world.store.get(FIRST)).data)
+        assert is_readable != is_sealed
+        assert (await fsck(one.context)).findings == []
+        data = bytearray((await world.store.get(FIRST)).data)
+        data[70] ^= 1
+        await world.store.put(FIRST, bytes(data))
+        (found,) = (await fsck(one.context)).findings
+        assert FIRST in str(found)
+
+    run(body, is_remote=is_remote)
