@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -102,6 +103,18 @@ def test_a_full_disk_refuses_changes_and_is_shouted_about_and_vectors_are_served
         client.put_vectors(**index, vectors=vectors)
         assert client.get_vectors(**index, keys=["a"])["vectors"]
     assert "changes are refused until it can" in (tmp_path / "log").read_text()
+
+
+def test_a_file_that_was_renamed_is_begun_anew_and_the_usual_signal_does_no_harm(tmp_path):
+    path = tmp_path / "audit.log"
+    flags = ["--audit", "management", "--audit-file", str(path)]
+    with serving(tmp_path, *flags) as (endpoint, process):
+        client_of(endpoint).list_vector_buckets()
+        path.rename(tmp_path / "audit.log.1")
+        process.send_signal(signal.SIGHUP)
+        client_of(endpoint).list_vector_buckets()
+        assert len(path.read_text().splitlines()) == 1
+        assert len((tmp_path / "audit.log.1").read_text().splitlines()) == 1
 
 
 def test_standard_output_has_records_after_the_announcement(tmp_path):

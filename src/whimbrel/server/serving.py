@@ -156,9 +156,9 @@ async def serve_on(
         )
         pair = find_pair(settings)
         tls = None if pair is None else TlsFiles(pair, application.context.clock)
-        await AnnouncingServer(config, options=options, tls=tls).run(
-            listener, on_ready=lambda: on_ready(application), stop=stop
-        )
+        server = AnnouncingServer(config, options=options, tls=tls)
+        with hangup_signals(settings, server.renew if stop is None else None):
+            await server.run(listener, on_ready=lambda: on_ready(application), stop=stop)
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,8 +259,6 @@ class AnnouncingServer(uvicorn.Server):
             if self._tls is not None:
                 watching = asyncio.create_task(self._tls.watch(), name="certificate")
                 stack.callback(watching.cancel)
-                if stop is None:
-                    stack.enter_context(hangup_signals(self._renew))
             self._listener = listener
             await self.serve(sockets=[] if self._tls is not None else [listener])
 
@@ -284,9 +282,10 @@ class AnnouncingServer(uvicorn.Server):
             self._acceptor.close()
         await super().shutdown(sockets)
 
-    def _renew(self) -> None:
-        assert self._tls is not None
-        self._tls.check(is_forced=True)
+    def renew(self) -> None:
+        """Reads certificate and key again, where there are any."""
+        if self._tls is not None:
+            self._tls.check(is_forced=True)
 
     async def _stop_at(self, stop: asyncio.Event) -> None:
         await stop.wait()
@@ -297,8 +296,19 @@ class AnnouncingServer(uvicorn.Server):
 
 
 @contextlib.contextmanager
-def hangup_signals(on_hangup: Callable[[], None]) -> Iterator[None]:
-    """Has the signal by which services are told to read their files again call a function while a block runs."""
+def hangup_signals(settings: Settings, on_hangup: Callable[[], None] | None) -> Iterator[None]:
+    """Has the signal by which services are told to look at their files again call a function while a block runs.
+
+    A server without such files is ended by it, as when its terminal goes.
+
+    Args:
+        settings: say whether there is a file of TLS or of the audit log.
+        on_hangup: is called; None leaves the signal alone.
+    """
+    has_files = settings.tls_cert or (settings.audit != "off" and settings.audit_file != "-")
+    if on_hangup is None or not has_files:
+        yield
+        return
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGHUP, on_hangup)
     try:

@@ -96,7 +96,7 @@ async def serve_with_workers(
         stop = asyncio.Event()
         stack.enter_context(stop_signals(stop.set))
         # Workers look for changed files by themselves; the signal must not end their parent.
-        stack.enter_context(hangup_signals(lambda: None))
+        stack.enter_context(hangup_signals(settings, lambda: None))
         announce(
             Announcement(
                 server=server,

@@ -47,7 +47,7 @@ DATA_EVENTS: Final = frozenset(
     }
 )  # fmt: skip
 # What these operations start with changes nothing that is stored.
-READ_PREFIXES: Final = ("Get", "List", "Query", "Count", "Find", "Search", "Measure", "Warm", "Embed", "Invoke", "Converse", "Simulate", "Describe", "Assume")  # fmt: skip
+READ_PREFIXES: Final = ("Get", "List", "Query", "Count", "Find", "Search", "Measure", "Warm", "Embed", "Invoke", "Converse", "Simulate", "Describe", "Assume", "Generate", "Encrypt", "Decrypt", "ReEncrypt")  # fmt: skip
 # They change nothing, as CloudTrail sees it, but what they give out must not go unrecorded.
 CREDENTIAL_EVENTS: Final = frozenset({"AssumeRole", "GetSessionToken"})
 # What requests of the query protocol are called before their form is read, and what leads nowhere.
