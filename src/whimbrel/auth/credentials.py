@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from whimbrel.auth.request import Principal, StoredKey
 from whimbrel.core.errors import Kind, WhimbrelError
 from whimbrel.core.private_file import create_private_file, find_exposure
 from whimbrel.core.rand import Random
@@ -63,6 +64,19 @@ class Credential:
 
     access_key_id: str
     secret_access_key: str = field(repr=False)
+
+
+class RootCredentials:
+    """The root's key alone, for a server without other identities."""
+
+    def __init__(self, credential: Credential, *, account_id: str) -> None:
+        principal = Principal(access_key_id=credential.access_key_id, account_id=account_id)
+        self._key = StoredKey(credential.secret_access_key, principal)
+
+    def find(self, access_key_id: str, *, session_token: str | None) -> StoredKey | None:
+        """Returns the root's key, if it is that one; see `Credentials`."""
+        del session_token
+        return self._key if access_key_id == self._key.principal.access_key_id else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +207,11 @@ def _checked(key_id: str, secret: str, *, source: str) -> Credential:
             hint=f"use {SECRET_CHARS_MIN} to 512 visible ASCII characters",
         )
     return Credential(key_id, secret)
+
+
+def is_secret(text: str) -> bool:
+    """Whether a text may be a secret access key."""
+    return _SECRET.fullmatch(text) is not None
 
 
 def _parse_credentials(text: str, path: Path) -> Credential:

@@ -60,7 +60,7 @@ def status(*, as_json: bool, **flags: Any) -> int:
 @command.command("rotate")
 @setting_flags(*STORE_SETTINGS)
 def rotate(**flags: Any) -> int:
-    """Wrap every data key and every local KMS key of a store anew, under the first master key that is here.
+    """Wrap every data key, every local KMS key and the secrets of access keys anew, under the first master key here.
 
     Give the new master key first and the old one after it, on every node; then run this; then take the old one away.
     Servers may go on meanwhile. It may be broken off and run again.
@@ -102,7 +102,8 @@ async def _rotate(settings: "Settings") -> tuple[int, int]:
     from whimbrel.core.settings import SettingError
     from whimbrel.engine.keyring import rotate_keys
     from whimbrel.kms.local.keys import LocalKeys
-    from whimbrel.server.assembly import open_existing_store
+    from whimbrel.server.assembly import open_existing_context, open_existing_store
+    from whimbrel.server.identities import open_identities
     from whimbrel.server.master_key import find_master_keys
 
     environment = with_secret_files(os.environ)
@@ -120,4 +121,9 @@ async def _rotate(settings: "Settings") -> tuple[int, int]:
             async for _ in local.rewrap():
                 total, changed = total + 1, changed + 1
                 bar.update(1)
+    async with (
+        open_existing_context(settings, environment, is_read_only=False) as opened,
+        open_identities(opened.context, settings, environment, root=None) as identity,
+    ):
+        await identity.identities.wrap_anew()
     return changed, total

@@ -57,6 +57,28 @@ class InvalidRequestError(WhimbrelError):
         self.fields = fields
 
 
+class PolicyError(InvalidRequestError):
+    """A text is no policy, or not one of the kind that is asked for.
+
+    Attributes:
+        place: the element that is wrong, such as `Statement[0].Action`; empty for the whole.
+        detail: what is wrong with it.
+        hint: what to do about it.
+    """
+
+    hint: ClassVar[str] = "docs/reference/policies.md says what a policy may hold"
+
+    def __init__(self, place: str, detail: str) -> None:
+        message = f"{place} {detail}" if place else detail
+        super().__init__(message, ("policy", message))
+        self.place = place
+        self.detail = detail
+
+
+class PolicySizeError(PolicyError):
+    """A policy is larger than one of its kind may be."""
+
+
 class LanguageUnavailableError(InvalidRequestError):
     """The language of a text search needs packages that are not installed; the message names them."""
 
@@ -156,6 +178,49 @@ class DeniedError(WhimbrelError):
         super().__init__(message)
         self.code = code
         self.message = message
+
+
+# --- identities ----------------------------------------------------------------------------------
+
+
+class IdentityError(WhimbrelError):
+    """Base of what is refused about accounts, users, roles, keys and policies.
+
+    Attributes:
+        message: the text for the client.
+    """
+
+    kind = Kind.CONFLICT
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class IdentityNotFoundError(IdentityError):
+    """There is no such user, role, key, policy or account."""
+
+    kind = Kind.NOT_FOUND
+
+
+class IdentityExistsError(IdentityError):
+    """The name is taken."""
+
+
+class IdentityInUseError(IdentityError):
+    """It cannot be deleted while something belongs to it or is attached."""
+
+
+class IdentityLimitError(IdentityError):
+    """There are as many as there may be, or it is as large as it may be."""
+
+    kind = Kind.QUOTA
+
+
+class PackedPolicyError(IdentityError):
+    """Policies and tags of a session are too long for its token."""
+
+    kind = Kind.QUOTA
 
 
 # --- embedding models ----------------------------------------------------------------------------

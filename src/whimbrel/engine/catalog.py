@@ -1,6 +1,7 @@
 """Catalogs: which buckets and indexes exist. `docs/format/catalog.md` draws the bytes.
 
 There is one root catalog (buckets) and one catalog per incarnation of a bucket (its indexes, tags, policy, modes).
+Who may do what is a catalog as well, whose state and records are in `identity`.
 A catalog is a log of records over a snapshot; it follows the same protocol as an index's log, so the position of a
 record decides every race: a process appends at n only what it found allowed by the state at n-1.
 
@@ -12,9 +13,11 @@ Invariants:
 """
 
 import asyncio
+import math
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Awaitable, Callable
-from typing import Any, Generic, TypeVar
+from contextlib import suppress
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -22,6 +25,7 @@ from whimbrel.core.errors import (
     BucketNotFoundError,
     CorruptObjectError,
     Durability,
+    ObjectExistsError,
     StoreError,
     StoreUnavailableError,
     UnavailableError,
@@ -29,7 +33,7 @@ from whimbrel.core.errors import (
 from whimbrel.engine.context import Context
 from whimbrel.engine.log import Base, BaseLostError, Log, LogGoneError, Opening
 from whimbrel.engine.model import IndexConfig, IndexMode
-from whimbrel.engine.paths import LogSpace
+from whimbrel.engine.paths import ROOT, LogSpace, space_of
 from whimbrel.engine.write import UNAVAILABLE
 from whimbrel.storage.base import StoredObject
 from whimbrel.storage.envelope import NO_KEYS, ObjectKeys
@@ -160,6 +164,21 @@ BucketRecord = (
 
 
 # --- states --------------------------------------------------------------------------------------
+
+
+class CatalogState(Protocol):
+    """What a catalog's records make: a msgspec Struct."""
+
+    def apply(self, record: Any, sequence: int) -> None:
+        """Applies one record.
+
+        Raises:
+            KeyError, ValueError: the record does not fit; nothing that was ever appended does so.
+        """
+
+    @property
+    def entry_count(self) -> int:
+        """How much a snapshot of this state weighs, in entries."""
 
 
 class BucketEntry(msgspec.Struct, frozen=True):
@@ -385,8 +404,8 @@ def page_names(names: list[str], prefix: str, after: str | None, count: int) -> 
 
 # --- bytes ---------------------------------------------------------------------------------------
 
-State = TypeVar("State", RootState, BucketState)
-Record = TypeVar("Record", RootRecord, BucketRecord)
+State = TypeVar("State", bound=CatalogState)
+Record = TypeVar("Record", bound=msgspec.Struct)
 
 
 class _Stored(msgspec.Struct, frozen=True):
@@ -408,7 +427,7 @@ def encode_catalog_object(
     *,
     number: int,
     position: int,
-    content: msgspec.Struct,
+    content: object,
 ) -> bytes:
     """Builds the object of a record (`number` = sequence = `position`) or of a snapshot (`number` = generation)."""
     stored = _Stored(number, position, msgspec.Raw(_encoder.encode(content)))
@@ -461,13 +480,14 @@ class Catalog(Generic[State, Record]):
         Args:
             context: the world outside.
             space: names of its objects.
-            state_type: `RootState` or `BucketState`.
+            state_type: such as `RootState` or `BucketState`.
             record_type: the union of its records.
             is_live: proves that the incarnation was not deleted.
         """
         self._context = context
         self._log = Log(context, space)
         self.space = space
+        self._key_space = space_of(space.manifest_prefix)  # of the identities' catalog, the root's
         self._state_decoder: msgspec.msgpack.Decoder[State] = msgspec.msgpack.Decoder(state_type)
         self._record_decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(record_type)
         self._is_live = is_live
@@ -477,6 +497,8 @@ class Catalog(Generic[State, Record]):
         self._is_tail_known = False  # whether the log above the base was looked at to its end
         self._turn = asyncio.Lock()
         self._forming: asyncio.Future[State] | None = None
+        self._ahead: asyncio.Future[State] | None = None
+        self._refreshed_at_s = -math.inf
 
     @property
     def state(self) -> State:
@@ -494,17 +516,35 @@ class Catalog(Generic[State, Record]):
         """Whether the catalog was read."""
         return self._state is not None
 
+    @property
+    def age_s(self) -> float:
+        """Seconds since when the state is known to lack nothing; infinite before the catalog was read."""
+        return self._context.clock.monotonic_s() - self._refreshed_at_s
+
     async def refresh(self) -> State:
         """Makes the state include every record appended before this call, by anyone.
 
         Raises:
             CatalogGoneError: the bucket was deleted and its objects are being collected.
         """
+        return await asyncio.shield(self._form())
+
+    def refresh_ahead(self) -> None:
+        """Has the state refreshed in the background, unless it is being refreshed; a failure is for others to meet."""
+        if self._forming is None and not self._turn.locked():
+            self._ahead = self._form()
+
+    async def finish(self) -> None:
+        """Waits for what nobody waited for."""
+        if self._ahead is not None:
+            await asyncio.gather(self._ahead, return_exceptions=True)
+
+    def _form(self) -> "asyncio.Future[State]":
         # Callers that come while a refresh waits for its turn share it; one under way may have missed them.
         if self._forming is None:
             self._forming = asyncio.ensure_future(self._refresh_in_turn())
             self._forming.add_done_callback(_retrieve)
-        return await asyncio.shield(self._forming)
+        return self._forming
 
     async def _refresh_in_turn(self) -> State:
         async with self._turn:
@@ -513,8 +553,13 @@ class Catalog(Generic[State, Record]):
             return self.state
 
     async def _refresh(self) -> None:
-        if not self._context.keys.has(self.space.prefix) and self._base is not None:
-            await self._context.keys.open(self.space.prefix)
+        began_s = self._context.clock.monotonic_s()
+        await self._catch_up()
+        self._refreshed_at_s = began_s
+
+    async def _catch_up(self) -> None:
+        if not self._context.keys.has(self._key_space) and self._base is not None:
+            await self._context.keys.open(self._key_space)
         if self._base is None and await self._open():
             return
         while True:
@@ -597,7 +642,7 @@ class Catalog(Generic[State, Record]):
                 item.meta.key, 0, f"record does not parse: {error}."
             ) from error
         try:
-            self.state.apply(record, sequence)  # type: ignore[arg-type]
+            self.state.apply(record, sequence)
         except (KeyError, ValueError) as error:
             raise CorruptObjectError(item.meta.key, 0, "record does not fit the state.") from error
         self._position = sequence
@@ -657,7 +702,7 @@ class Catalog(Generic[State, Record]):
             # A bucket that was deleted meanwhile is no definite loss: others may have read the record, so it must
             # not be appended again should the name have a new incarnation by now.
             raise UnavailableError(UNAVAILABLE, durability=Durability.UNKNOWN) from error
-        self.state.apply(record, sequence)  # type: ignore[arg-type]
+        self.state.apply(record, sequence)
         self._position = sequence
         await self._snapshot_if_due()
         return True
@@ -697,9 +742,25 @@ class Catalog(Generic[State, Record]):
             self._base = Base(generation, successor.meta.etag, stored.position)
 
 
-def first_snapshot(
-    context: Context, space: LogSpace, state: RootState | BucketState
-) -> tuple[str, bytes]:
+async def create_catalog(context: Context, space: LogSpace, state: CatalogState) -> None:
+    """Makes a catalog that is made once a store, unless it is there."""
+    listing = await context.store.list(space.manifest_prefix, limit=1)
+    if not listing.objects:
+        if space == ROOT:
+            await context.keys.create(space.prefix)
+        else:
+            await context.keys.open(space_of(space.prefix))
+        key, data = first_snapshot(context, space, state)
+        with suppress(ObjectExistsError):  # another process was first
+            await context.store.put_if_absent(key, data)
+
+
+async def always_live() -> bool:
+    """Says that a catalog which is never deleted is live."""
+    return True
+
+
+def first_snapshot(context: Context, space: LogSpace, state: CatalogState) -> tuple[str, bytes]:
     """Returns name and bytes of the object that a new catalog starts with."""
     key = space.manifest(1)
     data = encode_catalog_object(

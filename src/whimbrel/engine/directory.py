@@ -8,7 +8,6 @@ through the catalogs. Whoever finds a log ended without its catalog record write
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
@@ -44,6 +43,8 @@ from whimbrel.engine.catalog import (
     RootRecord,
     RootState,
     Terminate,
+    always_live,
+    create_catalog,
     first_snapshot,
 )
 from whimbrel.engine.context import Context
@@ -60,6 +61,8 @@ BUCKET_COUNT_MAX = 10_000
 INDEX_COUNT_MAX = 10_000
 ATTEMPT_COUNT_MAX = 16
 REFUSED_S = 60.0
+# Of the age that is allowed, where refreshing ahead of time begins.
+AHEAD_RATIO = 0.5
 
 BucketCatalog = Catalog[BucketState, BucketRecord]
 T = TypeVar("T")
@@ -103,7 +106,7 @@ class Directory:
         self._writer = writer
         self._on_tail = on_tail
         self.root: Catalog[RootState, RootRecord] = Catalog(
-            context, paths.ROOT, state_type=RootState, record_type=RootRecord, is_live=_always
+            context, paths.ROOT, state_type=RootState, record_type=RootRecord, is_live=always_live
         )
         self._catalogs: OrderedDict[str, BucketCatalog] = OrderedDict()
         self._indexes: OrderedDict[tuple[str, str], Index] = OrderedDict()
@@ -116,17 +119,13 @@ class Directory:
         Raises:
             KeyUnavailableError: the store is sealed, and its key is not there.
         """
-        listing = await self._context.store.list(paths.ROOT.manifest_prefix, limit=1)
-        if not listing.objects:
-            await self._context.keys.create(paths.ROOT.prefix)
-            key, data = first_snapshot(self._context, paths.ROOT, RootState())
-            with suppress(ObjectExistsError):  # another process was first
-                await self._context.store.put_if_absent(key, data)
+        await create_catalog(self._context, paths.ROOT, RootState())
         await self.root.refresh()
 
     async def finish(self) -> None:
         """Waits for what nobody waited for."""
         await self.hints.finish()
+        await asyncio.gather(*(catalog.finish() for catalog in self._catalogs.values()))
 
     @property
     def open_indexes(self) -> list[Index]:
@@ -157,6 +156,33 @@ class Directory:
                 return catalog
             await self._forget_bucket(name, entry)
         raise UnavailableError(UNAVAILABLE)
+
+    async def recent_bucket(self, name: str, *, age_s_max: float) -> BucketState | None:
+        """Returns the state of a bucket as it was a short time ago, or None where there was no such bucket.
+
+        While somebody asks at least that often, it is refreshed ahead of time, and nobody waits for the store.
+
+        Args:
+            name: of the bucket.
+            age_s_max: how long ago, seconds.
+
+        Raises:
+            StoreError, UnavailableError: it has to be looked up, and the store failed.
+        """
+        entry = self.root.state.buckets.get(name)
+        if entry is not None:
+            catalog = self._catalogs.get(entry.incarnation)
+            if catalog is not None and (age_s := catalog.age_s) < age_s_max:
+                if age_s > age_s_max * AHEAD_RATIO:
+                    catalog.refresh_ahead()
+                if not catalog.state.is_terminal:
+                    return catalog.state
+        elif self.root.age_s < age_s_max:
+            return None
+        try:
+            return (await self.bucket(name)).state
+        except BucketNotFoundError:
+            return None
 
     def _catalog(self, name: str, incarnation: str) -> BucketCatalog:
         catalog = self._catalogs.get(incarnation)
@@ -720,10 +746,6 @@ class Directory:
 def bucket_incarnation_of(catalog: BucketCatalog) -> str:
     """Returns the incarnation of the bucket that a catalog describes."""
     return catalog.space.prefix.split("/")[1]
-
-
-async def _always() -> bool:
-    return True
 
 
 async def after_the_end(completion: Awaitable[object]) -> None:

@@ -20,6 +20,7 @@ from whimbrel.core.errors import (
     ThrottledError,
     UnavailableError,
 )
+from whimbrel.engine.access import AES256, NO_FACTS, NO_TAGS, SSE_KMS, AccessFacts
 from whimbrel.engine.catalog import (
     BucketRecord,
     BucketState,
@@ -250,6 +251,31 @@ class Engine:
         names = state.names(prefix, after, size + 1)
         entries = [(name, state.buckets[name].created_at_s) for name in names[:size]]
         return self._name_page(entries, binding, is_truncated=len(names) > size)
+
+    async def read_access(self, bucket_name: str, index_name: str | None) -> AccessFacts:
+        """Returns what decisions on access need to know of a vector bucket, and of an index in it.
+
+        It may be a little old; see `EngineOptions.access_age_s_max`. Of what does not exist nothing is known.
+
+        Raises:
+            UnavailableError: it has to be looked up, and the store failed.
+        """
+        state = await _guard(
+            self.directory.recent_bucket(
+                bucket_name, age_s_max=self._context.options.access_age_s_max
+            )
+        )
+        if state is None:
+            return NO_FACTS
+        entry = None if index_name is None else state.indexes.get(index_name)
+        kms_key_arn = state.kms_key_arn if entry is None else entry.kms_key_arn
+        return AccessFacts(
+            state.policy,
+            state.tags,
+            NO_TAGS if entry is None else entry.tags,
+            sse_type=SSE_KMS if kms_key_arn else AES256,
+            kms_key_arn=kms_key_arn or None,
+        )
 
     # --- indexes -----------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from whimbrel.core.errors import (
     ObjectNotFoundError,
 )
 from whimbrel.engine import paths
-from whimbrel.engine.catalog import CatalogGoneError
+from whimbrel.engine.catalog import CatalogGoneError, decode_catalog_object
 from whimbrel.engine.context import Context
 from whimbrel.engine.directory import BucketCatalog, Directory
 from whimbrel.engine.index import Index, IndexId, NoManifestError
@@ -99,6 +99,7 @@ class Fsck:
             self._note(error)
             return
         await self._check_secret()
+        await self._check_identities()
         for name, entry in sorted(self._directory.root.state.buckets.items()):
             yield name
             self.report.bucket_count += 1
@@ -140,6 +141,21 @@ class Fsck:
                 decode_secret(stored.data, keys=self._context.keys)
             except CorruptObjectError as error:
                 self._note(error)
+
+    async def _check_identities(self) -> None:
+        """Checks the objects that say who may do what, each by itself."""
+        space = paths.IDENTITY
+        for kind, prefix, parse in (
+            (ObjectKind.CATALOG_SNAPSHOT, space.manifest_prefix, paths.parse_generation),
+            (ObjectKind.CATALOG_RECORD, space.wal_prefix, paths.parse_sequence),
+        ):
+            for meta in await list_all(self._context.store, prefix):
+                with suppress(ObjectNotFoundError):  # collected meanwhile
+                    stored = await self._context.store.get(meta.key)
+                    try:
+                        decode_catalog_object(meta.key, kind, stored.data, parse(meta.key))
+                    except CorruptObjectError as error:
+                        self._note(error)
 
     async def _check_snapshot(self, catalog: BucketCatalog, index_id: IndexId) -> None:
         """Checks a snapshot: like an index that nobody writes to, and whose only manifest never expires."""

@@ -236,9 +236,10 @@ class Collector:
 
     async def begin_catalog(self, space: LogSpace) -> Collectable | None:
         """Deletes a catalog's expired snapshots; returns what may be deleted after the wait."""
-        expired, kept = self._split(await self._manifests(space), await self.store_time_s())
-        if not kept:
+        manifests = await self._manifests(space)
+        if not manifests:
             return None
+        expired, kept = self._split(manifests, await self.store_time_s())
         for found in expired:
             await self._context.store.delete(found.meta.key)
         # Of all, for the reason given in `_position`.

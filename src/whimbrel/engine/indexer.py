@@ -564,6 +564,7 @@ class Indexer:
         root = self.directory.root
         await root.refresh()
         await self._sweep_catalog_garbage(root.space)
+        await self._sweep_catalog_garbage(paths.IDENTITY)
         await self.collector.collect_unknown_buckets(root)
         for entry in list(root.state.buckets.values()):
             catalog = await self.directory.catalog_by_id(entry.incarnation)

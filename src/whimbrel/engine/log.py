@@ -22,7 +22,7 @@ from whimbrel.core.errors import (
     WhimbrelError,
 )
 from whimbrel.engine.context import Context
-from whimbrel.engine.paths import LogSpace, parse_generation, parse_sequence
+from whimbrel.engine.paths import LogSpace, parse_generation, parse_sequence, space_of
 from whimbrel.storage.base import Listing, ObjectMeta, StoredObject
 
 READ_AHEAD_COUNT_MAX = 32
@@ -141,7 +141,7 @@ class Log:
         The key of an incarnation is its first object and its last: who finds none, and reads something afterwards, has
         read something plain, or nothing.
         """
-        keys, space = self._keys, self.space.prefix
+        keys, space = self._keys, space_of(self.space.manifest_prefix)
         if keys.has(space):
             return await load()
         if self._store.is_remote:

@@ -106,6 +106,7 @@ class IndexSpace(LogSpace):
 
 
 ROOT = LogSpace("catalog/")
+IDENTITY = LogSpace("identity/")
 
 
 def bucket_space(bucket_incarnation: str) -> LogSpace:

@@ -19,6 +19,7 @@ from whimbrel.engine.context import Context
 from whimbrel.engine.engine import Engine
 from whimbrel.engine.options import EngineOptions
 from whimbrel.engine.paths import ROOT
+from whimbrel.identity import IdentityService
 from whimbrel.server.kms import Kms
 from whimbrel.server.master_key import open_keys
 from whimbrel.storage.base import ObjectStore
@@ -27,8 +28,11 @@ from whimbrel.storage.instrument import RequestCounter
 from whimbrel.storage.local import LocalSettings
 from whimbrel.storage.local_start import Access
 from whimbrel.storage.open_store import StoreSettings, open_store, read_path, read_scheme
+from whimbrel.wire.access import AccessControl, NeedReader, OpenAccess, PolicyAccess
 from whimbrel.wire.arn import ArnFormat
 from whimbrel.wire.options import WireOptions
+from whimbrel.wire.origin import TrustedProxies
+from whimbrel.wire.rate_limits import AWS_RATES, RateLimits, Rates
 from whimbrel.wire.service import Service
 
 STORE_KEY_ENVS: Final = (
@@ -71,6 +75,18 @@ def make_wire_options(settings: Settings) -> WireOptions:
     )
 
 
+def make_rates(settings: Settings) -> Rates:
+    """Returns what the settings allow per second."""
+    preset = AWS_RATES if settings.rate_limits == "aws" else Rates()
+    return Rates(
+        principal_requests=settings.rate_principal_requests_per_s,
+        index_vectors=settings.rate_index_vectors_per_s or preset.index_vectors,
+        index_writes=settings.rate_index_writes_per_s or preset.index_writes,
+        index_reads=settings.rate_index_reads_per_s,
+        burst_s=settings.rate_burst_s,
+    )
+
+
 @asynccontextmanager
 async def open_service(
     engine: Engine,
@@ -80,6 +96,8 @@ async def open_service(
     *,
     log: logging.Logger,
     kms: Kms | None = None,
+    identity: IdentityService | None = None,
+    is_open: bool = False,
 ) -> AsyncIterator[Service]:
     """Gives what requests work with, for a block; no model of embeddings is opened before one is asked for.
 
@@ -90,9 +108,11 @@ async def open_service(
         environment: as `os.environ`; holds the keys of models that are elsewhere.
         log: for what an operator should know.
         kms: has the keys of the local key store.
+        identity: who may sign; None where everybody is taken for the owner.
+        is_open: whether everybody who asks is the owner, so that nothing is decided.
 
     Raises:
-        SettingError: the configuration of embeddings holds a mistake.
+        SettingError: the configuration of embeddings holds a mistake, or a proxy to trust has no address.
     """
     configuration = read_configuration(settings.embeddings)
     embeddings = EmbeddingModels(
@@ -109,17 +129,45 @@ async def open_service(
         ),
         context.compute,
     )
+    arns = ArnFormat(region=settings.region, account_id=settings.account_id)
+    access: AccessControl = OpenAccess()
+    if not is_open:
+        access = PolicyAccess(
+            engine,
+            NeedReader(arns, embeddings),
+            arns=arns,
+            proxies=read_proxies(settings),
+            clock=context.clock,
+            log=log,
+        )
     try:
         yield Service(
             engine=engine,
+            access=access,
             embeddings=embeddings,
-            arns=ArnFormat(region=settings.region, account_id=settings.account_id),
+            arns=arns,
             compute=context.compute,
             log=log,
             local_keys=None if kms is None else kms.local,
+            identity=identity,
+            limits=RateLimits.of(make_rates(settings), context.clock),
         )
     finally:
         await embeddings.close()
+
+
+def read_proxies(settings: Settings) -> TrustedProxies:
+    """Returns the proxies whose word is taken.
+
+    Raises:
+        SettingError: one has no address.
+    """
+    try:
+        return TrustedProxies(settings.wire_trusted_proxies)
+    except ValueError as error:
+        message = f"WHIMBREL_WIRE_TRUSTED_PROXIES has an impossible value. reason=`{error}`"
+        hint = "name addresses or networks, such as `10.0.0.0/8`"
+        raise SettingError(message, hint=hint) from None
 
 
 def make_store_settings(

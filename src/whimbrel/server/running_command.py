@@ -153,7 +153,12 @@ async def _reaching_server(
 async def _own_server(plan: RunPlan, environment: Mapping[str, str]) -> AsyncIterator[ClientAccess]:
     """Serves the store that was named, for a block, to whoever has keys that are made here."""
     settings = replace(
-        load_settings(environment, plan.flags), host=Settings().host, port=0, no_auth=False
+        load_settings(environment, plan.flags),
+        host=Settings().host,
+        port=0,
+        no_auth=False,
+        tls_cert="",  # nothing leaves this machine
+        tls_key="",
     )
     found = credential_from_environment(environment)
     credential = found.credential if found else generate_credential(SystemRandom())

@@ -321,6 +321,10 @@ class MasterKeys:
             detail = f"secret does not unwrap under master key `{key_id}`."
             raise CorruptObjectError(name, 0, detail) from None
 
+    def is_current(self, wrapped: bytes) -> bool:
+        """Whether the first master key wrapped it, as `wrap` does."""
+        return wrapped[1 : 1 + KEY_ID_BYTES].hex() == self.ids[0]
+
     def missing(self, name: str, key_id: str) -> KeyUnavailableError:
         """Makes the error for a secret that another master key wrapped."""
         return missing_master_key(name, key_id, self.ids)

@@ -46,6 +46,7 @@ class ArnFormat:
     """
 
     def __init__(self, *, region: str, account_id: str) -> None:
+        self.region = region
         self.account_id = account_id
         partition = next((name for start, name in _PARTITIONS if region.startswith(start)), "aws")
         self._model_prefix = f"arn:{partition}:bedrock:{region}::foundation-model/"

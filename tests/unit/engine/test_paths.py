@@ -14,9 +14,15 @@ PAGE = Path("docs/format/layout.md")
 SPACE = paths.index_space(BUCKET, INDEX)
 # What makes whole names, with the names that the page shows of it.
 MADE = {
-    "LogSpace.wal": {paths.ROOT.wal(1), paths.bucket_space(BUCKET).wal(1), SPACE.wal(1)},
+    "LogSpace.wal": {
+        paths.ROOT.wal(1),
+        paths.IDENTITY.wal(1),
+        paths.bucket_space(BUCKET).wal(1),
+        SPACE.wal(1),
+    },
     "LogSpace.manifest": {
         paths.ROOT.manifest(1),
+        paths.IDENTITY.manifest(1),
         paths.bucket_space(BUCKET).manifest(1),
         SPACE.manifest(1),
     },
@@ -42,6 +48,7 @@ PARTS = {
     "INCARNATION_PATTERN",
     "NUMBER_DIGITS",
     "NUMBER_MAX",
+    "IDENTITY",
     "ROOT",
     "bucket_space",
     "format_number",
@@ -160,6 +167,7 @@ def test_a_name_tells_the_space_whose_key_opens_it():
         assert paths.space_of(name) == bucket.prefix
     for name in (
         paths.ROOT.manifest(1),
+        paths.IDENTITY.manifest(1),
         paths.PAGE_TOKEN_SECRET,
         paths.INDEXER_PREFIX + UNIQUE,
         paths.dirty_marker(BUCKET, INDEX),

@@ -40,7 +40,7 @@ def read_all(data, places):
 
 
 def example_of_page():
-    (block,) = re.findall(r"```hex\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    block, _ = re.findall(r"```hex\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     lines = [line.split("  ", 1) for line in block.strip().splitlines()]
     data = b"".join(bytes.fromhex(text) for _, text in lines)
     assert [int(offset, 16) for offset, _ in lines] == list(range(0, len(data), 16))

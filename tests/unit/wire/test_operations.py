@@ -91,7 +91,7 @@ def test_list_vector_buckets(endpoint):
         (
             "list_buckets",
             (),
-            {"prefix": "b", "page_size": 2, "page_token": "t", "principal": "AKID"},
+            {"prefix": "b", "page_size": 2, "page_token": "t", "principal": ACCOUNT},
         )
     ]
 
@@ -382,7 +382,7 @@ def test_texts_of_a_query_are_handed_on(endpoint):
 # --- policies ------------------------------------------------------------------------------------
 
 
-def test_a_policy_is_stored_as_given_with_a_warning(endpoint):
+def test_a_policy_is_stored_as_given(endpoint):
     policy = json.dumps(
         {
             "Version": "2012-10-17",
@@ -398,7 +398,6 @@ def test_a_policy_is_stored_as_given_with_a_warning(endpoint):
     body = {"vectorBucketName": "birds", "policy": policy}
     assert endpoint.post("PutVectorBucketPolicy", body).json == {}
     assert endpoint.engine.calls == [("put_bucket_policy", ("birds", policy), {})]
-    assert any("not enforced yet" in line for line in endpoint.lines)
     reply = endpoint.post("GetVectorBucketPolicy", {"vectorBucketName": "birds"})
     assert reply.json == {"policy": "{}"}
     assert endpoint.post("DeleteVectorBucketPolicy", {"vectorBucketArn": BUCKET_ARN}).json == {}
@@ -660,7 +659,7 @@ def test_list_vectors(endpoint):
         segment_index=3,
         return_vectors=True,
         return_metadata=True,
-        principal="AKID",
+        principal=ACCOUNT,
     )
 
 
@@ -704,7 +703,7 @@ def test_query_vectors(endpoint):
     assert request.filter == {"a": {"$gte": 1}}
     assert request.mode is IndexMode.ENHANCED
     assert request.page_token == "t"
-    assert request.principal == "AKID"
+    assert request.principal == ACCOUNT
     assert (request.return_metadata, request.return_distance) == (True, True)
 
 

@@ -107,6 +107,7 @@ class Simulation:
         limits: Mapping[str, float] = MappingProxyType({}),
         wrap: Callable[[ObjectStore], ObjectStore] = lambda store: store,
         weather: Weather | None = None,
+        is_sealed: bool = False,
     ) -> None:
         """Prepares a run.
 
@@ -116,9 +117,11 @@ class Simulation:
             limits: options that are not as the weather has them.
             wrap: put around each process's store.
             weather: how bad things are; drawn from the seed when None.
+            is_sealed: whether everything is encrypted.
         """
         self._dice = Dice(seed)
-        self._weather = weather or draw_weather(self._dice.fork("weather"))
+        drawn = weather or draw_weather(self._dice.fork("weather"))
+        self._weather = replace(drawn, is_sealed=drawn.is_sealed or is_sealed)
         options = replace(self._weather.limits, **limits)  # type: ignore[arg-type]
         self.world = World(seed, rules=rules, options=options, shuffle=self._weather.shuffle)
         self.record = Record()
@@ -317,9 +320,12 @@ def simulate(
     limits: Mapping[str, float] = MappingProxyType({}),
     wrap: Callable[[ObjectStore], ObjectStore] = lambda store: store,
     weather: Weather | None = None,
+    is_sealed: bool = False,
 ) -> Result:
     """Runs one simulation; see `Simulation`."""
-    return Simulation(seed, rules=rules, limits=limits, wrap=wrap, weather=weather).run()
+    return Simulation(
+        seed, rules=rules, limits=limits, wrap=wrap, weather=weather, is_sealed=is_sealed
+    ).run()
 
 
 def _choose_place(dice: Dice) -> tuple[str, str]:

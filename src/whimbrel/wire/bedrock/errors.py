@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from whimbrel.core.errors import (
+    DeniedError,
     ModelError,
     ModelNotReadyError,
     ModelThrottledError,
@@ -33,6 +34,20 @@ STATUSES: Final = {
     "ValidationException": 400,
 }
 
+ACCESS_DENIED: Final = "AccessDeniedException"
+# What Bedrock itself may answer besides where a request is handed on, and what `auth` refuses with. Codes become labels
+# of metrics, so there is no other.
+KNOWN_CODES: Final = STATUSES.keys() | {
+    "ConflictException",
+    "ExpiredTokenException",
+    "IncompleteSignatureException",
+    "InvalidSignatureException",
+    "MissingAuthenticationTokenException",
+    "ModelStreamErrorException",
+    "ServiceQuotaExceededException",
+    "UnrecognizedClientException",
+}
+
 _MODEL_CODES: Final[tuple[tuple[type[ModelError], str], ...]] = (
     (ModelThrottledError, "ThrottlingException"),
     (ModelTimeoutError, "ModelTimeoutException"),
@@ -51,6 +66,8 @@ def explain(error: Exception) -> ErrorAnswer:
         case ModelError():
             code = next(code for kind, code in _MODEL_CODES if isinstance(error, kind))
             return ErrorAnswer(code, STATUSES[code], error.message)
+        case DeniedError() if error.code not in KNOWN_CODES:
+            return ErrorAnswer(ACCESS_DENIED, STATUSES[ACCESS_DENIED], error.message)
         case FoundationModelNotFoundError():
             code = "ResourceNotFoundException"
             return ErrorAnswer(code, STATUSES[code], MODEL_NOT_FOUND_TEXT)

@@ -11,7 +11,7 @@ from whimbrel.embeddings import Format, ModelEntry, Passed, PassThrough
 from whimbrel.kernel.strict_json import ScanError, parse_strict
 from whimbrel.wire.bedrock import cohere, titan_image, titan_text
 from whimbrel.wire.bedrock.asking import Asked, ask, combine
-from whimbrel.wire.bedrock.errors import STATUSES
+from whimbrel.wire.bedrock.errors import KNOWN_CODES
 from whimbrel.wire.bedrock.malformed import NOT_JSON_TEXT
 from whimbrel.wire.bedrock.question import Question, Reading
 from whimbrel.wire.exchange import JSON_TYPE, Answered, Exchange
@@ -131,8 +131,7 @@ def _hand_on(passed: Passed, passing: PassThrough, exchange: Exchange) -> Answer
     ]
     if passed.status >= 400:
         code = passed.headers.get(ERROR_TYPE, "").partition(":")[0]
-        # It becomes a label of metrics, so it has to be one that we know.
-        exchange.record.code = code if code in STATUSES else UNKNOWN_CODE
+        exchange.record.code = code if code in KNOWN_CODES else UNKNOWN_CODE
     media_type = _header_value(passed.headers.get("content-type", JSON_TYPE.decode()))
     return Answered(passed.status, media_type, passed.body, lines=b"".join(lines))
 

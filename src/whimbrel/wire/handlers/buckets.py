@@ -53,7 +53,7 @@ async def list_vector_buckets(call: Call) -> Answer:
         prefix=call.input.get("prefix", ""),
         page_size=call.input.get("maxResults", PAGE_SIZE_DEFAULT),
         page_token=call.input.get("nextToken"),
-        principal=call.principal.access_key_id,
+        principal=call.principal.user_id,
     )
     arns = call.service.arns
     buckets = [

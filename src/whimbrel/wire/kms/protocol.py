@@ -6,11 +6,12 @@ import msgspec
 
 from whimbrel.auth import Principal
 from whimbrel.core.errors import InvalidRequestError
+from whimbrel.wire.access import ALL, Need
 from whimbrel.wire.errors import ErrorAnswer, SerializationError
 from whimbrel.wire.exchange import Answered, Exchange
 from whimbrel.wire.kms import errors
 from whimbrel.wire.kms.errors import UNKNOWN_TARGET_TEXT, KmsRefusedError
-from whimbrel.wire.kms.operations import ROUTES, TARGET_PREFIX, KmsRoute
+from whimbrel.wire.kms.operations import ROUTES, TARGET_PREFIX, KmsRoute, resource_of
 from whimbrel.wire.options import WireOptions
 from whimbrel.wire.request import RequestHead
 from whimbrel.wire.service import Service
@@ -64,11 +65,14 @@ class KmsProtocol:
         timing: Timing,
     ) -> Answered:
         """Does what an authentic request asks for."""
-        del exchange, principal
-        keys = self._service.local_keys
+        keys, request = self._service.local_keys, _decode(route, body)
+        named = getattr(request, "KeyId", None)
+        exchange.noted.parameters = {"keyId": named} if named else {}
+        need = Need(route.action, ALL if keys is None else resource_of(keys, request))
+        await self._service.access.check(need, principal=principal, exchange=exchange)
         if keys is None:
             raise KmsRefusedError("UnsupportedOperationException", NO_KEYS_TEXT)
-        answer = await route.handler(keys, _decode(route, body))
+        answer = await route.handler(keys, request)
         timing.end_engine()
         return Answered(200, AMZ_JSON_TYPE, msgspec.json.encode(answer))
 

@@ -7,6 +7,7 @@ import pytest
 
 from tests.unit.wire.bedrock.invoking import COHERE_V4, TITAN_IMAGE, TITAN_V1, TITAN_V2, Client
 from tests.unit.wire.endpoint import Endpoint, RecordingChannel
+from whimbrel.auth.refusal import Refusal
 from whimbrel.core.errors import (
     DeniedError,
     ModelFailedError,
@@ -17,6 +18,7 @@ from whimbrel.core.errors import (
 )
 from whimbrel.embeddings import Format, Modality, ModelEntry, Passed
 from whimbrel.testing.embedding import LetterProvider, letter_models
+from whimbrel.wire.bedrock.errors import KNOWN_CODES, STATUSES
 from whimbrel.wire.options import WireOptions
 from whimbrel.wire.request import RequestHead
 
@@ -95,8 +97,6 @@ def test_failures_have_the_codes_of_bedrock(error, status, code):
 
 def test_codes_and_statuses_are_those_of_botocore():
     loaders = pytest.importorskip("botocore.loaders")
-    from whimbrel.wire.bedrock.errors import STATUSES
-
     known = {}
     for service in ("bedrock", "bedrock-runtime"):
         shapes = loaders.Loader().load_service_model(service, "service-2")["shapes"]
@@ -106,6 +106,8 @@ def test_codes_and_statuses_are_those_of_botocore():
             if shape.get("exception") and "error" in shape
         } | {"InternalServerException": 500}
     assert STATUSES.items() <= known.items()
+    own = {code for code, _ in (refusal.value for refusal in Refusal)}
+    assert own <= KNOWN_CODES <= known.keys() | own | {"ExpiredTokenException"}
 
 
 def test_strangers_are_refused():
@@ -229,6 +231,7 @@ def test_what_is_handed_on_goes_and_comes_as_it_is():
     ("sent", "code"),
     [
         ("ThrottlingException:http://internal.amazon.com/x/", "ThrottlingException"),
+        ("ServiceQuotaExceededException", "ServiceQuotaExceededException"),
         ("Something\r\nElse", "ModelErrorException"),
         ("", "ModelErrorException"),
     ],
@@ -278,6 +281,23 @@ def test_asynchronous_invocations_need_a_provider():
     del START["modelInput"]
     assert start(START, Endpoint()).code == "ValidationException"
     assert Endpoint().request("POST", "/async-invoke", b"{").code == "SerializationException"
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        ("ExpiredTokenException", "ExpiredTokenException"),
+        ("Odd\r\nheader: x", "AccessDeniedException"),
+    ],
+)
+def test_refused_keys_of_the_provider_are_told_by_known_codes(sent, code):
+    class Refused(Passing):
+        async def get_async_invoke(self, _invocation_arn):
+            raise DeniedError(sent, "the keys are old")
+
+    endpoint = Endpoint(models=letter_models(Refused(), entries=[MARENGO]))
+    reply = endpoint.request("GET", f"/async-invoke/{ARN}")
+    assert (reply.status, reply.code, reply.message) == (403, code, "the keys are old")
 
 
 def test_a_model_of_video_has_no_other_way():
