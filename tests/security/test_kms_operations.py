@@ -13,7 +13,7 @@ DENIED = (400, "AccessDeniedException")  # KMS's own status for it
 CONTEXT = {"EncryptionContext": {"Team": "birds"}}
 OTHER_KEY = f"arn:aws:kms:us-east-1:{ACCOUNT}:key/12345678-1234-4234-8234-123456789012"
 OF_KEY = sorted(
-    name for name, route in ROUTES.items() if RULES[route.action].targets == (Target.KEY,)
+    name for name, route in ROUTES.items() if RULES[route.action].targets == (Target.KMS_KEY,)
 )
 
 

@@ -60,7 +60,7 @@ def status(*, as_json: bool, **flags: Any) -> int:
 @command.command("rotate")
 @setting_flags(*STORE_SETTINGS)
 def rotate(**flags: Any) -> int:
-    """Wrap every data key, local KMS key and secret of access keys anew, under the first master key that is here.
+    """Wrap every data key, every local KMS key and the secrets of access keys anew, under the first master key here.
 
     Give the new master key first and the old one after it, on every node; then run this; then take the old one away.
     Servers may go on meanwhile. It may be broken off and run again.

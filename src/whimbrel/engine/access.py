@@ -7,7 +7,7 @@ from typing import Final
 
 NO_TAGS: Final[Mapping[str, str]] = MappingProxyType({})
 AES256: Final = "AES256"
-KMS: Final = "aws:kms"
+SSE_KMS: Final = "aws:kms"
 
 
 @dataclass(frozen=True, slots=True)

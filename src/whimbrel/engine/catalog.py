@@ -62,7 +62,7 @@ class DeleteBucket(msgspec.Struct, frozen=True, tag="delete_bucket"):
     incarnation: str
 
 
-class CreateIndex(msgspec.Struct, frozen=True, tag="create_index"):
+class CreateIndex(msgspec.Struct, frozen=True, tag="create_index", omit_defaults=True):
     """Bucket: the index exists from here on."""
 
     name: str

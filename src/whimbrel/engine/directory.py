@@ -60,9 +60,9 @@ from whimbrel.storage.envelope import KmsKey
 BUCKET_COUNT_MAX = 10_000
 INDEX_COUNT_MAX = 10_000
 ATTEMPT_COUNT_MAX = 16
+REFUSED_S = 60.0
 # Of the age that is allowed, where refreshing ahead of time begins.
 AHEAD_RATIO = 0.5
-REFUSED_S = 60.0
 
 BucketCatalog = Catalog[BucketState, BucketRecord]
 T = TypeVar("T")

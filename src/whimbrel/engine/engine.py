@@ -20,25 +20,28 @@ from whimbrel.core.errors import (
     ThrottledError,
     UnavailableError,
 )
-from whimbrel.engine.access import AES256, KMS, NO_FACTS, NO_TAGS, AccessFacts
+from whimbrel.engine.access import NO_FACTS, AccessFacts
 from whimbrel.engine.catalog import (
     BucketRecord,
     BucketState,
     CatalogGoneError,
-    IndexEntry,
     SetPolicy,
     SetTags,
-    SnapshotEntry,
 )
 from whimbrel.engine.context import Context
 from whimbrel.engine.count import Counter
+from whimbrel.engine.descriptions import (
+    describe_access,
+    describe_bucket,
+    describe_index,
+    describe_snapshot,
+)
 from whimbrel.engine.directory import Directory
 from whimbrel.engine.erase import Erased, Eraser
 from whimbrel.engine.find import Finder, FindRequest
 from whimbrel.engine.forks import Forks, Source
 from whimbrel.engine.index import Index
 from whimbrel.engine.lookup import Lookup
-from whimbrel.engine.manifest import SegmentEntry
 from whimbrel.engine.model import (
     Blobs,
     BoolArray,
@@ -52,7 +55,6 @@ from whimbrel.engine.model import (
     QueryRequest,
     SnapshotInfo,
     SnapshotPage,
-    TextStatus,
     VectorPage,
 )
 from whimbrel.engine.page_token import NamePosition, PageTokens, bind
@@ -62,7 +64,7 @@ from whimbrel.engine.segments import SegmentCache
 from whimbrel.engine.self_query import RecallMeasured, SelfQuerier
 from whimbrel.engine.statistics import IndexStatistics, get_statistics
 from whimbrel.engine.text.field import TextField
-from whimbrel.engine.text_plan import are_built, is_built
+from whimbrel.engine.text_plan import are_built
 from whimbrel.engine.update import Updater, UpdateRequest
 from whimbrel.engine.wal import Write
 from whimbrel.engine.warm import Warmed, Warmer, WarmRequest
@@ -217,7 +219,7 @@ class Engine:
         if kms_key_arn:
             await self._context.keys.check(KmsKey(kms_key_arn, name, ""))
         creating = self.directory.create_bucket(name, tags=tags, kms_key_arn=kms_key_arn)
-        return _bucket_info(await _guard(creating))
+        return describe_bucket(await _guard(creating))
 
     async def get_bucket(self, name: str) -> BucketInfo:
         """Describes a vector bucket.
@@ -225,7 +227,7 @@ class Engine:
         Raises:
             BucketNotFoundError: there is none of this name.
         """
-        return _bucket_info((await _guard(self.directory.bucket(name))).state)
+        return describe_bucket((await _guard(self.directory.bucket(name))).state)
 
     async def delete_bucket(self, name: str) -> None:
         """Deletes an empty vector bucket.
@@ -267,15 +269,7 @@ class Engine:
         )
         if state is None:
             return NO_FACTS
-        entry = None if index_name is None else state.indexes.get(index_name)
-        key_arn = state.kms_key_arn if entry is None else entry.kms_key_arn
-        return AccessFacts(
-            policy=state.policy,
-            bucket_tags=state.tags,
-            index_tags=NO_TAGS if entry is None else entry.tags,
-            sse_type=KMS if key_arn else AES256,
-            kms_key_arn=key_arn or None,
-        )
+        return describe_access(state, index_name)
 
     # --- indexes -----------------------------------------------------------------------------------
 
@@ -307,7 +301,7 @@ class Engine:
                 kms_key_arn=kms_key_arn,
             )
         )
-        return _index_info(bucket_name, name, entry, text_fields, ())
+        return describe_index(bucket_name, name, entry, text_fields, ())
 
     async def get_index(self, bucket_name: str, name: str) -> IndexInfo:
         """Describes an index; one whose key may not be used as its catalog tells of it, without its texts.
@@ -319,7 +313,7 @@ class Engine:
             return await self._describe_index(bucket_name, name)
         except KeyUnavailableError:
             _, entry = await _guard(self.directory.index_entry(bucket_name, name))
-            return _index_info(bucket_name, name, entry, (), ())
+            return describe_index(bucket_name, name, entry, (), ())
 
     async def _describe_index(self, bucket_name: str, name: str) -> IndexInfo:
         entry, snapshot = await _guard(self.directory.describe_index(bucket_name, name))
@@ -328,7 +322,7 @@ class Engine:
             await _guard(self.directory.with_index(bucket_name, name, Index.refresh))
             entry, snapshot = await _guard(self.directory.describe_index(bucket_name, name))
         segments = snapshot.manifest.segments
-        return _index_info(bucket_name, name, entry, snapshot.text_fields, segments)
+        return describe_index(bucket_name, name, entry, snapshot.text_fields, segments)
 
     async def change_text_fields(self, bucket_name: str, name: str, change: ChangeFields) -> None:
         """Changes which metadata keys are searchable; postings of what is there already are built in the background.
@@ -417,7 +411,7 @@ class Engine:
             QuotaExceededError: it has too many, or the bucket.
         """
         entry = await _guard(self._forks.create_snapshot(bucket_name, index_name, name))
-        return _snapshot_info(bucket_name, index_name, name, entry)
+        return describe_snapshot(bucket_name, index_name, name, entry)
 
     async def get_snapshot(self, bucket_name: str, index_name: str, name: str) -> SnapshotInfo:
         """Describes a snapshot.
@@ -429,7 +423,7 @@ class Engine:
         entry = state.snapshots.get(index_name, {}).get(name)
         if entry is None:
             raise SnapshotNotFoundError(name)
-        return _snapshot_info(bucket_name, index_name, name, entry)
+        return describe_snapshot(bucket_name, index_name, name, entry)
 
     async def list_snapshots(
         self,
@@ -451,7 +445,7 @@ class Engine:
         state = (await _guard(self.directory.bucket(bucket_name))).state
         wanted = [index_name] if index_name is not None else sorted(state.snapshots)
         found = [
-            (f"{one}/{name}", _snapshot_info(bucket_name, one, name, entry))
+            (f"{one}/{name}", describe_snapshot(bucket_name, one, name, entry))
             for one in wanted
             for name, entry in sorted(state.snapshots.get(one, {}).items())
         ]
@@ -799,42 +793,3 @@ async def _guard(operation: Awaitable[T]) -> T:
     except StoreError as error:
         durability = getattr(error, "durability", StoreError.durability)
         raise UnavailableError(UNAVAILABLE, durability=durability) from error
-
-
-def _index_info(
-    bucket_name: str,
-    name: str,
-    entry: IndexEntry,
-    fields: Sequence[TextField],
-    segments: Sequence[SegmentEntry],
-) -> IndexInfo:
-    texts = [
-        TextStatus(field.metadata_key, field.language, is_built(field, segments))
-        for field in fields
-    ]
-    return IndexInfo(
-        bucket_name,
-        name,
-        entry.created_at_s,
-        entry.config,
-        entry.tags,
-        entry.mode,
-        texts,
-        entry.kms_key_arn,
-    )
-
-
-def _snapshot_info(
-    bucket_name: str, index_name: str, name: str, entry: SnapshotEntry
-) -> SnapshotInfo:
-    return SnapshotInfo(bucket_name, index_name, name, entry.created_at_s, entry.index.config)
-
-
-def _bucket_info(state: BucketState) -> BucketInfo:
-    return BucketInfo(
-        state.name,
-        state.created_at_s,
-        dict(state.tags),
-        state.default_index_mode,
-        state.kms_key_arn,
-    )

@@ -92,8 +92,8 @@ async def open_application(
                 settings,
                 environment,
                 log=log,
-                identity=identity,
                 kms=opened.kms,
+                identity=identity,
                 is_open=settings.no_auth,
             )
         )

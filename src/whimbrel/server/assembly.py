@@ -95,9 +95,9 @@ async def open_service(
     environment: Mapping[str, str],
     *,
     log: logging.Logger,
+    kms: Kms | None = None,
     identity: IdentityService | None = None,
     is_open: bool = False,
-    kms: Kms | None = None,
 ) -> AsyncIterator[Service]:
     """Gives what requests work with, for a block; no model of embeddings is opened before one is asked for.
 
@@ -107,9 +107,9 @@ async def open_service(
         settings: name, among others, the configuration of embeddings.
         environment: as `os.environ`; holds the keys of models that are elsewhere.
         log: for what an operator should know.
+        kms: has the keys of the local key store.
         identity: who may sign; None where everybody is taken for the owner.
         is_open: whether everybody who asks is the owner, so that nothing is decided.
-        kms: has the keys of the local key store.
 
     Raises:
         SettingError: the configuration of embeddings holds a mistake, or a proxy to trust has no address.
@@ -148,9 +148,9 @@ async def open_service(
             arns=arns,
             compute=context.compute,
             log=log,
+            local_keys=None if kms is None else kms.local,
             identity=identity,
             limits=RateLimits.of(make_rates(settings), context.clock),
-            local_keys=None if kms is None else kms.local,
         )
     finally:
         await embeddings.close()

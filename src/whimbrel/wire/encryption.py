@@ -9,13 +9,12 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from whimbrel.core.errors import InvalidRequestError, KeyUnavailableError, KmsDeniedError
+from whimbrel.engine.access import AES256, SSE_KMS
 from whimbrel.wire.output import EncryptionConfiguration
 
 PATH: Final = "EncryptionConfiguration"  # spelt as AWS spells it in `fieldList`
 KEY_WITH_AES256_TEXT: Final = "kmsKeyArn must not be specified when sseType is AES256."
 KMS_WITHOUT_KEY_TEXT: Final = "kmsKeyArn must be specified when sseType is set to aws:kms"
-SSE_S3: Final = "AES256"
-SSE_KMS: Final = "aws:kms"
 
 
 def read_encryption(configuration: dict[str, Any] | None) -> str | None:
@@ -30,7 +29,7 @@ def read_encryption(configuration: dict[str, Any] | None) -> str | None:
     if not configuration:
         return None
     arn: str | None = configuration.get("kmsKeyArn")
-    if configuration.get("sseType", SSE_S3) == SSE_S3:
+    if configuration.get("sseType", AES256) == AES256:
         if arn is not None:
             raise InvalidRequestError(KEY_WITH_AES256_TEXT, (PATH, KEY_WITH_AES256_TEXT))
         return ""
@@ -42,7 +41,7 @@ def read_encryption(configuration: dict[str, Any] | None) -> str | None:
 def describe_encryption(kms_key_arn: str) -> EncryptionConfiguration:
     """Returns what is told of a resource's encryption; an empty ARN stands for the server's own keys."""
     if not kms_key_arn:
-        return EncryptionConfiguration(SSE_S3)
+        return EncryptionConfiguration(AES256)
     return EncryptionConfiguration(SSE_KMS, kms_key_arn)
 
 

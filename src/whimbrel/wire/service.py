@@ -211,9 +211,9 @@ class Service:
         arns: writes our ARNs and knows our account.
         compute: where work over about a millisecond runs.
         log: the project's logger, for what an operator should know.
+        local_keys: the keys of the local key store; None where there is no master key to keep them under.
         identity: who may sign, and what changes that; None where everybody is taken for the owner.
         limits: how much may be asked per second; None limits nothing.
-        local_keys: the keys of the local key store; None where there is no master key to keep them under.
     """
 
     engine: Engine
@@ -222,9 +222,9 @@ class Service:
     arns: ArnFormat
     compute: Compute
     log: logging.Logger
+    local_keys: LocalKeyService | None = None
     identity: IdentityService | None = None
     limits: RateLimits | None = None
-    local_keys: LocalKeyService | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

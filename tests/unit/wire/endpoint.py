@@ -218,12 +218,12 @@ class Endpoint:
     clock: Any = field(default_factory=SystemClock)
     compute: Compute = field(default_factory=InlineCompute)
     models: EmbeddingModels = field(default_factory=letter_models)
+    local_keys: LocalKeyService | None = None
     access: AccessControl = field(default_factory=OpenAccess)
     rates: Rates = field(default_factory=Rates)
     sink: AuditSink | None = None
     scope: Scope = "all"
     peer: Peer = field(default_factory=Peer)
-    local_keys: LocalKeyService | None = None
 
     def __post_init__(self) -> None:
         self.logger = logging.getLogger(f"test.{id(self)}")
@@ -251,8 +251,8 @@ class Endpoint:
                 arns=arns,
                 compute=self.compute,
                 log=self.logger,
-                limits=RateLimits.of(self.rates, self.clock),
                 local_keys=self.local_keys,
+                limits=RateLimits.of(self.rates, self.clock),
             ),
             authenticator=self.authenticator,
             options=self.options,

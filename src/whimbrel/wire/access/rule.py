@@ -27,7 +27,7 @@ class Target(StrEnum):
     FORK = "the index that the fork makes"
     MODEL = "foundation model"
     INVOCATION = "asynchronous invocation"
-    KEY = "key"
+    KMS_KEY = "key of the local key store"
     USER = "user"
     ROLE = "role"
     MANAGED_POLICY = "managed policy"

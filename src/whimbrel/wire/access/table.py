@@ -119,8 +119,8 @@ _BEDROCK: Final = {
     "bedrock:GetAsyncInvoke": Rule(targets=(Target.INVOCATION,)),
 }
 
-_OF_KEY: Final = Rule(targets=(Target.KEY,))
-_BY_KEY: Final = Rule(targets=(Target.KEY,), keys=(ENCRYPTION_CONTEXT, ENCRYPTION_CONTEXT_KEYS))
+_OF_KEY: Final = Rule(targets=(Target.KMS_KEY,))
+_BY_KEY: Final = Rule(targets=(Target.KMS_KEY,), keys=(ENCRYPTION_CONTEXT, ENCRYPTION_CONTEXT_KEYS))
 _KMS: Final = {
     "kms:CreateKey": Rule(
         targets=(Target.ALL,),

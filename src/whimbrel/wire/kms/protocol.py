@@ -65,12 +65,13 @@ class KmsProtocol:
         timing: Timing,
     ) -> Answered:
         """Does what an authentic request asks for."""
-        keys = self._service.local_keys
-        if keys is None:
-            raise KmsRefusedError("UnsupportedOperationException", NO_KEYS_TEXT)
-        request = _decode(route, body)
+        keys, request = self._service.local_keys, _decode(route, body)
+        named = getattr(request, "KeyId", None)
+        exchange.noted.parameters = {"keyId": named} if named else {}
         needs, wish = find_needs(route, request, keys)
         await self._service.access.check(*needs, principal=principal, exchange=exchange, wish=wish)
+        if keys is None:
+            raise KmsRefusedError("UnsupportedOperationException", NO_KEYS_TEXT)
         answer = await route.handler(keys, request)
         timing.end_engine()
         return Answered(200, AMZ_JSON_TYPE, msgspec.json.encode(answer))
