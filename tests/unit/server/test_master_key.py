@@ -242,3 +242,20 @@ def test_a_server_without_the_key_does_not_start_and_names_it(serve, environment
         env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True,
     )  # fmt: skip
     assert json.loads(ended.stdout)["clean"]
+
+
+def test_a_program_that_opens_a_store_finds_the_key_in_a_file(tmp_path, monkeypatch):
+    import whimbrel
+
+    (tmp_path / "key").write_text(KEY)
+    monkeypatch.setenv("WHIMBREL_MASTER_KEY_FILE", str(tmp_path / "key"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    store = str(tmp_path / "store")
+    with whimbrel.connect(store) as client:
+        client.create_vector_bucket(vectorBucketName="geheimwort")
+    assert b"geheimwort" not in stored_bytes(tmp_path / "store")
+    assert not (tmp_path / "config" / "whimbrel" / FILE_NAME).exists()
+    monkeypatch.setenv("WHIMBREL_MASTER_KEY_FILE", "")
+    monkeypatch.setenv("WHIMBREL_MASTER_KEY", OTHER)
+    with pytest.raises(whimbrel.WhimbrelError, match="is needed, and not here"):
+        whimbrel.connect(store)
