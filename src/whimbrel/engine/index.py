@@ -271,6 +271,16 @@ class Index:
         self.on_tail(self)
         return True
 
+    async def open_keys(self) -> None:
+        """Makes sure that the keys are at hand which reading and writing the index takes; at once where they are.
+
+        Raises:
+            KeyUnavailableError: one may not be used any more, or not now.
+        """
+        for space in self._spaces:
+            if not self._context.keys.has(space):
+                await self._context.keys.open(space)
+
     def _note_spaces(self, manifest: Manifest) -> None:
         if not self._context.keys.is_plain:
             space = self.id.space
@@ -319,9 +329,7 @@ class Index:
     async def _prove(self) -> None:
         if self._base is None:
             await self.open()
-        for space in self._spaces:
-            if not self._context.keys.has(space):
-                await self._context.keys.open(space)
+        await self.open_keys()
         while True:
             base, epoch = self.base, self._epoch
 

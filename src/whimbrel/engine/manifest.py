@@ -401,8 +401,9 @@ class ManifestStore:
                 raise CorruptObjectError(page.key, 0, "page has not as many entries as named.")
             entries.extend(page_entries)
         manifest = msgspec.structs.replace(root, segments=(*entries, *root.segments))
-        for space in manifest.foreign_spaces(self._space):
-            await keys.open(space)
+        if not keys.is_plain:
+            for space in manifest.foreign_spaces(self._space):
+                await keys.open(space)
         return Base(generation, found.meta.etag, root.position), manifest
 
     async def publish(

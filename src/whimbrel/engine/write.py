@@ -201,6 +201,7 @@ class _Committer:
         # A name that was collected can be created again, in vain; an index idle for long looks around first, so
         # that its next writer need not be told to try again.
         await index.ensure_newest(context.options.manifest_grace_s / 2)
+        await index.open_keys()
         for _ in range(context.options.commit_attempts_max):
             if index.is_deleted:
                 raise IndexNotFoundError("index was deleted")

@@ -178,7 +178,7 @@ def _read_file(path: Path, random: Random) -> MasterKeys | None:
     hint = f"make it a file that only you can read, or set {MASTER_KEY_ENV}"
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise SettingError(f"cannot read {path}: {error.strerror}", hint=hint) from error
