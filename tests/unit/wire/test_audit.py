@@ -318,7 +318,7 @@ def test_every_operation_is_of_one_kind():
     changes = {name for name in names if is_change(name)}
     starts = (
         "Create", "Delete", "Put", "Tag", "Untag", "Update", "Fork", "Restore", "Start", "Attach", "Detach",
-        "Disable", "Enable", "Schedule", "Cancel",
+        "Disable", "Enable", "Schedule", "Cancel", "Rotate",
     )  # fmt: skip
     for name in names - DATA_EVENTS:
         assert is_read_only(name) != name.startswith(starts), name
