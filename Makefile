@@ -6,6 +6,8 @@
 #   test       the default tests, about a minute on two cores
 #   test-all   the long tests: crash, power loss, kill -9, sanitizers, a real S3 server, other people's clients
 #   test-clients   other people's clients alone, installed from their registries
+#   test-fuzz  kernels built with sanitizers, under damaged input, for FUZZ_SECONDS
+#   audit      look for known vulnerabilities of everything in uv.lock; asks PyPI
 #   lint       ruff, mypy, import-linter, clang-format, generated files
 #   fmt        format Python and C++, mend what ruff can mend
 #   coverage   the default tests with branch coverage
@@ -99,7 +101,7 @@ test: install
 	$(PYTEST) -n $(JOBS) -m "not long and not s3 and not clients"
 
 .PHONY: test-all
-test-all: $(BENCH_STAMP) $(DIST_STAMP) s3-server test-sanitize test-clients
+test-all: $(BENCH_STAMP) $(DIST_STAMP) s3-server test-sanitize test-fuzz test-clients
 	$(PYTEST) -n $(JOBS) --dist worksteal -m "(long or s3) and not clients"
 
 # The tests of a file stay in one process, in order, as most tell a story. What they found is compared with the table
@@ -141,6 +143,21 @@ test-sanitize: install
 	@echo "$(CXX) has no AddressSanitizer library: kernels are not tested with sanitizers here"
 endif
 
+# The seed is the day's, so that every day tries other inputs and the run that found something can be repeated.
+FUZZ_SECONDS ?= 60
+FUZZ_SEED ?= $(shell date -u +%Y%m%d)
+.PHONY: test-fuzz
+ifneq ($(ASAN_LIBRARY),)
+test-fuzz: export ASAN_OPTIONS = detect_leaks=0
+test-fuzz: $(SANITIZED)/.installed
+	LD_PRELOAD=$(ASAN_PRELOAD) UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 PYTHONPATH=. \
+	  $(SANITIZED)/bin/python -P -m tests.fuzz.kernels --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED)
+else
+test-fuzz: install
+	@echo "$(CXX) has no AddressSanitizer library: kernels are fuzzed without"
+	$(PY) -m tests.fuzz.kernels --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED)
+endif
+
 # Without Go the S3 tests skip and say what is missing; a failed build must not hide behind that.
 .PHONY: s3-server
 s3-server: install
@@ -167,6 +184,21 @@ fmt: install
 	$(BIN)/ruff check --fix-only
 	$(BIN)/ruff format
 	$(if $(NATIVE),$(BIN)/clang-format -i $(NATIVE))
+
+# What runs in production, and what developers run; in an environment of its own, as it has dependencies of its own.
+AUDIT := build/audit
+$(AUDIT)/bin/pip-audit: $(UV)
+	@mkdir -p build
+	@rm -rf $(AUDIT)
+	@$(PY) -m venv $(AUDIT)
+	@$(UV_INSTALL) $(AUDIT)/bin/python "pip-audit==2.10.1"
+
+.PHONY: audit
+audit: $(AUDIT)/bin/pip-audit
+	@$(EXPORT) --output-file build/requirements-audit.txt >/dev/null
+	@$(AUDIT)/bin/pip-audit --requirement build/requirements-audit.txt --require-hashes --disable-pip --strict \
+	  $(AUDIT_FLAGS) || { echo "audit: failed; a vulnerability is listed above, or its database (PyPI's JSON API) \
+	could not be asked: then nothing is known" >&2; exit 1; }
 
 # --- measure ---------------------------------------------------------------------------------------------
 

@@ -82,6 +82,7 @@ def served(folder: Path, s3: S3Server, endpoint: str, **settings: object) -> Ite
         "s3_endpoint": endpoint,
         "s3_region": "us-east-1",
         "s3_path_style": "true",
+        "encryption": "off",  # bench/encryption.py says what that costs
         **settings,
     }
     with whimbrel(folder, environment=s3.credentials, **chosen) as server:

@@ -23,7 +23,7 @@ from whimbrel.engine.model import Metric
 from whimbrel.engine.options import EngineOptions
 from whimbrel.engine.segment.format import SEGMENT_VERSION
 from whimbrel.engine.text.field import TextField
-from whimbrel.storage.frame import FORMAT_VERSION, HEADER, ObjectKind
+from whimbrel.storage.frame import ENVELOPE_SEALED, FORMAT_VERSION, HEADER, ObjectKind
 from whimbrel.storage.memory import MemoryStore
 from whimbrel.testing.node import ManualClock, Node
 from whimbrel.testing.oracle import OracleRecord
@@ -31,6 +31,7 @@ from whimbrel.testing.oracle import OracleRecord
 MANIFEST_VERSION = 5  # of docs/format/manifest.md; no object names it
 FOLDER = Path("tests/compat/golden") / (
     f"object-{FORMAT_VERSION}-segment-{SEGMENT_VERSION}-manifest-{MANIFEST_VERSION}"
+    f"-envelope-{ENVELOPE_SEALED}"  # under `whimbrel.testing.sealing.TEST_MASTER_KEY`
 )
 BUCKET = "books"
 INDEX = "titles"
@@ -114,7 +115,7 @@ async def write_store() -> dict[str, bytes]:
     clock = ManualClock()
     store = MemoryStore(clock)
     options = EngineOptions(catalog_snapshot_record_count=3)
-    node = Node(store, clock=clock, seed=SEED, options=options)
+    node = Node(store, clock=clock, seed=SEED, options=options, is_sealed=True)
     await node.start()
     await node.engine.create_bucket(BUCKET, tags={"team": "search"})
     await node.engine.put_bucket_policy(BUCKET, '{"Version":"2012-10-17","Statement":[]}')
@@ -152,7 +153,7 @@ async def write_hint(node: Node) -> None:
     """Writes the hint that only a remote store would get. Since version 3 of segments, in which it came late."""
     catalog, entry = await node.engine.directory.index_entry(BUCKET, INDEX)
     key = paths.hint(catalog.space.prefix.split("/")[1], INDEX)
-    await node.store.put(key, encode_hint(key, node.context.new_put_id(), entry.incarnation))
+    await node.store.put(key, encode_hint(key, node.context.new_put(key), entry.incarnation))
 
 
 async def write_texts(node: Node) -> None:
@@ -188,7 +189,8 @@ async def write_coded_index(node: Node, name: str, metric: Metric) -> None:
 
 async def write_regions(store: MemoryStore, clock: ManualClock) -> None:
     """Fills an index of several bases, and stops in the middle of a round."""
-    node = Node(store, clock=clock, seed=SEED + 1, options=EngineOptions(segment_bytes_max=4500))
+    options = EngineOptions(segment_bytes_max=4500)
+    node = Node(store, clock=clock, seed=SEED + 1, options=options, is_sealed=True)
     await node.start()
     await node.create_index(BUCKET, REGION_INDEX, dimension=3, metric=Metric.COSINE)
     await node.put(BUCKET, REGION_INDEX, records(0, 40, layer=1))
@@ -255,8 +257,14 @@ def kept(folder: Path) -> dict[str, bytes]:
 
 
 def kinds(objects: dict[str, bytes]) -> set[ObjectKind]:
-    """Returns which kinds of object there are."""
-    return {ObjectKind(HEADER.unpack_from(data)[2]) for data in objects.values()}
+    """Returns which kinds of object there are; keys of spaces are none."""
+    framed = (data for name, data in objects.items() if not is_key(name))
+    return {ObjectKind(HEADER.unpack_from(data)[2]) for data in framed}
+
+
+def is_key(name: str) -> bool:
+    """Says whether an object holds the key of a space."""
+    return name == paths.key_object(paths.space_of(name))
 
 
 def main() -> int:

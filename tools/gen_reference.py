@@ -61,10 +61,13 @@ EXIT_MEANINGS = {
 }
 
 SECTIONS = (
-    ("Store", ("store", "s3_", "cache_", "local_")),
-    ("Server", ("host", "port", "region", "account_id", "no_auth", "config_dir")),
+    ("Store", ("store", "s3_", "cache_", "local_", "encryption", "kms")),
+    ("Server", ("host", "port", "region", "account_id", "no_auth", "users", "config_dir")),
+    ("TLS", ("tls_",)),
     ("Embeddings", ("embeddings",)),
     ("Processes and logs", ("indexer", "compute_threads", "workers", "log_")),
+    ("Audit log", ("audit",)),
+    ("Rate limits", ("rate_",)),
     ("HTTP", (WIRE_PREFIX,)),
     ("Engine", (ENGINE_PREFIX,)),
 )

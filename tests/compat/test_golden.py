@@ -23,6 +23,7 @@ from tools.gen_golden import (
     coded_expected,
     coded_records,
     expected,
+    is_key,
     kept,
     kinds,
     labelled_expected,
@@ -32,7 +33,8 @@ from tools.gen_golden import (
     text_expected,
 )
 from whimbrel.core.errors import CorruptObjectError, IndexNotFoundError, InvalidRequestError
-from whimbrel.engine import approximate, search_cost
+from whimbrel.core.rand import SeededRandom
+from whimbrel.engine import approximate, paths, search_cost
 from whimbrel.engine.forks import Source
 from whimbrel.engine.index import Index
 from whimbrel.engine.ivf.partition import ArrayRows, PreparedRows
@@ -41,11 +43,13 @@ from whimbrel.engine.model import Metric, TextQuery
 from whimbrel.engine.segment import SegmentReader
 from whimbrel.kernel.codes import BLOCK_ROWS, CodeBlocks, encode_rows
 from whimbrel.kernel.rotation import rotate
-from whimbrel.storage.frame import ObjectKind, ObjectReader
+from whimbrel.storage.envelope import MasterKeys, decode_key_object
+from whimbrel.storage.frame import ObjectKind, ObjectReader, check_outside
 from whimbrel.storage.memory import MemoryStore
 from whimbrel.testing.node import ManualClock, Node
 from whimbrel.testing.oracle import VectorOracle
 from whimbrel.testing.oracle_text import TextOracle
+from whimbrel.testing.sealing import TEST_MASTER_KEY
 from whimbrel.testing.small_lists import small_lists
 from whimbrel.text import get_analyzer
 
@@ -61,8 +65,39 @@ LABELLED_STORES = [folder for folder in CODED_STORES if folder.name != "object-1
 TEXT_STORES = [folder for folder in REGION_STORES if not folder.name.endswith("-manifest-2")]
 # Forks and snapshots are there since version 5 of manifests.
 FORKED_STORES = [folder for folder in TEXT_STORES if not folder.name.endswith("-manifest-4")]
-STORE_BYTES_MAX = 400_000
+# Everything in them is sealed, since envelope 1.
+SEALED_STORES = [folder for folder in STORES if folder.name.endswith("-envelope-1")]
+STORE_BYTES_MAX = 420_000
+MASTER_KEYS = MasterKeys([TEST_MASTER_KEY], random=SeededRandom(0))
 WRITTEN_AT_S = 1_700_000_000.0
+
+
+class GoldenKeys:
+    """The keys of a golden store's spaces."""
+
+    def __init__(self, folder: Path) -> None:
+        self._objects = kept(folder)
+
+    def find(self, name: str) -> bytes | None:
+        """Unwraps the key of a space; None for a plain one."""
+        key = paths.key_object(paths.space_of(name))
+        data = self._objects.get(key)
+        if data is None:
+            return None
+        return MASTER_KEYS.unwrap(key, decode_key_object(key, memoryview(data)).wrapped)
+
+
+def segment_readers(folder: Path) -> list[SegmentReader]:
+    """Opens all segments of a golden store, every byte of them."""
+    keys = GoldenKeys(folder)
+    found = [
+        SegmentReader(name, memoryview(data), keys=keys)
+        for name, data in kept(folder).items()
+        if "/segment/" in name
+    ]
+    for reader in found:
+        reader.check()
+    return found
 
 
 def run(folder: Path, body: Callable[[Node], Awaitable[None]], *, damaged: str = "") -> None:
@@ -74,7 +109,7 @@ def run(folder: Path, body: Callable[[Node], Awaitable[None]], *, damaged: str =
         for name, data in kept(folder).items():
             await store.put(name, data[:-1] if damaged and damaged in name else data)
         clock.advance(86_400)
-        node = Node(store, clock=clock, seed=1)
+        node = Node(store, clock=clock, seed=1, is_sealed=folder in SEALED_STORES)
         await node.start()
         await body(node)
         await node.close()
@@ -228,10 +263,7 @@ def test_golden_codes_are_probed_within_a_budget(folder, index, uses_of_codes, m
 @pytest.mark.parametrize("folder", CODED_STORES, ids=lambda path: path.name)
 def test_golden_codes_are_what_rows_get_today(folder):
     list_counts = []
-    for name, data in kept(folder).items():
-        if "/segment/" not in name:
-            continue
-        reader = SegmentReader(name, memoryview(data))
+    for reader in segment_readers(folder):
         codes = reader.codes
         if codes is None:
             assert reader.dimension < CODED_DIMENSION
@@ -316,11 +348,7 @@ def test_a_golden_round_goes_on(folder):
 
 @pytest.mark.parametrize("folder", LABELLED_STORES, ids=lambda path: path.name)
 def test_golden_columns_have_every_part(folder):
-    readers = [
-        SegmentReader(name, memoryview(data))
-        for name, data in kept(folder).items()
-        if "/segment/" in name
-    ]
+    readers = segment_readers(folder)
     (reader,) = [one for one in readers if one.dimension == 4]
     columns = reader.columns
     (tags,) = columns.field(b"tags").values()
@@ -372,8 +400,12 @@ def test_a_golden_store_has_every_kind_of_object(folder):
     later |= set() if folder in TEXT_STORES else {ObjectKind.TEXT}
     assert kinds(objects) >= set(ObjectKind) - later
     for name, data in objects.items():
+        if is_key(name):
+            assert decode_key_object(name, memoryview(data)).wrapped_by == "master"
+            continue
         (kind,) = kinds({name: data})
-        ObjectReader(name, kind, memoryview(data)).verify_all()
+        check_outside(name, memoryview(data))
+        ObjectReader(name, kind, memoryview(data), keys=GoldenKeys(folder)).verify_all()
     assert sum(map(len, objects.values())) < STORE_BYTES_MAX
 
 
@@ -392,8 +424,7 @@ def test_damage_to_a_golden_store_is_noticed(folder, part):
 
 def folder_of_index(folder: Path) -> str:
     """Returns what names of objects of `INDEX` begin with: the one with a key that no filter may use."""
-    segments = {name: data for name, data in kept(folder).items() if "/segment/" in name}
-    readers = [SegmentReader(name, memoryview(data)) for name, data in segments.items()]
+    readers = segment_readers(folder)
     (found,) = {
         reader.key.split("/segment/")[0] for reader in readers if reader.footer.non_filterable_keys
     }

@@ -28,6 +28,7 @@ import whimbrel
 
 IS_AWS = os.environ.get("WHIMBREL_TEST_AWS") == "1"
 KEY_ID = "WHIMBRELTESTKEY00001"
+MASTER_KEY = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 SECRET = "conformance-tests-only-0123456789abcdef"
 STOP_TIMEOUT_S = 30
 
@@ -97,6 +98,7 @@ def start_server(directory: Path, errors: Any) -> subprocess.Popen[str]:
     environment |= {
         "WHIMBREL_ACCESS_KEY_ID": KEY_ID,
         "WHIMBREL_SECRET_ACCESS_KEY": SECRET,
+        "WHIMBREL_MASTER_KEY": MASTER_KEY,
         "WHIMBREL_CONFIG_DIR": str(directory / "config"),
         "PYTHONPATH": os.pathsep.join(sys.path),
     }

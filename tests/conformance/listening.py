@@ -1,5 +1,6 @@
 """The wire's application behind real sockets, in a thread of the test's process."""
 
+import asyncio
 import contextlib
 import socket
 import threading
@@ -7,7 +8,11 @@ from collections.abc import Iterator
 from typing import Self
 
 import uvicorn
+import uvloop
 
+from whimbrel.server.address import bind_socket
+from whimbrel.server.serving import AnnouncingServer
+from whimbrel.server.tls import TlsFiles
 from whimbrel.wire.app import WireApp
 from whimbrel.wire.listener import make_server_config
 from whimbrel.wire.options import WireOptions
@@ -28,6 +33,27 @@ def listening(app: WireApp, options: WireOptions) -> Iterator[int]:
             server.should_exit = True
             thread.join(timeout=20)
             assert not thread.is_alive(), "the server did not stop"
+
+
+@contextlib.contextmanager
+def tls_listening(app: WireApp, options: WireOptions, files: TlsFiles) -> Iterator[int]:
+    """Serves an application over TLS, as `listening` does without."""
+    with bind_socket("127.0.0.1", 0, backlog=options.backlog) as listener:
+        config = make_server_config(app, host="127.0.0.1", port=0, options=options)
+        server = AnnouncingServer(config, options=options, tls=files)
+        ready, stop = threading.Event(), asyncio.Event()
+        loop = uvloop.new_event_loop()
+        serving = server.run(listener, on_ready=ready.set, stop=stop)
+        thread = threading.Thread(target=loop.run_until_complete, args=[serving], daemon=True)
+        thread.start()
+        try:
+            assert ready.wait(20)
+            yield listener.getsockname()[1]
+        finally:
+            loop.call_soon_threadsafe(stop.set)
+            thread.join(timeout=20)
+            assert not thread.is_alive(), "the server did not stop"
+            loop.close()
 
 
 class Connection:

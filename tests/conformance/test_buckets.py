@@ -121,15 +121,15 @@ def test_page_tokens_are_checked(client, refused):
 
 
 @pytest.mark.ours
-def test_kms_is_refused_as_not_supported_yet(client, name, refused):
+def test_a_key_that_is_not_there_is_a_denial(client, name, refused):
     key = "arn:aws:kms:us-east-1:123456789012:key/00000000-0000-0000-0000-000000000000"
     code, message = refused(
         client.create_vector_bucket,
         vectorBucketName=name,
         encryptionConfiguration={"sseType": "aws:kms", "kmsKeyArn": key},
     )
-    assert code == "ValidationException"
-    assert "not supported yet" in message
+    assert code == "AccessDeniedException"
+    assert message.startswith(f"Key '{key}' does not exist")
 
 
 def test_kms_key_and_type_must_fit(client, name, refused):

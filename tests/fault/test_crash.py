@@ -514,7 +514,14 @@ class FirstStart(Scenario):
     is_start = True
 
     async def act(self, world, node):
-        await Node(node.store, clock=world.clock, seed=99, options=world.options).start()
+        other = Node(
+            node.store,
+            clock=world.clock,
+            seed=99,
+            options=world.options,
+            is_sealed=world.is_sealed,
+        )
+        await other.start()
 
     async def prepare(self, world, node):
         for item in await list_all(world.store, ""):
@@ -569,8 +576,22 @@ REMOTE_COUNTS = {
 }
 
 
-def run(scenario, *, after, is_remote=False):
-    return asyncio.run(crash_everywhere(scenario, after=after, is_remote=is_remote))
+# Where keys are made, and where they go, on their way: as many mutations more as there are keys.
+KEY_COUNTS = {
+    FirstStart: 1,
+    CreateBucket: 1,
+    CreateIndex: 1,
+    Flush: 0,
+    CollectDeletedIndex: 1,
+    Fork: 1,
+    Restore: 1,
+}
+
+
+def run(scenario, *, after, is_remote=False, is_sealed=False):
+    return asyncio.run(
+        crash_everywhere(scenario, after=after, is_remote=is_remote, is_sealed=is_sealed)
+    )
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
@@ -589,6 +610,13 @@ def test_crash_at_every_mutation(scenario, after):
 @pytest.mark.parametrize("scenario", REMOTE_COUNTS, ids=lambda one: one.__name__)
 def test_crash_at_every_mutation_of_a_remote_store(scenario, after):
     assert run(scenario(), after=after, is_remote=True) == REMOTE_COUNTS[scenario]
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("scenario", KEY_COUNTS, ids=lambda one: one.__name__)
+def test_crash_at_every_mutation_of_a_sealed_store(scenario, after):
+    expected = MUTATION_COUNTS[scenario] + KEY_COUNTS[scenario]
+    assert run(scenario(), after=after, is_sealed=True) == expected
 
 
 @pytest.mark.parametrize("scenario", [Flush, Compaction], ids=lambda one: one.__name__)

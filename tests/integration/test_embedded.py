@@ -1,6 +1,7 @@
 """A store used without a server: shared by threads, clients and processes, durable without a goodbye, self-tending."""
 
 import asyncio
+import os
 import subprocess
 import sys
 import textwrap
@@ -76,7 +77,7 @@ def inspect(path: Path) -> IndexReport:
     """Looks at the index as it is stored."""
 
     async def look() -> IndexReport:
-        async with open_existing_context(Settings(store=str(path)), {}) as opened:
+        async with open_existing_context(Settings(store=str(path)), os.environ) as opened:
             inspector = Inspector(opened.context, opened.counter)
             await inspector.start()
             return await inspector.inspect_index("birds", "waders")
@@ -314,7 +315,7 @@ def test_a_fork_with_a_remote_store_is_told():
         url = f"http://127.0.0.1:{server.get_host_and_port()[1]}"
         os.environ.update(AWS_ACCESS_KEY_ID="a", AWS_SECRET_ACCESS_KEY="b")
         boto3.client("s3", endpoint_url=url, region_name="us-east-1").create_bucket(Bucket="store")
-        settings = {"s3_endpoint": url, "s3_path_style": True}
+        settings = {"s3_endpoint": url, "s3_path_style": True, "encryption": "off"}
         client = whimbrel.connect("s3://store/prefix", settings=settings)
         client.create_vector_bucket(vectorBucketName="birds")
         child = os.fork()

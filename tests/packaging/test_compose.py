@@ -1,5 +1,6 @@
 """The compose file is valid, keeps to loopback, and what it describes works: run here with real programs."""
 
+import base64
 import os
 import re
 import secrets
@@ -50,7 +51,7 @@ def test_keys_come_from_the_environment_and_must_be_there():
         for name, value in service["environment"].items()
         if "KEY" in name
     ]
-    assert len(keys) == 6
+    assert len(keys) == 7
     assert all(re.fullmatch(r"\$\{\w+:\?is missing in \.env\}", key) for key in keys)
 
 
@@ -145,6 +146,7 @@ def test_the_services_work_together(tmp_path):
     keys = {name: secrets.token_hex(20) for name in (
         "STORE_ACCESS_KEY_ID", "STORE_SECRET_ACCESS_KEY", "WHIMBREL_ACCESS_KEY_ID", "WHIMBREL_SECRET_ACCESS_KEY",
     )}  # fmt: skip
+    keys["WHIMBREL_MASTER_KEY"] = base64.b64encode(secrets.token_bytes(32)).decode()
     places = {
         "/usr/local/bin/versitygw": str(program.resolve()),
         " :7070": f" 127.0.0.1:{store_port}",

@@ -17,7 +17,13 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from tests.unit.wire.endpoint import RecordingChannel
-from whimbrel.auth import Authenticator, Credential, NoAuthenticator, SigV4Authenticator
+from whimbrel.auth import (
+    Authenticator,
+    Credential,
+    NoAuthenticator,
+    RootCredentials,
+    SigV4Authenticator,
+)
 from whimbrel.core.clock import SystemClock
 from whimbrel.core.compute import InlineCompute
 from whimbrel.core.rand import SeededRandom, SystemRandom
@@ -25,9 +31,11 @@ from whimbrel.engine.context import Context
 from whimbrel.engine.engine import Engine
 from whimbrel.storage.memory import MemoryStore
 from whimbrel.testing.embedding import letter_models
+from whimbrel.wire.access import NeedReader, PolicyAccess
 from whimbrel.wire.app import WireApp
 from whimbrel.wire.arn import ArnFormat
 from whimbrel.wire.options import WireOptions
+from whimbrel.wire.origin import TrustedProxies
 from whimbrel.wire.request import RequestHead
 from whimbrel.wire.routes import ROUTES
 from whimbrel.wire.service import Service
@@ -145,13 +153,25 @@ class Stack:
         logger.addHandler(handler)
         authenticator: Authenticator = NoAuthenticator(account_id=ACCOUNT)
         if is_signed:
-            authenticator = SigV4Authenticator([KEY], clock=clock, account_id=ACCOUNT)
+            authenticator = SigV4Authenticator(
+                RootCredentials(KEY, account_id=ACCOUNT), clock=clock
+            )
         self.loop.run_until_complete(self.engine.start())
+        arns = ArnFormat(region=WireOptions().region, account_id=WireOptions().account_id)
+        models = letter_models()
         self.app = WireApp(
             service=Service(
                 engine=self.engine,
-                embeddings=letter_models(),
-                arns=ArnFormat(region=WireOptions().region, account_id=WireOptions().account_id),
+                access=PolicyAccess(
+                    self.engine,
+                    NeedReader(arns, models),
+                    arns=arns,
+                    proxies=TrustedProxies(),
+                    clock=clock,
+                    log=logger,
+                ),
+                embeddings=models,
+                arns=arns,
                 compute=compute,
                 log=logger,
             ),

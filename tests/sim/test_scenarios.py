@@ -25,6 +25,19 @@ def test_scenario_ends_well(scenario, is_remote):
     assert play(scenario, conditions=Conditions(is_remote=is_remote)) == []
 
 
+# Its hints are written and read by the scenario itself, without a key.
+PLAIN_ONLY = {"hint is damaged", "hint of an earlier life"}
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [scenario for scenario in SCENARIOS if scenario.name not in PLAIN_ONLY],
+    ids=lambda scenario: scenario.name,
+)
+def test_scenario_ends_well_when_everything_is_sealed(scenario):
+    assert play(scenario, conditions=Conditions(is_sealed=True)) == []
+
+
 @pytest.mark.parametrize(
     ("scenario", "rule"), BROKEN, ids=[f"{each.name}-{rule}" for each, rule in BROKEN]
 )

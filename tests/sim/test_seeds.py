@@ -49,6 +49,16 @@ def test_default_seeds():
         assert total.get(what, 0) > 0, what
 
 
+def test_a_seed_with_everything_sealed():
+    check(simulate(QUICK_SEEDS[0], is_sealed=True))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(20_000, 20_060))
+def test_seeds_with_everything_sealed(seed):
+    check(simulate(seed, is_sealed=True))
+
+
 def test_default_skirmishes():
     for seed in QUICK_SKIRMISHES:
         check(skirmish(seed))

@@ -30,6 +30,7 @@ def environment(s3_server, s3_bucket, tmp_path, monkeypatch):
     monkeypatch.setattr(segments_module, "WHOLE_BYTES_MAX", 0)
     found = {
         "WHIMBREL_STORE": f"s3://{s3_bucket}/prefix",
+        "WHIMBREL_ENCRYPTION": "off",  # requests and bytes are counted
         "WHIMBREL_S3_ENDPOINT": s3_server.endpoint,
         "WHIMBREL_S3_REGION": s3.REGION,
         "WHIMBREL_S3_ACCESS_KEY_ID": s3.ACCESS_KEY_ID,

@@ -11,16 +11,16 @@ The file is AWS's own INI form, so that `AWS_SHARED_CREDENTIALS_FILE` may point 
 
 import base64
 import configparser
-import contextlib
 import os
 import re
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from whimbrel.auth.request import Principal, StoredKey
 from whimbrel.core.errors import Kind, WhimbrelError
+from whimbrel.core.private_file import create_private_file, find_exposure
 from whimbrel.core.rand import Random
 
 ACCESS_KEY_ENV: Final = "WHIMBREL_ACCESS_KEY_ID"
@@ -64,6 +64,19 @@ class Credential:
 
     access_key_id: str
     secret_access_key: str = field(repr=False)
+
+
+class RootCredentials:
+    """The key of the root of the server's account."""
+
+    def __init__(self, credential: Credential, *, account_id: str) -> None:
+        principal = Principal(access_key_id=credential.access_key_id, account_id=account_id)
+        self._key = StoredKey(credential.secret_access_key, principal)
+
+    def find(self, access_key_id: str, *, session_token: str | None) -> StoredKey | None:
+        """Returns the root's key, if it is that one; see `Credentials`."""
+        del session_token
+        return self._key if access_key_id == self._key.principal.access_key_id else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +152,9 @@ def read_credentials(path: Path) -> RootCredential | None:
         hint = f"make it a file that you can read, or set {ACCESS_KEY_ENV} and {SECRET_KEY_ENV}"
         raise CredentialsError(f"cannot read {path}: {error.strerror}", hint=hint) from error
     try:
-        _check_private(os.fstat(descriptor), path)
+        exposure = find_exposure(os.fstat(descriptor), path)
+        if exposure is not None:
+            raise CredentialsError(exposure[0], hint=exposure[1])
         text = os.read(descriptor, FILE_BYTES_MAX).decode("utf-8", errors="replace")
     finally:
         os.close(descriptor)
@@ -161,7 +176,7 @@ def load_or_create_credentials(directory: Path, *, random: Random) -> RootCreden
     credential = generate_credential(random)
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        is_new = _create_file(path, _format_credentials(credential), random=random)
+        is_new = create_private_file(path, _format_credentials(credential), random=random)
     except OSError as error:
         raise CredentialsError(
             f"cannot create {path}: {error.strerror}",
@@ -194,18 +209,9 @@ def _checked(key_id: str, secret: str, *, source: str) -> Credential:
     return Credential(key_id, secret)
 
 
-def _check_private(status: os.stat_result, path: Path) -> None:
-    if not stat.S_ISREG(status.st_mode):
-        raise CredentialsError(f"{path} is not a regular file", hint="remove it and start again")
-    if status.st_uid != os.geteuid():
-        raise CredentialsError(
-            f"{path} belongs to another user", hint=f"run: sudo chown $(id -u) '{path}'"
-        )
-    if status.st_mode & 0o077:
-        mode = stat.S_IMODE(status.st_mode)
-        raise CredentialsError(
-            f"{path} can be read by others (mode {mode:04o})", hint=f"run: chmod 600 '{path}'"
-        )
+def is_secret(text: str) -> bool:
+    """Whether a text may be a secret access key."""
+    return _SECRET.fullmatch(text) is not None
 
 
 def _parse_credentials(text: str, path: Path) -> Credential:
@@ -228,29 +234,3 @@ def _format_credentials(credential: Credential) -> str:
         f"{_HEADER}[{PROFILE}]\naws_access_key_id = {credential.access_key_id}\n"
         f"aws_secret_access_key = {credential.secret_access_key}\n"
     )
-
-
-def _create_file(path: Path, text: str, *, random: Random) -> bool:
-    """Creates a file of mode 0600 whole and durably; returns False when another was faster."""
-    draft = path.with_name(f".{path.name}.{random.token(8).hex()}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        with contextlib.suppress(FileExistsError):
-            os.link(draft, path)
-            _sync_directory(path.parent)
-            return True
-        return False
-    finally:
-        draft.unlink()
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -16,7 +16,7 @@ import ipaddress
 import re
 from typing import Final
 
-from whimbrel.auth.refusal import STS, Refusal
+from whimbrel.auth.refusal import IAM, STS, Refusal
 from whimbrel.auth.request import Principal, SignedRequest
 from whimbrel.core.errors import Kind, WhimbrelError
 
@@ -25,6 +25,7 @@ JSON_TYPE: Final = "application/json"
 FORM_TYPE: Final = "application/x-www-form-urlencoded"
 BYTES_TYPE: Final = "application/octet-stream"
 BEDROCK: Final = "bedrock"
+NO_IDENTITIES_TEXT: Final = "Without authentication there are no identities to manage"
 
 _TYPES: Final = {STS: (FORM_TYPE,), BEDROCK: (JSON_TYPE, BYTES_TYPE)}
 
@@ -71,7 +72,7 @@ class NoAuthenticator:
     """Takes every request that cannot come from a foreign web page as the owner's own."""
 
     def __init__(self, *, account_id: str) -> None:
-        self._principal = Principal(NO_AUTH_KEY_ID, account_id)
+        self._principal = Principal(access_key_id=NO_AUTH_KEY_ID, account_id=account_id)
 
     def authenticate(
         self, request: SignedRequest, *, service: str, payload_sha256: str | None = None
@@ -86,6 +87,8 @@ class NoAuthenticator:
         headers: dict[bytes, list[str]] = {}
         for name, value in request.headers:
             headers.setdefault(name.lower(), []).append(value.decode("latin-1").strip())
+        if service == IAM:
+            raise Refusal.FORBIDDEN.error(service, NO_IDENTITIES_TEXT)
         self._check_host(headers, service=service)
         self._check_origin(headers, service=service)
         self._check_content_type(request, headers, service=service)

@@ -8,13 +8,13 @@
 4. There is no replay cache: two equal calls in one second are legitimate, and the signing time bounds how long
    a captured request is good for.
 5. What a client may make this module remember is bounded (`SIGNING_KEYS_MAX`).
+6. Temporary credentials that have expired are told so only to who holds their secret.
 
 Safe for use from one event loop or from several threads: the only shared state is a cache of pure results.
 """
 
 import hashlib
 import hmac
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final
@@ -28,8 +28,8 @@ from whimbrel.auth.authorization import (
     single_header,
 )
 from whimbrel.auth.canonical import canonical_request, string_to_sign
-from whimbrel.auth.credentials import Credential
 from whimbrel.auth.refusal import (
+    EXPIRED_TEXT,
     HEADERS_UNSIGNED_TEXT,
     MISMATCH_TEXT,
     PAYLOAD_MISMATCH_TEXT,
@@ -39,14 +39,16 @@ from whimbrel.auth.refusal import (
     UNKNOWN_KEY_TEXT,
     Refusal,
 )
-from whimbrel.auth.request import Principal, SignedRequest
+from whimbrel.auth.request import Credentials, Principal, SignedRequest, StoredKey
 from whimbrel.core.clock import Clock
 
 CLOCK_SKEW_S_MAX: Final = 15 * 60
 SIGNING_KEYS_MAX: Final = 256
 
 # Stands in for the secret of a key nobody has, so that refusing it takes the same work.
-_NOBODY: Final = Credential("", "a secret that no one was given, of the usual")
+_NOBODY: Final = StoredKey(
+    "a secret that no one was given, of the usual", Principal(access_key_id="", account_id="")
+)
 
 _PRESIGNED_NAMES: Final = (b"x-amz-signature=", b"x-amz-credential=", b"x-amz-algorithm=")
 
@@ -63,12 +65,11 @@ def derive_signing_key(secret: str, date: str, *, region: str, service: str) -> 
 
 
 class SigV4Authenticator:
-    """Authenticates requests against a fixed set of keys."""
+    """Authenticates requests against the keys known at the moment."""
 
-    def __init__(self, credentials: Iterable[Credential], *, clock: Clock, account_id: str) -> None:
-        self._credentials = {credential.access_key_id: credential for credential in credentials}
+    def __init__(self, credentials: Credentials, *, clock: Clock) -> None:
+        self._credentials = credentials
         self._clock = clock
-        self._account_id = account_id
 
     def authenticate(
         self, request: SignedRequest, *, service: str, payload_sha256: str | None = None
@@ -77,7 +78,7 @@ class SigV4Authenticator:
 
         Args:
             request: the request as it arrived.
-            service: signing name of the API it was routed to: `s3vectors` or `sts`.
+            service: signing name of the API it was routed to, such as `s3vectors` or `sts`.
             payload_sha256: lower-case hex digest of the body when it is known already.
 
         Raises:
@@ -105,10 +106,12 @@ class SigV4Authenticator:
             payload_sha256=digest,
         )
         text = string_to_sign(signing_time.text, authorization.scope, request=signed)
-        self._check_signature(authorization, text, service=service)
-        if single_header(headers, b"x-amz-security-token", service=service) is not None:
-            raise Refusal.UNKNOWN_KEY.error(service, SESSION_TOKEN_TEXT)
-        return Principal(authorization.access_key_id, self._account_id)
+        token = single_header(headers, b"x-amz-security-token", service=service)
+        key = self._credentials.find(authorization.access_key_id, session_token=token)
+        _check_signature(authorization, text, key=key or _NOBODY, service=service)
+        assert key is not None
+        self._check_session(key.principal, token, service=service)
+        return key.principal
 
     def _check_scope(
         self, authorization: Authorization, signing_time: SigningTime, *, service: str
@@ -147,20 +150,29 @@ class SigV4Authenticator:
             )
             raise Refusal.MISMATCH.error(service, text)
 
-    def _check_signature(self, authorization: Authorization, text: str, *, service: str) -> None:
-        credential = self._credentials.get(authorization.access_key_id, _NOBODY)
-        key = derive_signing_key(
-            credential.secret_access_key,
-            authorization.date,
-            region=authorization.region,
-            service=authorization.service,
-        )
-        expected = hmac.digest(key, text.encode(), "sha256").hex()
-        is_equal = hmac.compare_digest(expected, authorization.signature)
-        if credential is _NOBODY:
-            raise Refusal.UNKNOWN_KEY.error(service, UNKNOWN_KEY_TEXT)
-        if not is_equal:
-            raise Refusal.MISMATCH.error(service, MISMATCH_TEXT)
+    def _check_session(self, principal: Principal, token: str | None, *, service: str) -> None:
+        if principal.expires_at_s is None:
+            if token is not None:
+                raise Refusal.UNKNOWN_KEY.error(service, SESSION_TOKEN_TEXT)
+        elif self._clock.now_s() >= principal.expires_at_s:
+            raise Refusal.EXPIRED.error(service, EXPIRED_TEXT)
+
+
+def _check_signature(
+    authorization: Authorization, text: str, *, key: StoredKey, service: str
+) -> None:
+    signing_key = derive_signing_key(
+        key.secret_access_key,
+        authorization.date,
+        region=authorization.region,
+        service=authorization.service,
+    )
+    expected = hmac.digest(signing_key, text.encode(), "sha256").hex()
+    is_equal = hmac.compare_digest(expected, authorization.signature)
+    if key is _NOBODY:
+        raise Refusal.UNKNOWN_KEY.error(service, UNKNOWN_KEY_TEXT)
+    if not is_equal:
+        raise Refusal.MISMATCH.error(service, MISMATCH_TEXT)
 
 
 def is_presigned(raw_query: bytes) -> bool:

@@ -72,7 +72,10 @@ class ProgressFile:
         fresh = Progress(sources=digest_of(sources))
         try:
             stored = await self._context.store.get(self._key)
-            found = _decode(ObjectReader(self._key, ObjectKind.MARKER, stored.data).read_footer())
+            reader = ObjectReader(
+                self._key, ObjectKind.MARKER, stored.data, keys=self._context.keys
+            )
+            found = _decode(reader.read_footer())
         except (ObjectNotFoundError, CorruptObjectError, msgspec.MsgspecError):
             return fresh
         if found.version != VERSION:
@@ -83,7 +86,7 @@ class ProgressFile:
 
     async def save(self, progress: Progress) -> None:
         """Notes what has been published."""
-        writer = ObjectWriter(self._key, ObjectKind.MARKER, self._context.new_put_id())
+        writer = ObjectWriter(self._key, ObjectKind.MARKER, self._context.new_put(self._key))
         writer.add_section(_encode(progress))
         await self._context.store.put(self._key, writer.finish())
 

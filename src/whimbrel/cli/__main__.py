@@ -31,7 +31,11 @@ COMMANDS: Final = {
     "warm": "Fetch what queries of an index read into the cache directory.",
     "fork": "Make an index of another one, or of a snapshot, without copying its vectors.",
     "snapshot": "Make, list or delete snapshots of an index, or restore the index to one.",
+    "iam": "Manage users, access keys, roles, policies and accounts.",
+    "policy": "Check policies, and see what they would decide and why.",
     "fsck": "Check everything in a store against its checksums and invariants.",
+    "key": "Make master keys, show which one a store needs, and change to another.",
+    "kms": "Make, disable and destroy keys for encryption with aws:kms.",
     "version": "Print the version, the kernel in use and the build.",
 }
 

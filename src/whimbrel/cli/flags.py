@@ -12,6 +12,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 # What a command needs to open a store and to find credentials.
 STORE_SETTINGS = (
     "store", "s3_endpoint", "s3_region", "s3_path_style", "cache_dir", "cache_bytes",
+    "encryption", "config_dir",
 )  # fmt: skip
 _WORDS: dict[type, str] = {str: "text", int: "number", float: "number"}
 ALL_FLAGS = tuple(info.name for info in Settings.infos() if info.has_flag)

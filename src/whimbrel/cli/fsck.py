@@ -1,6 +1,7 @@
 """`whimbrel fsck`: reads everything in a store and reports what is damaged, by name and offset."""
 
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,8 +16,14 @@ if TYPE_CHECKING:
 
 @click.command("fsck")
 @setting_flags(*STORE_SETTINGS)
+@click.option(
+    "--without-keys",
+    "is_keyless",
+    is_flag=True,
+    help="Check only what can be checked of an encrypted store without its master key.",
+)
 @json_flag
-def command(*, as_json: bool, **flags: Any) -> int:
+def command(*, as_json: bool, is_keyless: bool, **flags: Any) -> int:
     """Check everything in a store against its checksums and invariants.
 
     Exits 1 when something is damaged, missing or contradictory, and names each object and offset. Changes nothing. May
@@ -26,7 +33,8 @@ def command(*, as_json: bool, **flags: Any) -> int:
 
     from whimbrel.core.settings import load_settings
 
-    report = asyncio.run(_check(load_settings(os.environ, flags), is_quiet=as_json))
+    settings = load_settings(os.environ, flags)
+    report = asyncio.run(_check(settings, is_quiet=as_json, is_keyless=is_keyless))
     if as_json:
         _show_json(report)
     else:
@@ -34,18 +42,37 @@ def command(*, as_json: bool, **flags: Any) -> int:
     return ExitCode.OK if report.is_clean else ExitCode.FAILED
 
 
-async def _check(settings: "Settings", *, is_quiet: bool) -> "Report":
+async def _check(settings: "Settings", *, is_quiet: bool, is_keyless: bool) -> "Report":
     from whimbrel.core.secret_files import with_secret_files
     from whimbrel.engine.fsck import Fsck
     from whimbrel.server.assembly import open_existing_context
 
-    async with open_existing_context(settings, with_secret_files(os.environ)) as opened:
+    environment = with_secret_files(os.environ)
+    if is_keyless:
+        return await _check_outsides(settings, environment, is_quiet=is_quiet)
+    async with open_existing_context(settings, environment) as opened:
         checker = Fsck(opened.context)
         with progress("checking", hidden=is_quiet) as bar:
             async for name in checker.run():
                 bar.label = f"checking {name}"
                 bar.update(1)
     return checker.report
+
+
+async def _check_outsides(
+    settings: "Settings", environment: Mapping[str, str], *, is_quiet: bool
+) -> "Report":
+    from whimbrel.engine.fsck import Report, check_outsides
+    from whimbrel.server.assembly import open_existing_store
+
+    report = Report()
+    async with open_existing_store(settings, environment) as store:
+        with progress("checking objects", hidden=is_quiet) as bar:
+            async for _, finding in check_outsides(store):
+                report.object_count += 1
+                report.findings += [finding] if finding is not None else []
+                bar.update(1)
+    return report
 
 
 def _show_json(report: "Report") -> None:

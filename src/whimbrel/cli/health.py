@@ -17,7 +17,7 @@ TIMEOUT_S: Final = 4.0
 
 @click.command("health")
 @click.option("--endpoint", help="URL of the server; --host and --port say it otherwise.")
-@setting_flags("host", "port")
+@setting_flags("host", "port", "tls_cert", "tls_ca")
 @json_flag
 def command(*, endpoint: str | None, as_json: bool, **flags: Any) -> int:
     """Ask a server whether it serves.
@@ -27,13 +27,13 @@ def command(*, endpoint: str | None, as_json: bool, **flags: Any) -> int:
     from urllib.parse import urlsplit
 
     from whimbrel.core.settings import load_settings
-    from whimbrel.server.address import format_endpoint
+    from whimbrel.server.tls import find_client_bundle, find_endpoint
 
     settings = load_settings(os.environ, flags)
-    url = urlsplit(endpoint or format_endpoint(settings.host, settings.port))
+    url = urlsplit(endpoint or find_endpoint(settings, settings.port))
     if url.scheme not in {"http", "https"} or not url.hostname:
         raise click.UsageError(f"not a URL of a server. endpoint=`{endpoint}`")
-    problem = ask(url)
+    problem = ask(url, ca_bundle=find_client_bundle(settings))
     if problem is not None:
         hint = "look at the server's log; docs/operations/running.md says what it tells"
         print_error(f"{problem}. endpoint=`{url.geturl()}`", hint, as_json=as_json)
@@ -45,14 +45,22 @@ def command(*, endpoint: str | None, as_json: bool, **flags: Any) -> int:
     return ExitCode.OK
 
 
-def ask(url: "SplitResult") -> str | None:
-    """Returns why the server at a URL does not serve, or None when it does."""
+def ask(url: "SplitResult", *, ca_bundle: str = "") -> str | None:
+    """Returns why the server at a URL does not serve, or None when it does.
+
+    Args:
+        url: of the server.
+        ca_bundle: file of the certificates that are trusted; empty trusts the system's.
+    """
+    import ssl
     from http.client import HTTPConnection, HTTPException, HTTPSConnection
 
     assert url.hostname is not None
-    kind = HTTPSConnection if url.scheme == "https" else HTTPConnection
-    connection = kind(url.hostname, url.port, timeout=TIMEOUT_S)
+    connection = HTTPConnection(url.hostname, url.port, timeout=TIMEOUT_S)
     try:
+        if url.scheme == "https":
+            context = ssl.create_default_context(cafile=ca_bundle or None)
+            connection = HTTPSConnection(url.hostname, url.port, timeout=TIMEOUT_S, context=context)
         connection.request("GET", url.path.rstrip("/") + PATH)
         status = connection.getresponse().status
     except (OSError, HTTPException) as error:

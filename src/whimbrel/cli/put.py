@@ -1,6 +1,7 @@
 """`whimbrel put`: embeds texts, files and folders, and puts them into an index."""
 
 import json
+import os
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -165,13 +166,18 @@ def _read_metadata(text: str | None) -> "Members":
 
 def _gather(options: dict[str, Any]) -> list["Input"]:
     from whimbrel.cli.put_inputs import Given, gather
+    from whimbrel.core.settings import load_settings
     from whimbrel.documents import Selection
+    from whimbrel.server.root_credential import find_config_directory
 
+    # Neither what the store consists of nor the keys to it is a document.
     store = local_folder(options["store"]) if options["store"] is not None else None
+    directory = find_config_directory(load_settings(os.environ, {}), os.environ)
+    omitted = [folder.resolve() for folder in (store, directory) if folder is not None]
     selection = Selection(
         include=options["include"],
         exclude=options["exclude"],
-        omitted=(store.resolve(),) if store is not None else (),
+        omitted=tuple(omitted),
     )
     inputs = gather(
         Given(

@@ -34,7 +34,7 @@ LOG_LEVEL: Final = "warning"
     help="Set no AWS_ENDPOINT_URL_*: clients ask for AWS's own hosts, and the proxy answers.",
 )
 @bedrock_flag
-@setting_flags(*STORE_SETTINGS, "region", "config_dir", "log_level")
+@setting_flags(*STORE_SETTINGS, "region", "log_level")
 def command(
     *,
     command: tuple[str, ...],

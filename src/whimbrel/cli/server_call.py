@@ -99,6 +99,7 @@ class Server:
     endpoint: str
     region: str
     key: SigningKey
+    ca_bundle: str = ""
 
 
 def find_server(environment: Mapping[str, str], *, endpoint_url: str | None) -> Server:
@@ -119,17 +120,19 @@ def find_server(environment: Mapping[str, str], *, endpoint_url: str | None) -> 
         environment.get(f"AWS_{name}", "") for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY")
     )
     key = SigningKey(key_id, secret, environment.get("AWS_SESSION_TOKEN", ""))
+    ca_bundle = ""
     if not (named and key_id):
         access = find_client_access(
             with_secret_files(environment), {}, endpoint=named or None, may_guess=False
         )
+        ca_bundle = "" if named else access.ca_bundle
         named, region = named or access.endpoint, region or access.region
         if not key_id:
             key = SigningKey(access.credential.access_key_id, access.credential.secret_access_key)
     url = urlsplit(named)
     if url.scheme not in {"http", "https"} or not url.hostname:
         raise InvalidCallError(f"not a URL of a server. endpoint=`{named}`")
-    return Server(named, region or "us-east-1", key)
+    return Server(named, region or "us-east-1", key, ca_bundle)
 
 
 def _first(environment: Mapping[str, str], names: tuple[str, ...]) -> str:
@@ -156,6 +159,7 @@ def open_caller(endpoint_url: str | None, *, attempt_count_max: int = 1) -> Iter
         aws_session_token=key.session_token,
         read_timeout_s=TIMEOUT_S,
         max_attempts=attempt_count_max,
+        verify=server.ca_bundle or True,
     )
     with client:
         yield ClientCaller(client)

@@ -11,6 +11,7 @@ from whimbrel.client.retrying import ATTEMPT_COUNT_MAX, RetryPolicy
 from whimbrel.client.transport import Transport
 from whimbrel.core.clock import SystemClock
 from whimbrel.core.rand import SystemRandom
+from whimbrel.core.secret_files import with_secret_files
 from whimbrel.core.settings import Settings, load_settings
 
 _HTTP_SCHEMES: Final = ("http://", "https://")
@@ -88,7 +89,7 @@ def _open_store(url: str, options: ConnectOptions) -> Transport:
     flags = {**given, "store": url}
     if "region_name" in options:
         flags["region"] = options["region_name"]
-    return EmbeddedTransport(load_settings(os.environ, flags), dict(os.environ))
+    return EmbeddedTransport(load_settings(os.environ, flags), with_secret_files(os.environ))
 
 
 def _connect_http(url: str, options: ConnectOptions) -> Transport:

@@ -57,6 +57,28 @@ class InvalidRequestError(WhimbrelError):
         self.fields = fields
 
 
+class PolicyError(InvalidRequestError):
+    """A text is no policy, or not one of the kind that is asked for.
+
+    Attributes:
+        place: the element that is wrong, such as `Statement[0].Action`; empty for the whole.
+        detail: what is wrong with it.
+        hint: what to do about it.
+    """
+
+    hint: ClassVar[str] = "docs/reference/policies.md says what a policy may hold"
+
+    def __init__(self, place: str, detail: str) -> None:
+        message = f"{place} {detail}" if place else detail
+        super().__init__(message, ("policy", message))
+        self.place = place
+        self.detail = detail
+
+
+class PolicySizeError(PolicyError):
+    """A policy is larger than one of its kind may be."""
+
+
 class LanguageUnavailableError(InvalidRequestError):
     """The language of a text search needs packages that are not installed; the message names them."""
 
@@ -156,6 +178,49 @@ class DeniedError(WhimbrelError):
         super().__init__(message)
         self.code = code
         self.message = message
+
+
+# --- identities ----------------------------------------------------------------------------------
+
+
+class IdentityError(WhimbrelError):
+    """Base of what is refused about accounts, users, roles, keys and policies.
+
+    Attributes:
+        message: the text for the client.
+    """
+
+    kind = Kind.CONFLICT
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class IdentityNotFoundError(IdentityError):
+    """There is no such user, role, key, policy or account."""
+
+    kind = Kind.NOT_FOUND
+
+
+class IdentityExistsError(IdentityError):
+    """The name is taken."""
+
+
+class IdentityInUseError(IdentityError):
+    """It cannot be deleted while something belongs to it or is attached."""
+
+
+class IdentityLimitError(IdentityError):
+    """There are as many as there may be, or it is as large as it may be."""
+
+    kind = Kind.QUOTA
+
+
+class PackedPolicyError(IdentityError):
+    """Policies and tags of a session are too long for its token."""
+
+    kind = Kind.QUOTA
 
 
 # --- embedding models ----------------------------------------------------------------------------
@@ -262,6 +327,80 @@ class AbsentBytesError(StoreError):
 
     `engine.segments` does so; nobody else should ever see it.
     """
+
+
+# --- keys of encryption --------------------------------------------------------------------------
+
+
+class KeyUnavailableError(WhimbrelError):
+    """An object cannot be sealed or opened: the key of its space, or what unwraps that, is not there (now).
+
+    Attributes:
+        message: names the space and the id of the key that is needed; never holds a key.
+        hint: what to do about it; empty where the message says all.
+    """
+
+    kind = Kind.UNAVAILABLE
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class KmsDisabledError(KeyUnavailableError):
+    """The KMS says that the key is disabled."""
+
+    kind = Kind.INVALID
+
+
+class KmsNotFoundError(KeyUnavailableError):
+    """The KMS says that there is no such key."""
+
+    kind = Kind.INVALID
+
+
+class KmsInvalidStateError(KeyUnavailableError):
+    """The KMS says that the key's state forbids this, such as that it is to be deleted."""
+
+    kind = Kind.INVALID
+
+
+class KmsInvalidKeyUsageError(KeyUnavailableError):
+    """The KMS says that the key is not one for encryption."""
+
+    kind = Kind.INVALID
+
+
+class KmsDeniedError(KeyUnavailableError):
+    """The KMS refuses the key to whoever asked."""
+
+    kind = Kind.DENIED
+
+
+class KmsLimitError(QuotaExceededError):
+    """The local key store has no room for more keys, or more changes of one.
+
+    Attributes:
+        message: which limit it is.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class InvalidCiphertextError(WhimbrelError):
+    """What shall be decrypted is not what the key encrypted, or its encryption context is another one."""
+
+    kind = Kind.CORRUPT
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+# --- damage --------------------------------------------------------------------------------------
 
 
 class CorruptObjectError(WhimbrelError):

@@ -206,6 +206,12 @@ class Settings:
         unit="bytes",
         bounds=(64 * MIB, 64 * TIB),
     )
+    encryption: str = _setting(
+        "auto",
+        "Whether new vector buckets and indexes are stored encrypted: `auto` wherever there is a master key, which local "
+        "stores have made at the first start; `on` likewise, and refuses what is not encrypted; `off`.",
+        choices=("auto", "on", "off"),
+    )
     local_reserve_bytes: int = _inner(
         64 * MIB,
         "Room that writes leave free on a local store's disk, so that collection can still work when it is full.",
@@ -228,8 +234,27 @@ class Settings:
     no_auth: bool = _setting(
         default=False, text="Accept unsigned requests, on a loopback address only."
     )
+    users: str = _setting(
+        "",
+        "File of users, roles and policies beside those of the store (TOML, readable by its owner alone); read again "
+        "when it changes. Empty for none.",
+    )
     config_dir: str = _setting(
-        "", "Directory of the generated credentials; empty takes `$XDG_CONFIG_HOME/whimbrel`."
+        "",
+        "Directory of the generated credentials and master key; empty takes `$XDG_CONFIG_HOME/whimbrel`.",
+    )
+    # --- how it is reached ---
+    tls_cert: str = _setting(
+        "",
+        "File with the server's certificate and those between it and its root, PEM; the server then speaks TLS alone.",
+    )
+    tls_key: str = _setting(
+        "", "File with the certificate's private key, PEM, without a passphrase."
+    )
+    tls_ca: str = _setting(
+        "",
+        "File with the certificates that clients of this server are to trust, PEM, for `whimbrel env`; empty takes a "
+        "certificate that signed itself, and else what the system trusts.",
     )
     # --- how it runs ---
     indexer: str = _setting(
@@ -246,6 +271,12 @@ class Settings:
         "Processes that serve, all on one port and one store; not with `memory:`.",
         bounds=(1, 64),
     )
+    kms: str = _setting(
+        "local",
+        "Whose keys `aws:kms` means: those of the `local` key store, of `aws`, or of the server at this address that "
+        "speaks the API of AWS's KMS.",
+        pattern=r"local|aws|https?://[^\s/?#@]+(/[^\s?#]*)?",
+    )
     embeddings: str = _setting(
         "",
         "File that says which models embed for which ids, see the guide to embeddings; empty has the built-in model "
@@ -260,6 +291,63 @@ class Settings:
     embeddings_bytes_max: int = _inner(
         256 * MIB, "Size of all those together, likewise.", unit="bytes", bounds=(MIB, TIB)
     )
+    rate_limits: str = _setting(
+        "off",
+        "Limits per second: `off`, or `aws` for those that AWS documents for one index, 2,500 vectors and 1,000 writing "
+        "requests. Each limit below replaces its own.",
+        choices=("off", "aws"),
+    )
+    rate_principal_requests_per_s: float = _inner(
+        0.0, "Requests of one principal; 0 limits nothing.", unit="1/s", bounds=(0, 10**9)
+    )
+    rate_index_vectors_per_s: float = _inner(
+        0.0,
+        "Vectors written to one index; 0 takes what `rate_limits` says.",
+        unit="1/s",
+        bounds=(0, 10**9),
+    )
+    rate_index_writes_per_s: float = _inner(
+        0.0,
+        "Requests that write to one index or delete from it; 0 takes what `rate_limits` says.",
+        unit="1/s",
+        bounds=(0, 10**9),
+    )
+    rate_index_reads_per_s: float = _inner(
+        0.0,
+        "Other requests for vectors of one index; 0 limits nothing.",
+        unit="1/s",
+        bounds=(0, 10**9),
+    )
+    rate_burst_s: float = _inner(
+        5.0, "So many seconds' worth of each limit may come at once.", unit="s", bounds=(0.01, 3600)
+    )
+    audit: str = _setting(
+        "off",
+        "What is recorded in the audit log: nothing (`off`), operations on everything but vectors (`management`), or "
+        "`all`.",
+        choices=("off", "management", "all"),
+    )
+    audit_file: str = _setting(
+        "-",
+        "File of the audit log; `-` is standard output. With several workers each has its own, the worker's number in "
+        "its name.",
+        pattern=r".+",
+    )
+    audit_bytes_max: int = _inner(
+        64 * MIB,
+        "A file of the audit log is renamed rather than grow longer.",
+        unit="bytes",
+        bounds=(MIB, TIB),
+    )
+    audit_file_count_max: int = _inner(
+        100, "Renamed files that are kept, the newest.", unit="files", bounds=(1, 10**6)
+    )
+    audit_delay_s: float = _inner(
+        0.1,
+        "How long a record may wait for others that nobody waits for: those of vectors, and of refused strangers.",
+        unit="s",
+        bounds=(0.001, 60),
+    )
     log_level: str = _setting(
         "info", "Least severity that is logged.", choices=("debug", "info", "warning", "error")
     )
@@ -269,6 +357,19 @@ class Settings:
         choices=("auto", "json", "text"),
     )
     # --- limits of the HTTP side, by the names of its options ---
+    wire_trusted_proxies: str = _setting(
+        "",
+        "Addresses or networks of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed, with commas "
+        "between, such as `10.0.0.0/8,127.0.0.1`; empty believes nobody.",
+        pattern=r"([0-9a-fA-F:.]+(/\d{1,3})?(,[0-9a-fA-F:.]+(/\d{1,3})?)*)?",
+        has_flag=False,
+    )
+    wire_metrics_signed: bool = _setting(
+        default=False,
+        text="Whether `/metrics` answers only to signed requests of the root user, or of whom a policy allows "
+        "`whimbrel:GetMetrics`; else to everybody who reaches the server.",
+        has_flag=False,
+    )
     wire_request_count_max: int = _inner(
         512,
         "Requests that wait or are worked on at a time; more are answered 503.",
@@ -345,6 +446,9 @@ class Settings:
     wire_header_bytes_max: int = _inner(
         64 * KIB, "Largest head of a request.", unit="bytes", bounds=(8 * KIB, MIB)
     )
+    wire_header_count_max: int = _inner(
+        100, "Headers of a request.", unit="headers", bounds=(20, 10_000)
+    )
     wire_drain_bytes_max: int = _inner(
         256 * MIB,
         "Of a refused body, how much is read and dropped so that its sender sees the answer.",
@@ -374,6 +478,18 @@ class Settings:
         "Connections open at a time, where the limit of open files allows as many; more are answered 503.",
         unit="connections",
         bounds=(1, 65536),
+    )
+    wire_address_connection_count_max: int = _inner(
+        2048,
+        "Of them, from one IPv4 address or one /64 network of IPv6; behind a proxy all come from the same.",
+        unit="connections",
+        bounds=(1, 65536),
+    )
+    wire_tls_handshake_deadline_s: float = _inner(
+        10.0,
+        "Longest time a client may take to agree on TLS after it has connected.",
+        unit="s",
+        bounds=(0.1, 3600),
     )
     wire_backlog: int = _inner(
         1024,
@@ -503,6 +619,12 @@ class Settings:
     )
     engine_page_token_age_max_s: float = _inner(
         900.0, "Page tokens expire after this.", unit="s", bounds=(1, 86400)
+    )
+    engine_access_age_s_max: float = _inner(
+        2.0,
+        "A changed vector bucket policy, or a changed tag, decides on access on all servers after this at the latest.",
+        unit="s",
+        bounds=(0.01, 60),
     )
     engine_catalog_snapshot_record_count: int = _inner(
         64, "A catalog is summed up every so many records.", unit="records", bounds=(1, 10**6)

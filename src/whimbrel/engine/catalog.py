@@ -1,6 +1,7 @@
 """Catalogs: which buckets and indexes exist. `docs/format/catalog.md` draws the bytes.
 
 There is one root catalog (buckets) and one catalog per incarnation of a bucket (its indexes, tags, policy, modes).
+Who may do what is a catalog as well, whose state and records are in `identity`.
 A catalog is a log of records over a snapshot; it follows the same protocol as an index's log, so the position of a
 record decides every race: a process appends at n only what it found allowed by the state at n-1.
 
@@ -12,9 +13,11 @@ Invariants:
 """
 
 import asyncio
+import math
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Awaitable, Callable
-from typing import Any, Generic, TypeVar
+from contextlib import suppress
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -22,6 +25,7 @@ from whimbrel.core.errors import (
     BucketNotFoundError,
     CorruptObjectError,
     Durability,
+    ObjectExistsError,
     StoreError,
     StoreUnavailableError,
     UnavailableError,
@@ -29,10 +33,11 @@ from whimbrel.core.errors import (
 from whimbrel.engine.context import Context
 from whimbrel.engine.log import Base, BaseLostError, Log, LogGoneError, Opening
 from whimbrel.engine.model import IndexConfig, IndexMode
-from whimbrel.engine.paths import LogSpace
+from whimbrel.engine.paths import ROOT, LogSpace, space_of
 from whimbrel.engine.write import UNAVAILABLE
 from whimbrel.storage.base import StoredObject
-from whimbrel.storage.frame import ObjectKind, ObjectReader, ObjectWriter
+from whimbrel.storage.envelope import NO_KEYS, ObjectKeys
+from whimbrel.storage.frame import ObjectKind, ObjectReader, ObjectWriter, Put
 
 SNAPSHOT_ENTRY_RATIO = 16  # a snapshot is due once the tail is this small a part of the state
 APPEND_ATTEMPT_COUNT_MAX = 200
@@ -57,7 +62,7 @@ class DeleteBucket(msgspec.Struct, frozen=True, tag="delete_bucket"):
     incarnation: str
 
 
-class CreateIndex(msgspec.Struct, frozen=True, tag="create_index"):
+class CreateIndex(msgspec.Struct, frozen=True, tag="create_index", omit_defaults=True):
     """Bucket: the index exists from here on."""
 
     name: str
@@ -65,6 +70,7 @@ class CreateIndex(msgspec.Struct, frozen=True, tag="create_index"):
     created_at_s: float
     config: IndexConfig
     tags: dict[str, str]
+    kms_key_arn: str = ""
 
 
 class DeleteIndex(msgspec.Struct, frozen=True, tag="delete_index"):
@@ -160,6 +166,21 @@ BucketRecord = (
 # --- states --------------------------------------------------------------------------------------
 
 
+class CatalogState(Protocol):
+    """What a catalog's records make: a msgspec Struct."""
+
+    def apply(self, record: Any, sequence: int) -> None:
+        """Applies one record.
+
+        Raises:
+            KeyError, ValueError: the record does not fit; nothing that was ever appended does so.
+        """
+
+    @property
+    def entry_count(self) -> int:
+        """How much a snapshot of this state weighs, in entries."""
+
+
 class BucketEntry(msgspec.Struct, frozen=True):
     """A bucket in the root catalog."""
 
@@ -168,13 +189,23 @@ class BucketEntry(msgspec.Struct, frozen=True):
 
 
 class IndexEntry(msgspec.Struct, frozen=True):
-    """An index in its bucket's catalog."""
+    """An index in its bucket's catalog.
+
+    Attributes:
+        incarnation: in the names of its objects.
+        created_at_s: seconds since 1970.
+        config: what was fixed when it was created.
+        tags: of the index.
+        mode: how it filters.
+        kms_key_arn: the key of a KMS that guards it; empty for the server's own.
+    """
 
     incarnation: str
     created_at_s: float
     config: IndexConfig
     tags: dict[str, str]
     mode: IndexMode = IndexMode.ENHANCED
+    kms_key_arn: str = ""
 
 
 class SnapshotEntry(msgspec.Struct, frozen=True):
@@ -252,6 +283,7 @@ class BucketState(msgspec.Struct, dict=True):
     is_terminal: bool = False
     snapshots: dict[str, dict[str, SnapshotEntry]] = {}  # by name of the index, then by their own
     restores: dict[str, dict[str, IndexEntry]] = {}  # by name of the index, then by incarnation
+    kms_key_arn: str = ""  # of new indexes that name no other
 
     def __post_init__(self) -> None:
         """Prepares the order of names for listing."""
@@ -261,7 +293,13 @@ class BucketState(msgspec.Struct, dict=True):
     def apply(self, record: BucketRecord, sequence: int) -> None:
         """Applies one record."""
         if isinstance(record, CreateIndex):
-            entry = IndexEntry(record.incarnation, record.created_at_s, record.config, record.tags)
+            entry = IndexEntry(
+                record.incarnation,
+                record.created_at_s,
+                record.config,
+                record.tags,
+                kms_key_arn=record.kms_key_arn,
+            )
             self._add_index(record.name, entry)
         elif isinstance(record, ForkIndex):
             self._add_index(record.name, record.entry)
@@ -366,8 +404,8 @@ def page_names(names: list[str], prefix: str, after: str | None, count: int) -> 
 
 # --- bytes ---------------------------------------------------------------------------------------
 
-State = TypeVar("State", RootState, BucketState)
-Record = TypeVar("Record", RootRecord, BucketRecord)
+State = TypeVar("State", bound=CatalogState)
+Record = TypeVar("Record", bound=msgspec.Struct)
 
 
 class _Stored(msgspec.Struct, frozen=True):
@@ -385,26 +423,28 @@ _stored_decoder = msgspec.msgpack.Decoder(_Stored)
 def encode_catalog_object(
     key: str,
     kind: ObjectKind,
-    put_id: bytes,
+    put: Put | bytes,
     *,
     number: int,
     position: int,
-    content: msgspec.Struct,
+    content: object,
 ) -> bytes:
     """Builds the object of a record (`number` = sequence = `position`) or of a snapshot (`number` = generation)."""
     stored = _Stored(number, position, msgspec.Raw(_encoder.encode(content)))
-    writer = ObjectWriter(key, kind, put_id)
+    writer = ObjectWriter(key, kind, put)
     writer.add_section(_encoder.encode(stored))
     return writer.finish()
 
 
-def decode_catalog_object(key: str, kind: ObjectKind, data: memoryview, number: int) -> _Stored:
+def decode_catalog_object(
+    key: str, kind: ObjectKind, data: memoryview, number: int, *, keys: ObjectKeys = NO_KEYS
+) -> _Stored:
     """Reads the object of a record or snapshot back.
 
     Raises:
         CorruptObjectError: it is damaged or has another number.
     """
-    reader = ObjectReader(key, kind, data)
+    reader = ObjectReader(key, kind, data, keys=keys)
     try:
         stored = _stored_decoder.decode(reader.read_footer())
     except msgspec.MsgspecError as error:
@@ -440,13 +480,14 @@ class Catalog(Generic[State, Record]):
         Args:
             context: the world outside.
             space: names of its objects.
-            state_type: `RootState` or `BucketState`.
+            state_type: such as `RootState` or `BucketState`.
             record_type: the union of its records.
             is_live: proves that the incarnation was not deleted.
         """
         self._context = context
         self._log = Log(context, space)
         self.space = space
+        self._key_space = space_of(space.manifest_prefix)  # of the identities' catalog, the root's
         self._state_decoder: msgspec.msgpack.Decoder[State] = msgspec.msgpack.Decoder(state_type)
         self._record_decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(record_type)
         self._is_live = is_live
@@ -456,6 +497,8 @@ class Catalog(Generic[State, Record]):
         self._is_tail_known = False  # whether the log above the base was looked at to its end
         self._turn = asyncio.Lock()
         self._forming: asyncio.Future[State] | None = None
+        self._ahead: asyncio.Future[State] | None = None
+        self._refreshed_at_s = -math.inf
 
     @property
     def state(self) -> State:
@@ -473,17 +516,35 @@ class Catalog(Generic[State, Record]):
         """Whether the catalog was read."""
         return self._state is not None
 
+    @property
+    def age_s(self) -> float:
+        """Seconds since when the state is known to lack nothing; infinite before the catalog was read."""
+        return self._context.clock.monotonic_s() - self._refreshed_at_s
+
     async def refresh(self) -> State:
         """Makes the state include every record appended before this call, by anyone.
 
         Raises:
             CatalogGoneError: the bucket was deleted and its objects are being collected.
         """
+        return await asyncio.shield(self._form())
+
+    def refresh_ahead(self) -> None:
+        """Has the state refreshed in the background, unless it is being refreshed; a failure is for others to meet."""
+        if self._forming is None and not self._turn.locked():
+            self._ahead = self._form()
+
+    async def finish(self) -> None:
+        """Waits for what nobody waited for."""
+        if self._ahead is not None:
+            await asyncio.gather(self._ahead, return_exceptions=True)
+
+    def _form(self) -> "asyncio.Future[State]":
         # Callers that come while a refresh waits for its turn share it; one under way may have missed them.
         if self._forming is None:
             self._forming = asyncio.ensure_future(self._refresh_in_turn())
             self._forming.add_done_callback(_retrieve)
-        return await asyncio.shield(self._forming)
+        return self._forming
 
     async def _refresh_in_turn(self) -> State:
         async with self._turn:
@@ -492,6 +553,13 @@ class Catalog(Generic[State, Record]):
             return self.state
 
     async def _refresh(self) -> None:
+        began_s = self._context.clock.monotonic_s()
+        await self._catch_up()
+        self._refreshed_at_s = began_s
+
+    async def _catch_up(self) -> None:
+        if not self._context.keys.has(self._key_space) and self._base is not None:
+            await self._context.keys.open(self._key_space)
         if self._base is None and await self._open():
             return
         while True:
@@ -547,7 +615,7 @@ class Catalog(Generic[State, Record]):
     def _adopt(self, opening: Opening) -> bool:
         generation, found = opening.generation, opening.found
         key = found.meta.key
-        stored = decode_catalog_object(key, ObjectKind.CATALOG_SNAPSHOT, found.data, generation)
+        stored = self._decode(key, ObjectKind.CATALOG_SNAPSHOT, found.data, generation)
         try:
             self._state = self._state_decoder.decode(stored.content)
         except msgspec.MsgspecError as error:
@@ -560,12 +628,13 @@ class Catalog(Generic[State, Record]):
         self._is_tail_known = records is not None
         return self._is_tail_known
 
+    def _decode(self, key: str, kind: ObjectKind, data: memoryview, number: int) -> _Stored:
+        return decode_catalog_object(key, kind, data, number, keys=self._context.keys)
+
     def _apply(self, sequence: int, item: StoredObject) -> None:
         if sequence != self._position + 1:
             return
-        stored = decode_catalog_object(
-            item.meta.key, ObjectKind.CATALOG_RECORD, item.data, sequence
-        )
+        stored = self._decode(item.meta.key, ObjectKind.CATALOG_RECORD, item.data, sequence)
         try:
             record = self._record_decoder.decode(stored.content)
         except msgspec.MsgspecError as error:
@@ -573,7 +642,7 @@ class Catalog(Generic[State, Record]):
                 item.meta.key, 0, f"record does not parse: {error}."
             ) from error
         try:
-            self.state.apply(record, sequence)  # type: ignore[arg-type]
+            self.state.apply(record, sequence)
         except (KeyError, ValueError) as error:
             raise CorruptObjectError(item.meta.key, 0, "record does not fit the state.") from error
         self._position = sequence
@@ -611,7 +680,7 @@ class Catalog(Generic[State, Record]):
         data = encode_catalog_object(
             key,
             ObjectKind.CATALOG_RECORD,
-            self._context.new_put_id(),
+            self._context.new_put(key),
             number=sequence,
             position=sequence,
             content=record,
@@ -633,7 +702,7 @@ class Catalog(Generic[State, Record]):
             # A bucket that was deleted meanwhile is no definite loss: others may have read the record, so it must
             # not be appended again should the name have a new incarnation by now.
             raise UnavailableError(UNAVAILABLE, durability=Durability.UNKNOWN) from error
-        self.state.apply(record, sequence)  # type: ignore[arg-type]
+        self.state.apply(record, sequence)
         self._position = sequence
         await self._snapshot_if_due()
         return True
@@ -645,10 +714,11 @@ class Catalog(Generic[State, Record]):
         if tail_count < max(due, self.state.entry_count // SNAPSHOT_ENTRY_RATIO):
             return
         generation = self._base.generation + 1
+        key = self.space.manifest(generation)
         data = encode_catalog_object(
-            self.space.manifest(generation),
+            key,
             ObjectKind.CATALOG_SNAPSHOT,
-            self._context.new_put_id(),
+            self._context.new_put(key),
             number=generation,
             position=self._position,
             content=self.state,
@@ -667,18 +737,34 @@ class Catalog(Generic[State, Record]):
         if successor is None:
             return
         key = successor.meta.key
-        stored = decode_catalog_object(key, ObjectKind.CATALOG_SNAPSHOT, successor.data, generation)
+        stored = self._decode(key, ObjectKind.CATALOG_SNAPSHOT, successor.data, generation)
         if stored.position <= self._position:
             self._base = Base(generation, successor.meta.etag, stored.position)
 
 
-def first_snapshot(
-    context: Context, space: LogSpace, state: RootState | BucketState
-) -> tuple[str, bytes]:
+async def create_catalog(context: Context, space: LogSpace, state: CatalogState) -> None:
+    """Makes a catalog that is made once a store, unless it is there."""
+    listing = await context.store.list(space.manifest_prefix, limit=1)
+    if not listing.objects:
+        if space == ROOT:
+            await context.keys.create(space.prefix)
+        else:
+            await context.keys.open(space_of(space.prefix))
+        key, data = first_snapshot(context, space, state)
+        with suppress(ObjectExistsError):  # another process was first
+            await context.store.put_if_absent(key, data)
+
+
+async def always_live() -> bool:
+    """Says that a catalog which is never deleted is live."""
+    return True
+
+
+def first_snapshot(context: Context, space: LogSpace, state: CatalogState) -> tuple[str, bytes]:
     """Returns name and bytes of the object that a new catalog starts with."""
     key = space.manifest(1)
     data = encode_catalog_object(
-        key, ObjectKind.CATALOG_SNAPSHOT, context.new_put_id(), number=1, position=0, content=state
+        key, ObjectKind.CATALOG_SNAPSHOT, context.new_put(key), number=1, position=0, content=state
     )
     return key, data
 

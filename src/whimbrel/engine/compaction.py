@@ -80,7 +80,7 @@ class _Compaction:
         finally:
             # A job reads up to a gigabyte, the next one another: together they would hold the whole index.
             for taking in self._takings:
-                taking.segment.reader.release()
+                self._segments.let_go(taking.segment.reader)
             await self._job.clean_up(published)
         return published is not None
 
@@ -160,10 +160,10 @@ class _Compaction:
         outputs = []
         for number in range(layout.part_count):
             key = job.new_segment_key()
-            put_id = job.context.new_put_id()
+            put = job.context.new_put(key)
             part = await job.context.compute.run(
-                lambda n=number, k=key, p=put_id: encode_part(  # type: ignore[misc]
-                    takings, layout, n, key=k, put_id=p, config=config
+                lambda n=number, k=key, p=put: encode_part(  # type: ignore[misc]
+                    takings, layout, n, key=k, put=p, config=config
                 )
             )
             encoded = part.encoded
@@ -202,7 +202,7 @@ class _Compaction:
 
         merged = [await job.context.compute.run(merge, number) for number in range(len(fields))]
         for reader in texts.readers:
-            reader.release()
+            self._segments.let_go(reader)
         return (await write_texts(job, row_count, list(zip(fields, merged, strict=True))),)
 
     async def _publish(self, outputs: Sequence[_Output]) -> Manifest | None:

@@ -10,7 +10,8 @@ from whimbrel.engine.options import EngineOptions
 from whimbrel.engine.rules import ALL_RULES, ProtocolRules
 from whimbrel.storage.base import ObjectStore
 from whimbrel.storage.cache import PartCache
-from whimbrel.storage.frame import PUT_ID_BYTES
+from whimbrel.storage.envelope import NO_KEYS, SpaceKeys
+from whimbrel.storage.frame import PUT_ID_BYTES, Put
 
 INCARNATION_BYTES = 16
 UNIQUE_NAME_BYTES = 8
@@ -39,6 +40,8 @@ class Context:
         options: limits and intervals.
         rules: of the protocol.
         cache: keeps parts of a remote store's objects; in memory unless one with a directory is given.
+        bell: rung when this process has marked an index.
+        keys: seal and open objects; without any, all are plain.
     """
 
     store: ObjectStore
@@ -49,10 +52,15 @@ class Context:
     rules: ProtocolRules = ALL_RULES
     cache: PartCache = field(default_factory=PartCache)
     bell: Bell = field(default_factory=Bell)
+    keys: SpaceKeys = NO_KEYS
 
-    def new_put_id(self) -> bytes:
-        """Returns the id of one put."""
-        return self.random.token(PUT_ID_BYTES)
+    def new_put(self, key: str) -> Put:
+        """Returns a new put of the object `key`, sealed if its space has a key.
+
+        Raises:
+            KeyUnavailableError: the space's key is not open, or may not be used now.
+        """
+        return Put(self.random.token(PUT_ID_BYTES), self.keys.find(key))
 
     def new_incarnation(self) -> str:
         """Returns the id of one creation of a bucket or an index."""

@@ -8,7 +8,6 @@ through the catalogs. Whoever finds a log ended without its catalog record write
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
@@ -21,6 +20,7 @@ from whimbrel.core.errors import (
     Durability,
     IndexExistsError,
     IndexNotFoundError,
+    KeyUnavailableError,
     ObjectExistsError,
     QuotaExceededError,
     StoreError,
@@ -43,19 +43,26 @@ from whimbrel.engine.catalog import (
     RootRecord,
     RootState,
     Terminate,
+    always_live,
+    create_catalog,
     first_snapshot,
 )
 from whimbrel.engine.context import Context
 from whimbrel.engine.hint import Hints
-from whimbrel.engine.index import Index, IndexId, Snapshot
+from whimbrel.engine.index import Index, IndexId, Snapshot, mark_dirty
 from whimbrel.engine.manifest import Manifest, encode_manifest
 from whimbrel.engine.model import IndexConfig
+from whimbrel.engine.paths import LogSpace
 from whimbrel.engine.text.field import TextField
 from whimbrel.engine.write import UNAVAILABLE, Writer
+from whimbrel.storage.envelope import KmsKey
 
 BUCKET_COUNT_MAX = 10_000
 INDEX_COUNT_MAX = 10_000
 ATTEMPT_COUNT_MAX = 16
+REFUSED_S = 60.0
+# Of the age that is allowed, where refreshing ahead of time begins.
+AHEAD_RATIO = 0.5
 
 BucketCatalog = Catalog[BucketState, BucketRecord]
 T = TypeVar("T")
@@ -99,7 +106,7 @@ class Directory:
         self._writer = writer
         self._on_tail = on_tail
         self.root: Catalog[RootState, RootRecord] = Catalog(
-            context, paths.ROOT, state_type=RootState, record_type=RootRecord, is_live=_always
+            context, paths.ROOT, state_type=RootState, record_type=RootRecord, is_live=always_live
         )
         self._catalogs: OrderedDict[str, BucketCatalog] = OrderedDict()
         self._indexes: OrderedDict[tuple[str, str], Index] = OrderedDict()
@@ -107,17 +114,18 @@ class Directory:
         self.hints = Hints(context)
 
     async def start(self) -> None:
-        """Opens the root catalog; makes it in a new store."""
-        key, data = first_snapshot(self._context, paths.ROOT, RootState())
-        listing = await self._context.store.list(paths.ROOT.manifest_prefix, limit=1)
-        if not listing.objects:
-            with suppress(ObjectExistsError):  # another process was first
-                await self._context.store.put_if_absent(key, data)
+        """Opens the root catalog; makes it in a new store.
+
+        Raises:
+            KeyUnavailableError: the store is sealed, and its key is not there.
+        """
+        await create_catalog(self._context, paths.ROOT, RootState())
         await self.root.refresh()
 
     async def finish(self) -> None:
         """Waits for what nobody waited for."""
         await self.hints.finish()
+        await asyncio.gather(*(catalog.finish() for catalog in self._catalogs.values()))
 
     @property
     def open_indexes(self) -> list[Index]:
@@ -148,6 +156,33 @@ class Directory:
                 return catalog
             await self._forget_bucket(name, entry)
         raise UnavailableError(UNAVAILABLE)
+
+    async def recent_bucket(self, name: str, *, age_s_max: float) -> BucketState | None:
+        """Returns the state of a bucket as it was a short time ago, or None where there was no such bucket.
+
+        While somebody asks at least that often, it is refreshed ahead of time, and nobody waits for the store.
+
+        Args:
+            name: of the bucket.
+            age_s_max: how long ago, seconds.
+
+        Raises:
+            StoreError, UnavailableError: it has to be looked up, and the store failed.
+        """
+        entry = self.root.state.buckets.get(name)
+        if entry is not None:
+            catalog = self._catalogs.get(entry.incarnation)
+            if catalog is not None and (age_s := catalog.age_s) < age_s_max:
+                if age_s > age_s_max * AHEAD_RATIO:
+                    catalog.refresh_ahead()
+                if not catalog.state.is_terminal:
+                    return catalog.state
+        elif self.root.age_s < age_s_max:
+            return None
+        try:
+            return (await self.bucket(name)).state
+        except BucketNotFoundError:
+            return None
 
     def _catalog(self, name: str, incarnation: str) -> BucketCatalog:
         catalog = self._catalogs.get(incarnation)
@@ -181,8 +216,10 @@ class Directory:
         await self.root.append(decide, use_reserve=True)
         self._catalogs.pop(entry.incarnation, None)
 
-    async def create_bucket(self, name: str, *, tags: Mapping[str, str]) -> BucketState:
-        """Creates a bucket.
+    async def create_bucket(
+        self, name: str, *, tags: Mapping[str, str], kms_key_arn: str = ""
+    ) -> BucketState:
+        """Creates a bucket; a key of a KMS guards its indexes, while names, tags and policy are under the server's own.
 
         Raises:
             BucketExistsError: the name is taken.
@@ -196,7 +233,8 @@ class Directory:
                 except BucketNotFoundError:
                     continue  # it was half deleted, and is gone now
                 raise BucketExistsError(name)
-            state = BucketState(name, self._context.clock.now_s(), dict(tags))
+            now_s = self._context.clock.now_s()
+            state = BucketState(name, now_s, dict(tags), kms_key_arn=kms_key_arn)
             try:
                 await self._name_bucket(state)
             except StartOverError:
@@ -206,7 +244,9 @@ class Directory:
 
     async def _name_bucket(self, state: BucketState) -> None:
         start, incarnation = self.root.position, self.new_incarnation(state.name)
-        key, data = first_snapshot(self._context, paths.bucket_space(incarnation), state)
+        space = paths.bucket_space(incarnation)
+        await self._context.keys.create(space.prefix)
+        key, data = first_snapshot(self._context, space, state)
         await self._upload_first(key, data)
 
         def decide(root: RootState) -> CreateBucket:
@@ -221,7 +261,7 @@ class Directory:
         try:
             await self.root.append(decide)
         except (BucketExistsError, QuotaExceededError, StartOverError):
-            await self._context.store.delete(key)  # never named, and ours alone
+            await self._remove_first(space, key)
             raise
 
     async def delete_bucket(self, name: str) -> None:
@@ -435,6 +475,12 @@ class Directory:
                 self._discard(key)
         return freed
 
+    def forget_space(self, space: str) -> None:
+        """Closes every index that reads objects of a space, since these cannot be opened any more."""
+        for key, index in list(self._indexes.items()):
+            if space in index.spaces:
+                self._discard(key)
+
     def _discard(self, key: tuple[str, str]) -> None:
         index = self._indexes.pop(key, None)
         if index is not None:
@@ -473,9 +519,14 @@ class Directory:
         return was_missing
 
     async def _finish_half_deleted(self, bucket_name: str, name: str) -> bool:
-        """Returns whether the index is live; if its log has ended, its catalog record is written first."""
+        """Returns whether the index is live; if its log has ended, its catalog record is written first.
+
+        One whose log cannot be read for want of its key is as live as the catalog says.
+        """
         try:
             await self.describe_index(bucket_name, name)
+        except KeyUnavailableError:
+            return True
         except IndexNotFoundError:
             return False
         return True
@@ -488,10 +539,20 @@ class Directory:
         *,
         tags: Mapping[str, str],
         text_fields: tuple[TextField, ...] = (),
+        kms_key_arn: str | None = None,
     ) -> IndexEntry:
         """Creates an index.
 
+        Args:
+            bucket_name: of its bucket.
+            name: of the index.
+            config: what is fixed from now on.
+            tags: of the index.
+            text_fields: the metadata keys that are searchable as text.
+            kms_key_arn: the key of a KMS that guards it, empty for the server's own; None for what its bucket says.
+
         Raises:
+            KeyUnavailableError: the KMS makes no data key.
             BucketNotFoundError: there is no such bucket.
             IndexExistsError: the name is taken.
             QuotaExceededError: the bucket has 10,000 indexes.
@@ -500,8 +561,9 @@ class Directory:
             catalog = await self.bucket(bucket_name)
             if name in catalog.state.indexes and await self._finish_half_deleted(bucket_name, name):
                 raise IndexExistsError(name)
+            arn = catalog.state.kms_key_arn if kms_key_arn is None else kms_key_arn
             try:
-                return await self._name_index(catalog, bucket_name, name, config, tags, text_fields)
+                return await self._name_index(catalog, name, config, tags, text_fields, arn)
             except (StartOverError, CatalogGoneError):
                 continue
         raise UnavailableError(UNAVAILABLE)
@@ -509,14 +571,14 @@ class Directory:
     async def _name_index(
         self,
         catalog: BucketCatalog,
-        bucket_name: str,
         name: str,
         config: IndexConfig,
         tags: Mapping[str, str],
         text_fields: tuple[TextField, ...],
+        kms_key_arn: str,
     ) -> IndexEntry:
         start, incarnation = catalog.position, self.new_incarnation(name)
-        bucket_incarnation = bucket_incarnation_of(catalog)
+        bucket_name, bucket_incarnation = catalog.state.name, bucket_incarnation_of(catalog)
         created_at_s = self._context.clock.now_s()
         manifest = Manifest(
             generation=1,
@@ -528,8 +590,10 @@ class Directory:
             config=config,
             text_fields=text_fields,
         )
-        key = paths.index_space(bucket_incarnation, incarnation).manifest(1)
-        data = encode_manifest(key, self._context.new_put_id(), manifest)
+        space = paths.index_space(bucket_incarnation, incarnation)
+        await self.create_key(space, kms_key_arn, bucket_name, name)
+        key = space.manifest(1)
+        data = encode_manifest(key, self._context.new_put(key), manifest)
         await asyncio.gather(
             self._upload_first(key, data), self.hints.write(bucket_incarnation, name, incarnation)
         )
@@ -541,14 +605,33 @@ class Directory:
                 raise IndexExistsError(name)
             if len(state.indexes) >= INDEX_COUNT_MAX:
                 raise QuotaExceededError("too many indexes in the vector bucket")
-            return CreateIndex(name, incarnation, created_at_s, config, dict(tags))
+            return CreateIndex(
+                name, incarnation, created_at_s, config, dict(tags), kms_key_arn=kms_key_arn
+            )
 
         try:
             state = await catalog.append(decide)
         except (IndexExistsError, QuotaExceededError, StartOverError):
-            await self._context.store.delete(key)  # never named, and ours alone
+            await self._remove_first(space, key)
             raise
         return state.indexes[name]
+
+    async def create_key(
+        self, space: LogSpace, kms_key_arn: str, bucket_name: str, name: str
+    ) -> None:
+        """Gives the space of a new index its data key, under a key of a KMS unless that ARN is empty.
+
+        Raises:
+            KeyUnavailableError: none can be made.
+        """
+        under = KmsKey(kms_key_arn, bucket_name, name) if kms_key_arn else None
+        await self._context.keys.create(space.prefix, under=under)
+
+    async def _remove_first(self, space: LogSpace, key: str) -> None:
+        """Removes the first objects of an incarnation that was never named, and is ours alone; its key last."""
+        await self._context.store.delete(key)
+        if not self._context.keys.is_plain:
+            await self._context.store.delete(paths.key_object(space.prefix))
 
     async def delete_index(self, bucket_name: str, name: str) -> None:
         """Deletes an index: ends its log, then writes the bucket's record.
@@ -558,8 +641,16 @@ class Directory:
 
         Raises:
             IndexNotFoundError: there is no such index.
+            KeyUnavailableError: its key may not be used, and has not been refused for a minute yet.
             UnavailableError: the store failed; `durability` says whether the index may be gone.
         """
+        try:
+            await self._delete_index(bucket_name, name)
+        except KeyUnavailableError:
+            if not await self._delete_refused(bucket_name, name):
+                raise
+
+    async def _delete_index(self, bucket_name: str, name: str) -> None:
         for _ in range(ATTEMPT_COUNT_MAX):
             index = await self._open_index(bucket_name, name)
             try:
@@ -578,6 +669,34 @@ class Directory:
             )
             return
         raise UnavailableError(UNAVAILABLE)
+
+    async def _delete_refused(self, bucket_name: str, name: str) -> bool:
+        """Deletes an index whose key a KMS refuses, or has destroyed; says whether that could be done.
+
+        Its log cannot be ended, since nothing can be sealed under that key. No process may still be answering from the
+        log by then: the refusal must be older than any process takes to notice it.
+        """
+        catalog, entry = await self.index_entry(bucket_name, name)
+        space = paths.index_space(bucket_incarnation_of(catalog), entry.incarnation)
+        if self._context.keys.refused_for_s(space.prefix) < REFUSED_S:
+            return False
+
+        def decide(state: BucketState) -> DeleteIndex:
+            found = state.indexes.get(name)
+            if found is None or found.incarnation != entry.incarnation:
+                raise IndexNotFoundError(name)
+            return DeleteIndex(name, entry.incarnation)
+
+        try:
+            await catalog.append(decide, use_reserve=True)
+        except CatalogGoneError:
+            raise IndexNotFoundError(name) from None
+        index_id = IndexId(bucket_incarnation_of(catalog), entry.incarnation)
+        await asyncio.gather(
+            mark_dirty(self._context, index_id),
+            self.hints.remove(index_id.bucket_incarnation, name),
+        )
+        return True
 
     async def _upload_first(self, key: str, data: bytes) -> None:
         try:
@@ -627,10 +746,6 @@ class Directory:
 def bucket_incarnation_of(catalog: BucketCatalog) -> str:
     """Returns the incarnation of the bucket that a catalog describes."""
     return catalog.space.prefix.split("/")[1]
-
-
-async def _always() -> bool:
-    return True
 
 
 async def after_the_end(completion: Awaitable[object]) -> None:

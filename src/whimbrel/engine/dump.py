@@ -88,7 +88,7 @@ class Dump:
             rows = await compute.run(_kept_rows, segment, tail, condition)
             for part in _parts(rows, segment.reader.size_bytes // entry.row_count, batch_bytes):
                 yield await compute.run(_read_segment, segment, part)
-            segment.reader.release()
+            self._cache.let_go(segment.reader)
         rows = await compute.run(self._kept_of_tail, tail, condition)
         row_bytes = 4 * self.snapshot.manifest.config.dimension
         for part in _parts(rows, row_bytes, batch_bytes):

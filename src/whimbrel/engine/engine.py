@@ -13,30 +13,35 @@ from whimbrel.core.errors import (
     CorruptObjectError,
     IndexNotFoundError,
     InvalidRequestError,
+    KeyUnavailableError,
     PolicyNotFoundError,
     SnapshotNotFoundError,
     StoreError,
     ThrottledError,
     UnavailableError,
 )
+from whimbrel.engine.access import NO_FACTS, AccessFacts
 from whimbrel.engine.catalog import (
     BucketRecord,
     BucketState,
     CatalogGoneError,
-    IndexEntry,
     SetPolicy,
     SetTags,
-    SnapshotEntry,
 )
 from whimbrel.engine.context import Context
 from whimbrel.engine.count import Counter
+from whimbrel.engine.descriptions import (
+    describe_access,
+    describe_bucket,
+    describe_index,
+    describe_snapshot,
+)
 from whimbrel.engine.directory import Directory
 from whimbrel.engine.erase import Erased, Eraser
 from whimbrel.engine.find import Finder, FindRequest
 from whimbrel.engine.forks import Forks, Source
 from whimbrel.engine.index import Index
 from whimbrel.engine.lookup import Lookup
-from whimbrel.engine.manifest import SegmentEntry
 from whimbrel.engine.model import (
     Blobs,
     BoolArray,
@@ -50,7 +55,6 @@ from whimbrel.engine.model import (
     QueryRequest,
     SnapshotInfo,
     SnapshotPage,
-    TextStatus,
     VectorPage,
 )
 from whimbrel.engine.page_token import NamePosition, PageTokens, bind
@@ -60,11 +64,12 @@ from whimbrel.engine.segments import SegmentCache
 from whimbrel.engine.self_query import RecallMeasured, SelfQuerier
 from whimbrel.engine.statistics import IndexStatistics, get_statistics
 from whimbrel.engine.text.field import TextField
-from whimbrel.engine.text_plan import are_built, is_built
+from whimbrel.engine.text_plan import are_built
 from whimbrel.engine.update import Updater, UpdateRequest
 from whimbrel.engine.wal import Write
 from whimbrel.engine.warm import Warmed, Warmer, WarmRequest
 from whimbrel.engine.write import UNAVAILABLE, ChangeFields, Writer
+from whimbrel.storage.envelope import KmsKey
 
 TAG_COUNT_MAX = 50
 NAME_PAGE_SIZE = 500
@@ -95,6 +100,7 @@ class Engine:
         self._queried: set[Index] = set()  # since their manifest was last known to be the newest
         self._tail_bytes = 0
         self._refresher: asyncio.Task[None] | None = None
+        context.keys.watch(self._forget_space)
 
     async def start(self) -> None:
         """Opens the store, or lays it out when it is new.
@@ -103,7 +109,11 @@ class Engine:
             StoreError: the store cannot be used.
             CorruptObjectError: the catalog is damaged.
         """
-        await asyncio.gather(self.directory.start(), self._tokens.start())
+        if self._context.keys.is_plain:
+            await asyncio.gather(self.directory.start(), self._tokens.start())
+        else:  # the first start makes the key that seals the secret
+            await self.directory.start()
+            await self._tokens.start()
         self._refresher = asyncio.ensure_future(self._refresh_for_ever())
 
     async def close(self) -> None:
@@ -128,6 +138,13 @@ class Engine:
         """The recall of every open index that was calibrated, for the fewest neighbours measured; in no order."""
         calibrations = [index.manifest.calibration for index in self.directory.open_indexes]
         return [found.recalls[0][1] for found in calibrations if found and found.recalls]
+
+    def _forget_space(self, space: str) -> None:
+        """Lets go of everything in memory that a key opened which may not be used any more."""
+        self.directory.forget_space(space)
+        self.segments.forget_space(space)
+        self._planner.forget_results()
+        self._queried = {index for index in self._queried if space not in index.spaces}
 
     def _note_tail(self, index: Index) -> None:
         size = index.tail_bytes
@@ -166,7 +183,7 @@ class Engine:
                         await index.prove()
                 except IndexNotFoundError:
                     index.close()
-                except (StoreError, CorruptObjectError):
+                except (StoreError, KeyUnavailableError, CorruptObjectError):
                     continue  # whoever uses the index next is told
 
     async def _refresh_queried(self) -> None:
@@ -176,7 +193,7 @@ class Engine:
             self._queried.discard(index)
             try:
                 await self.refresh(index)
-            except (IndexNotFoundError, StoreError, CorruptObjectError):
+            except (IndexNotFoundError, StoreError, KeyUnavailableError, CorruptObjectError):
                 continue  # whoever uses the index next is told
 
     async def refresh(self, index: Index) -> None:
@@ -189,14 +206,20 @@ class Engine:
 
     # --- buckets -----------------------------------------------------------------------------------
 
-    async def create_bucket(self, name: str, *, tags: Mapping[str, str]) -> BucketInfo:
-        """Creates a vector bucket.
+    async def create_bucket(
+        self, name: str, *, tags: Mapping[str, str], kms_key_arn: str = ""
+    ) -> BucketInfo:
+        """Creates a vector bucket; `kms_key_arn` guards its indexes that name no other, empty for the server's own.
 
         Raises:
+            KeyUnavailableError: the KMS makes no data key.
             BucketExistsError: the name is taken.
             QuotaExceededError: there are too many.
         """
-        return _bucket_info(await _guard(self.directory.create_bucket(name, tags=tags)))
+        if kms_key_arn:
+            await self._context.keys.check(KmsKey(kms_key_arn, name, ""))
+        creating = self.directory.create_bucket(name, tags=tags, kms_key_arn=kms_key_arn)
+        return describe_bucket(await _guard(creating))
 
     async def get_bucket(self, name: str) -> BucketInfo:
         """Describes a vector bucket.
@@ -204,7 +227,7 @@ class Engine:
         Raises:
             BucketNotFoundError: there is none of this name.
         """
-        return _bucket_info((await _guard(self.directory.bucket(name))).state)
+        return describe_bucket((await _guard(self.directory.bucket(name))).state)
 
     async def delete_bucket(self, name: str) -> None:
         """Deletes an empty vector bucket.
@@ -231,6 +254,23 @@ class Engine:
         entries = [(name, state.buckets[name].created_at_s) for name in names[:size]]
         return self._name_page(entries, binding, is_truncated=len(names) > size)
 
+    async def read_access(self, bucket_name: str, index_name: str | None) -> AccessFacts:
+        """Returns what decisions on access need to know of a vector bucket, and of an index in it.
+
+        It may be a little old; see `EngineOptions.access_age_s_max`. Of what does not exist nothing is known.
+
+        Raises:
+            UnavailableError: it has to be looked up, and the store failed.
+        """
+        state = await _guard(
+            self.directory.recent_bucket(
+                bucket_name, age_s_max=self._context.options.access_age_s_max
+            )
+        )
+        if state is None:
+            return NO_FACTS
+        return describe_access(state, index_name)
+
     # --- indexes -----------------------------------------------------------------------------------
 
     async def create_index(
@@ -241,34 +281,48 @@ class Engine:
         *,
         tags: Mapping[str, str],
         text_fields: tuple[TextField, ...] = (),
+        kms_key_arn: str | None = None,
     ) -> IndexInfo:
-        """Creates an index; `text_fields` are the metadata keys that are searchable as text.
+        """Creates an index; see `Directory.create_index`.
 
         Raises:
+            KeyUnavailableError: the KMS makes no data key.
             BucketNotFoundError: there is no such bucket.
             IndexExistsError: the name is taken.
             QuotaExceededError: the bucket has too many.
         """
         entry = await _guard(
             self.directory.create_index(
-                bucket_name, name, config, tags=tags, text_fields=text_fields
+                bucket_name,
+                name,
+                config,
+                tags=tags,
+                text_fields=text_fields,
+                kms_key_arn=kms_key_arn,
             )
         )
-        return _index_info(bucket_name, name, entry, text_fields, ())
+        return describe_index(bucket_name, name, entry, text_fields, ())
 
     async def get_index(self, bucket_name: str, name: str) -> IndexInfo:
-        """Describes an index.
+        """Describes an index; one whose key may not be used as its catalog tells of it, without its texts.
 
         Raises:
             IndexNotFoundError: there is no such index, or no such bucket.
         """
+        try:
+            return await self._describe_index(bucket_name, name)
+        except KeyUnavailableError:
+            _, entry = await _guard(self.directory.index_entry(bucket_name, name))
+            return describe_index(bucket_name, name, entry, (), ())
+
+    async def _describe_index(self, bucket_name: str, name: str) -> IndexInfo:
         entry, snapshot = await _guard(self.directory.describe_index(bucket_name, name))
         if not are_built(snapshot.text_fields, snapshot.manifest.segments):
             # They may be by now.
             await _guard(self.directory.with_index(bucket_name, name, Index.refresh))
             entry, snapshot = await _guard(self.directory.describe_index(bucket_name, name))
         segments = snapshot.manifest.segments
-        return _index_info(bucket_name, name, entry, snapshot.text_fields, segments)
+        return describe_index(bucket_name, name, entry, snapshot.text_fields, segments)
 
     async def change_text_fields(self, bucket_name: str, name: str, change: ChangeFields) -> None:
         """Changes which metadata keys are searchable; postings of what is there already are built in the background.
@@ -357,7 +411,7 @@ class Engine:
             QuotaExceededError: it has too many, or the bucket.
         """
         entry = await _guard(self._forks.create_snapshot(bucket_name, index_name, name))
-        return _snapshot_info(bucket_name, index_name, name, entry)
+        return describe_snapshot(bucket_name, index_name, name, entry)
 
     async def get_snapshot(self, bucket_name: str, index_name: str, name: str) -> SnapshotInfo:
         """Describes a snapshot.
@@ -369,7 +423,7 @@ class Engine:
         entry = state.snapshots.get(index_name, {}).get(name)
         if entry is None:
             raise SnapshotNotFoundError(name)
-        return _snapshot_info(bucket_name, index_name, name, entry)
+        return describe_snapshot(bucket_name, index_name, name, entry)
 
     async def list_snapshots(
         self,
@@ -391,7 +445,7 @@ class Engine:
         state = (await _guard(self.directory.bucket(bucket_name))).state
         wanted = [index_name] if index_name is not None else sorted(state.snapshots)
         found = [
-            (f"{one}/{name}", _snapshot_info(bucket_name, one, name, entry))
+            (f"{one}/{name}", describe_snapshot(bucket_name, one, name, entry))
             for one in wanted
             for name, entry in sorted(state.snapshots.get(one, {}).items())
         ]
@@ -739,29 +793,3 @@ async def _guard(operation: Awaitable[T]) -> T:
     except StoreError as error:
         durability = getattr(error, "durability", StoreError.durability)
         raise UnavailableError(UNAVAILABLE, durability=durability) from error
-
-
-def _index_info(
-    bucket_name: str,
-    name: str,
-    entry: IndexEntry,
-    fields: Sequence[TextField],
-    segments: Sequence[SegmentEntry],
-) -> IndexInfo:
-    texts = [
-        TextStatus(field.metadata_key, field.language, is_built(field, segments))
-        for field in fields
-    ]
-    return IndexInfo(
-        bucket_name, name, entry.created_at_s, entry.config, entry.tags, entry.mode, texts
-    )
-
-
-def _snapshot_info(
-    bucket_name: str, index_name: str, name: str, entry: SnapshotEntry
-) -> SnapshotInfo:
-    return SnapshotInfo(bucket_name, index_name, name, entry.created_at_s, entry.index.config)
-
-
-def _bucket_info(state: BucketState) -> BucketInfo:
-    return BucketInfo(state.name, state.created_at_s, dict(state.tags), state.default_index_mode)

@@ -123,7 +123,7 @@ class _Flush:
                     PreparedRows.of(ArrayRows(content.vectors), content.norms, config.metric)
                 )
             )
-        return content, encode_segment(key, self._job.context.new_put_id(), content, config)
+        return content, encode_segment(key, self._job.context.new_put(key), content, config)
 
     async def _publish(self, added: Sequence[SegmentEntry]) -> Manifest | None:
         started = self._snapshot.base.position

@@ -60,7 +60,7 @@ from whimbrel.engine.directory import (
     bucket_incarnation_of,
 )
 from whimbrel.engine.index import Index, IndexId, Snapshot, mark_dirty
-from whimbrel.engine.listing import list_all
+from whimbrel.engine.listing import delete_all
 from whimbrel.engine.manifest import encode_manifest
 from whimbrel.engine.memtable import NO_ROW, MemtableSnapshot
 from whimbrel.engine.pins import Pins
@@ -98,6 +98,8 @@ class _Place:
         name: what its manifest says that the index is called.
         heir: its incarnation.
         start: position of the catalog before anything was uploaded.
+        choose_key: returns the ARN of the KMS's key that guards it, given the entry of what it is made from; empty for
+            the server's own.
         named: the objects that its manifest names; filled when that is made.
     """
 
@@ -105,6 +107,7 @@ class _Place:
     name: str
     heir: IndexId
     start: int
+    choose_key: Callable[[IndexEntry], str]
     named: set[str] = field(default_factory=set)
 
 
@@ -141,7 +144,9 @@ class Forks:
                 with suppress(IndexNotFoundError):  # it was half deleted, and is gone now
                     await self._directory.describe_index(bucket_name, name)
             check(catalog.state)
-            place = self._place(catalog, name)
+            # What a key guards is guarded by it in a fork as well, whatever the fork's bucket says.
+            default = catalog.state.kms_key_arn
+            place = self._place(catalog, name, lambda entry: entry.kms_key_arn or default)
             found = await self._inherit(source, place)
             entry = msgspec.structs.replace(
                 found,
@@ -174,7 +179,7 @@ class Forks:
 
         async def make(catalog: BucketCatalog) -> SnapshotEntry:
             check(catalog.state)
-            place = self._place(catalog, index_name)
+            place = self._place(catalog, index_name, lambda entry: entry.kms_key_arn)
             found = await self._inherit(Source(bucket_name, index_name), place)
             entry = SnapshotEntry(place.heir.incarnation, self._context.clock.now_s(), found)
             await self._name(place, check, CreateSnapshot(index_name, name, entry))
@@ -228,7 +233,7 @@ class Forks:
                     raise ThrottledError("too many restores of the index are under way")
 
             _check_fits(entry, _find_snapshot(catalog.state, source).index)
-            place = self._place(catalog, index_name)
+            place = self._place(catalog, index_name, lambda _: entry.kms_key_arn)
             found = await self._inherit(source, place)
             after = msgspec.structs.replace(found, incarnation=place.heir.incarnation)
             await self._name(place, check, PrepareRestore(index_name, after))
@@ -258,12 +263,14 @@ class Forks:
 
     # --- heirs ---------------------------------------------------------------------------------------
 
-    def _place(self, catalog: BucketCatalog, name: str) -> _Place:
+    def _place(
+        self, catalog: BucketCatalog, name: str, choose_key: Callable[[IndexEntry], str]
+    ) -> _Place:
         heir = IndexId(bucket_incarnation_of(catalog), self._directory.new_incarnation(name))
-        return _Place(catalog, name, heir, catalog.position)
+        return _Place(catalog, name, heir, catalog.position, choose_key)
 
     async def _inherit(self, source: Source, place: _Place) -> IndexEntry:
-        """Makes everything that an heir needs, and pins what it names; returns the source's entry.
+        """Makes everything that an heir needs, and pins what it names; returns the source's entry, with the heir's key.
 
         Raises:
             StartOverError: what the source named may have been collected meanwhile.
@@ -275,8 +282,9 @@ class Forks:
 
         try:
             if source.snapshot_name is not None:
-                return await self._inherit_snapshot(source, copy)
+                return await self._inherit_snapshot(source, copy, place)
             entry, _ = await self._directory.describe_index(source.bucket_name, source.index_name)
+            entry = await self._make_key(place, entry)
             index_id = await self._directory.with_index(source.bucket_name, source.index_name, copy)
             if index_id.incarnation != entry.incarnation:
                 raise StartOverError  # it was deleted and created, or restored, in between
@@ -285,11 +293,18 @@ class Forks:
             raise
         return entry
 
+    async def _make_key(self, place: _Place, entry: IndexEntry) -> IndexEntry:
+        """Gives an heir its data key; returns the entry that tells of it."""
+        arn, bucket_name = place.choose_key(entry), place.catalog.state.name
+        await self._directory.create_key(place.heir.space, arn, bucket_name, place.name)
+        return msgspec.structs.replace(entry, kms_key_arn=arn)
+
     async def _inherit_snapshot(
-        self, source: Source, copy: Callable[[Index], Awaitable[IndexId]]
+        self, source: Source, copy: Callable[[Index], Awaitable[IndexId]], place: _Place
     ) -> IndexEntry:
         catalog = await self._directory.bucket(source.bucket_name)
         entry = _find_snapshot(catalog.state, source)
+        inherited = await self._make_key(place, entry.index)
 
         async def is_live() -> bool:
             state = await catalog.refresh()
@@ -304,7 +319,7 @@ class Forks:
             raise SnapshotNotFoundError(source.snapshot_name) from None
         finally:
             index.close()
-        return entry.index
+        return inherited
 
     async def _copy(self, index: Index, place: _Place) -> None:
         await index.prove()
@@ -325,7 +340,7 @@ class Forks:
             index_name=place.name,
         )
         key = space.manifest(first.generation)
-        data = encode_manifest(key, self._context.new_put_id(), first)
+        data = encode_manifest(key, self._context.new_put(key), first)
         await self._context.store.put_if_absent(key, data)
         if self._context.rules.check_after_pin and not await index.log.base_exists(snapshot.base):
             raise StartOverError
@@ -342,7 +357,7 @@ class Forks:
             data = await self._context.compute.run(
                 encode_fragment,
                 key,
-                self._context.new_put_id(),
+                self._context.new_put(key),
                 sequence=sequence,
                 dimension=dimension,
                 writes=[write],
@@ -381,8 +396,7 @@ class Forks:
         with suppress(StoreError):
             for source in await self._pins.holds(heir.space):
                 await self._pins.lift(heir.space, source)
-            for item in await list_all(self._context.store, heir.space.prefix):
-                await self._context.store.delete(item.key)
+            await delete_all(self._context.store, heir.space.prefix)
 
     async def _until_done(
         self,

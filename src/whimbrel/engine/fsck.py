@@ -3,15 +3,20 @@
 May run beside servers and indexers: what was collected while it looked is not reported.
 """
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from whimbrel.core.errors import CorruptObjectError, IndexNotFoundError, ObjectNotFoundError
+from whimbrel.core.errors import (
+    CorruptObjectError,
+    IndexNotFoundError,
+    KeyUnavailableError,
+    ObjectNotFoundError,
+)
 from whimbrel.engine import paths
-from whimbrel.engine.catalog import CatalogGoneError
+from whimbrel.engine.catalog import CatalogGoneError, decode_catalog_object
 from whimbrel.engine.context import Context
 from whimbrel.engine.directory import BucketCatalog, Directory
 from whimbrel.engine.index import Index, IndexId, NoManifestError
@@ -25,8 +30,9 @@ from whimbrel.engine.pins import Pins, decode_pin, foreign_keys
 from whimbrel.engine.segments import OpenSegment, SegmentCache
 from whimbrel.engine.wal import decode_fragment
 from whimbrel.engine.write import Writer
-from whimbrel.storage.base import ObjectMeta
-from whimbrel.storage.frame import ObjectKind, ObjectReader
+from whimbrel.storage.base import ObjectMeta, ObjectStore
+from whimbrel.storage.envelope import decode_key_object
+from whimbrel.storage.frame import ObjectKind, ObjectReader, check_outside
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +99,7 @@ class Fsck:
             self._note(error)
             return
         await self._check_secret()
+        await self._check_identities()
         for name, entry in sorted(self._directory.root.state.buckets.items()):
             yield name
             self.report.bucket_count += 1
@@ -108,22 +115,49 @@ class Fsck:
             for index_name, index_entry in sorted(catalog.state.indexes.items()):
                 yield f"{name}/{index_name}"
                 self.report.index_count += 1
-                await self._check_index(IndexId(entry.incarnation, index_entry.incarnation))
+                index_id = IndexId(entry.incarnation, index_entry.incarnation)
+                await self._with_key(index_id, self._check_index(index_id))
             for index_name, snapshots in sorted(catalog.state.snapshots.items()):
                 for snapshot_name, snapshot in sorted(snapshots.items()):
                     yield f"{name}/{index_name}@{snapshot_name}"
                     self.report.snapshot_count += 1
                     index_id = IndexId(entry.incarnation, snapshot.incarnation)
-                    await self._check_snapshot(catalog, index_id)
+                    await self._with_key(index_id, self._check_snapshot(catalog, index_id))
+
+    async def _with_key(self, index_id: IndexId, check: Awaitable[None]) -> None:
+        """Does a check; that its key may not be used is a finding, since nothing can be said of what it seals."""
+        try:
+            await check
+        except KeyUnavailableError as error:
+            detail = f"key may not be used: {error.message}."
+            key = paths.key_object(index_id.space.prefix)
+            self.report.findings.append(Finding(key, 0, detail))
 
     async def _check_secret(self) -> None:
         """Checks the key of page tokens; a server makes it when it is absent."""
         with suppress(ObjectNotFoundError):
             stored = await self._context.store.get(paths.PAGE_TOKEN_SECRET)
             try:
-                decode_secret(stored.data)
+                decode_secret(stored.data, keys=self._context.keys)
             except CorruptObjectError as error:
                 self._note(error)
+
+    async def _check_identities(self) -> None:
+        """Checks the objects that say who may do what, each by itself."""
+        space = paths.IDENTITY
+        for kind, prefix, parse in (
+            (ObjectKind.CATALOG_SNAPSHOT, space.manifest_prefix, paths.parse_generation),
+            (ObjectKind.CATALOG_RECORD, space.wal_prefix, paths.parse_sequence),
+        ):
+            for meta in await list_all(self._context.store, prefix):
+                with suppress(ObjectNotFoundError):  # collected meanwhile
+                    stored = await self._context.store.get(meta.key)
+                    try:
+                        decode_catalog_object(
+                            meta.key, kind, stored.data, parse(meta.key), keys=self._context.keys
+                        )
+                    except CorruptObjectError as error:
+                        self._note(error)
 
     async def _check_snapshot(self, catalog: BucketCatalog, index_id: IndexId) -> None:
         """Checks a snapshot: like an index that nobody writes to, and whose only manifest never expires."""
@@ -206,7 +240,8 @@ class Fsck:
             pin = source.pin(space)
             try:
                 await self._context.store.head(space.hold(source))
-                pinned = decode_pin(pin, (await self._context.store.get(pin)).data)
+                stored = await self._context.store.get(pin)
+                pinned = decode_pin(pin, stored.data, keys=self._context.keys)
             except ObjectNotFoundError:
                 pinned = frozenset()
             except CorruptObjectError as error:
@@ -311,10 +346,13 @@ class Fsck:
             expected = sequence + 1
             try:
                 stored = await self._context.store.get(found.key)
-                ObjectReader(found.key, ObjectKind.WAL_FRAGMENT, stored.data).verify_all()
+                keys = self._context.keys
+                ObjectReader(
+                    found.key, ObjectKind.WAL_FRAGMENT, stored.data, keys=keys
+                ).verify_all()
                 dimension = manifest.config.dimension
                 fragment = decode_fragment(
-                    found.key, stored.data, sequence=sequence, dimension=dimension
+                    found.key, stored.data, sequence=sequence, dimension=dimension, keys=keys
                 )
                 self._check_keys(found.key, fragment.keys)
             except ObjectNotFoundError:
@@ -345,6 +383,29 @@ class Fsck:
 
     def _note(self, error: CorruptObjectError) -> None:
         self.report.findings.append(Finding(error.key, error.offset, error.detail))
+
+
+async def check_outsides(store: ObjectStore) -> AsyncIterator[tuple[str, Finding | None]]:
+    """Checks what can be checked without keys: of each object header, frame table, length and name.
+
+    Finds accidents that changed those or the length; what is inside the frames of a sealed object cannot be told.
+
+    Yields:
+        The name of each object, and what is wrong with it.
+    """
+    for item in await list_all(store, ""):
+        finding = None
+        try:
+            data = (await store.get(item.key)).data
+            if item.key == paths.key_object(paths.space_of(item.key)):
+                decode_key_object(item.key, data)
+            else:
+                check_outside(item.key, data)
+        except ObjectNotFoundError:
+            continue  # collected while we looked
+        except CorruptObjectError as error:
+            finding = Finding(error.key, error.offset, error.detail)
+        yield item.key, finding
 
 
 async def fsck(context: Context) -> Report:

@@ -32,7 +32,7 @@ from whimbrel.engine.catalog import (
 from whimbrel.engine.context import Context
 from whimbrel.engine.directory import BucketCatalog
 from whimbrel.engine.index import IndexId, mark_dirty
-from whimbrel.engine.listing import list_all, list_prefixes
+from whimbrel.engine.listing import delete_all, list_all, list_prefixes
 from whimbrel.engine.log import Base, BaseLostError
 from whimbrel.engine.manifest import Manifest, ManifestStore
 from whimbrel.engine.paths import IndexSpace, LogSpace
@@ -99,7 +99,8 @@ class Collector:
 
     async def store_time_s(self) -> float:
         """Returns the time on the store's own clock, from an object just written."""
-        writer = ObjectWriter(self._heartbeat, ObjectKind.HEARTBEAT, self._context.new_put_id())
+        put = self._context.new_put(self._heartbeat)
+        writer = ObjectWriter(self._heartbeat, ObjectKind.HEARTBEAT, put)
         meta = await self._context.store.put(self._heartbeat, writer.finish())
         return meta.modified_at_s
 
@@ -235,9 +236,10 @@ class Collector:
 
     async def begin_catalog(self, space: LogSpace) -> Collectable | None:
         """Deletes a catalog's expired snapshots; returns what may be deleted after the wait."""
-        expired, kept = self._split(await self._manifests(space), await self.store_time_s())
-        if not kept:
+        manifests = await self._manifests(space)
+        if not manifests:
             return None
+        expired, kept = self._split(manifests, await self.store_time_s())
         for found in expired:
             await self._context.store.delete(found.meta.key)
         # Of all, for the reason given in `_position`.
@@ -245,14 +247,15 @@ class Collector:
         return self._collectable(space, (), position) if position else None
 
     async def _snapshot_position(self, found: _Found) -> int:
-        key, kind = found.meta.key, ObjectKind.CATALOG_SNAPSHOT
+        key, kind, keys = found.meta.key, ObjectKind.CATALOG_SNAPSHOT, self._context.keys
+        await keys.open(paths.space_of(key))
         try:
             stored = await self._context.store.get(key)
         except ObjectNotFoundError:
             return 0
         if stored.meta.etag != found.meta.etag:
             return 0
-        return decode_catalog_object(key, kind, stored.data, found.generation).position
+        return decode_catalog_object(key, kind, stored.data, found.generation, keys=keys).position
 
     async def collect_unknown_indexes(self, catalog: BucketCatalog, bucket_incarnation: str) -> int:
         """Deletes what was uploaded for indexes that were never named, or that appeared after their collection.
@@ -364,8 +367,9 @@ class Collector:
         if not pinned:
             await self.delete_prefix(prefix)
             return True
+        needed = {*pinned, paths.key_object(prefix)}
         for item in await list_all(self._context.store, prefix):
-            if item.key not in pinned and not item.key.startswith(space.pin_prefix):
+            if item.key not in needed and not item.key.startswith(space.pin_prefix):
                 await self._context.store.delete(item.key)
         return False
 
@@ -374,9 +378,7 @@ class Collector:
         is_all = True
         for index_prefix in await list_prefixes(self._context.store, f"{prefix}index/"):
             is_all = await self._empty_index(index_prefix) and is_all
-        for item in await list_all(self._context.store, prefix):
-            if not item.key.startswith(f"{prefix}index/"):
-                await self._context.store.delete(item.key)
+        await delete_all(self._context.store, prefix, but=f"{prefix}index/")
         return is_all
 
     async def collect_hints(self, catalog: BucketCatalog, bucket_incarnation: str) -> None:
@@ -389,8 +391,7 @@ class Collector:
 
     async def delete_prefix(self, prefix: str) -> None:
         """Deletes every object below a prefix."""
-        for item in await list_all(self._context.store, prefix):
-            await self._context.store.delete(item.key)
+        await delete_all(self._context.store, prefix)
 
     # --- both halves -------------------------------------------------------------------------------
 

@@ -14,10 +14,11 @@ from contextlib import suppress
 
 import msgspec
 
-from whimbrel.core.errors import CorruptObjectError, ObjectNotFoundError, StoreError
+from whimbrel.core.errors import CorruptObjectError, KeyUnavailableError, StoreError
 from whimbrel.engine import paths
 from whimbrel.engine.context import Context
-from whimbrel.storage.frame import ObjectKind, ObjectReader, ObjectWriter
+from whimbrel.storage.envelope import NO_KEYS, ObjectKeys
+from whimbrel.storage.frame import ObjectKind, ObjectReader, ObjectWriter, Put
 
 # Hints being written at a time; further ones are left for whoever opens the index next.
 WRITE_COUNT_MAX = 16
@@ -35,20 +36,20 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(_Stored)
 
 
-def encode_hint(key: str, put_id: bytes, incarnation: str) -> bytes:
+def encode_hint(key: str, put: Put | bytes, incarnation: str) -> bytes:
     """Builds a hint's object."""
-    writer = ObjectWriter(key, ObjectKind.HINT, put_id)
+    writer = ObjectWriter(key, ObjectKind.HINT, put)
     writer.add_section(_encoder.encode(_Stored(incarnation)))
     return writer.finish()
 
 
-def decode_hint(key: str, data: memoryview) -> str:
+def decode_hint(key: str, data: memoryview, *, keys: ObjectKeys = NO_KEYS) -> str:
     """Reads a hint's object back; returns the incarnation.
 
     Raises:
         CorruptObjectError: it is damaged.
     """
-    reader = ObjectReader(key, ObjectKind.HINT, data)
+    reader = ObjectReader(key, ObjectKind.HINT, data, keys=keys)
     try:
         incarnation = _decoder.decode(reader.read_footer()).incarnation
     except msgspec.MsgspecError as error:
@@ -69,10 +70,13 @@ class Hints:
 
     async def find(self, bucket_incarnation: str, name: str) -> str | None:
         """Returns the incarnation that the hint for an index's name tells; None without a good hint."""
-        key = paths.hint(bucket_incarnation, name)
+        key, keys = paths.hint(bucket_incarnation, name), self._context.keys
         try:
-            return decode_hint(key, (await self._context.store.get(key)).data)
-        except (ObjectNotFoundError, StoreError):
+            _, stored = await asyncio.gather(
+                keys.open(paths.space_of(key)), self._context.store.get(key)
+            )
+            return decode_hint(key, stored.data, keys=keys)
+        except (KeyUnavailableError, StoreError):
             return None
         except CorruptObjectError as error:
             _log.warning("hint is damaged; it is written anew. key=`%s` %s", key, error.detail)
@@ -83,8 +87,9 @@ class Hints:
         if not self._context.store.is_remote:
             return
         key = paths.hint(bucket_incarnation, name)
-        data = encode_hint(key, self._context.new_put_id(), incarnation)
-        with suppress(StoreError):
+        with suppress(KeyUnavailableError, StoreError):
+            await self._context.keys.open(paths.space_of(key))
+            data = encode_hint(key, self._context.new_put(key), incarnation)
             await self._context.store.put(key, data)
 
     async def remove(self, bucket_incarnation: str, name: str) -> None:

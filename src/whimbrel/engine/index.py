@@ -89,6 +89,7 @@ class Index:
         "_manifest",
         "_memtable",
         "_reopening",
+        "_spaces",
         "contended_until_s",
         "id",
         "is_deleted",
@@ -122,6 +123,7 @@ class Index:
         self._base: Base | None = None
         self._manifest: Manifest | None = None
         self._memtable: Memtable | None = None
+        self._spaces: tuple[str, ...] = (index_id.space.prefix,)  # whose keys open what it names
         self._epoch = 0
         self._is_announced = (
             False  # the log told of a manifest that has rows which no log object had
@@ -160,6 +162,11 @@ class Index:
         """The manifest stood on, decoded."""
         assert self._manifest is not None
         return self._manifest
+
+    @property
+    def spaces(self) -> tuple[str, ...]:
+        """The spaces whose keys open what it names: its own, and those that it was forked from."""
+        return self._spaces
 
     @property
     def position(self) -> int:
@@ -258,10 +265,26 @@ class Index:
             return False
         self._epoch += 1
         self._base, self._manifest, self._memtable = base, manifest, None
+        self._note_spaces(manifest)
         self.is_tail_known = False
         self.newest_at_s = live_at_s
         self.on_tail(self)
         return True
+
+    async def open_keys(self) -> None:
+        """Makes sure that the keys are at hand which reading and writing the index takes; at once where they are.
+
+        Raises:
+            KeyUnavailableError: one may not be used any more, or not now.
+        """
+        for space in self._spaces:
+            if not self._context.keys.has(space):
+                await self._context.keys.open(space)
+
+    def _note_spaces(self, manifest: Manifest) -> None:
+        if not self._context.keys.is_plain:
+            space = self.id.space
+            self._spaces = (space.prefix, *sorted(manifest.foreign_spaces(space)))
 
     def end(self, successor: str) -> None:
         """Notes that the log has ended, and which incarnation goes on; empty when the index was deleted."""
@@ -306,6 +329,7 @@ class Index:
     async def _prove(self) -> None:
         if self._base is None:
             await self.open()
+        await self.open_keys()
         while True:
             base, epoch = self.base, self._epoch
 
@@ -362,6 +386,7 @@ class Index:
             data,
             sequence=sequence,
             dimension=self.manifest.config.dimension,
+            keys=self._context.keys,
         )
         if self._memtable is None:
             self._memtable = Memtable(self.manifest.config.dimension, self.base.position)
@@ -408,6 +433,7 @@ class Index:
             return
         memtable = self._memtable
         self._base, self._manifest = base, manifest
+        self._note_spaces(manifest)
         if memtable is None or memtable.position < base.position:
             # Log objects in between are in the segments now; readers in flight must start over.
             self._epoch += 1
@@ -444,7 +470,7 @@ class Index:
 async def mark_dirty(context: Context, index_id: IndexId) -> None:
     """Tells indexers to look at an index. Advisory: a sweep finds what a lost marker would have told."""
     key = dirty_marker(index_id.bucket_incarnation, index_id.incarnation)
-    writer = ObjectWriter(key, ObjectKind.MARKER, context.new_put_id())
+    writer = ObjectWriter(key, ObjectKind.MARKER, context.new_put(key))
     try:
         await context.store.put(key, writer.finish())
     except StoreError:

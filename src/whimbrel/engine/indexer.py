@@ -17,6 +17,7 @@ import xxhash
 from whimbrel.core.errors import (
     CorruptObjectError,
     IndexNotFoundError,
+    KeyUnavailableError,
     ObjectNotFoundError,
     StoreError,
     StoreFullError,
@@ -46,6 +47,8 @@ HEARTBEAT_INTERVAL_S = 15.0
 HEARTBEAT_AGE_MAX_S = 60.0
 RETRY_S = 1.0
 CORRUPT_RETRY_S = 60.0
+# An index whose key is refused is left alone for so long; its log waits.
+KEY_RETRY_S = 30.0
 COMPACTIONS_PER_TURN = 4
 # A compaction of so much is the last of its turn: tails grow meanwhile, and other indexes wait.
 LONG_COMPACTION_BYTES = 64 * 1024 * 1024
@@ -65,6 +68,7 @@ class _Work:
         allowance: how much may be rewritten to make it one segment.
         collect_at_s: when to collect.
         deleted_since_s: since when it is known to be deleted.
+        is_refused: whether its key may not be used, as far as was seen last.
     """
 
     index: Index | None = None
@@ -76,6 +80,7 @@ class _Work:
     collect_at_s: float = 0.0
     deleted_since_s: float | None = None
     calibrator: Calibrator | None = None
+    is_refused: bool = False
     calibrated_generation: int = 0  # of the manifest that was last looked at for what is due
 
 
@@ -121,6 +126,7 @@ class Indexer:
         self._is_woken = False
         self._deleted_at_s = float("-inf")
         self._deleted_buckets: dict[str, float] = {}
+        context.keys.watch(self._forget_space)
 
     @property
     def is_calibrating(self) -> bool:
@@ -152,6 +158,15 @@ class Indexer:
             sweeper.cancel()
             await asyncio.gather(sweeper, return_exceptions=True)
         await self._guarded("heartbeat", self.collector.stop)
+
+    def _forget_space(self, space: str) -> None:
+        """Lets go of everything in memory that a key opened which may not be used any more."""
+        for work in self._work.values():
+            if work.index is not None and space in work.index.spaces:
+                work.index.close()
+                work.index, work.calibrator, work.calibrated_generation = None, None, 0
+        self.directory.forget_space(space)
+        self.segments.forget_space(space)
 
     def wake(self) -> None:
         """Has the next turn list the markers: one was written just now. Safe to call from any thread."""
@@ -271,9 +286,10 @@ class Indexer:
                 work.index = await self.directory.index_by_id(index_id)
             await work.index.prove()
             await self._improve(work.index, work)
+            work.is_refused = False
         except IndexNotFoundError:
             await self._guarded(
-                "collection of an index", lambda: self._work_on_deleted(index_id, work)
+                "collection of an index", lambda: self._collect_deleted(index_id, work)
             )
         except (BaseLostError, LogGoneError, ObjectNotFoundError):
             work.index = None  # another process is ahead; the next turn sees what it did
@@ -282,8 +298,21 @@ class Indexer:
             work.calibrator, work.calibrated_generation = None, 0
             self.stats.corrupt[error.key] = error.detail
             logger.exception("damaged object", extra={"key": error.key, "offset": error.offset})
+        except KeyUnavailableError as error:
+            self._note_refusal(work, error)
         except StoreError as error:
             self._note_failure(error)
+
+    def _note_refusal(self, work: _Work, error: KeyUnavailableError) -> None:
+        """Leaves an index alone whose key may not be used; nothing of it is lost, and all is done once it may."""
+        work.due_at_s = self._now_s() + KEY_RETRY_S
+        work.index, work.calibrator, work.calibrated_generation = None, None, 0
+        if not work.is_refused:
+            self.stats.error_count += 1
+            logger.warning(
+                "index is left alone: its key may not be used", extra={"error": str(error)}
+            )
+        work.is_refused = True
 
     async def _improve(self, index: Index, work: _Work) -> None:
         """Flushes, compacts and collects one index as far as is due, and says when to look again."""
@@ -433,6 +462,13 @@ class Indexer:
         if index.memtable is not None:
             await index.mark_dirty()
 
+    async def _collect_deleted(self, index_id: IndexId, work: _Work) -> None:
+        try:
+            await self._work_on_deleted(index_id, work)
+        except KeyUnavailableError as error:
+            # What others have pinned of it cannot be told without its key.
+            self._note_refusal(work, error)
+
     async def _work_on_deleted(self, index_id: IndexId, work: _Work) -> None:
         """Collects a deleted index: wait, its manifests, wait, everything else, the catalog's record of that."""
         options = self._context.options
@@ -528,6 +564,7 @@ class Indexer:
         root = self.directory.root
         await root.refresh()
         await self._sweep_catalog_garbage(root.space)
+        await self._sweep_catalog_garbage(paths.IDENTITY)
         await self.collector.collect_unknown_buckets(root)
         for entry in list(root.state.buckets.values()):
             catalog = await self.directory.catalog_by_id(entry.incarnation)

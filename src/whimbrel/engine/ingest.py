@@ -42,6 +42,7 @@ from whimbrel.engine.upsert import Upserts, entry_of, publish_upserts
 from whimbrel.engine.wal import ANNOUNCEMENT
 from whimbrel.engine.write import UNAVAILABLE, Writer
 from whimbrel.kernel.distance import row_norms
+from whimbrel.storage.frame import Put
 
 # Lists found for one chunk serve the next while they divide it about as evenly, and are about as many as it needs.
 IMBALANCE_RATIO_MAX = 1.5
@@ -180,9 +181,10 @@ class Ingest:
             regions = await open_regions(self._context, self._segments, job.manifest)
         except CorruptObjectError:
             regions = None  # they are advice; `publish_upserts` reports what is damaged
-        key, put_id = job.new_segment_key(), self._context.new_put_id()
+        key = job.new_segment_key()
+        put = self._context.new_put(key)
         made = await self._context.compute.run(
-            self._encode, key, put_id, make, regions, job.manifest.config
+            self._encode, key, put, make, regions, job.manifest.config
         )
         await job.upload(key, made.encoded.data)
         texts = await index_texts(job, made.metadata, job.manifest.text_fields)
@@ -191,7 +193,7 @@ class Ingest:
     def _encode(
         self,
         key: str,
-        put_id: bytes,
+        put: Put,
         make: Callable[[], SegmentRows],
         regions: Regions | None,
         config: IndexConfig,
@@ -199,7 +201,7 @@ class Ingest:
         """Encodes a chunk as the compaction that would follow it lays rows out: by region, or by posting list."""
         rows = make()
         rows = rows.arrange(self._divide(rows, regions, config))
-        encoded = encode_segment(key, put_id, rows, config)
+        encoded = encode_segment(key, put, rows, config)
         if regions is None and rows.lists is not None and encoded.footer.posting_count > 1:
             self._lists = self._lists or _Lists.of(rows.lists, encoded.footer.probe_shares)
         ascending = np.argsort(rows.hashes)

@@ -44,7 +44,7 @@ class Job:
     async def mark_deleted(self, entry: SegmentEntry, deleted: BoolArray) -> SegmentEntry:
         """Makes a deletion bitmap (bool [n], True where deleted) durable; returns the segment's entry with it."""
         key = self.index.id.space.deletions(self.base.generation, self.context.new_unique_name())
-        await self.upload(key, encode_deletions(key, self.context.new_put_id(), deleted))
+        await self.upload(key, encode_deletions(key, self.context.new_put(key), deleted))
         deletions = DeletionsEntry(key, int(deleted.sum()))
         return msgspec.structs.replace(entry, deletions=deletions)
 

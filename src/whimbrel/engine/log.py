@@ -11,8 +11,9 @@ proofs; in short:
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from whimbrel.core.errors import (
     CorruptObjectError,
@@ -21,7 +22,7 @@ from whimbrel.core.errors import (
     WhimbrelError,
 )
 from whimbrel.engine.context import Context
-from whimbrel.engine.paths import LogSpace, parse_generation, parse_sequence
+from whimbrel.engine.paths import LogSpace, parse_generation, parse_sequence, space_of
 from whimbrel.storage.base import Listing, ObjectMeta, StoredObject
 
 READ_AHEAD_COUNT_MAX = 32
@@ -29,6 +30,7 @@ LIST_COUNT = 1000
 FOLLOW_COUNT = 4  # names asked for at once by a writer that was beaten to one
 NEWEST_ATTEMPT_COUNT_MAX = 8
 OPENING_READ_COUNT_MAX = 64  # log objects read beside a manifest, before it says which are above it
+T = TypeVar("T")
 OPENING_MARGIN_S = 5.0  # stores round times, to whole seconds for instance
 
 
@@ -89,6 +91,7 @@ class Log:
 
     def __init__(self, context: Context, space: LogSpace) -> None:
         self._store = context.store
+        self._keys = context.keys
         self._clock = context.clock
         self._rules = context.rules
         self._proof_age_max_s = context.options.proof_age_max_s
@@ -102,7 +105,11 @@ class Log:
 
         Raises:
             LogGoneError: there is none.
+            KeyUnavailableError: it is sealed, and its key is not there.
         """
+        return await self._open_key(self._load_newest)
+
+    async def _load_newest(self) -> tuple[int, StoredObject]:
         for _ in range(NEWEST_ATTEMPT_COUNT_MAX):
             listing = await self._store.list(self.space.manifest_prefix, limit=1)
             if not listing.objects:
@@ -122,9 +129,29 @@ class Log:
 
         Raises:
             LogGoneError: there is none.
+            KeyUnavailableError: it is sealed, and its key is not there.
         """
         if not self._store.is_remote:
             return Opening(*await self.load_newest())
+        return await self._open_key(self._open)
+
+    async def _open_key(self, load: Callable[[], Awaitable[T]]) -> T:
+        """Reads something of the log, with the key that opens it.
+
+        The key of an incarnation is its first object and its last: who finds none, and reads something afterwards, has
+        read something plain, or nothing.
+        """
+        keys, space = self._keys, space_of(self.space.manifest_prefix)
+        if keys.has(space):
+            return await load()
+        if self._store.is_remote:
+            _, found = await asyncio.gather(keys.open(space), load())
+            if keys.find(self.space.manifest_prefix) is not None:
+                return found
+        await keys.open(space)
+        return await load()
+
+    async def _open(self) -> Opening:
         for _ in range(NEWEST_ATTEMPT_COUNT_MAX):
             manifests, log = await asyncio.gather(
                 self._store.list(self.space.manifest_prefix, limit=1),

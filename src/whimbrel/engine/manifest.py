@@ -20,10 +20,11 @@ from whimbrel.engine.context import Context
 from whimbrel.engine.ivf.calibrate import Shares
 from whimbrel.engine.log import Base, Log
 from whimbrel.engine.model import BoolArray, IndexConfig
-from whimbrel.engine.paths import IndexSpace
+from whimbrel.engine.paths import IndexSpace, space_of
 from whimbrel.engine.text.field import TextField, TextFieldId
 from whimbrel.storage.base import StoredObject
-from whimbrel.storage.frame import ObjectKind, ObjectReader, ObjectWriter
+from whimbrel.storage.envelope import NO_KEYS, ObjectKeys
+from whimbrel.storage.frame import ObjectKind, ObjectReader, ObjectWriter, Put
 
 PAGE_ENTRY_COUNT = 512
 INLINE_ENTRY_COUNT_MAX = 2 * PAGE_ENTRY_COUNT
@@ -198,6 +199,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
             keys.update(text.key for text in segment.texts)
         return keys
 
+    def foreign_spaces(self, own: IndexSpace) -> set[str]:
+        """Returns the spaces other than its own that objects of this manifest belong to: it was made by a fork."""
+        prefix = own.prefix
+        return {space_of(key) for key in self.object_keys if not key.startswith(prefix)}
+
     @property
     def live_count(self) -> int:
         """How many vectors the segments hold; the tail comes on top."""
@@ -252,22 +258,22 @@ def _check_calibration(calibration: Calibration) -> None:
         raise InvalidManifestError("calibration has a share that is none")
 
 
-def encode_manifest(key: str, put_id: bytes, manifest: Manifest) -> bytes:
+def encode_manifest(key: str, put: Put | bytes, manifest: Manifest) -> bytes:
     """Builds the root object; entries that pages hold are left out of it."""
     paged_count = sum(page.entry_count for page in manifest.pages)
     inline = msgspec.structs.replace(manifest, segments=manifest.segments[paged_count:])
-    writer = ObjectWriter(key, ObjectKind.MANIFEST, put_id)
+    writer = ObjectWriter(key, ObjectKind.MANIFEST, put)
     writer.add_section(_encoder.encode(inline))
     return writer.finish()
 
 
-def decode_manifest_root(key: str, data: memoryview) -> Manifest:
+def decode_manifest_root(key: str, data: memoryview, *, keys: ObjectKeys = NO_KEYS) -> Manifest:
     """Reads the root object back; the entries of its pages are still missing.
 
     Raises:
         CorruptObjectError: it is damaged.
     """
-    reader = ObjectReader(key, ObjectKind.MANIFEST, data)
+    reader = ObjectReader(key, ObjectKind.MANIFEST, data, keys=keys)
     try:
         return _decoder.decode(reader.read_footer())
     except msgspec.MsgspecError as error:
@@ -276,20 +282,22 @@ def decode_manifest_root(key: str, data: memoryview) -> Manifest:
         ) from error
 
 
-def encode_page(key: str, put_id: bytes, entries: tuple[SegmentEntry, ...]) -> bytes:
+def encode_page(key: str, put: Put | bytes, entries: tuple[SegmentEntry, ...]) -> bytes:
     """Builds a page of segment entries."""
-    writer = ObjectWriter(key, ObjectKind.MANIFEST_PAGE, put_id)
+    writer = ObjectWriter(key, ObjectKind.MANIFEST_PAGE, put)
     writer.add_section(_encoder.encode(entries))
     return writer.finish()
 
 
-def decode_page(key: str, data: memoryview) -> tuple[SegmentEntry, ...]:
+def decode_page(
+    key: str, data: memoryview, *, keys: ObjectKeys = NO_KEYS
+) -> tuple[SegmentEntry, ...]:
     """Reads a page of segment entries back.
 
     Raises:
         CorruptObjectError: it is damaged.
     """
-    reader = ObjectReader(key, ObjectKind.MANIFEST_PAGE, data)
+    reader = ObjectReader(key, ObjectKind.MANIFEST_PAGE, data, keys=keys)
     try:
         return _page_decoder.decode(reader.read_footer())
     except msgspec.MsgspecError as error:
@@ -298,20 +306,22 @@ def decode_page(key: str, data: memoryview) -> tuple[SegmentEntry, ...]:
         ) from error
 
 
-def encode_deletions(key: str, put_id: bytes, deleted: BoolArray) -> bytes:
+def encode_deletions(key: str, put: Put | bytes, deleted: BoolArray) -> bytes:
     """Builds a deletion bitmap: one bit a row, lowest bit first."""
-    writer = ObjectWriter(key, ObjectKind.DELETIONS, put_id)
+    writer = ObjectWriter(key, ObjectKind.DELETIONS, put)
     writer.add_section(np.packbits(deleted, bitorder="little").tobytes())
     return writer.finish()
 
 
-def decode_deletions(entry: DeletionsEntry, data: memoryview, row_count: int) -> BoolArray:
+def decode_deletions(
+    entry: DeletionsEntry, data: memoryview, row_count: int, *, keys: ObjectKeys = NO_KEYS
+) -> BoolArray:
     """Reads a deletion bitmap back as bool [row_count], True where the row is deleted.
 
     Raises:
         CorruptObjectError: it is damaged or does not fit its segment.
     """
-    reader = ObjectReader(entry.key, ObjectKind.DELETIONS, data)
+    reader = ObjectReader(entry.key, ObjectKind.DELETIONS, data, keys=keys)
     packed = np.frombuffer(reader.read_footer(), dtype=np.uint8)
     if len(packed) != (row_count + 7) // 8:
         raise CorruptObjectError(entry.key, reader.footer.start, "bitmap does not fit its segment.")
@@ -367,6 +377,7 @@ class ManifestStore:
         Raises:
             ObjectNotFoundError: it does not exist, or not any more.
         """
+        await self._context.keys.open(self._space.prefix)
         found = await self._context.store.get(self._space.manifest(generation))
         return await self.decode(generation, found)
 
@@ -377,17 +388,22 @@ class ManifestStore:
             CorruptObjectError: damage.
             ObjectNotFoundError: a page does not exist any more.
         """
-        root = decode_manifest_root(found.meta.key, found.data)
+        keys = self._context.keys
+        root = decode_manifest_root(found.meta.key, found.data, keys=keys)
         if root.generation != generation:
             raise CorruptObjectError(found.meta.key, 0, "manifest has another generation.")
         entries: list[SegmentEntry] = []
         for page in root.pages:
+            await keys.open(space_of(page.key))
             stored = await self._context.store.get(page.key)
-            page_entries = decode_page(page.key, stored.data)
+            page_entries = decode_page(page.key, stored.data, keys=keys)
             if len(page_entries) != page.entry_count:
                 raise CorruptObjectError(page.key, 0, "page has not as many entries as named.")
             entries.extend(page_entries)
         manifest = msgspec.structs.replace(root, segments=(*entries, *root.segments))
+        if not keys.is_plain:
+            for space in manifest.foreign_spaces(self._space):
+                await keys.open(space)
         return Base(generation, found.meta.etag, root.position), manifest
 
     async def publish(
@@ -405,7 +421,7 @@ class ManifestStore:
         manifest = await self._write_pages(previous, manifest)
         check_manifest(manifest, previous)
         key = self._space.manifest(manifest.generation)
-        data = encode_manifest(key, self._context.new_put_id(), manifest)
+        data = encode_manifest(key, self._context.new_put(key), manifest)
         meta = await self._log.publish(base, data, use_reserve=use_reserve)
         if meta is None:
             return None
@@ -425,7 +441,7 @@ class ManifestStore:
         while len(manifest.segments) - start > INLINE_ENTRY_COUNT_MAX:
             entries = manifest.segments[start : start + PAGE_ENTRY_COUNT]
             key = self._space.page(previous.generation, self._context.new_unique_name())
-            data = encode_page(key, self._context.new_put_id(), entries)
+            data = encode_page(key, self._context.new_put(key), entries)
             await self._context.store.put_if_absent(key, data)
             pages.append(PageEntry(key, len(entries)))
             start += len(entries)

@@ -73,6 +73,7 @@ class BucketInfo:
     created_at_s: float
     tags: Mapping[str, str]
     default_index_mode: IndexMode = IndexMode.ENHANCED
+    kms_key_arn: str = ""  # guards indexes that name no other; empty for the server's own keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,7 @@ class IndexInfo:
     tags: Mapping[str, str]
     mode: IndexMode = IndexMode.ENHANCED
     texts: Sequence[TextStatus] = ()
+    kms_key_arn: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ class EngineOptions:
         proof_age_max_s: a proof whose two requests took longer is discarded.
         page_token_age_max_s: page tokens expire after this.
         token_manifest_age_max_s: page tokens are issued only on a manifest known to be the newest this recently.
+        access_age_s_max: how old what decisions on access stand on may be: policies and tags of buckets and indexes.
         catalog_snapshot_record_count: a catalog is snapshotted every so many records.
         open_index_count_max: indexes kept open; the least recently used is closed beyond it.
         open_bucket_count_max: bucket catalogs kept open.
@@ -76,6 +77,7 @@ class EngineOptions:
     proof_age_max_s: float = 30.0
     page_token_age_max_s: float = 15 * 60.0
     token_manifest_age_max_s: float = 60.0
+    access_age_s_max: float = 2.0
     catalog_snapshot_record_count: int = 64
     open_index_count_max: int = 20_000
     open_bucket_count_max: int = 256

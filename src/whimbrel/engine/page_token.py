@@ -22,6 +22,7 @@ from whimbrel.core.errors import (
 )
 from whimbrel.engine.context import Context
 from whimbrel.engine.paths import PAGE_TOKEN_SECRET
+from whimbrel.storage.envelope import NO_KEYS, ObjectKeys
 from whimbrel.storage.frame import ObjectKind, ObjectReader, ObjectWriter
 
 KEY_BYTES = 32
@@ -75,13 +76,13 @@ class NamePosition(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_
 T = TypeVar("T", QueryPosition, ListPosition, KeyPosition, NamePosition)
 
 
-def decode_secret(data: memoryview) -> bytes:
+def decode_secret(data: memoryview, *, keys: ObjectKeys = NO_KEYS) -> bytes:
     """Returns the key in the secret's object.
 
     Raises:
         CorruptObjectError: it is damaged.
     """
-    reader = ObjectReader(PAGE_TOKEN_SECRET, ObjectKind.SECRET, data)
+    reader = ObjectReader(PAGE_TOKEN_SECRET, ObjectKind.SECRET, data, keys=keys)
     key = bytes(reader.read_footer())
     if len(key) != KEY_BYTES:
         raise CorruptObjectError(PAGE_TOKEN_SECRET, reader.footer.start, "key has another length.")
@@ -105,12 +106,13 @@ class PageTokens:
         try:
             stored = await store.get(PAGE_TOKEN_SECRET)
         except ObjectNotFoundError:
-            writer = ObjectWriter(PAGE_TOKEN_SECRET, ObjectKind.SECRET, self._context.new_put_id())
+            put = self._context.new_put(PAGE_TOKEN_SECRET)
+            writer = ObjectWriter(PAGE_TOKEN_SECRET, ObjectKind.SECRET, put)
             writer.add_section(self._context.random.token(KEY_BYTES))
             with suppress(ObjectExistsError):  # another node was first
                 await store.put_if_absent(PAGE_TOKEN_SECRET, writer.finish())
             stored = await store.get(PAGE_TOKEN_SECRET)
-        self._cipher = AESGCM(decode_secret(stored.data))
+        self._cipher = AESGCM(decode_secret(stored.data, keys=self._context.keys))
 
     def seal(self, position: msgspec.Struct, binding: bytes) -> str:
         """Returns the token for a position.

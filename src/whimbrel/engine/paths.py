@@ -16,6 +16,7 @@ NUMBER_MAX: int = 10**NUMBER_DIGITS - 1
 DIRTY_PREFIX = "dirty/"
 PAGE_TOKEN_SECRET = "secret/page-token"
 INDEXER_PREFIX = "indexer/"
+KEY_NAME = "key"
 INCARNATION_PATTERN = re.compile(r"[0-9a-f]{32}")
 
 
@@ -105,6 +106,7 @@ class IndexSpace(LogSpace):
 
 
 ROOT = LogSpace("catalog/")
+IDENTITY = LogSpace("identity/")
 
 
 def bucket_space(bucket_incarnation: str) -> LogSpace:
@@ -171,6 +173,21 @@ def parse_base_generation(key: str) -> int:
         ValueError: the name is not one of such an object.
     """
     return _parse_number(key.rpartition("/")[2].partition("-")[0])
+
+
+def space_of(key: str) -> str:
+    """Returns the space that an object's name begins with, under whose data key it is sealed."""
+    parts = key.split("/", 4)
+    if parts[0] != "bucket" or len(parts) < 3:
+        return ROOT.prefix
+    if len(parts) == 5 and parts[2] == "index":
+        return index_space(parts[1], parts[3]).prefix
+    return bucket_space(parts[1]).prefix
+
+
+def key_object(space: str) -> str:
+    """Returns the name of the object that holds a space's data key, wrapped."""
+    return f"{space}{KEY_NAME}"
 
 
 def parse_space(key: str) -> IndexSpace:

@@ -27,7 +27,8 @@ from whimbrel.engine.listing import list_all
 from whimbrel.engine.lru import LruCache
 from whimbrel.engine.paths import IndexSpace
 from whimbrel.storage.base import ObjectMeta
-from whimbrel.storage.frame import ObjectKind, ObjectReader, ObjectWriter
+from whimbrel.storage.envelope import NO_KEYS, ObjectKeys
+from whimbrel.storage.frame import ObjectKind, ObjectReader, ObjectWriter, Put
 
 KEPT_COUNT_MAX = 1024  # pins whose lists a collector keeps; they never change
 KEPT_BYTES_MAX = 64 * 1024 * 1024
@@ -48,27 +49,27 @@ def foreign_keys(space: IndexSpace, keys: Iterable[str]) -> dict[IndexSpace, lis
     return found
 
 
-def encode_hold(key: str, put_id: bytes) -> bytes:
+def encode_hold(key: str, put: Put | bytes) -> bytes:
     """Builds a hold, which has no content: its name says everything."""
-    return ObjectWriter(key, ObjectKind.HOLD, put_id).finish()
+    return ObjectWriter(key, ObjectKind.HOLD, put).finish()
 
 
-def encode_pin(key: str, put_id: bytes, pinned: Iterable[str]) -> bytes:
+def encode_pin(key: str, put: Put | bytes, pinned: Iterable[str]) -> bytes:
     """Builds a pin: the names of the objects it keeps, without the prefix that they share with it."""
     prefix = paths.parse_space(key).prefix
     names = tuple(sorted(name.removeprefix(prefix) for name in pinned))
-    writer = ObjectWriter(key, ObjectKind.PIN, put_id)
+    writer = ObjectWriter(key, ObjectKind.PIN, put)
     writer.add_section(_encoder.encode(names))
     return writer.finish()
 
 
-def decode_pin(key: str, data: memoryview) -> frozenset[str]:
+def decode_pin(key: str, data: memoryview, *, keys: ObjectKeys = NO_KEYS) -> frozenset[str]:
     """Reads a pin back; returns the names of the objects that it keeps.
 
     Raises:
         CorruptObjectError: it is damaged.
     """
-    reader = ObjectReader(key, ObjectKind.PIN, data)
+    reader = ObjectReader(key, ObjectKind.PIN, data, keys=keys)
     prefix = paths.parse_space(key).prefix
     try:
         return frozenset(f"{prefix}{name}" for name in _decoder.decode(reader.read_footer()))
@@ -98,8 +99,8 @@ class Pins:
         pins: list[tuple[str, bytes]] = []
         for source, names in foreign_keys(holder, keys).items():
             hold, pin = holder.hold(source), source.pin(holder)
-            holds.append((hold, encode_hold(hold, self._context.new_put_id())))
-            pins.append((pin, encode_pin(pin, self._context.new_put_id(), names)))
+            holds.append((hold, encode_hold(hold, self._context.new_put(hold))))
+            pins.append((pin, encode_pin(pin, self._context.new_put(pin), names)))
         steps = [holds, pins] if self._context.rules.hold_before_pinning else [pins, holds]
         for step in steps:
             puts = [self._context.store.put_if_absent(key, data) for key, data in step]
@@ -138,11 +139,13 @@ class Pins:
         known = self._kept.get((meta.key, meta.etag))
         if known is not None:
             return known
+        # Before the pin: the key of a space is the last of its objects to go.
+        await self._context.keys.open(paths.space_of(meta.key))
         try:
             stored = await self._context.store.get(meta.key)
         except ObjectNotFoundError:
             return None
-        keys = decode_pin(meta.key, stored.data)
+        keys = decode_pin(meta.key, stored.data, keys=self._context.keys)
         self._kept.put((meta.key, stored.meta.etag), keys, KEY_BYTES * len(keys))
         return keys
 

@@ -187,6 +187,10 @@ class QueryPlanner:
         # Segments that were searched before, so that their codes are in memory and verified.
         self._warm: WeakSet[SegmentSet] = WeakSet()
 
+    def forget_results(self) -> None:
+        """Lets go of all results that are kept for further pages, which compute them again."""
+        self._results.clear()
+
     async def query(self, index: Index, request: QueryRequest) -> QueryPage:
         """Answers one page.
 
@@ -272,7 +276,11 @@ class QueryPlanner:
                 name = index.id.space.wal(sequence)
                 stored = await self._context.store.get(name)
                 fragment = decode_fragment(
-                    name, stored.data, sequence=sequence, dimension=manifest.config.dimension
+                    name,
+                    stored.data,
+                    sequence=sequence,
+                    dimension=manifest.config.dimension,
+                    keys=self._context.keys,
                 )
                 await self._context.compute.run(memtable.add, fragment)
             segments = await self._segments.open_all(manifest.segments)

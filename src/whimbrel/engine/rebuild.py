@@ -27,6 +27,7 @@ from whimbrel.engine.regions import Regions, centroids_of, origin_of
 from whimbrel.engine.segment.rows import merge_rows, prepare_rows
 from whimbrel.engine.segment.writer import EncodedSegment, encode_segment
 from whimbrel.engine.segments import OpenSegment
+from whimbrel.storage.frame import Put
 
 LISTS_PER_PART = 8  # at least, of rows that are divided: few rows may be large
 COARSE_COUNT = 256  # lists of rows that are too short for codes
@@ -224,7 +225,7 @@ def encode_part(
     number: int,
     *,
     key: str,
-    put_id: bytes,
+    put: Put | bytes,
     config: IndexConfig,
 ) -> Part:
     """Encodes one of the segments of a layout.
@@ -234,7 +235,7 @@ def encode_part(
         layout: where they go.
         number: which segment.
         key: its name.
-        put_id: 16 bytes, unique to this put.
+        put: this put.
         config: the index's.
 
     Returns:
@@ -255,7 +256,7 @@ def encode_part(
         ]
     sources = [_Source(replace(own, rows=rows)) for own, rows in zip(takings, kept, strict=True)]
     merged = merge_rows(list(zip(sources, kept, strict=True)), config.metric, lists=lists)
-    return Part(encode_segment(key, put_id, merged.rows, config), merged.new_rows)
+    return Part(encode_segment(key, put, merged.rows, config), merged.new_rows)
 
 
 def _lists_of_part(layout: Layout, number: int) -> tuple[Partition, Int64Array]:

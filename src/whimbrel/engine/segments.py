@@ -32,7 +32,7 @@ from whimbrel.engine.segment.reader import SegmentReader
 from whimbrel.engine.text.field import TextFieldId
 from whimbrel.engine.text.reader import FieldReader, TextReader
 from whimbrel.storage.base import ByteRange
-from whimbrel.storage.frame import HEADER_BYTES
+from whimbrel.storage.frame import HEADER_BYTES, Tally
 from whimbrel.storage.instrument import count_as
 from whimbrel.storage.lazy import Fetcher, LazyObject
 
@@ -48,6 +48,8 @@ WHOLE_BYTES_MAX = 1 << 20
 ROUND_COUNT_MAX = 64  # of fetching what is missing; a query takes three or four
 LARGE_PARTS_MAX = 16
 TOUCH_INTERVAL_S = 60.0
+# The memory of opened segments is counted each time that so many more bytes were opened.
+OPENED_NOTE_BYTES = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +178,8 @@ class SegmentCache:
         self._fetcher: Fetcher | None = None
         if context.store.is_remote:
             self._fetcher = Fetcher(context.store, context.cache, large_parts_max=LARGE_PARTS_MAX)
+        self._tally = Tally()
+        self._noted_bytes = 0  # of those opened
         self._touched_at_s = context.clock.monotonic_s()
         self._warmed: WeakSet[SegmentReader] = WeakSet()
         self._to_warm: list[SegmentReader] = []
@@ -232,6 +236,7 @@ class SegmentCache:
     async def open(self, entry: SegmentEntry) -> OpenSegment:
         """Opens one segment with its deletion bitmap."""
         self.begin([entry])
+        self._note_opened()
         reader = self._readers.get(entry.key)
         if reader is None:
             reader = await self._once(entry.key, lambda: self._read_segment(entry))
@@ -354,6 +359,7 @@ class SegmentCache:
             else:
                 if has_fetched:
                     self._warm_later(segments)
+                self._note_opened()
                 return found
         raise StoreUnavailableError("what was read of segments does not stay here")
 
@@ -372,13 +378,44 @@ class SegmentCache:
         has_dropped = False
         for reader in readers:
             source = reader.source
-            if source is not None and self._readers.peek(reader.key) is reader:
-                if source.is_evicted:
-                    has_dropped |= self._readers.drop(reader.key)
-                else:
-                    has_dropped |= self._readers.resize(reader.key, source.memory_bytes)
+            if self._readers.peek(reader.key) is not reader:
+                continue
+            if source is not None and source.is_evicted:
+                has_dropped |= self._readers.drop(reader.key)
+            else:
+                has_dropped |= self._readers.resize(reader.key, _held_bytes(reader))
         if has_dropped:
             self._forget_sets()
+
+    def _note_opened(self) -> None:
+        """Lets go of the oldest readers when what was opened of sealed objects fills memory.
+
+        Whoever reads one goes on with it; what it takes is given back when nobody does. The others open it again, from
+        the ciphertext, so an index that is larger than memory stays readable.
+        """
+        if self._tally.opened_bytes - self._noted_bytes >= OPENED_NOTE_BYTES:
+            self._noted_bytes = self._tally.opened_bytes
+            kept = [self._readers.peek(key) for key in self._readers]
+            self._note_fetched(reader for reader in kept if reader is not None)
+
+    def let_go(self, reader: SegmentReader | TextReader) -> None:
+        """Gives back the memory of what was read of a segment, or of its postings, and is not read again soon."""
+        reader.release()
+        if reader.opened_bytes and self._readers.peek(reader.key) is reader:
+            self._readers.drop(reader.key)
+            self._forget_sets()
+
+    def forget_space(self, space: str) -> None:
+        """Lets go of all that was read of the objects of a space, and of all that was made of it."""
+        for key in [one for one in self._readers if one.startswith(space)]:
+            self._readers.drop(key)
+        for key in [one for one in self._deletions if one.startswith(space)]:
+            self._deletions.drop(key)
+        self._to_warm = [one for one in self._to_warm if not one.key.startswith(space)]
+        self.derived.clear()  # of several segments each, which may be of several spaces
+        self._mapped_bytes.clear()
+        self._mapped_total_bytes = 0
+        self._forget_sets()
 
     def _forget_sets(self) -> None:
         """Lets go of what holds on to readers that are no longer kept."""
@@ -526,14 +563,11 @@ class SegmentCache:
         """Opens an object and keeps its reader."""
         if self._fetcher is None:
             view = await self._context.store.view(key)
-            reader = kind(key, view)
-            # A mapping holds none of our memory to speak of.
-            held_bytes = len(view) if isinstance(view.obj, bytes | bytearray) else 0
+            reader = kind(key, view, keys=self._context.keys, tally=self._tally)
         else:
             source = self._fetcher.open(key, size_bytes)
             reader = await self._read_head(kind, key, source, head)
-            held_bytes = source.memory_bytes
-        if self._readers.put(key, reader, held_bytes):
+        if self._readers.put(key, reader, _held_bytes(reader)):
             self._forget_sets()
         return reader
 
@@ -555,18 +589,18 @@ class SegmentCache:
                 await source.fetch_wanted()
         return reader
 
-    @staticmethod
-    async def _make_reader(kind: type[Reader], key: str, source: LazyObject) -> Reader:
+    async def _make_reader(self, kind: type[Reader], key: str, source: LazyObject) -> Reader:
+        keys, tally = self._context.keys, self._tally
         while True:
             try:
-                return kind(key, source.data, source=source)
+                return kind(key, source.data, source=source, keys=keys, tally=tally)
             except AbsentBytesError:
                 if not await source.fetch_wanted():
                     raise
 
     async def _read_deletions(self, named: DeletionsEntry, row_count: int) -> _Deletions:
         stored = await self._context.store.get(named.key)
-        rows = decode_deletions(named, stored.data, row_count)
+        rows = decode_deletions(named, stored.data, row_count, keys=self._context.keys)
         deleted = _Deletions(rows, RowSet.of_mask(~rows))
         if self._deletions.put(named.key, deleted, rows.nbytes + deleted.live.words.nbytes):
             self._forget_sets()
@@ -591,6 +625,11 @@ def _head_of(key: str, size_bytes: int, start: int, *, is_whole: bool) -> list[B
     if is_whole or size_bytes <= WHOLE_BYTES_MAX:
         return [ByteRange(0, size_bytes)]
     return [ByteRange(0, HEADER_BYTES), ByteRange(start, size_bytes)]
+
+
+def _held_bytes(reader: SegmentReader | TextReader) -> int:
+    """Returns how much memory a reader takes; a mapping takes none of ours to speak of."""
+    return reader.memory_bytes + (reader.source.memory_bytes if reader.source is not None else 0)
 
 
 def _not_the_one(key: str) -> CorruptObjectError:

@@ -59,7 +59,7 @@ async def write_texts(
     """
     key = job.index.id.space.text(job.base.generation, job.context.new_unique_name())
     encoded = await job.context.compute.run(
-        encode_text, key, job.context.new_put_id(), fields, row_count
+        encode_text, key, job.context.new_put(key), fields, row_count
     )
     await job.upload(key, encoded.data)
     ids = tuple(field for field, _ in fields)

@@ -16,7 +16,8 @@ import numpy as np
 from whimbrel.core.errors import CorruptObjectError
 from whimbrel.engine.model import Blobs, BoolArray, Float32Array, Int64Array
 from whimbrel.engine.text.field import TextField
-from whimbrel.storage.frame import ObjectKind, ObjectReader, ObjectWriter, Section
+from whimbrel.storage.envelope import NO_KEYS, ObjectKeys
+from whimbrel.storage.frame import ObjectKind, ObjectReader, ObjectWriter, Put, Section
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,7 @@ _footer_decoder = msgspec.msgpack.Decoder(_Footer)
 
 def encode_fragment(
     key: str,
-    put_id: bytes,
+    put: Put | bytes,
     *,
     sequence: int,
     dimension: int,
@@ -119,7 +120,7 @@ def encode_fragment(
 
     Args:
         key: its name.
-        put_id: of this put.
+        put: this put.
         sequence: its number in the log.
         dimension: of vectors.
         writes: in the order in which they take effect.
@@ -148,7 +149,7 @@ def encode_fragment(
         metadata.offsets.astype("<i8").tobytes(),
         metadata.data,
     ]
-    writer = ObjectWriter(key, ObjectKind.WAL_FRAGMENT, put_id)
+    writer = ObjectWriter(key, ObjectKind.WAL_FRAGMENT, put)
     sections = [writer.add_section(content) for content in contents]
     footer = _Footer(
         sequence=sequence,
@@ -163,13 +164,15 @@ def encode_fragment(
     return writer.finish()
 
 
-def decode_fragment(key: str, data: memoryview, *, sequence: int, dimension: int) -> Fragment:
+def decode_fragment(
+    key: str, data: memoryview, *, sequence: int, dimension: int, keys: ObjectKeys = NO_KEYS
+) -> Fragment:
     """Reads a log object back.
 
     Raises:
         CorruptObjectError: it is damaged, or not the object that belongs at this place.
     """
-    reader = ObjectReader(key, ObjectKind.WAL_FRAGMENT, data)
+    reader = ObjectReader(key, ObjectKind.WAL_FRAGMENT, data, keys=keys)
     try:
         footer = _footer_decoder.decode(reader.read_footer())
     except msgspec.MsgspecError as error:
@@ -179,14 +182,14 @@ def decode_fragment(key: str, data: memoryview, *, sequence: int, dimension: int
     if footer.sequence != sequence or footer.dimension != dimension or len(footer.sections) != 6:
         detail = f"fragment says sequence `{footer.sequence}`, dimension `{footer.dimension}`."
         raise CorruptObjectError(key, reader.footer.start, detail)
-    is_put, key_offsets, keys, vectors, metadata_offsets, metadata = (
+    is_put, key_offsets, key_data, vectors, metadata_offsets, metadata = (
         reader.read(Section(start, limit)) for start, limit in footer.sections
     )
     entry_count, put_count = footer.entry_count, footer.put_count
     sane = (
         len(is_put) == entry_count
         and len(vectors) == 4 * put_count * dimension
-        and _offsets_fit(key_offsets, entry_count, len(keys))
+        and _offsets_fit(key_offsets, entry_count, len(key_data))
         and _offsets_fit(metadata_offsets, put_count, len(metadata))
     )
     puts = np.frombuffer(is_put, dtype=np.uint8).astype(np.bool_)
@@ -196,7 +199,7 @@ def decode_fragment(key: str, data: memoryview, *, sequence: int, dimension: int
         sequence=sequence,
         put_id=reader.put_id,
         is_put=puts,
-        keys=Blobs(keys, np.frombuffer(key_offsets, dtype="<i8")),
+        keys=Blobs(key_data, np.frombuffer(key_offsets, dtype="<i8")),
         vectors=np.frombuffer(vectors, dtype="<f4").reshape(put_count, dimension),
         metadata=Blobs(metadata, np.frombuffer(metadata_offsets, dtype="<i8")),
         is_terminal=bool(footer.is_terminal),

@@ -16,6 +16,7 @@ import numpy as np
 from whimbrel.core.errors import (
     Durability,
     IndexNotFoundError,
+    KeyUnavailableError,
     StoreError,
     StoreFullError,
     StoreUnavailableError,
@@ -200,6 +201,7 @@ class _Committer:
         # A name that was collected can be created again, in vain; an index idle for long looks around first, so
         # that its next writer need not be told to try again.
         await index.ensure_newest(context.options.manifest_grace_s / 2)
+        await index.open_keys()
         for _ in range(context.options.commit_attempts_max):
             if index.is_deleted:
                 raise IndexNotFoundError("index was deleted")
@@ -231,14 +233,13 @@ class _Committer:
         raise UnavailableError(UNAVAILABLE)
 
     async def _encode(self, sequence: int, writes: list[Write]) -> bytes:
-        key, put_id = self.index.id.space.wal(sequence), self._context.new_put_id()
+        key = self.index.id.space.wal(sequence)
+        put = self._context.new_put(key)
         dimension = self.index.manifest.config.dimension
         if sum(write.size_bytes for write in writes) <= ENCODE_INLINE_BYTES:
-            return encode_fragment(
-                key, put_id, sequence=sequence, dimension=dimension, writes=writes
-            )
+            return encode_fragment(key, put, sequence=sequence, dimension=dimension, writes=writes)
         return await self._context.compute.run(
-            encode_fragment, key, put_id, sequence=sequence, dimension=dimension, writes=writes
+            encode_fragment, key, put, sequence=sequence, dimension=dimension, writes=writes
         )
 
     async def _yield_turn(self, took_s: float) -> None:
@@ -267,7 +268,7 @@ class _Committer:
                 )
             else:
                 counts = await index.confirm_commit(base, sequence)
-        except (StoreError, IndexNotFoundError) as error:
+        except (StoreError, KeyUnavailableError, IndexNotFoundError) as error:
             # The index was deleted after the object had its place in the log, and others may have read it there. So
             # it is no definite loss, and must not be committed again should the name have a new incarnation by now.
             _fail(group, UnavailableError(UNAVAILABLE, durability=Durability.UNKNOWN), error)
@@ -358,9 +359,10 @@ class Writer:
             for _ in range(self._context.options.commit_attempts_max):
                 await index.prove()
                 base, sequence = index.base, index.position + 1
+                key = index.id.space.wal(sequence)
                 data = encode_fragment(
-                    index.id.space.wal(sequence),
-                    self._context.new_put_id(),
+                    key,
+                    self._context.new_put(key),
                     sequence=sequence,
                     dimension=index.manifest.config.dimension,
                     writes=[],
@@ -395,9 +397,10 @@ class Writer:
                     return
                 # Right behind what was decided on: whatever has come meanwhile has the name.
                 base, sequence = snapshot.base, snapshot.position + 1
+                key = index.id.space.wal(sequence)
                 data = encode_fragment(
-                    index.id.space.wal(sequence),
-                    self._context.new_put_id(),
+                    key,
+                    self._context.new_put(key),
                     sequence=sequence,
                     dimension=index.manifest.config.dimension,
                     writes=[],
@@ -450,7 +453,7 @@ def _left_to_write(waiting: _Waiting) -> Write:
 async def _confirm(index: Index, base: Base, sequence: int) -> bool:
     try:
         return await index.confirm_commit(base, sequence)
-    except (StoreError, IndexNotFoundError) as error:
+    except (StoreError, KeyUnavailableError, IndexNotFoundError) as error:
         # As for a put: it has its place in the log and may have been obeyed, so it must not be done again to a new
         # incarnation of the name.
         raise UnavailableError(UNAVAILABLE, durability=Durability.UNKNOWN) from error

@@ -94,13 +94,19 @@ def _explain(error: OSError, host: str, port: int) -> AddressError:
     )
 
 
-def format_endpoint(host: str, port: int) -> str:
-    """Returns the URL at which a client on this machine reaches a server."""
+def find_reachable_host(host: str) -> str:
+    """Returns the address at which a client on this machine reaches a server that listens on one."""
     bare = host.strip("[]")
     try:
         address = ipaddress.ip_address(bare)
     except ValueError:
-        return f"http://{bare}:{port}"
+        return bare
     if address.is_unspecified:
-        bare = "::1" if address.version == 6 else "127.0.0.1"
-    return f"http://[{bare}]:{port}" if ":" in bare else f"http://{bare}:{port}"
+        return "::1" if address.version == 6 else "127.0.0.1"
+    return bare
+
+
+def format_endpoint(host: str, port: int, *, scheme: str = "http") -> str:
+    """Returns the URL at which a client on this machine reaches a server."""
+    bare = find_reachable_host(host)
+    return f"{scheme}://[{bare}]:{port}" if ":" in bare else f"{scheme}://{bare}:{port}"

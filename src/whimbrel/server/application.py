@@ -13,7 +13,7 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry
 
-from whimbrel.auth import Authenticator
+from whimbrel.auth import Authenticator, Credential, NoAuthenticator, SigV4Authenticator
 from whimbrel.auth.credentials import SECRET_KEY_ENV
 from whimbrel.core.clock import Clock
 from whimbrel.core.metrics import Metrics
@@ -21,7 +21,10 @@ from whimbrel.core.settings import Settings
 from whimbrel.engine.context import Context
 from whimbrel.engine.engine import Engine
 from whimbrel.server.assembly import count_threads, open_context, open_service
+from whimbrel.server.auditing import auditing
+from whimbrel.server.identities import open_identities
 from whimbrel.server.indexing import run_indexer
+from whimbrel.server.kms import swept_keys
 from whimbrel.server.supervisor import KeptProcess
 from whimbrel.wire.app import WireApp
 from whimbrel.wire.options import WireOptions
@@ -55,7 +58,7 @@ async def open_application(
     settings: Settings,
     environment: Mapping[str, str],
     *,
-    authenticator: Authenticator,
+    root: Credential | None,
     options: WireOptions,
 ) -> AsyncIterator[Application]:
     """Opens the store that the settings name and everything above it, for a block.
@@ -63,7 +66,7 @@ async def open_application(
     Args:
         settings: all of them.
         environment: as `os.environ`; credentials of a remote store come from it.
-        authenticator: decides who is let in.
+        root: the key of the account's root; None where nothing is signed.
         options: the endpoint's limits.
 
     Raises:
@@ -75,9 +78,26 @@ async def open_application(
         metrics.add_store(opened.counter.list_totals)
         engine = await stack.enter_async_context(_open_engine(context, metrics))
         log = logging.getLogger("whimbrel.wire")
+        identity = None
+        authenticator: Authenticator = NoAuthenticator(account_id=settings.account_id)
+        if root is not None:
+            identity = await stack.enter_async_context(
+                open_identities(context, settings, environment, root=root)
+            )
+            authenticator = SigV4Authenticator(identity.known, clock=context.clock)
         service = await stack.enter_async_context(
-            open_service(engine, context, settings, environment, log=log)
+            open_service(
+                engine,
+                context,
+                settings,
+                environment,
+                log=log,
+                kms=opened.kms,
+                identity=identity,
+                is_open=settings.no_auth,
+            )
         )
+        await stack.enter_async_context(swept_keys(service.local_keys, context.clock))
         mode = choose_indexer(settings)
         thread_count = count_threads(settings)
         if not options.read_count_max:
@@ -86,6 +106,15 @@ async def open_application(
         await stack.enter_async_context(
             _tend(mode, settings, environment, context=context, metrics=metrics)
         )
+        audit = await stack.enter_async_context(
+            auditing(
+                settings,
+                environment,
+                clock=context.clock,
+                random=context.random,
+                metrics=metrics,
+            )
+        )
         app = WireApp(
             service=service,
             authenticator=authenticator,
@@ -93,6 +122,7 @@ async def open_application(
             clock=context.clock,
             random=context.random,
             registry=metrics.registry,
+            audit=audit,
         )
         yield Application(app=app, context=context, indexer=mode, registry=metrics.registry)
 

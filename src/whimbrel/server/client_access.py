@@ -17,9 +17,9 @@ from whimbrel.auth.credentials import (
 )
 from whimbrel.core.errors import Kind, WhimbrelError
 from whimbrel.core.settings import load_settings
-from whimbrel.server.address import format_endpoint
 from whimbrel.server.root_credential import find_config_directory
 from whimbrel.server.runtime_file import read_runtime_file
+from whimbrel.server.tls import find_client_bundle, find_endpoint
 
 # They would win over the keys below, or add to them what belongs to other keys.
 REMOVED: Final = (
@@ -32,6 +32,8 @@ REMOVED: Final = (
 )
 SERVICES: Final = ("S3VECTORS", "STS")
 BEDROCK_SERVICES: Final = ("BEDROCK_RUNTIME", "BEDROCK")
+# SDKs and tools trust what is in it, and nothing else.
+CA_BUNDLE: Final = "AWS_CA_BUNDLE"
 # SDKs sign Bedrock's requests with it rather than with keys.
 BEDROCK_TOKEN: Final = "AWS_BEARER_TOKEN_BEDROCK"
 # SDKs insist on keys even where nobody looks at them.
@@ -62,6 +64,7 @@ class ClientAccess:
         credential: the keys they sign with.
         no_auth: whether the server takes unsigned requests.
         is_guess: whether nothing but the default speaks for the endpoint.
+        ca_bundle: file of the certificates that clients are to trust; empty where the system's will do.
         takes_bedrock: whether clients ask the server for Bedrock's models as well, rather than AWS.
     """
 
@@ -70,6 +73,7 @@ class ClientAccess:
     credential: Credential = field(repr=False)
     no_auth: bool = False
     is_guess: bool = False
+    ca_bundle: str = ""
     takes_bedrock: bool = True
 
     def key_variables(self) -> dict[str, str]:
@@ -84,7 +88,8 @@ class ClientAccess:
     def endpoint_variables(self) -> dict[str, str]:
         """Returns the variables that lead SDKs to the server."""
         services = SERVICES + (BEDROCK_SERVICES if self.takes_bedrock else ())
-        return {f"AWS_ENDPOINT_URL_{service}": self.endpoint for service in services}
+        variables = {f"AWS_ENDPOINT_URL_{service}": self.endpoint for service in services}
+        return variables | ({CA_BUNDLE: self.ca_bundle} if self.ca_bundle else {})
 
     def removed_variables(self) -> tuple[str, ...]:
         """Returns the names of variables that would get in the way of all these."""
@@ -120,15 +125,18 @@ def find_client_access(
     if is_guess and not may_guess:
         raise NoServerError
     region, no_auth = settings.region, settings.no_auth
+    ca_bundle = find_client_bundle(settings)
     if running is not None and not is_addressed:
+        ca_bundle = running.ca_bundle
         endpoint, no_auth = running.endpoint, no_auth or running.no_auth
         region = running.region if "region" not in settings.changed() else region
     return ClientAccess(
-        endpoint=endpoint or format_endpoint(settings.host, settings.port),
+        endpoint=endpoint or find_endpoint(settings, settings.port),
         region=region,
         credential=_find_keys(directory, environment, no_auth=no_auth),
         no_auth=no_auth,
         is_guess=is_guess,
+        ca_bundle=ca_bundle,
     )
 
 

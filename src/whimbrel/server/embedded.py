@@ -26,7 +26,6 @@ from typing import Any, Final, TypeVar
 import uvicorn
 import uvloop
 
-from whimbrel.auth import NoAuthenticator
 from whimbrel.core.clock import SystemClock
 from whimbrel.core.rand import SystemRandom
 from whimbrel.core.settings import Settings
@@ -132,10 +131,7 @@ class EmbeddedServer:
             self._close(name)
 
     async def _open(self, name: str, store: contextlib.AsyncExitStack) -> None:
-        authenticator = NoAuthenticator(account_id=self._settings.account_id)
-        opening = open_application(
-            self._settings, {}, authenticator=authenticator, options=self._options
-        )
+        opening = open_application(self._settings, {}, root=None, options=self._options)
         app = (await store.enter_async_context(opening)).app
         self._mounts.mount(name, app)
 

@@ -77,7 +77,7 @@ class EngineThread:
         self._settings = settings
         self._environment = environment
         self._deadline_s = make_wire_options(settings).request_deadline_s
-        self._principal = Principal(EMBEDDED_KEY_ID, settings.account_id)
+        self._principal = Principal(access_key_id=EMBEDDED_KEY_ID, account_id=settings.account_id)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._indexer: _IndexerThread | None = None
         started: Future[_Running] = Future()
@@ -155,7 +155,9 @@ class EngineThread:
             if self._is_memory and self._settings.indexer != "off":
                 stack.push_async_callback(_stop_task, *_start_indexer(context))
             service = await stack.enter_async_context(
-                open_service(engine, context, self._settings, self._environment, log=_log)
+                open_service(
+                    engine, context, self._settings, self._environment, log=_log, is_open=True
+                )
             )
             loop = asyncio.get_running_loop()
             started.set_result(_Running(loop=loop, stop=stop, bell=context.bell, service=service))

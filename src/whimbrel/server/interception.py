@@ -69,7 +69,7 @@ async def intercepting(
         EndpointError: the server's endpoint has a path or is no URL.
         UpstreamError: the user's own proxy is of an unknown kind.
     """
-    destination = read_destination(access.endpoint)
+    destination = read_destination(access.endpoint, ca_bundle=access.ca_bundle)
     no_proxy = NoProxy.from_environment(environment)
     may_leave = others is Others.PASS
     way_out = Exit(find_upstream(environment), no_proxy) if may_leave else None
@@ -84,7 +84,8 @@ async def intercepting(
         identities = make_identities(
             hosts.hosts, now_s=clock.now_s(), random=random, directory=directory
         )
-        trusted = write_bundles(directory, identities.authority, environment)
+        authorities = identities.authority + _read_bundle(access.ca_bundle)
+        trusted = write_bundles(directory, authorities, environment)
         rules = Rules(
             hosts=hosts, contexts=identities.contexts, destination=destination, exit=way_out
         )
@@ -97,8 +98,17 @@ async def intercepting(
             await proxy.close()
 
 
-def read_destination(endpoint: str) -> Destination:
+def _read_bundle(path: str) -> bytes:
+    """Returns what the child has to trust besides to reach the server by its own name; nothing where that is little."""
+    return b"\n" + Path(path).read_bytes() if path else b""
+
+
+def read_destination(endpoint: str, *, ca_bundle: str = "") -> Destination:
     """Returns where an endpoint's URL leads.
+
+    Args:
+        endpoint: the URL.
+        ca_bundle: file of the certificates that are trusted; empty trusts the system's.
 
     Raises:
         EndpointError: it has a path or is no URL.
@@ -111,7 +121,8 @@ def read_destination(endpoint: str) -> Destination:
         raise EndpointError(endpoint) from None
     if not parts.hostname or parts.path not in ("", "/") or parts.query or parts.username:
         raise EndpointError(endpoint)
-    context = ssl.create_default_context() if parts.scheme == "https" else None
+    is_secure = parts.scheme == "https"
+    context = ssl.create_default_context(cafile=ca_bundle or None) if is_secure else None
     return Destination(target=Target(parts.hostname, port), context=context)
 
 

@@ -24,7 +24,7 @@ from whimbrel.auth.credentials import (
 )
 from whimbrel.core.clock import SystemClock
 from whimbrel.core.rand import SystemRandom
-from whimbrel.core.secret_files import with_secret_files
+from whimbrel.core.secret_files import MASTER_KEY_ENV, SUFFIX, with_secret_files
 from whimbrel.core.settings import Settings, load_settings
 from whimbrel.proxy.proxy import Others
 from whimbrel.server.client_access import ClientAccess, NoServerError, find_client_access
@@ -125,7 +125,7 @@ def child_environment(
         plan: whether endpoint variables are set.
     """
     endpoints = access.endpoint_variables()
-    removed = {*access.removed_variables(), *endpoints}
+    removed = {*access.removed_variables(), *endpoints, MASTER_KEY_ENV, MASTER_KEY_ENV + SUFFIX}
     if plan.sets_endpoints:
         # SDKs refuse them together with an endpoint.
         removed |= {"AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT"}
@@ -153,7 +153,12 @@ async def _reaching_server(
 async def _own_server(plan: RunPlan, environment: Mapping[str, str]) -> AsyncIterator[ClientAccess]:
     """Serves the store that was named, for a block, to whoever has keys that are made here."""
     settings = replace(
-        load_settings(environment, plan.flags), host=Settings().host, port=0, no_auth=False
+        load_settings(environment, plan.flags),
+        host=Settings().host,
+        port=0,
+        no_auth=False,
+        tls_cert="",  # nothing leaves this machine
+        tls_key="",
     )
     found = credential_from_environment(environment)
     credential = found.credential if found else generate_credential(SystemRandom())

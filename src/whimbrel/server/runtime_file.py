@@ -26,6 +26,7 @@ class RunningServer:
         store: what it serves, without secrets.
         pid: its process.
         no_auth: whether it takes unsigned requests.
+        ca_bundle: file of the certificates that its clients are to trust; empty where the system's will do.
     """
 
     endpoint: str
@@ -33,6 +34,7 @@ class RunningServer:
     store: str
     pid: int
     no_auth: bool
+    ca_bundle: str = ""
 
 
 def write_runtime_file(directory: Path, server: RunningServer) -> None:

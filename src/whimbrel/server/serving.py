@@ -19,23 +19,25 @@ from dataclasses import dataclass, replace
 import uvicorn
 
 from whimbrel import kernel
-from whimbrel.auth import Authenticator, NoAuthenticator, SigV4Authenticator
-from whimbrel.auth.noauth import check_loopback_address
-from whimbrel.core.clock import SystemClock
+from whimbrel.auth import Credential
+from whimbrel.auth.noauth import check_loopback_address, is_loopback_address
 from whimbrel.core.rand import SystemRandom
 from whimbrel.core.settings import Settings
 from whimbrel.embeddings.configuration import read_configuration
 from whimbrel.embeddings.providers.secrets import find_secrets
-from whimbrel.server.address import bind_socket, format_endpoint
+from whimbrel.server.address import bind_socket
 from whimbrel.server.application import Application, open_application
 from whimbrel.server.assembly import make_wire_options
 from whimbrel.server.descriptors import reserve_descriptors
 from whimbrel.server.platform import refuse_unsupported_platform
 from whimbrel.server.root_credential import find_config_directory, find_root_credential
 from whimbrel.server.runtime_file import RunningServer, remove_runtime_file, write_runtime_file
+from whimbrel.server.tls import TlsFiles, find_client_bundle, find_endpoint, find_pair, load_context
 from whimbrel.storage.open_store import check_url
-from whimbrel.wire.listener import make_server_config
+from whimbrel.wire.listener import make_acceptor, make_server_config
+from whimbrel.wire.options import WireOptions
 from whimbrel.wire.telemetry import Render
+from whimbrel.wire.tls_acceptor import TlsAcceptor
 
 _log = logging.getLogger(__name__)
 
@@ -110,6 +112,14 @@ def check_start(settings: Settings, environment: Mapping[str, str]) -> None:
     check_url(settings.store)
     if settings.no_auth:
         check_loopback_address(settings.host)
+    pair = find_pair(settings)
+    if pair is not None:
+        load_context(pair)
+    elif not is_loopback_address(settings.host):
+        _log.warning(
+            "requests and answers cross the network in the clear: set --tls-cert and --tls-key, or put TLS in front",
+            extra={"host": settings.host},
+        )
     find_secrets(read_configuration(settings.embeddings), environment)
 
 
@@ -137,18 +147,18 @@ async def serve_on(
     options = make_wire_options(settings)
     connection_count = reserve_descriptors(options.connection_count_max)
     options = replace(options, connection_count_max=connection_count)
-    opening = open_application(
-        settings, environment, authenticator=access.authenticator, options=options
-    )
+    opening = open_application(settings, environment, root=access.root, options=options)
     async with opening as application:
         if render is not None:
             application.app.render_metrics_with(render)
         config = make_server_config(
             application.app, host=settings.host, port=settings.port, options=options
         )
-        await _AnnouncingServer(config).run(
-            listener, on_ready=lambda: on_ready(application), stop=stop
-        )
+        pair = find_pair(settings)
+        tls = None if pair is None else TlsFiles(pair, application.context.clock)
+        server = AnnouncingServer(config, options=options, tls=tls)
+        with hangup_signals(settings, server.renew if stop is None else None):
+            await server.run(listener, on_ready=lambda: on_ready(application), stop=stop)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,12 +166,12 @@ class Access:
     """Who is let in, and where the credentials are.
 
     Attributes:
-        authenticator: decides about each request.
+        root: the key of the account's root; None where nothing is signed.
         source: where the credentials are, for people; never what they are.
         is_new: whether this start made them.
     """
 
-    authenticator: Authenticator
+    root: Credential | None
     source: str
     is_new: bool
 
@@ -169,19 +179,16 @@ class Access:
 def find_access(settings: Settings, environment: Mapping[str, str]) -> Access:
     """Finds the credentials, or makes them."""
     if settings.no_auth:
-        authenticator = NoAuthenticator(account_id=settings.account_id)
-        return Access(authenticator, "none needed (--no-auth)", is_new=False)
+        return Access(None, "none needed (--no-auth)", is_new=False)
     root = find_root_credential(settings, environment, random=SystemRandom())
-    signed = SigV4Authenticator(
-        [root.credential], clock=SystemClock(), account_id=settings.account_id
-    )
-    return Access(signed, root.source, root.is_new)
+    return Access(root.credential, root.source, root.is_new)
 
 
 def describe(settings: Settings, store_url: str, listener: socket.socket) -> RunningServer:
     """Returns what the server's note tells of it."""
     return RunningServer(
-        endpoint=format_endpoint(settings.host, listener.getsockname()[1]),
+        endpoint=find_endpoint(settings, listener.getsockname()[1]),
+        ca_bundle=find_client_bundle(settings),
         region=settings.region,
         store=store_url,
         pid=os.getpid(),
@@ -205,8 +212,23 @@ def runtime_note(
         remove_runtime_file(directory, server)
 
 
-class _AnnouncingServer(uvicorn.Server):
+class AnnouncingServer(uvicorn.Server):
     """uvicorn, which says when it serves, and whose stop signals end in a clean return, not in a second delivery."""
+
+    def __init__(
+        self, config: uvicorn.Config, *, options: WireOptions, tls: TlsFiles | None
+    ) -> None:
+        """Prepares a server.
+
+        Args:
+            config: as `make_server_config` makes it.
+            options: the endpoint's limits.
+            tls: certificate and key; None speaks without TLS.
+        """
+        super().__init__(config)
+        self._options = options
+        self._tls = tls
+        self._acceptor: TlsAcceptor | None = None
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -234,13 +256,36 @@ class _AnnouncingServer(uvicorn.Server):
             else:
                 waiting = asyncio.create_task(self._stop_at(stop))
                 stack.callback(waiting.cancel)
-            await self.serve(sockets=[listener])
+            if self._tls is not None:
+                watching = asyncio.create_task(self._tls.watch(), name="certificate")
+                stack.callback(watching.cancel)
+            self._listener = listener
+            await self.serve(sockets=[] if self._tls is not None else [listener])
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Starts accepting, then says so."""
         await super().startup(sockets)
+        if self._tls is not None:
+            tls = self._tls
+            self._acceptor = make_acceptor(
+                self,
+                self._listener,
+                read_context=lambda: tls.context,
+                options=self._options,
+            )
         if self.started:
             self._on_ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accepts no more, and ends what is there."""
+        if self._acceptor is not None:
+            self._acceptor.close()
+        await super().shutdown(sockets)
+
+    def renew(self) -> None:
+        """Reads certificate and key again, where there are any."""
+        if self._tls is not None:
+            self._tls.check(is_forced=True)
 
     async def _stop_at(self, stop: asyncio.Event) -> None:
         await stop.wait()
@@ -248,6 +293,28 @@ class _AnnouncingServer(uvicorn.Server):
 
     def _stop(self) -> None:
         self.should_exit = True
+
+
+@contextlib.contextmanager
+def hangup_signals(settings: Settings, on_hangup: Callable[[], None] | None) -> Iterator[None]:
+    """Has the signal by which services are told to look at their files again call a function while a block runs.
+
+    A server without such files is ended by it, as when its terminal goes.
+
+    Args:
+        settings: say whether there is a file of TLS or of the audit log.
+        on_hangup: is called; None leaves the signal alone.
+    """
+    has_files = settings.tls_cert or (settings.audit != "off" and settings.audit_file != "-")
+    if on_hangup is None or not has_files:
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, on_hangup)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
 
 
 @contextlib.contextmanager

@@ -30,6 +30,7 @@ from whimbrel.server.serving import (
     check_start,
     describe,
     find_access,
+    hangup_signals,
     runtime_note,
     stop_signals,
 )
@@ -94,6 +95,8 @@ async def serve_with_workers(
         stack.enter_context(runtime_note(settings, environment, server))
         stop = asyncio.Event()
         stack.enter_context(stop_signals(stop.set))
+        # Workers look for changed files by themselves; the signal must not end their parent.
+        stack.enter_context(hangup_signals(settings, lambda: None))
         announce(
             Announcement(
                 server=server,
@@ -126,6 +129,9 @@ async def _workers(
         ),
         "WHIMBREL_WIRE_CONNECTION_COUNT_MAX": str(
             max(1, settings.wire_connection_count_max // count)
+        ),
+        "WHIMBREL_WIRE_ADDRESS_CONNECTION_COUNT_MAX": str(
+            max(1, settings.wire_address_connection_count_max // count)
         ),
     }
     with tempfile.TemporaryDirectory(prefix="whimbrel-workers-") as board:

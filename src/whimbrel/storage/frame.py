@@ -1,16 +1,19 @@
-"""The outside of every object: a header, checksummed frames, a frame table. `docs/format/object.md` draws it.
+"""The outside of every object: a header, checksummed or sealed frames, a table. `docs/format/object.md` draws it.
 
-All bytes of objects pass through `ObjectWriter` and `ObjectReader`; nothing else may interpret or map them, so
-that an encrypting envelope can later be put here without a change above.
+All bytes of objects pass through `ObjectWriter` and `ObjectReader`; nothing else may interpret or map them. So nothing
+above knows which objects are sealed: offsets and lengths are those of the plaintext.
 
 Invariants:
 1. A frame holds at most `FRAME_BYTES_MAX` bytes and has a checksum of its own, bound to the object's put id and
-   the frame's position: a frame moved, or taken from another object, is noticed.
+   the frame's position, or, in a sealed object, a tag (`storage/seal.py`): a frame moved, or taken from another object,
+   is noticed.
 2. The header's checksum covers the header and the frame table; the header holds a hash of the object's name, so
    an object served under another name is noticed.
 3. No byte of a section is handed out before the frames that hold it were verified, but by `watch`, whose callers read
    no frame before its flag is set.
-4. Where only parts of an object are here, a frame that is not is noted with whoever fetches it, and
+4. A sealed frame is opened into memory of this process before the first of its bytes is handed out, and only there.
+5. In a space that has a key a plain object is refused, as is a sealed one in a space without.
+6. Where only parts of an object are here, a frame that is not is noted with whoever fetches it, and
    `AbsentBytesError` is raised; so all frames of a range are noted before it is. One that is here and damaged is
    fetched once more before it is reported.
 """
@@ -18,8 +21,8 @@ Invariants:
 import struct
 import threading
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from enum import IntEnum
 from operator import add, le
 from typing import Protocol
@@ -29,19 +32,33 @@ import xxhash
 from numpy.typing import NDArray
 
 from whimbrel.core.errors import AbsentBytesError, CorruptObjectError
-from whimbrel.storage.mapping import expect_scattered_reads, read_ahead, release_pages
+from whimbrel.storage.envelope import NO_KEYS, TAG_BYTES, ObjectKeys
+from whimbrel.storage.mapping import (
+    expect_scattered_reads,
+    map_memory,
+    overlay,
+    read_ahead,
+    release_pages,
+)
+from whimbrel.storage.seal import HEAD_BYTES, ObjectSeal, seal_section
 
 MAGIC = b"WHIMBREL"
 FORMAT_VERSION = 1
 ENVELOPE_NONE = 0
+ENVELOPE_SEALED = 1
 HEADER = struct.Struct("<8sHHHH16sQIIQQ")
 HEADER_BYTES = HEADER.size
 FRAME_ENTRY = struct.Struct("<QQQ")  # start, length, checksum
+SEALED_ENTRY = struct.Struct("<QQ16s")  # start, length, tag
 FRAME_BYTES_MAX = 64 * 1024
 SECTION_ALIGNMENT_BYTES = 64
 PUT_ID_BYTES = 16
+# Memory for the plaintext of a larger object is taken as its frames are opened.
+OPENED_WHOLE_BYTES_MAX = 256 * 1024
 
-assert HEADER_BYTES == 64
+_HEADER_REST = struct.Struct("<QIIQ")  # table start to name hash
+
+assert HEADER_BYTES == 64 == HEAD_BYTES + _HEADER_REST.size + 8
 
 
 class ObjectKind(IntEnum):
@@ -89,6 +106,26 @@ class WatchedSection:
     verify: Callable[[int], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Put:
+    """One put of one object.
+
+    Attributes:
+        id: random, of `PUT_ID_BYTES`.
+        data_key: what the object is sealed under; None for a plain one.
+    """
+
+    id: bytes
+    data_key: bytes | None = field(default=None, repr=False)
+
+
+@dataclass(slots=True)
+class Tally:
+    """How many bytes of sealed objects some readers have opened; a hint, since threads add to it without a lock."""
+
+    opened_bytes: int = 0
+
+
 class PartSource(Protocol):
     """What knows which bytes of an object are here, and fetches others later. For any thread."""
 
@@ -113,14 +150,26 @@ def _frame_seed(put_id: bytes, frame_index: int) -> int:
 class ObjectWriter:
     """Builds one object in memory, section by section; the last section added is its footer."""
 
-    def __init__(self, key: str, kind: ObjectKind, put_id: bytes) -> None:
-        assert len(put_id) == PUT_ID_BYTES
+    def __init__(self, key: str, kind: ObjectKind, put: Put | bytes) -> None:
+        """Begins an object.
+
+        Args:
+            key: its name.
+            kind: what it will hold.
+            put: this put; just its id for a plain object.
+        """
         self._key = key
-        self._kind = kind
-        self._put_id = put_id
+        self._put = put if isinstance(put, Put) else Put(put)
+        assert len(self._put.id) == PUT_ID_BYTES
+        data_key = self._put.data_key
+        envelope = ENVELOPE_NONE if data_key is None else ENVELOPE_SEALED
+        self._head = HEADER.pack(
+            MAGIC, FORMAT_VERSION, kind, envelope, 0, self._put.id, 0, 0, 0, 0, 0
+        )[:HEAD_BYTES]
+        self._seal = None if data_key is None else ObjectSeal(data_key, key, self._head)
         self._parts: list[bytes | memoryview] = []
         self._offset = HEADER_BYTES
-        self._frames: list[tuple[int, int, int]] = []
+        self._frames: list[tuple[int, int, int | bytes]] = []
         self._footer_frame_count = 0
 
     def add_section(self, data: bytes | memoryview) -> Section:
@@ -131,35 +180,142 @@ class ObjectWriter:
             self._parts.append(bytes(padding))
             self._offset += padding
         section = Section(self._offset, self._offset + len(view))
-        frame_count = len(self._frames)
-        for start in range(0, len(view), FRAME_BYTES_MAX):
-            frame = view[start : start + FRAME_BYTES_MAX]
-            seed = _frame_seed(self._put_id, len(self._frames))
-            checksum = xxhash.xxh3_64_intdigest(frame, seed=seed)
-            self._frames.append((section.start + start, len(frame), checksum))
-        self._footer_frame_count = len(self._frames) - frame_count
+        first = len(self._frames)
+        if self._seal is None:
+            self._frames += self._check_section(view, section.start, first)
+        else:
+            view, frames = seal_section(
+                self._seal, view, start=section.start, first=first, frame_bytes=FRAME_BYTES_MAX
+            )
+            self._frames += frames
+        self._footer_frame_count = len(self._frames) - first
         self._parts.append(view)
         self._offset = section.limit
         return section
 
+    def _check_section(
+        self, view: memoryview, start: int, first: int
+    ) -> Iterator[tuple[int, int, int]]:
+        """Yields start, length and checksum of each frame of a section."""
+        for index, offset in enumerate(range(0, len(view), FRAME_BYTES_MAX), first):
+            frame = view[offset : offset + FRAME_BYTES_MAX]
+            seed = _frame_seed(self._put.id, index)
+            yield start + offset, len(frame), xxhash.xxh3_64_intdigest(frame, seed=seed)
+
     def finish(self) -> bytes:
         """Returns the whole object."""
-        table = b"".join(FRAME_ENTRY.pack(*frame) for frame in self._frames)
-        head = HEADER.pack(
-            MAGIC,
-            FORMAT_VERSION,
-            self._kind,
-            ENVELOPE_NONE,
-            0,
-            self._put_id,
-            self._offset,
-            len(self._frames),
-            self._footer_frame_count,
-            _hash_name(self._key),
-            0,
-        )[:-8]
+        entry = FRAME_ENTRY if self._seal is None else SEALED_ENTRY
+        table = b"".join(entry.pack(*frame) for frame in self._frames)
+        head = self._head + _HEADER_REST.pack(
+            self._offset, len(self._frames), self._footer_frame_count, _hash_name(self._key)
+        )
+        if self._seal is not None:
+            table += self._seal.table_tag(head, table)
         checksum = xxhash.xxh3_64_intdigest(head + table)
         return b"".join([head, checksum.to_bytes(8, "little"), *self._parts, table])
+
+
+@dataclass(frozen=True, slots=True)
+class _Outside:
+    """Header and frame table of an object, found right as far as that can be told without a key.
+
+    Attributes:
+        head: the header up to its checksum.
+        kind: what it says that the object holds.
+        envelope: `ENVELOPE_NONE` or `ENVELOPE_SEALED`.
+        table: the frame table, without its tag.
+        table_start: where that is.
+        tag: of the table; empty in a plain object.
+        frames: start, length and checksum or tag of each frame.
+        footer: where the last section is.
+    """
+
+    head: bytes
+    kind: int
+    envelope: int
+    table: memoryview
+    table_start: int
+    tag: bytes
+    frames: tuple[Sequence[int], Sequence[int], Sequence[int | bytes]]
+    footer: Section
+
+    @property
+    def put_id(self) -> bytes:
+        """The put's id."""
+        return self.head[HEAD_BYTES - PUT_ID_BYTES : HEAD_BYTES]
+
+
+def _read_outside(key: str, data: memoryview, require: Callable[[int, int], None]) -> _Outside:
+    """Reads header and frame table.
+
+    Args:
+        key: the name the object was read under.
+        data: the whole object.
+        require: called with start and limit of bytes before they are read.
+
+    Raises:
+        CorruptObjectError: these are not the bytes that were written under this name.
+    """
+    if len(data) < HEADER_BYTES:
+        raise CorruptObjectError(key, len(data), "object is shorter than its header.")
+    require(0, HEADER_BYTES)
+    fields = HEADER.unpack_from(data)
+    magic, version, kind, envelope, _, _, table_start, frame_count, footer_count = fields[:9]
+    name_hash, checksum = fields[9:]
+    if magic != MAGIC:
+        raise CorruptObjectError(key, 0, "not an object of this system.")
+    if version != FORMAT_VERSION or envelope not in (ENVELOPE_NONE, ENVELOPE_SEALED):
+        detail = f"format version `{version}` envelope `{envelope}` is not known here."
+        raise CorruptObjectError(key, 8, detail)
+    is_sealed = envelope == ENVELOPE_SEALED
+    entry = SEALED_ENTRY if is_sealed else FRAME_ENTRY
+    table_limit = table_start + frame_count * entry.size
+    if table_limit + is_sealed * TAG_BYTES != len(data) or table_start < HEADER_BYTES:
+        raise CorruptObjectError(key, 32, "object is truncated or its header is damaged.")
+    require(table_start, len(data))
+    head = bytes(data[: HEADER_BYTES - 8])
+    digest = xxhash.xxh3_64(head)
+    digest.update(data[table_start:])
+    if digest.intdigest() != checksum:
+        raise CorruptObjectError(key, table_start, "checksum of header and frame table differs.")
+    if name_hash != _hash_name(key):
+        raise CorruptObjectError(key, 48, "object was written under another name.")
+    table = data[table_start:table_limit]
+    starts, lengths, checks = zip(*entry.iter_unpack(table), strict=True) if table else ((),) * 3
+    footer = _check_frames(key, table_start, starts, lengths, footer_count)
+    tag = bytes(data[table_limit:])
+    frames = starts, lengths, checks
+    return _Outside(head, kind, envelope, table, table_start, tag, frames, footer)
+
+
+def _check_frames(
+    key: str,
+    table_start: int,
+    starts: Sequence[int],
+    lengths: Sequence[int],
+    footer_count: int,
+) -> Section:
+    """Returns the footer; makes sure that a table makes sense."""
+    # The checksum has matched; these are errors of a writer, or of an attacker with a hash function.
+    ends = tuple(map(add, starts, lengths))
+    sane = not ends or (starts[0] >= HEADER_BYTES and ends[-1] <= table_start)
+    sane = sane and min(lengths, default=1) > 0
+    sane = sane and max(lengths, default=1) <= FRAME_BYTES_MAX
+    sane = sane and all(map(le, ends, starts[1:]))
+    if not sane or footer_count > len(starts):
+        raise CorruptObjectError(key, table_start, "frame table makes no sense.")
+    if footer_count:
+        return Section(starts[-footer_count], ends[-1])
+    return Section(table_start, table_start)
+
+
+def check_outside(key: str, data: memoryview) -> None:
+    """Finds what can be found of a whole object's damage without its key: in header, frame table, length and name.
+
+    Raises:
+        CorruptObjectError: it is damaged.
+    """
+    _read_outside(key, data, lambda _start, _limit: None)
 
 
 class ObjectReader:
@@ -169,7 +325,14 @@ class ObjectReader:
     """
 
     def __init__(
-        self, key: str, kind: ObjectKind, data: memoryview, *, source: PartSource | None = None
+        self,
+        key: str,
+        kind: ObjectKind,
+        data: memoryview,
+        *,
+        source: PartSource | None = None,
+        keys: ObjectKeys = NO_KEYS,
+        tally: Tally | None = None,
     ) -> None:
         """Checks header and frame table.
 
@@ -178,80 +341,72 @@ class ObjectReader:
             kind: what the caller expects it to hold.
             data: the whole object; must stay unchanged.
             source: knows which parts of it are here; None when all are.
+            keys: open it, if it is sealed.
+            tally: counts what is opened.
 
         Raises:
             CorruptObjectError: these are not the bytes that were written under this name.
+            KeyUnavailableError: the key of its space is not there.
             AbsentBytesError: header or frame table are not here yet.
         """
         self.key = key
-        self._data = data
+        self._stored = data
         self._source = source
         self._lock = threading.Lock()
         self._refetched: set[int] = set()
-        self._read_header(kind)
+        self._tally = tally
+        outside = _read_outside(key, data, self._require)
+        if outside.kind != kind:
+            detail = f"object is of kind `{outside.kind}`, not `{kind}`."
+            raise CorruptObjectError(key, 10, detail)
+        self.put_id, self.footer = outside.put_id, outside.footer
+        self._starts, self._lengths, self._checks = outside.frames
+        self._seal = self._make_seal(outside, keys.find(key))
         self._verified = bytearray(len(self._starts))
+        # What is handed out: the object itself, or the plaintext of as much of it as was opened.
+        self._opened: bytearray | memoryview | None = None
+        self._data = data
+        if self._seal is not None:
+            is_small = outside.table_start <= OPENED_WHOLE_BYTES_MAX
+            size = outside.table_start
+            self._opened = bytearray(size) if is_small else map_memory(size)
+            self._data = memoryview(self._opened).toreadonly()
 
-    def _read_header(self, kind: ObjectKind) -> None:
-        data, key = self._data, self.key
-        if len(data) < HEADER_BYTES:
-            raise CorruptObjectError(key, len(data), "object is shorter than its header.")
-        self._require(0, HEADER_BYTES)
-        (
-            magic,
-            version,
-            found_kind,
-            envelope,
-            _,
-            put_id,
-            table_start,
-            frame_count,
-            footer_frame_count,
-            name_hash,
-            checksum,
-        ) = HEADER.unpack_from(data)
-        if magic != MAGIC:
-            raise CorruptObjectError(key, 0, "not an object of this system.")
-        if version != FORMAT_VERSION or envelope != ENVELOPE_NONE:
-            detail = f"format version `{version}` envelope `{envelope}` is not known here."
-            raise CorruptObjectError(key, 8, detail)
-        if table_start + frame_count * FRAME_ENTRY.size != len(data) or table_start < HEADER_BYTES:
-            raise CorruptObjectError(key, 32, "object is truncated or its header is damaged.")
-        self._require(table_start, len(data))
-        digest = xxhash.xxh3_64()
-        digest.update(data[: HEADER_BYTES - 8])
-        digest.update(data[table_start:])
-        if digest.intdigest() != checksum:
-            raise CorruptObjectError(
-                key, table_start, "checksum of header and frame table differs."
-            )
-        if name_hash != _hash_name(key):
-            raise CorruptObjectError(key, 48, "object was written under another name.")
-        if found_kind != kind:
-            raise CorruptObjectError(key, 10, f"object is of kind `{found_kind}`, not `{kind}`.")
-        self.put_id = bytes(put_id)
-        numbers = struct.unpack(f"<{3 * frame_count}Q", data[table_start:])
-        self._starts, self._lengths, self._checksums = numbers[::3], numbers[1::3], numbers[2::3]
-        self._check_frames(table_start, footer_frame_count)
-
-    def _check_frames(self, table_start: int, footer_frame_count: int) -> None:
-        # The checksum has matched; these are errors of a writer, or of an attacker with a hash function.
-        starts, lengths = self._starts, self._lengths
-        ends = tuple(map(add, starts, lengths))
-        sane = not ends or (starts[0] >= HEADER_BYTES and ends[-1] <= table_start)
-        sane = sane and min(lengths, default=1) > 0
-        sane = sane and max(lengths, default=1) <= FRAME_BYTES_MAX
-        sane = sane and all(map(le, ends, starts[1:]))
-        if not sane or footer_frame_count > len(starts):
-            raise CorruptObjectError(self.key, table_start, "frame table makes no sense.")
-        if footer_frame_count:
-            self.footer = Section(starts[-footer_frame_count], ends[-1])
-        else:
-            self.footer = Section(table_start, table_start)
+    def _make_seal(self, outside: _Outside, data_key: bytes | None) -> ObjectSeal | None:
+        """Returns what opens the object; None for a plain one."""
+        key = self.key
+        if outside.envelope == ENVELOPE_NONE:
+            if data_key is not None:
+                detail = "object is plain, and those of its space are sealed."
+                raise CorruptObjectError(key, 12, detail)
+            return None
+        if data_key is None:
+            raise CorruptObjectError(key, 12, "object is sealed, and its space has no key.")
+        seal = ObjectSeal(data_key, key, outside.head[:HEAD_BYTES])
+        if not seal.is_table(outside.head, outside.table, outside.tag):
+            detail = "header and frame table are not those that were sealed under this key."
+            raise CorruptObjectError(key, outside.table_start, detail)
+        return seal
 
     @property
     def size_bytes(self) -> int:
         """Length of the whole object."""
-        return len(self._data)
+        return len(self._stored)
+
+    @property
+    def opened_bytes(self) -> int:
+        """About how much memory the plaintext takes that was opened of a sealed object."""
+        if self._opened is None:
+            return 0
+        if isinstance(self._opened, bytearray):
+            return len(self._opened)
+        return self._verified.count(1) * FRAME_BYTES_MAX
+
+    @property
+    def memory_bytes(self) -> int:
+        """How much memory of this process it takes, but for what its source has."""
+        held = self._stored.obj
+        return self.opened_bytes + (len(held) if isinstance(held, bytes | bytearray) else 0)
 
     def _require(self, start: int, limit: int) -> None:
         """Makes sure that bytes outside of all frames are here."""
@@ -327,7 +482,7 @@ class ObjectReader:
             raise CorruptObjectError(self.key, section.start, "range lies outside the frames.")
         if self._starts[last] + self._lengths[last] != section.limit:
             raise CorruptObjectError(self.key, section.start, "range lies outside the frames.")
-        expect_scattered_reads(self._data, section.start, section.limit)
+        expect_scattered_reads(self._stored, section.start, section.limit)
         flags = np.frombuffer(self._verified, dtype=np.uint8)[first : last + 1]
         return WatchedSection(
             self._data[section.start : section.limit],
@@ -339,7 +494,7 @@ class ObjectReader:
         self, first: int, number: int, on_absent: Callable[[int], None] | None
     ) -> None:
         start, length = self._starts[first + number], self._lengths[first + number]
-        read_ahead(self._data, start, start + length)
+        read_ahead(self._stored, start, start + length)
         try:
             self._verify(first + number)
         except AbsentBytesError:
@@ -407,9 +562,9 @@ class ObjectReader:
     def release(self, section: Section) -> None:
         """Takes a section's pages off this process where the object is a mapped file; reading brings them back.
 
-        What was verified stays so.
+        What was verified stays so, and what was opened stays: who reads it may be doing so. It goes with the reader.
         """
-        release_pages(self._data, section.start, section.limit)
+        release_pages(self._stored, section.start, section.limit)
 
     def read_footer(self) -> memoryview:
         """Returns the bytes of the last section added, verified."""
@@ -422,10 +577,10 @@ class ObjectReader:
             CorruptObjectError: names the offset of the first damaged frame or gap.
         """
         if self._source is not None:
-            self._require(0, len(self._data))
+            self._require(0, len(self._stored))
         position = HEADER_BYTES
         for index, (start, length) in enumerate(zip(self._starts, self._lengths, strict=True)):
-            if any(self._data[position:start]):
+            if any(self._stored[position:start]):
                 self._forget_gap(position, start)
                 raise CorruptObjectError(self.key, position, "a gap between frames is not empty.")
             self._verify(index)
@@ -448,10 +603,25 @@ class ObjectReader:
         return not is_whole
 
     def _is_right(self, index: int) -> bool:
-        start, length = self._starts[index], self._lengths[index]
-        seed = _frame_seed(self.put_id, index)
-        found = xxhash.xxh3_64_intdigest(self._data[start : start + length], seed=seed)
-        return bool(found == self._checksums[index])
+        """Says whether a frame is what was written here; a sealed one is opened."""
+        start, length, check = self._starts[index], self._lengths[index], self._checks[index]
+        stored = self._stored[start : start + length]
+        if self._seal is None:
+            seed = _frame_seed(self.put_id, index)
+            return bool(xxhash.xxh3_64_intdigest(stored, seed=seed) == check)
+        assert isinstance(check, bytes)
+        plain = self._seal.open(index, start, stored, check)
+        if plain is None:
+            return False
+        # Several threads may do this at once, with the same bytes.
+        if isinstance(self._opened, bytearray):
+            self._opened[start : start + length] = plain
+        else:
+            assert self._opened is not None
+            overlay(self._opened, start, memoryview(plain))
+        if self._tally is not None:
+            self._tally.opened_bytes += length
+        return True
 
     def _verify(self, index: int) -> None:
         start, limit = self._starts[index], self._starts[index] + self._lengths[index]
@@ -461,7 +631,9 @@ class ObjectReader:
         if not self._is_right(index):
             if self._source is not None:
                 self._forget_once(self._source, index, start, limit)
-            raise CorruptObjectError(self.key, start, "checksum of a frame differs.")
+            is_plain = self._seal is None
+            detail = "checksum of a frame differs." if is_plain else "a frame does not open."
+            raise CorruptObjectError(self.key, start, detail)
         self._verified[index] = 1
 
     def _forget_gap(self, start: int, limit: int) -> None:

@@ -58,6 +58,7 @@ class World:
         options: of every process.
         rules: of every process.
         is_remote: whether the store is far away for every process.
+        is_sealed: whether everything is encrypted.
         clock: the time.
         store: the store that never fails.
         histories: what each index of the bucket may hold.
@@ -68,6 +69,7 @@ class World:
     options: EngineOptions = field(default_factory=EngineOptions)
     rules: ProtocolRules = ALL_RULES
     is_remote: bool = False
+    is_sealed: bool = False
     clock: ManualClock = field(default_factory=ManualClock)
     histories: dict[str, History] = field(default_factory=dict)
     snapshots: dict[tuple[str, str], State] = field(default_factory=dict)
@@ -88,7 +90,12 @@ class World:
             is_remote=self.is_remote,
         )
         node = Node(
-            handle, clock=self.clock, seed=self.seed, options=self.options, rules=self.rules
+            handle,
+            clock=self.clock,
+            seed=self.seed,
+            options=self.options,
+            rules=self.rules,
+            is_sealed=self.is_sealed,
         )
         return node, handle
 
@@ -214,6 +221,7 @@ async def find_leftovers(node: Node) -> set[str]:
         space = paths.bucket_space(bucket.incarnation)
         for prefix in (space.wal_prefix, space.manifest_prefix):
             left -= {item.key for item in await list_all(store, prefix)}
+        left.discard(paths.key_object(space.prefix))
         catalog = await directory.catalog_by_id(bucket.incarnation)
         assert catalog is not None
         left -= {paths.hint(bucket.incarnation, name) for name in catalog.state.indexes}
@@ -230,7 +238,9 @@ async def _needed_by(node: Node, index_id: IndexId) -> set[str]:
     needed = {key for key in log if paths.parse_sequence(key) > base.position}
     for source in foreign_keys(space, manifest.object_keys):
         needed |= {space.hold(source), source.pin(space)} | await pins.read(source)
-    return needed | manifest.object_keys | {space.manifest(base.generation)}
+        needed.add(paths.key_object(source.prefix))
+    needed |= {space.manifest(base.generation), paths.key_object(space.prefix)}
+    return needed | manifest.object_keys
 
 
 class Scenario:
@@ -257,13 +267,16 @@ class Scenario:
         """Checks, after the work was done to its end, what only this scenario knows."""
 
 
-async def crash_everywhere(scenario: Scenario, *, after: bool, is_remote: bool = False) -> int:
+async def crash_everywhere(
+    scenario: Scenario, *, after: bool, is_remote: bool = False, is_sealed: bool = False
+) -> int:
     """Interrupts a scenario at its first mutation, at its second, and so on.
 
     Args:
         scenario: what to interrupt.
         after: whether the mutation still applies.
         is_remote: whether the store is far away.
+        is_sealed: whether everything is encrypted.
 
     Returns:
         How many mutations were interrupted: all there are.
@@ -273,7 +286,7 @@ async def crash_everywhere(scenario: Scenario, *, after: bool, is_remote: bool =
     """
     for crash_index in itertools.count(1):
         assert crash_index < CRASH_COUNT_MAX, "scenario does not end"
-        world = World(scenario.options, scenario.rules, is_remote)
+        world = World(scenario.options, scenario.rules, is_remote, is_sealed)
         try:
             was_crashed = await _crash_once(world, scenario, crash_index, after=after)
         except Exception as error:

@@ -42,7 +42,9 @@ from whimbrel.engine.rules import ALL_RULES, ProtocolRules
 from whimbrel.engine.text.field import TextField
 from whimbrel.engine.text_job import backfill, needs_backfill
 from whimbrel.storage.base import ObjectStore
+from whimbrel.storage.envelope import NO_KEYS, SpaceKeys
 from whimbrel.testing.oracle import OracleRecord, content
+from whimbrel.testing.sealing import seal_for_test
 
 STARTED_AT_S = 1_700_000_000.0
 IDLE_STEPS = 50
@@ -112,17 +114,31 @@ class Node:
         seed: int = 0,
         options: EngineOptions | None = None,
         rules: ProtocolRules = ALL_RULES,
+        is_sealed: bool = False,
+        keys: SpaceKeys = NO_KEYS,
     ) -> None:
-        """Prepares a process; `start` opens the store."""
+        """Prepares a process; `start` opens the store.
+
+        Args:
+            store: the store.
+            clock: tells the time.
+            seed: of its randomness.
+            options: limits and intervals.
+            rules: of the protocol.
+            is_sealed: whether what is new is encrypted, under a key that everybody knows.
+            keys: what seals and opens objects instead.
+        """
         self.store = store
         self.clock = clock
+        random = SeededRandom(seed)
         self.context = Context(
             store=store,
             clock=clock,
-            random=SeededRandom(seed),
+            random=random,
             compute=InlineCompute(),
             options=options or EngineOptions(),
             rules=rules,
+            keys=seal_for_test(store, random) if is_sealed else keys,
         )
         self.engine = Engine(self.context)
         self.indexer = Indexer(self.context)

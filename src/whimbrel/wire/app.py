@@ -24,6 +24,7 @@ from whimbrel.core.errors import UnavailableError
 from whimbrel.core.log import request_id
 from whimbrel.core.rand import Random
 from whimbrel.wire.admission import Lanes
+from whimbrel.wire.audit import AuditTrail
 from whimbrel.wire.deadline import Deadline
 from whimbrel.wire.errors import BodyTimeoutError, ErrorAnswer
 from whimbrel.wire.exchange import (
@@ -31,8 +32,10 @@ from whimbrel.wire.exchange import (
     Answered,
     Exchange,
     answer_lines,
+    check_encoding,
     make_request_id,
 )
+from whimbrel.wire.metrics import METRICS_PATH
 from whimbrel.wire.options import WireOptions
 from whimbrel.wire.protocol import WireProtocol
 from whimbrel.wire.protocols import Protocols
@@ -43,7 +46,6 @@ from whimbrel.wire.timing import AUTH, READ, WAIT, Timing
 
 LIVE_PATH: Final = b"/health/live"
 READY_PATH: Final = b"/health/ready"
-METRICS_PATH: Final = b"/metrics"
 EMBED: Final = "embed"
 
 # Our own refusals for want of room; worth no traceback.
@@ -62,11 +64,12 @@ class WireApp:
         clock: Clock,
         random: Random,
         registry: CollectorRegistry,
+        audit: AuditTrail | None = None,
     ) -> None:
+        self._audit = audit
         self._service = service
         self._authenticator = authenticator
         self._options = options
-        self._protocols = Protocols(service, options, clock)
         self._clock = clock
         self._random = random
         self._budget = BodyBudget(options.body_bytes_in_flight_max)
@@ -76,6 +79,7 @@ class WireApp:
             read_in_flight=lambda: self._in_flight,
             lanes=self._lanes.by_name,
         )
+        self._protocols = Protocols(service, options, clock, render_metrics=self._metrics.render)
         self._log = RequestLog(service.log, clock)
         self._in_flight = 0
         self._idle = asyncio.Event()
@@ -137,14 +141,29 @@ class WireApp:
         timing = Timing(self._clock, channel.began_s)
         try:
             answered = await self._answer(exchange, timing)
+            if self._audit is not None:
+                answered = await self._record(self._audit, exchange, answered)
             await exchange.send_answer(answered, options=self._options, timing=timing.header())
         except ClientGoneError:
             exchange.record.code = "ClientGone"
         finally:
             exchange.body.release()
+            if self._audit is not None:
+                self._audit.record_given_up(exchange)
             duration_s = self._clock.monotonic_s() - channel.began_s
             self._metrics.observe(exchange.record, duration_s)
             self._log.write(exchange.record, duration_s)
+
+    async def _record(self, audit: AuditTrail, exchange: Exchange, answered: Answered) -> Answered:
+        """Returns the answer when it may be sent; another one where a change cannot be recorded."""
+        try:
+            await audit.record(exchange)
+        except UnavailableError as error:
+            protocol = self._protocols.find(exchange.head)
+            answer = protocol.explain(error)
+            exchange.record.code = answer.code
+            return protocol.encode_error(answer, request_id=exchange.record.request_id)
+        return answered
 
     def _enter(self) -> None:
         self._in_flight += 1
@@ -166,6 +185,7 @@ class WireApp:
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
             answer = self._explain(protocol, exchange, error)
         exchange.record.code = answer.code
+        exchange.noted.message = answer.message
         return protocol.encode_error(answer, request_id=exchange.record.request_id)
 
     def _explain(
@@ -186,11 +206,19 @@ class WireApp:
         """Reads a request, and sees that it is authentic and that there is room for it."""
         route = protocol.find(exchange.head)
         exchange.record.operation = route.name
+        exchange.noted.action = route.action
+        check_encoding(exchange.head)
         body = await exchange.read_body(protocol.body_bytes_max)
         waited_s = timing.end(READ) - exchange.arrived_s
         lane = self._lanes.by_name[route.lane]
         self._lanes.check(lane, waited_s)
         principal = await self._authenticate(exchange.head, body, service=protocol.signing_name)
+        exchange.noted.principal = principal
+        if self._audit is not None:
+            self._audit.check(route.name)
+            exchange.noted.check = self._audit.check
+        if self._service.limits is not None:
+            self._service.limits.check_principal(principal)
         timing.end(AUTH)
         place = lane.place(waited_s)
         if route.lane != EMBED:
@@ -210,6 +238,8 @@ class WireApp:
         digest = None
         if len(body) > self._options.inline_body_bytes_max:
             digest = await self._service.compute.run_aside(_sha256_hex, body)
+        if self._service.identity is not None:
+            await self._service.identity.keep_fresh()
         request = SignedRequest(head.method, head.raw_path, head.raw_query, head.headers, body)
         return self._authenticator.authenticate(request, service=service, payload_sha256=digest)
 
@@ -225,7 +255,7 @@ class WireApp:
             return Answered(200, JSON_TYPE, b'{"status":"ready"}')
         if head.raw_path == READY_PATH:
             return Answered(503, JSON_TYPE, b'{"status":"not ready"}')
-        if head.raw_path == METRICS_PATH:
+        if head.raw_path == METRICS_PATH and not self._options.metrics_signed:
             return Answered(200, METRICS_TYPE, self._metrics.render())
         return None
 

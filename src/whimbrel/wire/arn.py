@@ -38,12 +38,19 @@ def parse_arn(text: str) -> Arn | None:
 
 
 class ArnFormat:
-    """Writes the ARNs of one server's resources."""
+    """Writes the ARNs of one server's resources.
+
+    Attributes:
+        account_id: whose they are.
+        key_prefix: what the ARNs of the keys of its own key store start with.
+    """
 
     def __init__(self, *, region: str, account_id: str) -> None:
+        self.region = region
         self.account_id = account_id
         partition = next((name for start, name in _PARTITIONS if region.startswith(start)), "aws")
         self._model_prefix = f"arn:{partition}:bedrock:{region}::foundation-model/"
+        self.key_prefix = f"arn:{partition}:kms:{region}:{account_id}:key/"
         self._prefix = f"arn:{partition}:s3vectors:{region}:{account_id}:bucket/"
 
     def format_model(self, model_id: str) -> str:

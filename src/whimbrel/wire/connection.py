@@ -1,9 +1,9 @@
 """HTTP/1.1 over one connection: from bytes to requests with their bodies, and answers back, all of it bounded.
 
-What a client could otherwise grow without limit has a limit: the number of connections, the size of a request's head,
-the time a connection may take to send one or to take an answer, what waits of a body that nobody reads yet, and the
-time left for a body once the server stops. What cannot be parsed as HTTP, and a connection too many, is answered in
-AWS's shape as well.
+What a client could otherwise grow without limit has a limit: the number of connections, of all clients and from one
+address, the size of a request's head, the time a connection may take to send one or to take an answer, what waits of a
+body that nobody reads yet, and the time left for a body once the server stops. What cannot be parsed as HTTP, and a
+connection too many, is answered in AWS's shape as well.
 
 1. Requests of one connection are answered one after the other, in the order they came; while one is worked on, no more
    is read than what came with it.
@@ -28,6 +28,7 @@ from uvicorn.server import ServerState
 
 from whimbrel.wire.errors import UNAVAILABLE_TEXT
 from whimbrel.wire.options import WireOptions
+from whimbrel.wire.peer import ConnectionCounts, Peer
 from whimbrel.wire.plain_http import PlainHttpParser, head_without_offer
 from whimbrel.wire.request import Channel, ClientGoneError, RequestHead
 from whimbrel.wire.unsent import UnsentAnswers
@@ -44,6 +45,15 @@ AWAITED_BYTES_MAX: Final = 1024 * 1024
 COPIED_BYTES_MAX: Final = 64 * 1024
 TARGETS_MAX: Final = 256
 TARGET_BYTES_MAX: Final = 256
+
+# Answers are data for programs: no browser is to guess their type, keep them, frame them or run what is in them.
+SECURITY_LINES: Final = (
+    b"x-content-type-options: nosniff\r\ncache-control: no-store\r\n"
+    b"content-security-policy: default-src 'none'; frame-ancestors 'none'\r\n"
+    b"referrer-policy: no-referrer\r\n"
+)
+# Has browsers come by TLS alone for a year.
+TRANSPORT_LINES: Final = b"strict-transport-security: max-age=31536000\r\n"
 
 _CLOSE: Final = b"connection: close\r\n\r\n"
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -77,11 +87,13 @@ class HttpConnection(asyncio.Protocol):
         endpoint: answers requests.
         options: the endpoint's limits.
         unsent: the answers that wait for their clients.
+        counts: the connections that are open.
     """
 
     endpoint: ClassVar[Endpoint]
     options: ClassVar[WireOptions]
     unsent: ClassVar[UnsentAnswers]
+    counts: ClassVar[ConnectionCounts]
 
     def __init__(
         self,
@@ -100,6 +112,7 @@ class HttpConnection(asyncio.Protocol):
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._head_bytes = 0
+        self.peer = Peer()
         self._receiving: RequestChannel | None = None
         self._answering: RequestChannel | None = None
         self._waiting: deque[RequestChannel] = deque()
@@ -120,14 +133,24 @@ class HttpConnection(asyncio.Protocol):
         """
         self.transport = transport
         self._connections.add(self)
-        if len(self._connections) > self.options.connection_count_max:
+        self.peer = Peer.of(transport)
+        self.counts.add(self.peer.address)
+        if self._is_too_many():
             self._refuse(503, "ServiceUnavailableException", UNAVAILABLE_TEXT)
         else:
             self._set_deadline(self.options.header_deadline_s)
 
+    def _is_too_many(self) -> bool:
+        options = self.options
+        return (
+            self.counts.total > options.connection_count_max
+            or self.counts.count_from(self.peer.address) > options.address_connection_count_max
+        )
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Tells the requests that their client is gone."""
         self._connections.discard(self)
+        self.counts.remove(self.peer.address)
         for timer in (self._timer, self._body_timer):
             if timer is not None:
                 timer.cancel()
@@ -198,9 +221,13 @@ class HttpConnection(asyncio.Protocol):
             self.transport.close()
 
     @property
-    def date_line(self) -> bytes:
-        """The header `date`, which SDKs set their clocks by; uvicorn renews it every second."""
-        return b"".join(b"%b: %b\r\n" % pair for pair in self._state.default_headers)
+    def common_lines(self) -> bytes:
+        """The headers of every answer: `date`, which SDKs set their clocks by, and what concerns browsers."""
+        # Once a second uvicorn puts a new list there.
+        lines = _join_common(
+            self._state.default_headers[0][1] if self._state.default_headers else b""
+        )
+        return lines + TRANSPORT_LINES if self.peer.tls_version else lines
 
     def _close(self) -> None:
         """Closes once the client has taken what it was sent; who takes too long is cut off."""
@@ -266,6 +293,8 @@ class HttpConnection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """Takes one header."""
         self._count(len(name) + len(value) + HEADER_OVERHEAD_BYTES)
+        if len(self._headers) >= self.options.header_count_max:
+            raise HeadTooLargeError
         self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
@@ -359,7 +388,7 @@ class HttpConnection(asyncio.Protocol):
             f"x-amzn-requestid: {self.endpoint.make_request_id()}\r\nx-amzn-errortype: {code}\r\n"
         )
         self.transport.write(
-            b"".join((_STATUS_LINES[status], self.date_line, head.encode(), _CLOSE, body))
+            b"".join((_STATUS_LINES[status], self.common_lines, head.encode(), _CLOSE, body))
         )
         self._close()
 
@@ -369,6 +398,7 @@ class RequestChannel:
 
     Attributes:
         head: the request's head.
+        peer: who sent it.
         began_s: when it was there, on the endpoint's clock.
         arrived_s: when the body was there as well; before that, what `began_s` says.
         keeps_alive: whether the connection may be used again after the answer.
@@ -391,12 +421,14 @@ class RequestChannel:
         "is_finished",
         "is_started",
         "keeps_alive",
+        "peer",
     )
 
     def __init__(
         self, connection: HttpConnection, head: RequestHead, *, keeps_alive: bool, began_s: float
     ) -> None:
         self.head = head
+        self.peer = connection.peer
         self.began_s = self.arrived_s = began_s
         self.keeps_alive = keeps_alive
         self.is_started = False
@@ -482,14 +514,14 @@ class RequestChannel:
         self.is_started = True
         self.keeps_alive = self.keeps_alive and is_last
         end = b"\r\n" if self.keeps_alive else _CLOSE
-        date = self._connection.date_line
+        common = self._connection.common_lines
         if self.head.method == "HEAD":
             body = b""
         transport = self._connection.transport
         if len(body) <= COPIED_BYTES_MAX:
-            transport.write(b"".join((_STATUS_LINES[status], date, lines, end, body)))
+            transport.write(b"".join((_STATUS_LINES[status], common, lines, end, body)))
         else:
-            transport.writelines((b"".join((_STATUS_LINES[status], date, lines, end)), body))
+            transport.writelines((b"".join((_STATUS_LINES[status], common, lines, end)), body))
         if self._connection.is_write_paused:
             await self._connection.wait_writable()
         self.is_finished = is_last
@@ -507,6 +539,11 @@ class RequestChannel:
             callback()
         else:
             self._connection.notice_loss()
+
+
+@lru_cache(maxsize=2)
+def _join_common(date: bytes) -> bytes:
+    return b"date: %b\r\n%b" % (date, SECURITY_LINES) if date else SECURITY_LINES
 
 
 @lru_cache(maxsize=TARGETS_MAX)

@@ -22,7 +22,13 @@ from whimbrel.core.errors import (
     IndexMismatchError,
     IndexNotFoundError,
     InvalidRequestError,
+    KeyUnavailableError,
     Kind,
+    KmsDeniedError,
+    KmsDisabledError,
+    KmsInvalidKeyUsageError,
+    KmsInvalidStateError,
+    KmsNotFoundError,
     ModelError,
     ModelThrottledError,
     ModelTimeoutError,
@@ -99,6 +105,15 @@ _TEXTS: Final[tuple[tuple[type[WhimbrelError], str, str], ...]] = (
     (ConflictError, "ConflictException", "The request conflicts with another operation"),
     (QuotaExceededError, "ServiceQuotaExceededException", QUOTA_TEXT),
     (ThrottledError, "TooManyRequestsException", THROTTLED_TEXT),
+)
+
+# What a KMS said of a key is the client's to know: they own the key. Checked in order, as above.
+_KEY_CODES: Final[tuple[tuple[type[KeyUnavailableError], str], ...]] = (
+    (KmsDisabledError, "KmsDisabledException"),
+    (KmsNotFoundError, "KmsNotFoundException"),
+    (KmsInvalidStateError, "KmsInvalidStateException"),
+    (KmsInvalidKeyUsageError, "KmsInvalidKeyUsageException"),
+    (KmsDeniedError, "AccessDeniedException"),
 )
 
 _KINDS: Final = {
@@ -235,6 +250,11 @@ def _model_code(error: ModelError) -> str:
 
 
 def _answer_known(error: WhimbrelError) -> ErrorAnswer:
+    # A key of the server's own that is not there is a fault of ours, and not told.
+    if isinstance(error, KeyUnavailableError):
+        for refusal, code in _KEY_CODES:
+            if isinstance(error, refusal):
+                return _answer(code, error.message)
     for kind, code, text in _TEXTS:
         if isinstance(error, kind):
             return _answer(code, text)

@@ -1,10 +1,12 @@
 """One request and its answer, and the shape of error bodies."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
+from whimbrel.auth import Principal
 from whimbrel.core.rand import Random
 from whimbrel.wire.errors import ErrorAnswer, ProtocolError
 from whimbrel.wire.gone import UntilGone
@@ -16,6 +18,7 @@ JSON_TYPE: Final = b"application/json"
 XML_TYPE: Final = b"text/xml"
 # With the value 1 it asks a query what it takes; the answer's says it.
 EXPLAIN_HEADER: Final = b"x-whimbrel-explain"
+ENCODING_TEXT: Final = "Encoded bodies are not supported: send no Content-Encoding"
 MEDIA_TYPE_TEXT: Final = "The Content-Type must be application/json"
 
 
@@ -40,22 +43,49 @@ class Answered:
     lines: bytes = b""
 
 
+@dataclass(slots=True)
+class Noted:
+    """What was found out about a request, for the audit log.
+
+    Attributes:
+        action: what policies call what it asks for; empty while that is unknown.
+        principal: who sent it; None while that is unknown.
+        parameters: its members as they were decoded; None before that.
+        vector_count: of the records of PutVectors.
+        message: what its sender is told went wrong.
+        is_recorded: whether the log has it.
+        check: refuses an operation, by its name, that could not be recorded although it has to be; None refuses none.
+    """
+
+    action: str = ""
+    principal: Principal | None = None
+    parameters: Mapping[str, Any] | None = None
+    vector_count: int | None = None
+    message: str = ""
+    is_recorded: bool = False
+    check: Callable[[str], None] | None = None
+
+
 class Exchange:
     """One request being answered.
 
     Attributes:
         head: the request's head.
+        peer: who sent it.
+        noted: what was found out about it.
         body: its body, as far as it was read.
         record: what is noted of it.
         is_reading: whether the body is being read, so that a deadline passed is the client's doing.
     """
 
-    __slots__ = ("_channel", "body", "head", "is_reading", "record")
+    __slots__ = ("_channel", "body", "head", "is_reading", "noted", "peer", "record")
 
     def __init__(
         self, head: RequestHead, channel: Channel, *, request_id: str, budget: BodyBudget
     ) -> None:
         self.head = head
+        self.peer = channel.peer
+        self.noted = Noted()
         self.body = RequestBody(channel, head=head, budget=budget)
         self.record = RequestRecord(request_id)
         self.is_reading = False
@@ -69,6 +99,23 @@ class Exchange:
     def given_up_when_client_goes(self) -> UntilGone:
         """Returns a block that is given up once the client has gone."""
         return UntilGone(self._channel)
+
+    def name_operation(self, name: str, action: str, parameters: Mapping[str, Any]) -> None:
+        """Takes note of an operation that the body has named, before it is done.
+
+        Args:
+            name: of the operation; one of ours.
+            action: what policies call it.
+            parameters: by the names that records have for them.
+
+        Raises:
+            UnavailableError: it could not be recorded although it has to be.
+        """
+        self.record.operation = name
+        self.noted.action = action
+        self.noted.parameters = parameters
+        if self.noted.check is not None:
+            self.noted.check(name)
 
     async def read_body(self, bytes_max: int) -> bytes:
         """Returns the request's body; see `RequestBody.read` for what it raises."""
@@ -138,6 +185,17 @@ def check_media_type(head: RequestHead, body: bytes) -> None:
         return
     if declared.partition(b";")[0].strip().lower() != JSON_TYPE:
         raise ProtocolError("UnsupportedMediaTypeException", MEDIA_TYPE_TEXT)
+
+
+def check_encoding(head: RequestHead) -> None:
+    """Checks that a body comes as it is: nothing is decompressed here, so that no small body becomes a large one.
+
+    Raises:
+        ProtocolError: it is declared to be encoded.
+    """
+    declared = head.header(b"content-encoding")
+    if declared is not None and declared.strip().lower() not in (b"", b"identity"):
+        raise ProtocolError("UnsupportedMediaTypeException", ENCODING_TEXT)
 
 
 def encode_error(answer: ErrorAnswer) -> bytes:

@@ -260,7 +260,9 @@ FORK_INDEX: Final = Extension(
     ),
     documentation="Creates an index with the content of another one or of a snapshot, without copying the vectors.",
     lane="other",
-    covers=("s3vectors:CreateIndex", "s3vectors:GetVectors", "s3vectors:ListVectors"),
+    covers=(
+        "s3vectors:CreateIndex", "s3vectors:PutVectors", "s3vectors:GetVectors", "s3vectors:ListVectors",
+    ),
 )
 CREATE_SNAPSHOT: Final = Extension(
     operation=_operation(

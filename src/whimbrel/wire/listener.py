@@ -1,5 +1,7 @@
 """uvicorn, set up for this application: it accepts connections and ends them; `wire.connection` does the rest."""
 
+import socket
+import ssl
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
 
@@ -8,6 +10,8 @@ import uvicorn
 from whimbrel.wire import connection
 from whimbrel.wire.connection import HttpConnection
 from whimbrel.wire.options import WireOptions
+from whimbrel.wire.peer import ConnectionCounts
+from whimbrel.wire.tls_acceptor import TlsAcceptor
 from whimbrel.wire.unsent import UnsentAnswers
 
 Message = MutableMapping[str, Any]
@@ -23,6 +27,31 @@ class Endpoint(connection.Endpoint, Protocol):
         """No more requests will come; returns when those that came are done."""
 
 
+def make_acceptor(
+    server: uvicorn.Server,
+    listener: socket.socket,
+    *,
+    read_context: Callable[[], ssl.SSLContext],
+    options: WireOptions,
+) -> TlsAcceptor:
+    """Has connections of a socket that agree on TLS served by a server that has started.
+
+    Args:
+        server: of a configuration that `make_server_config` made.
+        listener: bound, listening and not blocking.
+        read_context: returns certificate and key as they are now.
+        options: the endpoint's limits.
+    """
+    protocol: Any = server.config.http_protocol_class
+    return TlsAcceptor(
+        listener,
+        make_protocol=lambda: protocol(server.config, server.server_state, {}),
+        read_context=read_context,
+        counts=protocol.counts,
+        options=options,
+    )
+
+
 def make_server_config(
     endpoint: Endpoint, *, host: str, port: int, options: WireOptions
 ) -> uvicorn.Config:
@@ -35,7 +64,12 @@ def make_server_config(
         options: the endpoint's limits.
     """
     unsent = UnsentAnswers(options.answer_bytes_in_flight_max)
-    shared = {"endpoint": endpoint, "options": options, "unsent": unsent}
+    shared = {
+        "endpoint": endpoint,
+        "options": options,
+        "unsent": unsent,
+        "counts": ConnectionCounts(),
+    }
     protocol = type("Connection", (HttpConnection,), shared)
     return uvicorn.Config(
         _Lifespan(endpoint),

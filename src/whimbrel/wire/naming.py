@@ -5,6 +5,7 @@ which members were given, then the characters of names. Existence comes last, in
 """
 
 import re
+from collections.abc import Mapping
 from typing import Any, Final
 
 from whimbrel.core.errors import (
@@ -51,7 +52,7 @@ def check_index_name(name: str, *, path: str = "indexName") -> str:
     return name
 
 
-def resolve_bucket(request: dict[str, Any], *, account_id: str) -> str:
+def resolve_bucket(request: Mapping[str, Any], *, account_id: str) -> str:
     """Returns the name of the vector bucket a request means.
 
     Raises:
@@ -72,7 +73,12 @@ def resolve_bucket(request: dict[str, Any], *, account_id: str) -> str:
     return arn.bucket_name
 
 
-def resolve_index(request: dict[str, Any], *, account_id: str) -> tuple[str, str]:
+def names_bucket_alone(request: Mapping[str, Any]) -> bool:
+    """Whether a request that may name an index names a vector bucket and nothing more."""
+    return {"vectorBucketName", "indexName", "indexArn"} & request.keys() == {"vectorBucketName"}
+
+
+def resolve_index(request: Mapping[str, Any], *, account_id: str) -> tuple[str, str]:
     """Returns the names of the vector bucket and the index that a request means.
 
     Raises:

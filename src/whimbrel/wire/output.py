@@ -35,9 +35,10 @@ class EmptyOutput(Output, frozen=True):
 
 
 class EncryptionConfiguration(Output, frozen=True):
-    """How data is encrypted; the default reported by AWS."""
+    """How data is encrypted."""
 
-    sse_type: str = "AES256"
+    sse_type: str
+    kms_key_arn: str | UnsetType = UNSET
 
 
 class CreateVectorBucketOutput(Output, frozen=True):

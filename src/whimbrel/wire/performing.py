@@ -1,14 +1,21 @@
 """Performs one operation for one principal, wherever the request came from: `wire.app` over HTTP, or this very process.
 
-What differs between the two ends here: a request is members and arrays by now, an answer is not text yet.
+Whether the principal may do so was decided before. What differs between the two ends here: a request is members and
+arrays by now, an answer is not text yet.
 """
+
+from typing import Final
 
 from whimbrel.auth import Principal
 from whimbrel.storage.instrument import start_counting_as
+from whimbrel.wire.handlers.resource import index_of
 from whimbrel.wire.input import DecodedInput
 from whimbrel.wire.output import Answer
 from whimbrel.wire.routes import Route
 from whimbrel.wire.service import Call, Service
+
+# Whatever waits there is about the vectors of one index.
+INDEX_LANES: Final = ("read", "write")
 
 
 async def perform(
@@ -25,8 +32,8 @@ async def perform(
         route: the operation.
         decoded: its input, checked against the service model.
         service: what every request shares.
-        principal: who asks, authenticated.
-        explain: whether an administrator asks what a query takes.
+        principal: who asks, authenticated, and allowed to.
+        explain: whether somebody who may be told asks what a query takes.
 
     Raises:
         WhimbrelError: it was refused or failed; `wire.errors.answer_error` says what that is on the wire.
@@ -37,6 +44,18 @@ async def perform(
         service=service,
         principal=principal,
         batch=decoded.batch,
-        explain=explain and principal.is_administrator,
+        explain=explain,
     )
+    if service.limits is not None and route.lane in INDEX_LANES:
+        service.limits.check_index(
+            service.arns.format_index(*index_of(call)),
+            operation=route.name,
+            vector_count=_count_written(call),
+        )
     return await route.handler(call)
+
+
+def _count_written(call: Call) -> int:
+    if call.batch is not None:
+        return len(call.batch.lengths)
+    return len(call.input.get("updates", ()))

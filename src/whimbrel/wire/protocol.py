@@ -8,26 +8,9 @@ from typing import Protocol, TypeVar
 from whimbrel.auth import Principal
 from whimbrel.wire.errors import ErrorAnswer
 from whimbrel.wire.exchange import Answered, Exchange
-from whimbrel.wire.extension import LaneName
 from whimbrel.wire.request import RequestHead
+from whimbrel.wire.route import Route
 from whimbrel.wire.timing import Timing
-
-
-class Route(Protocol):
-    """What a request asks for."""
-
-    @property
-    def name(self) -> str:
-        """Of the operation, in log and metrics."""
-
-    @property
-    def action(self) -> str:
-        """What policies call it, such as `s3vectors:QueryVectors`."""
-
-    @property
-    def lane(self) -> LaneName:
-        """Where its requests wait."""
-
 
 R = TypeVar("R", bound=Route)
 

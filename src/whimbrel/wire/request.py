@@ -13,6 +13,7 @@ from typing import Protocol
 from whimbrel.core.errors import InvalidRequestError, UnavailableError
 from whimbrel.wire.errors import BODY_TOO_LARGE_TEXT
 from whimbrel.wire.options import WireOptions
+from whimbrel.wire.peer import Peer
 
 
 class ClientGoneError(Exception):
@@ -95,10 +96,12 @@ class Channel(Protocol):
     """One request's body, as it comes, and the way back for its answer.
 
     Attributes:
+        peer: who sent it.
         began_s: when its head was there, on the endpoint's clock.
         arrived_s: when all of it was there; before that, what `began_s` says.
     """
 
+    peer: Peer
     began_s: float
     arrived_s: float
 

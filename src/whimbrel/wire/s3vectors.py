@@ -50,13 +50,23 @@ class S3VectorsProtocol:
         head = exchange.head
         check_media_type(head, body)
         decoded = await self._decode(route, head, body)
+        exchange.noted.parameters = decoded.members
+        if decoded.batch is not None:
+            exchange.noted.vector_count = len(decoded.batch.lengths)
         timing.end(DECODE)
+        access = self._service.access
+        await access.check_call(
+            route.action, decoded.members, principal=principal, exchange=exchange
+        )
+        explain = head.header(EXPLAIN_HEADER) == b"1" and await access.may_explain(
+            decoded.members, principal=principal, exchange=exchange
+        )
         answer = await perform(
             route,
             decoded,
             service=self._service,
             principal=principal,
-            explain=head.header(EXPLAIN_HEADER) == b"1",
+            explain=explain,
         )
         timing.end_engine()
         encoded = await encode_answer(answer, self._service.compute)

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from whimbrel.auth import Principal
 from whimbrel.core.compute import Compute
 from whimbrel.embeddings import EmbeddingModels
+from whimbrel.engine.access import AccessFacts
 from whimbrel.engine.erase import Erased
 from whimbrel.engine.find import FindRequest
 from whimbrel.engine.forks import Source
@@ -30,13 +31,19 @@ from whimbrel.engine.statistics import IndexStatistics
 from whimbrel.engine.text.field import TextField
 from whimbrel.engine.update import UpdateRequest
 from whimbrel.engine.warm import Warmed, WarmRequest
+from whimbrel.identity import IdentityService
+from whimbrel.kms.local.service import LocalKeyService
+from whimbrel.wire.access import AccessControl
 from whimbrel.wire.arn import ArnFormat
+from whimbrel.wire.rate_limits import RateLimits
 
 
 class Engine(Protocol):
     """What the wire asks of the engine. Every method raises the classes of `core.errors`."""
 
-    async def create_bucket(self, name: str, *, tags: Mapping[str, str]) -> BucketInfo:
+    async def create_bucket(
+        self, name: str, *, tags: Mapping[str, str], kms_key_arn: str = ""
+    ) -> BucketInfo:
         """Creates a vector bucket."""
 
     async def get_bucket(self, name: str) -> BucketInfo:
@@ -49,6 +56,9 @@ class Engine(Protocol):
         self, *, prefix: str, page_size: int, page_token: str | None, principal: str
     ) -> NamePage:
         """Lists vector buckets in order of name."""
+
+    async def read_access(self, bucket_name: str, index_name: str | None) -> AccessFacts:
+        """Returns what decisions on access need to know of a vector bucket, and of an index in it."""
 
     async def put_bucket_policy(self, name: str, policy: str) -> None:
         """Sets a vector bucket's policy."""
@@ -67,6 +77,7 @@ class Engine(Protocol):
         *,
         tags: Mapping[str, str],
         text_fields: tuple[TextField, ...] = (),
+        kms_key_arn: str | None = None,
     ) -> IndexInfo:
         """Creates an index."""
 
@@ -195,17 +206,25 @@ class Service:
 
     Attributes:
         engine: does the work.
+        access: says who may ask for it.
         embeddings: the models that embed.
         arns: writes our ARNs and knows our account.
         compute: where work over about a millisecond runs.
         log: the project's logger, for what an operator should know.
+        local_keys: the keys of the local key store; None where there is no master key to keep them under.
+        identity: who may sign, and what changes that; None where everybody is taken for the owner.
+        limits: how much may be asked per second; None limits nothing.
     """
 
     engine: Engine
+    access: AccessControl
     embeddings: EmbeddingModels
     arns: ArnFormat
     compute: Compute
     log: logging.Logger
+    local_keys: LocalKeyService | None = None
+    identity: IdentityService | None = None
+    limits: RateLimits | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,7 +236,7 @@ class Call:
         service: what every request shares.
         principal: who asks.
         batch: the vectors of PutVectors.
-        explain: whether an administrator asks what a query takes.
+        explain: whether somebody who may be told asks what a query takes.
     """
 
     input: dict[str, Any]

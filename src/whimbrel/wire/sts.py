@@ -1,70 +1,127 @@
-"""STS GetCallerIdentity, which several clients ask before anything else.
+"""STS: who asks, and temporary credentials.
 
-The query protocol: a form goes in, XML comes out, errors included. Nothing else of STS is here.
+The query protocol: a form goes in, XML comes out, errors included. Federation, web identities and SAML are not here.
 """
 
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
-from urllib.parse import parse_qsl
-from xml.sax.saxutils import escape
+from typing import Any, Final
 
 from whimbrel.auth import Principal
-from whimbrel.wire.errors import (
-    ErrorAnswer,
-    FormError,
-    answer_error,
-)
+from whimbrel.auth.policy import ContextValue
+from whimbrel.core.errors import InvalidRequestError
+from whimbrel.identity import IdentityService
+from whimbrel.identity.assuming import RoleRequest
+from whimbrel.identity.sessions import SessionKey
+from whimbrel.wire.access import Need
+from whimbrel.wire.errors import ErrorAnswer
 from whimbrel.wire.exchange import XML_TYPE, Answered, Exchange
 from whimbrel.wire.extension import LaneName
+from whimbrel.wire.iam.model import ARN, KEY_ID, TAG_KEYS, TAGS
 from whimbrel.wire.options import WireOptions
+from whimbrel.wire.query.errors import answer_query_error, no_identities
+from whimbrel.wire.query.form import parse_form, tell_parameters, unknown_action
+from whimbrel.wire.query.xml import XmlValue, encode_answer, encode_error, format_time
 from whimbrel.wire.request import RequestHead
+from whimbrel.wire.service import Service
+from whimbrel.wire.shape import IntegerShape, ListShape, Member, StringShape, StructureShape
 from whimbrel.wire.timing import Timing
+from whimbrel.wire.validation import validate
 
 SIGNING_NAME: Final = "sts"
 API_VERSION: Final = "2011-06-15"
 NAMESPACE: Final = "https://sts.amazonaws.com/doc/2011-06-15/"
-OPERATION: Final = "GetCallerIdentity"
-FIELD_COUNT_MAX: Final = 100
 PATH: Final = b"/"
+TRANSITIVE_TEXT: Final = "TransitiveTagKeys are not supported by this server"
 
-
-# How the query protocol words what can go wrong outside its own rules.
-_QUERY_CODES: Final = {
-    "InternalServerException": "InternalFailure",
-    "RequestTimeoutException": "RequestTimeout",
-    "ServiceUnavailableException": "ServiceUnavailable",
-    "TooManyRequestsException": "Throttling",
-    "ValidationException": "ValidationError",
+_POLICY_ARN: Final = StructureShape("PolicyDescriptorType", {"arn": Member(ARN)})
+INPUTS: Final = {
+    "GetCallerIdentity": StructureShape("GetCallerIdentityRequest"),
+    "GetAccessKeyInfo": StructureShape(
+        "GetAccessKeyInfoRequest", {"AccessKeyId": Member(KEY_ID, is_required=True)}
+    ),
+    "GetSessionToken": StructureShape(
+        "GetSessionTokenRequest",
+        {"DurationSeconds": Member(IntegerShape("durationSecondsType", 900, 129600))},
+    ),
+    "AssumeRole": StructureShape(
+        "AssumeRoleRequest",
+        {
+            "RoleArn": Member(ARN, is_required=True),
+            "RoleSessionName": Member(
+                StringShape("roleSessionNameType", 2, 64, pattern=r"[A-Za-z0-9_+=,.@-]*"),
+                is_required=True,
+            ),
+            "PolicyArns": Member(ListShape("policyDescriptorListType", _POLICY_ARN)),
+            "Policy": Member(StringShape("sessionPolicyDocumentType", 1)),
+            "DurationSeconds": Member(IntegerShape("roleDurationSecondsType", 900, 43200)),
+            "Tags": Member(TAGS),
+            "TransitiveTagKeys": Member(TAG_KEYS),
+            "ExternalId": Member(
+                StringShape("externalIdType", 2, 1224, pattern=r"[A-Za-z0-9_+=,.@:\/-]*")
+            ),
+        },
+    ),
 }
+"""The parameters of each operation, by its name."""
+
+CHECKED_HERE: Final = frozenset({"sts:GetAccessKeyInfo"})
+"""Actions that an identity policy has to allow. Of a role its trust policy has a say, the rest is anybody's."""
+
+Result = dict[str, XmlValue]
 
 
 @dataclass(frozen=True, slots=True)
 class StsRoute:
-    """The one operation."""
+    """One operation, or the API before the form is read that names it."""
 
-    name: str = OPERATION
-    action: str = f"{SIGNING_NAME}:{OPERATION}"
+    name: str
+    action: str
     lane: LaneName = "other"
+
+
+_UNREAD: Final = StsRoute("Sts", "sts:*")
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One authentic request with its parameters."""
+
+    given: dict[str, Any]
+    principal: Principal
+    context: Mapping[str, ContextValue]
+    identity: IdentityService | None
+
+    def expect_identity(self) -> IdentityService:
+        """Returns what gives out credentials.
+
+        Raises:
+            DeniedError: the server does not check who asks.
+        """
+        if self.identity is None:
+            raise no_identities()
+        return self.identity
 
 
 class StsProtocol:
     """STS, as far as it is here."""
 
     signing_name = SIGNING_NAME
-    routes = (StsRoute(),)
+    routes = tuple(StsRoute(name, f"{SIGNING_NAME}:{name}") for name in INPUTS)
 
-    def __init__(self, options: WireOptions) -> None:
+    def __init__(self, service: Service, options: WireOptions) -> None:
         self.body_bytes_max = options.form_bytes_max
+        self._service = service
 
     @staticmethod
     def takes(head: RequestHead) -> bool:
-        """Whether a request is for STS."""
+        """Whether a request is for an API of the query protocol."""
         return head.raw_path == PATH and head.method == "POST"
 
     def find(self, head: RequestHead) -> StsRoute:
-        """Returns the one operation; the form that tells it is read when the request is known to be authentic."""
+        """Returns the API as a whole; which operation, the form tells once the request is known to be authentic."""
         del head
-        return self.routes[0]
+        return _UNREAD
 
     async def answer(
         self,
@@ -75,66 +132,90 @@ class StsProtocol:
         principal: Principal,
         timing: Timing,
     ) -> Answered:
-        """Tells who asks."""
-        del route, timing
-        parse_action(body)
+        """Does what an authentic request asks for."""
+        del route
+        form = parse_form(body, version=API_VERSION)
+        shape = INPUTS.get(form.action)
+        if shape is None:
+            raise unknown_action(form.action, API_VERSION)
+        given = form.decode(shape)
+        access, action = self._service.access, f"{SIGNING_NAME}:{form.action}"
+        exchange.name_operation(form.action, action, tell_parameters(given))
+        validate(shape, given)
+        if action in CHECKED_HERE:
+            await access.check(Need(action), principal=principal, exchange=exchange)
+        context = access.describe(principal, exchange)
+        call = _Call(given, principal, context, self._service.identity)
+        result = await _HANDLERS[form.action](call)
+        timing.end_engine()
         request_id = exchange.record.request_id
-        return Answered(200, XML_TYPE, encode_identity(principal, request_id=request_id))
+        encoded = encode_answer(form.action, result, namespace=NAMESPACE, request_id=request_id)
+        return Answered(200, XML_TYPE, encoded)
 
     def explain(self, error: Exception) -> ErrorAnswer:
         """Returns what a client is told of an error."""
-        return answer_error(error)
+        return answer_query_error(error)
 
     def encode_error(self, answer: ErrorAnswer, *, request_id: str) -> Answered:
         """Returns an error as XML."""
-        return Answered(answer.status, XML_TYPE, encode_sts_error(answer, request_id=request_id))
+        body = encode_error(answer, namespace=NAMESPACE, request_id=request_id)
+        return Answered(answer.status, XML_TYPE, body)
 
 
-def parse_action(body: bytes) -> str:
-    """Returns the action a form asks for.
-
-    Raises:
-        FormError: the body is not a form, or asks for nothing we have.
-    """
-    try:
-        pairs = parse_qsl(
-            body.decode(), keep_blank_values=True, errors="strict", max_num_fields=FIELD_COUNT_MAX
-        )
-    except ValueError:
-        raise FormError("MalformedQueryString", "The request body is not a form") from None
-    form = dict(pairs)
-    action = form.get("Action")
-    if not action:
-        raise FormError("MissingAction", "The request must contain the parameter Action")
-    version = form.get("Version", API_VERSION)
-    if action != OPERATION or version != API_VERSION:
-        text = f"Could not find operation {action[:64]} for version {version[:64]}"
-        raise FormError("InvalidAction", text)
-    return action
+async def _get_caller_identity(call: _Call) -> Result:
+    principal = call.principal
+    return {
+        "Arn": principal.arn,
+        "UserId": principal.user_id,
+        "Account": principal.account_id,
+    }
 
 
-def encode_identity(principal: Principal, *, request_id: str) -> bytes:
-    """Returns the answer of GetCallerIdentity as XML."""
-    return (
-        f'<GetCallerIdentityResponse xmlns="{NAMESPACE}"><GetCallerIdentityResult>'
-        f"<Arn>{escape(principal.arn)}</Arn><UserId>{escape(principal.account_id)}</UserId>"
-        f"<Account>{escape(principal.account_id)}</Account></GetCallerIdentityResult>"
-        f"<ResponseMetadata><RequestId>{request_id}</RequestId></ResponseMetadata>"
-        "</GetCallerIdentityResponse>"
-    ).encode()
+async def _get_access_key_info(call: _Call) -> Result:
+    account_id = call.expect_identity().known.account_of(call.given["AccessKeyId"])
+    if account_id is None:
+        raise InvalidRequestError(f"Unknown access key: {call.given['AccessKeyId']}")
+    return {"Account": account_id}
 
 
-def encode_sts_error(answer: ErrorAnswer, *, request_id: str) -> bytes:
-    """Returns an error as STS writes it."""
-    code = _QUERY_CODES.get(answer.code, answer.code)
-    fault = "Sender" if answer.status < 500 else "Receiver"
-    return (
-        f'<ErrorResponse xmlns="{NAMESPACE}"><Error><Type>{fault}</Type>'
-        f"<Code>{escape(code)}</Code><Message>{escape(_printable(answer.message))}</Message>"
-        f"</Error><RequestId>{request_id}</RequestId></ErrorResponse>"
-    ).encode()
+async def _get_session_token(call: _Call) -> Result:
+    sessions = call.expect_identity().sessions
+    key = await sessions.get_session_token(call.principal, call.given.get("DurationSeconds"))
+    return {"Credentials": _show(key)}
 
 
-def _printable(text: str) -> str:
-    # XML 1.0 has no way to write most control characters.
-    return "".join(char if char.isprintable() else "?" for char in text)
+async def _assume_role(call: _Call) -> Result:
+    given, identity = call.given, call.expect_identity()
+    if given.get("TransitiveTagKeys"):
+        raise InvalidRequestError(TRANSITIVE_TEXT)
+    request = RoleRequest(
+        role_arn=given["RoleArn"],
+        session_name=given["RoleSessionName"],
+        duration_s=given.get("DurationSeconds"),
+        policy=given.get("Policy"),
+        policy_arns=tuple(each["arn"] for each in given.get("PolicyArns", ()) if "arn" in each),
+        tags={tag["Key"]: tag["Value"] for tag in given.get("Tags", ())},
+        external_id=given.get("ExternalId"),
+    )
+    assumed = await identity.sessions.assume_role(request, call.principal, call.context)
+    return {
+        "Credentials": _show(assumed.key),
+        "AssumedRoleUser": {"AssumedRoleId": assumed.unique_id, "Arn": assumed.arn},
+    }
+
+
+def _show(key: SessionKey) -> Result:
+    return {
+        "AccessKeyId": key.access_key_id,
+        "SecretAccessKey": key.secret_access_key,
+        "SessionToken": key.token,
+        "Expiration": format_time(key.expires_at_s),
+    }
+
+
+_HANDLERS: Final[dict[str, Callable[[_Call], Awaitable[Result]]]] = {
+    "GetCallerIdentity": _get_caller_identity,
+    "GetAccessKeyInfo": _get_access_key_info,
+    "GetSessionToken": _get_session_token,
+    "AssumeRole": _assume_role,
+}

@@ -155,7 +155,7 @@ def matches(pattern: str, text: str) -> bool:
     return _compile(pattern).fullmatch(text if text.isascii() else _fold(text)) is not None
 
 
-@lru_cache(maxsize=32)  # as many patterns as the model has, with room
+@lru_cache(maxsize=64)  # as many patterns as the model has, with room
 def _compile(pattern: str) -> re.Pattern[str]:
     return re.compile(
         re.sub(

@@ -12,7 +12,7 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from whimbrel.auth import Credential, SignedRequest, SigV4Authenticator
+from whimbrel.auth import Credential, RootCredentials, SignedRequest, SigV4Authenticator
 from whimbrel.auth.refusal import MISMATCH_TEXT, UNKNOWN_KEY_TEXT, Refusal
 from whimbrel.auth.sigv4 import SIGNING_KEYS_MAX, derive_signing_key
 from whimbrel.core.errors import DeniedError
@@ -40,8 +40,8 @@ class FixedClock:
 
 
 def authenticator(seconds):
-    credentials = [Credential(KEY_ID, SECRET)]
-    return SigV4Authenticator(credentials, clock=FixedClock(seconds), account_id=ACCOUNT)
+    credentials = RootCredentials(Credential(KEY_ID, SECRET), account_id=ACCOUNT)
+    return SigV4Authenticator(credentials, clock=FixedClock(seconds))
 
 
 def refusal(request, *, service="s3vectors", seconds=None, payload_sha256=None):

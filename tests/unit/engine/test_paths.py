@@ -14,9 +14,15 @@ PAGE = Path("docs/format/layout.md")
 SPACE = paths.index_space(BUCKET, INDEX)
 # What makes whole names, with the names that the page shows of it.
 MADE = {
-    "LogSpace.wal": {paths.ROOT.wal(1), paths.bucket_space(BUCKET).wal(1), SPACE.wal(1)},
+    "LogSpace.wal": {
+        paths.ROOT.wal(1),
+        paths.IDENTITY.wal(1),
+        paths.bucket_space(BUCKET).wal(1),
+        SPACE.wal(1),
+    },
     "LogSpace.manifest": {
         paths.ROOT.manifest(1),
+        paths.IDENTITY.manifest(1),
         paths.bucket_space(BUCKET).manifest(1),
         SPACE.manifest(1),
     },
@@ -31,13 +37,18 @@ MADE = {
     "dirty_marker": {paths.dirty_marker(BUCKET, INDEX)},
     "INDEXER_PREFIX": {paths.INDEXER_PREFIX + UNIQUE},
     "PAGE_TOKEN_SECRET": {paths.PAGE_TOKEN_SECRET},
+    "key_object": {
+        paths.key_object(space.prefix) for space in (paths.ROOT, paths.bucket_space(BUCKET), SPACE)
+    },
 }
 # Prefixes and parts of names.
 PARTS = {
     "DIRTY_PREFIX",
+    "KEY_NAME",
     "INCARNATION_PATTERN",
     "NUMBER_DIGITS",
     "NUMBER_MAX",
+    "IDENTITY",
     "ROOT",
     "bucket_space",
     "format_number",
@@ -52,6 +63,7 @@ PARSERS = {
     "parse_partner",
     "parse_sequence",
     "parse_space",
+    "space_of",
 }
 
 
@@ -144,3 +156,20 @@ def test_spaces_and_partners_are_parsed_back():
     for name in (paths.bucket_space(BUCKET).wal(1), paths.ROOT.wal(1), "bucket/b/index/i"):
         with pytest.raises(ValueError, match="not the name of an index's object"):
             paths.parse_space(name)
+
+
+def test_a_name_tells_the_space_whose_key_opens_it():
+    assert paths.space_of(SPACE.segment(1, UNIQUE)) == SPACE.prefix
+    assert paths.space_of(SPACE.pin(HEIR)) == SPACE.prefix
+    assert paths.space_of(paths.key_object(SPACE.prefix)) == SPACE.prefix
+    bucket = paths.bucket_space(BUCKET)
+    for name in (bucket.wal(1), paths.hint(BUCKET, "titles"), paths.key_object(bucket.prefix)):
+        assert paths.space_of(name) == bucket.prefix
+    for name in (
+        paths.ROOT.manifest(1),
+        paths.IDENTITY.manifest(1),
+        paths.PAGE_TOKEN_SECRET,
+        paths.INDEXER_PREFIX + UNIQUE,
+        paths.dirty_marker(BUCKET, INDEX),
+    ):
+        assert paths.space_of(name) == paths.ROOT.prefix

@@ -40,7 +40,7 @@ def read_all(data, places):
 
 
 def example_of_page():
-    (block,) = re.findall(r"```hex\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    block, _ = re.findall(r"```hex\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     lines = [line.split("  ", 1) for line in block.strip().splitlines()]
     data = b"".join(bytes.fromhex(text) for _, text in lines)
     assert [int(offset, 16) for offset, _ in lines] == list(range(0, len(data), 16))
@@ -156,7 +156,7 @@ def test_an_object_is_bound_to_its_name_its_kind_and_its_put():
     assert checksums[0] != checksums[1]
 
 
-@pytest.mark.parametrize(("offset", "value"), [(8, 2), (12, 1)])
+@pytest.mark.parametrize(("offset", "value"), [(8, 2), (12, 2)])
 def test_unknown_versions_and_envelopes_are_refused(offset, value):
     data = bytearray(write([b"x"])[0])
     data[offset] = value

@@ -32,10 +32,16 @@ from whimbrel.engine.model import (
 from whimbrel.engine.self_query import RecallFound, RecallMeasured
 from whimbrel.engine.statistics import IndexStatistics
 from whimbrel.engine.warm import Warmed, WarmSegment
+from whimbrel.kms.local.service import LocalKeyService
 from whimbrel.testing.embedding import letter_models
+from whimbrel.wire.access import AccessControl, OpenAccess
 from whimbrel.wire.app import WireApp
 from whimbrel.wire.arn import ArnFormat
+from whimbrel.wire.audit import AuditSink, AuditTrail, Scope
 from whimbrel.wire.options import WireOptions
+from whimbrel.wire.origin import TrustedProxies
+from whimbrel.wire.peer import Peer
+from whimbrel.wire.rate_limits import RateLimits, Rates
 from whimbrel.wire.request import ClientGoneError, RequestHead
 from whimbrel.wire.service import Service
 
@@ -137,7 +143,7 @@ class OpenAuthenticator:
         self.services.append(service)
         if self.error is not None:
             raise self.error
-        return Principal("AKID", ACCOUNT)
+        return Principal(access_key_id="AKID", account_id=ACCOUNT)
 
 
 @dataclass
@@ -167,6 +173,7 @@ class RecordingChannel:
     def __init__(self, parts: Iterable[bytes], *, now_s: float) -> None:
         self.began_s = self.arrived_s = now_s
         self._parts = chain(parts, [None])
+        self.peer = Peer()
         self._next = next(self._parts)
         self.sent: list[tuple[int, bytes, bytes]] = []
         self.is_open = False
@@ -211,6 +218,12 @@ class Endpoint:
     clock: Any = field(default_factory=SystemClock)
     compute: Compute = field(default_factory=InlineCompute)
     models: EmbeddingModels = field(default_factory=letter_models)
+    local_keys: LocalKeyService | None = None
+    access: AccessControl = field(default_factory=OpenAccess)
+    rates: Rates = field(default_factory=Rates)
+    sink: AuditSink | None = None
+    scope: Scope = "all"
+    peer: Peer = field(default_factory=Peer)
 
     def __post_init__(self) -> None:
         self.logger = logging.getLogger(f"test.{id(self)}")
@@ -220,19 +233,33 @@ class Endpoint:
         handler = logging.Handler()
         handler.emit = lambda record: self.lines.append(record.getMessage())
         self.logger.handlers[:] = [handler]
+        arns = ArnFormat(region=WireOptions().region, account_id=WireOptions().account_id)
+        random = SeededRandom(1)
+        audit = self.sink and AuditTrail(
+            self.sink,
+            scope=self.scope,
+            arns=arns,
+            proxies=TrustedProxies("10.0.0.0/8"),
+            clock=self.clock,
+            random=random,
+        )
         self.app = WireApp(
             service=Service(
                 engine=self.engine,
+                access=self.access,
                 embeddings=self.models,
-                arns=ArnFormat(region=WireOptions().region, account_id=WireOptions().account_id),
+                arns=arns,
                 compute=self.compute,
                 log=self.logger,
+                local_keys=self.local_keys,
+                limits=RateLimits.of(self.rates, self.clock),
             ),
             authenticator=self.authenticator,
             options=self.options,
             clock=self.clock,
-            random=SeededRandom(1),
+            random=random,
             registry=CollectorRegistry(),
+            audit=audit,
         )
 
     def post(self, operation: str, body: Any = None, **kwargs: Any) -> Reply:
@@ -273,5 +300,6 @@ class Endpoint:
     async def exchange(self, head: RequestHead, parts: Iterable[bytes]) -> Reply:
         """Runs the application over the parts of a body; then the client seems to hang up."""
         channel = RecordingChannel(parts, now_s=self.clock.monotonic_s())
+        channel.peer = self.peer
         await self.app.serve(head, channel)
         return channel.reply()

@@ -10,6 +10,7 @@ from tests.unit.wire.endpoint import Endpoint
 from whimbrel.testing.embedding import LetterProvider, letter_models
 from whimbrel.wire.connection import UNREAD_BYTES_MAX, HttpConnection
 from whimbrel.wire.options import WireOptions
+from whimbrel.wire.peer import ConnectionCounts
 from whimbrel.wire.unsent import UnsentAnswers
 
 PATH = "/model/cohere.embed-v4:0/invoke"
@@ -20,6 +21,9 @@ class NotingTransport:
     """Takes everything."""
 
     is_reading = True
+
+    def get_extra_info(self, name):
+        return None
 
     def pause_reading(self):
         self.is_reading = False
@@ -70,6 +74,7 @@ def test_the_end_of_a_client_is_noticed_after_a_long_body(is_pipelined):
         shared = {
             "endpoint": endpoint.app,
             "options": options,
+            "counts": ConnectionCounts(),
             "unsent": UnsentAnswers(options.answer_bytes_in_flight_max),
         }
         connection = type("Connection", (HttpConnection,), shared)(

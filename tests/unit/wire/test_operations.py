@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from tests.unit.wire.endpoint import ACCOUNT, BUCKET_ARN, INDEX_ARN, Endpoint, RecordingEngine
-from whimbrel.core.errors import IndexNotFoundError
+from whimbrel.core.errors import (
+    IndexNotFoundError,
+    KeyUnavailableError,
+    KmsDisabledError,
+    KmsInvalidKeyUsageError,
+    KmsInvalidStateError,
+    KmsNotFoundError,
+)
 from whimbrel.engine.model import (
     IndexConfig,
     IndexInfo,
@@ -54,7 +61,9 @@ def test_create_vector_bucket(endpoint):
         },
     )
     assert reply.json == {"vectorBucketArn": BUCKET_ARN}
-    assert endpoint.engine.calls == [("create_bucket", ("birds",), {"tags": {"team": "search"}})]
+    assert endpoint.engine.calls == [
+        ("create_bucket", ("birds",), {"tags": {"team": "search"}, "kms_key_arn": ""})
+    ]
 
 
 def test_get_vector_bucket_by_name_and_by_arn(endpoint):
@@ -82,7 +91,7 @@ def test_list_vector_buckets(endpoint):
         (
             "list_buckets",
             (),
-            {"prefix": "b", "page_size": 2, "page_token": "t", "principal": "AKID"},
+            {"prefix": "b", "page_size": 2, "page_token": "t", "principal": ACCOUNT},
         )
     ]
 
@@ -142,17 +151,60 @@ def test_arns_of_another_account_name_nothing(endpoint):
         ),
         ({"kmsKeyArn": KEY_ARN}, "kmsKeyArn must not be specified when sseType is AES256."),
         ({"sseType": "aws:kms"}, "kmsKeyArn must be specified when sseType is set to aws:kms"),
-        (
-            {"sseType": "aws:kms", "kmsKeyArn": KEY_ARN},
-            "Encryption with sseType aws:kms is not supported yet by this server",
-        ),
     ],
 )
 @pytest.mark.parametrize("operation", ["CreateVectorBucket", "CreateIndex"])
-def test_encryption_is_aes256_or_refused(endpoint, operation, configuration, message):
+def test_type_and_key_must_fit(endpoint, operation, configuration, message):
     body = CREATE_INDEX if operation == "CreateIndex" else {"vectorBucketName": "birds"}
     reply = endpoint.post(operation, body | {"encryptionConfiguration": configuration})
     assert_invalid(reply, message, "EncryptionConfiguration")
+
+
+@pytest.mark.parametrize(
+    ("configuration", "for_bucket", "for_index"),
+    [
+        ({}, "", None),
+        ({"sseType": "AES256"}, "", ""),
+        ({"sseType": "aws:kms", "kmsKeyArn": KEY_ARN}, KEY_ARN, KEY_ARN),
+    ],
+)
+def test_the_key_that_is_asked_for_is_handed_on(endpoint, configuration, for_bucket, for_index):
+    asked = {"encryptionConfiguration": configuration}
+    endpoint.post("CreateVectorBucket", {"vectorBucketName": "birds"} | asked)
+    endpoint.post("CreateIndex", CREATE_INDEX | asked)
+    assert [call[2]["kms_key_arn"] for call in endpoint.engine.calls] == [for_bucket, for_index]
+
+
+def test_the_key_is_told(endpoint):
+    endpoint.engine.answers["get_index"] = dataclasses.replace(
+        endpoint.engine.index, kms_key_arn=KEY_ARN
+    )
+    endpoint.engine.answers["get_bucket"] = dataclasses.replace(
+        endpoint.engine.bucket, kms_key_arn=KEY_ARN
+    )
+    expected = {"sseType": "aws:kms", "kmsKeyArn": KEY_ARN}
+    index = endpoint.post("GetIndex", INDEX).json["index"]
+    bucket = endpoint.post("GetVectorBucket", {"vectorBucketName": "birds"}).json["vectorBucket"]
+    assert index["encryptionConfiguration"] == bucket["encryptionConfiguration"] == expected
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [KmsDisabledError, KmsNotFoundError, KmsInvalidStateError, KmsInvalidKeyUsageError],
+)
+@pytest.mark.parametrize("operation", ["CreateVectorBucket", "CreateIndex"])
+def test_what_a_kms_says_when_something_is_created_is_a_denial(endpoint, operation, kind):
+    text = f"Key '{KEY_ARN}' does not exist (kms_request_id=r-1)"
+    endpoint.engine.error = kind(text)
+    body = CREATE_INDEX if operation == "CreateIndex" else {"vectorBucketName": "birds"}
+    asked = {"encryptionConfiguration": {"sseType": "aws:kms", "kmsKeyArn": KEY_ARN}}
+    reply = endpoint.post(operation, body | asked)
+    assert (reply.status, reply.code, reply.message) == (403, "AccessDeniedException", text)
+
+
+def test_a_kms_that_does_not_answer_is_no_denial(endpoint):
+    endpoint.engine.error = KeyUnavailableError("no answer")
+    assert endpoint.post("CreateIndex", CREATE_INDEX).status == 503
 
 
 # --- indexes -------------------------------------------------------------------------------------
@@ -170,7 +222,11 @@ def test_create_index(endpoint):
     assert reply.json == {"indexArn": INDEX_ARN}
     config = IndexConfig(2, Metric.COSINE, ("text", "url"))
     assert endpoint.engine.calls == [
-        ("create_index", ("birds", "waders", config), {"tags": {"a": "b"}, "text_fields": ()})
+        (
+            "create_index",
+            ("birds", "waders", config),
+            {"tags": {"a": "b"}, "text_fields": (), "kms_key_arn": None},
+        )
     ]
 
 
@@ -326,7 +382,7 @@ def test_texts_of_a_query_are_handed_on(endpoint):
 # --- policies ------------------------------------------------------------------------------------
 
 
-def test_a_policy_is_stored_as_given_with_a_warning(endpoint):
+def test_a_policy_is_stored_as_given(endpoint):
     policy = json.dumps(
         {
             "Version": "2012-10-17",
@@ -342,10 +398,25 @@ def test_a_policy_is_stored_as_given_with_a_warning(endpoint):
     body = {"vectorBucketName": "birds", "policy": policy}
     assert endpoint.post("PutVectorBucketPolicy", body).json == {}
     assert endpoint.engine.calls == [("put_bucket_policy", ("birds", policy), {})]
-    assert any("not enforced yet" in line for line in endpoint.lines)
     reply = endpoint.post("GetVectorBucketPolicy", {"vectorBucketName": "birds"})
     assert reply.json == {"policy": "{}"}
     assert endpoint.post("DeleteVectorBucketPolicy", {"vectorBucketArn": BUCKET_ARN}).json == {}
+
+
+def test_what_is_no_policy_of_a_resource_is_refused(endpoint):
+    statement = {"Effect": "Allow", "Action": "s3vectors:*", "Resource": "*"}
+    for changes, detail in (
+        ({}, "Statement[0] must have either Principal or NotPrincipal"),
+        ({"Principal": {"AWS": "me"}}, 'Invalid principal in policy: "AWS":"me"'),
+        ({"Principal": "*", "Action": "s3:GetObject"}, "Vendor s3 is not valid"),
+    ):
+        body = {
+            "vectorBucketName": "birds",
+            "policy": json.dumps({"Statement": statement | changes}),
+        }
+        message = f"Invalid vector bucket policy: {detail}"
+        assert_invalid(endpoint.post("PutVectorBucketPolicy", body), message, "policy")
+    assert endpoint.engine.calls == []
 
 
 # --- tags ----------------------------------------------------------------------------------------
@@ -604,7 +675,7 @@ def test_list_vectors(endpoint):
         segment_index=3,
         return_vectors=True,
         return_metadata=True,
-        principal="AKID",
+        principal=ACCOUNT,
     )
 
 
@@ -648,7 +719,7 @@ def test_query_vectors(endpoint):
     assert request.filter == {"a": {"$gte": 1}}
     assert request.mode is IndexMode.ENHANCED
     assert request.page_token == "t"
-    assert request.principal == "AKID"
+    assert request.principal == ACCOUNT
     assert (request.return_metadata, request.return_distance) == (True, True)
 
 

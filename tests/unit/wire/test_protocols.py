@@ -8,11 +8,12 @@ import pytest
 from tests.unit.wire.endpoint import Endpoint
 from whimbrel.wire.admission import Lanes
 from whimbrel.wire.extension_model import EXTENSIONS
+from whimbrel.wire.metrics import MetricsProtocol
 from whimbrel.wire.model import OPERATIONS
 from whimbrel.wire.options import WireOptions
 from whimbrel.wire.protocols import PROTOCOLS, list_routes
 
-ACTION = re.compile(r"(s3vectors|whimbrel|sts|bedrock):[A-Z]\w+")
+ACTION = re.compile(r"(s3vectors|whimbrel|iam|sts|bedrock|kms):[A-Z]\w+")
 
 
 def test_every_route_has_an_action_and_a_lane():
@@ -73,4 +74,6 @@ def test_what_no_api_has_is_told_so(path):
 
 
 def test_signing_names_differ():
-    assert len({protocol.signing_name for protocol in PROTOCOLS}) == len(PROTOCOLS)
+    # The metrics have no service of their own that anybody could sign for.
+    protocols = [protocol for protocol in PROTOCOLS if protocol is not MetricsProtocol]
+    assert len({protocol.signing_name for protocol in protocols}) == len(protocols)

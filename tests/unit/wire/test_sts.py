@@ -33,9 +33,9 @@ def test_get_caller_identity():
     ("body", "code", "text"),
     [
         (
-            b"Action=AssumeRole&Version=2011-06-15",
+            b"Action=GetFederationToken&Version=2011-06-15",
             "InvalidAction",
-            "Could not find operation AssumeRole for version 2011-06-15",
+            "Could not find operation GetFederationToken for version 2011-06-15",
         ),
         (
             b"Action=GetCallerIdentity&Version=1999",

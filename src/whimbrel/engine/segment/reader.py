@@ -56,7 +56,8 @@ from whimbrel.kernel.codes import BLOCK_ROWS, CodeBlocks
 from whimbrel.kernel.distance import row_norms
 from whimbrel.kernel.rotation import padded_dimension
 from whimbrel.kernel.stored import StoredRows
-from whimbrel.storage.frame import FRAME_BYTES_MAX
+from whimbrel.storage.envelope import NO_KEYS, ObjectKeys
+from whimbrel.storage.frame import FRAME_BYTES_MAX, Tally
 from whimbrel.storage.lazy import LazyObject
 
 CHECK_ROWS = 4096
@@ -93,19 +94,29 @@ class SegmentReader:
         source: what fetches parts of the object; None when all of it is here.
     """
 
-    def __init__(self, key: str, view: memoryview, *, source: LazyObject | None = None) -> None:
+    def __init__(
+        self,
+        key: str,
+        view: memoryview,
+        *,
+        source: LazyObject | None = None,
+        keys: ObjectKeys = NO_KEYS,
+        tally: Tally | None = None,
+    ) -> None:
         """Reads header, frame table and footer.
 
         Args:
             key: the name the object was read under.
             view: the whole object; must stay unchanged, and alive while anything read from it is.
             source: what fetches parts of it; None when all of it is here.
+            keys: open it, if it is sealed.
+            tally: counts what is opened.
 
         Raises:
             CorruptObjectError: these are damaged.
             AbsentBytesError: these are not here yet.
         """
-        self._sections = OpenSections(key, view, source)
+        self._sections = OpenSections(key, view, source, keys=keys, tally=tally)
         self.key = key
         self.source = source
         self.footer = self._sections.footer
@@ -125,6 +136,16 @@ class SegmentReader:
         if found is None:
             found = self._arrays[name] = self._sections.array(name, dtype, *shape)
         return found
+
+    @property
+    def opened_bytes(self) -> int:
+        """How much memory what was opened of a sealed segment takes."""
+        return self._sections.opened_bytes
+
+    @property
+    def memory_bytes(self) -> int:
+        """How much memory of this process it takes, but for what its source has."""
+        return self._sections.memory_bytes
 
     @property
     def hashes(self) -> UInt64Array:

@@ -21,6 +21,7 @@ from whimbrel.engine.segment.format import (
     SegmentFooter,
 )
 from whimbrel.kernel.stored import Guard
+from whimbrel.storage.envelope import NO_KEYS, ObjectKeys
 from whimbrel.storage.frame import (
     FRAME_BYTES_MAX,
     ObjectKind,
@@ -28,6 +29,7 @@ from whimbrel.storage.frame import (
     PartSource,
     Section,
     SectionReader,
+    Tally,
 )
 
 OFFSET_BYTES = 8
@@ -37,9 +39,19 @@ _SPAN = struct.Struct("<2q")
 class OpenSections:
     """The sections of one segment, as arrays and byte strings of known shape."""
 
-    def __init__(self, key: str, view: memoryview, source: PartSource | None) -> None:
+    def __init__(
+        self,
+        key: str,
+        view: memoryview,
+        source: PartSource | None,
+        *,
+        keys: ObjectKeys = NO_KEYS,
+        tally: Tally | None = None,
+    ) -> None:
         """Reads header, frame table and footer, see `SegmentReader`."""
-        self._object = ObjectReader(key, ObjectKind.SEGMENT, view, source=source)
+        self._object = ObjectReader(
+            key, ObjectKind.SEGMENT, view, source=source, keys=keys, tally=tally
+        )
         self.key = key
         self.is_partial = source is not None
         self.size_bytes = self._object.size_bytes
@@ -223,6 +235,16 @@ class OpenSections:
     def refetch_damaged(self) -> bool:
         """Verifies every frame; notes damaged ones for fetching, and says whether there were any."""
         return self._object.refetch_damaged()
+
+    @property
+    def opened_bytes(self) -> int:
+        """How much memory what was opened of a sealed object takes."""
+        return self._object.opened_bytes
+
+    @property
+    def memory_bytes(self) -> int:
+        """How much memory of this process it takes, but for what its source has."""
+        return self._object.memory_bytes
 
     def release(self, name: SectionName) -> None:
         """Takes a section's pages off this process where it is mapped."""

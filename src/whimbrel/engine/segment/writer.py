@@ -28,7 +28,7 @@ from whimbrel.engine.segment.format import (
     SegmentFooter,
 )
 from whimbrel.engine.segment.rows import SegmentRows
-from whimbrel.storage.frame import ObjectKind, ObjectWriter
+from whimbrel.storage.frame import ObjectKind, ObjectWriter, Put
 
 # Of centroids and the like before the footer. A segment of the usual size has a megabyte; what is much larger is better
 # fetched in parallel parts.
@@ -55,13 +55,13 @@ class EncodedSegment:
 
 
 def encode_segment(
-    key: str, put_id: bytes, rows: SegmentRows, config: IndexConfig
+    key: str, put: Put | bytes, rows: SegmentRows, config: IndexConfig
 ) -> EncodedSegment:
     """Encodes rows as a segment.
 
     Args:
         key: name of the object.
-        put_id: 16 bytes, unique to this put.
+        put: this put.
         rows: n rows, 1 to 2^32 - 1, in any order.
         config: the index's; `dimension` must be that of the vectors.
 
@@ -77,7 +77,7 @@ def encode_segment(
         columns = build_columns(rows.metadata, config.non_filterable_keys)
     assert columns.row_count == count
 
-    writer = ObjectWriter(key, ObjectKind.SEGMENT, put_id)
+    writer = ObjectWriter(key, ObjectKind.SEGMENT, put)
     sections: dict[str, tuple[int, int]] = {}
     codes = rows.encode_codes(config.metric)
     for name, data in _sections(rows, columns.arrays(), codes):

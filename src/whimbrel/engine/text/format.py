@@ -17,7 +17,7 @@ from whimbrel.engine.model import Blobs
 from whimbrel.engine.text.build import FieldPostings
 from whimbrel.engine.text.field import TextFieldId
 from whimbrel.kernel.postings import BLOCK, PADDING_BYTES, encode_postings
-from whimbrel.storage.frame import ObjectKind, ObjectWriter
+from whimbrel.storage.frame import ObjectKind, ObjectWriter, Put
 
 TEXT_VERSION = 1
 CHUNK_TERMS = 64
@@ -114,18 +114,21 @@ class EncodedText(msgspec.Struct, frozen=True):
 
 
 def encode_text(
-    key: str, put_id: bytes, fields: Sequence[tuple[TextFieldId, FieldPostings]], row_count: int
+    key: str,
+    put: Put | bytes,
+    fields: Sequence[tuple[TextFieldId, FieldPostings]],
+    row_count: int,
 ) -> EncodedText:
     """Encodes postings as a text object.
 
     Args:
         key: name of the object.
-        put_id: 16 bytes, unique to this put.
+        put: this put.
         fields: at least one, all of the same n rows.
         row_count: n.
     """
     assert fields
-    writer = ObjectWriter(key, ObjectKind.TEXT, put_id)
+    writer = ObjectWriter(key, ObjectKind.TEXT, put)
     places: list[dict[str, tuple[int, int]]] = [{} for _ in fields]
     contents = [_contents(postings) for _, postings in fields]
     # What is read to open the object lies together, before the footer.

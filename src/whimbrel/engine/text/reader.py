@@ -31,7 +31,8 @@ from whimbrel.kernel.postings import (
     decode_postings,
     open_postings,
 )
-from whimbrel.storage.frame import ObjectKind, ObjectReader, Section
+from whimbrel.storage.envelope import NO_KEYS, ObjectKeys
+from whimbrel.storage.frame import ObjectKind, ObjectReader, Section, Tally
 from whimbrel.storage.lazy import LazyObject
 
 BLOCK_POSTINGS = 128
@@ -272,14 +273,24 @@ class TextReader:
         source: what fetches parts of the object; None when all of it is here.
     """
 
-    def __init__(self, key: str, view: memoryview, *, source: LazyObject | None = None) -> None:
+    def __init__(
+        self,
+        key: str,
+        view: memoryview,
+        *,
+        source: LazyObject | None = None,
+        keys: ObjectKeys = NO_KEYS,
+        tally: Tally | None = None,
+    ) -> None:
         """Reads header, frame table and footer.
 
         Raises:
             CorruptObjectError: these are damaged.
             AbsentBytesError: these are not here yet.
         """
-        self._object = ObjectReader(key, ObjectKind.TEXT, view, source=source)
+        self._object = ObjectReader(
+            key, ObjectKind.TEXT, view, source=source, keys=keys, tally=tally
+        )
         self.key = key
         self.source = source
         start = self._object.footer.start
@@ -298,6 +309,16 @@ class TextReader:
         self.fields: dict[TextFieldId, FieldReader] = {
             own.id: FieldReader(self._object, own, footer.row_count) for own in footer.fields
         }
+
+    @property
+    def opened_bytes(self) -> int:
+        """How much memory what was opened of a sealed object takes."""
+        return self._object.opened_bytes
+
+    @property
+    def memory_bytes(self) -> int:
+        """How much memory of this process it takes, but for what its source has."""
+        return self._object.memory_bytes
 
     @property
     def size_bytes(self) -> int:

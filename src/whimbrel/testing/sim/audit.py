@@ -81,7 +81,12 @@ async def _find_pinned(process: Process) -> set[str]:
         if "/pin/" in item.key:
             space, holder = paths.parse_space(item.key), paths.parse_partner(item.key)
             if holder is not None and await _exists(store, holder.hold(space)):
-                pinned |= {item.key, *decode_pin(item.key, (await store.get(item.key)).data)}
+                pinned |= {
+                    item.key,
+                    *decode_pin(
+                        item.key, (await store.get(item.key)).data, keys=process.context.keys
+                    ),
+                }
     return pinned
 
 
@@ -95,6 +100,8 @@ async def _index_garbage(
     found = []
     for item in await list_all(store, space.prefix):
         kind = item.key.removeprefix(space.prefix).partition("/")[0]
+        if kind == paths.KEY_NAME:
+            continue
         if kind == "manifest":
             is_needed = paths.parse_generation(item.key) == base.generation
         elif kind == "wal":

@@ -28,6 +28,7 @@ class Weather:
         kill_rate: how many of them are fatal, as a probability.
         freeze_s: shortest and longest time that a process stands still.
         is_remote: whether the store is far away.
+        is_sealed: whether what is new is encrypted.
         limits: options of all processes.
         skew_s: how far wall clocks may be off.
         rate_error: how far monotonic clocks may be off.
@@ -41,6 +42,7 @@ class Weather:
     kill_rate: float
     freeze_s: tuple[float, float]
     is_remote: bool
+    is_sealed: bool = False
     limits: EngineOptions = SIM_OPTIONS
     skew_s: float = 0.9
     rate_error: float = 0.02
@@ -108,6 +110,7 @@ class Fleet:
             plan=plan,
             late_s=weather.late_s,
             is_remote=weather.is_remote,
+            is_sealed=weather.is_sealed,
             skew_s=weather.skew_s,
             rate_error=weather.rate_error,
             wrap=self._wrap,

@@ -34,7 +34,7 @@ from whimbrel.testing.sim.history import (
     find_unexplained_presence,
 )
 from whimbrel.testing.sim.loop import DeadlockError
-from whimbrel.testing.sim.world import Process, World
+from whimbrel.testing.sim.world import Conditions, Process, World
 
 ClientT = TypeVar("ClientT", bound=Client)
 
@@ -107,6 +107,7 @@ class Simulation:
         limits: Mapping[str, float] = MappingProxyType({}),
         wrap: Callable[[ObjectStore], ObjectStore] = lambda store: store,
         weather: Weather | None = None,
+        is_sealed: bool = False,
     ) -> None:
         """Prepares a run.
 
@@ -116,9 +117,12 @@ class Simulation:
             limits: options that are not as the weather has them.
             wrap: put around each process's store.
             weather: how bad things are; drawn from the seed when None.
+            is_sealed: whether everything is encrypted.
         """
         self._dice = Dice(seed)
-        self._weather = weather or draw_weather(self._dice.fork("weather"))
+        drawn = weather or draw_weather(self._dice.fork("weather"))
+        self._weather = replace(drawn, is_sealed=drawn.is_sealed or is_sealed)
+        self._calm = Conditions(is_sealed=self._weather.is_sealed)
         options = replace(self._weather.limits, **limits)  # type: ignore[arg-type]
         self.world = World(seed, rules=rules, options=options, shuffle=self._weather.shuffle)
         self.record = Record()
@@ -255,7 +259,7 @@ class Simulation:
     async def _look_back(self) -> None:
         """Opens everything in new processes: right away, and after all garbage was collected."""
         self.result.problems += await find_damage(await self._open("first look"))
-        indexer = self.world.process("last indexer")
+        indexer = self.world.process("last indexer", self._calm)
         await indexer.start_indexer()
         await self.world.sleep(QUIET_S)
         await indexer.stop()
@@ -266,7 +270,7 @@ class Simulation:
         self.result.problems += await find_garbage(node)
 
     async def _open(self, name: str) -> Process:
-        node = self.world.process(name)
+        node = self.world.process(name, self._calm)
         await node.start_engine()
         reader = self._client(ReadingClient, _Only(node))
         admin = self._client(AdminClient, _Only(node))
@@ -317,9 +321,12 @@ def simulate(
     limits: Mapping[str, float] = MappingProxyType({}),
     wrap: Callable[[ObjectStore], ObjectStore] = lambda store: store,
     weather: Weather | None = None,
+    is_sealed: bool = False,
 ) -> Result:
     """Runs one simulation; see `Simulation`."""
-    return Simulation(seed, rules=rules, limits=limits, wrap=wrap, weather=weather).run()
+    return Simulation(
+        seed, rules=rules, limits=limits, wrap=wrap, weather=weather, is_sealed=is_sealed
+    ).run()
 
 
 def _choose_place(dice: Dice) -> tuple[str, str]:

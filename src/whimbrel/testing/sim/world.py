@@ -24,9 +24,11 @@ from whimbrel.engine.indexer import Indexer
 from whimbrel.engine.options import EngineOptions
 from whimbrel.engine.rules import ALL_RULES, ProtocolRules
 from whimbrel.storage.base import ObjectStore
+from whimbrel.storage.envelope import NO_KEYS
 from whimbrel.storage.memory import MemoryStore
 from whimbrel.storage.retry import RetryingStore, RetrySettings
 from whimbrel.testing.faulty_store import FaultyStore, Plan, ProcessCrashed
+from whimbrel.testing.sealing import seal_for_test
 from whimbrel.testing.sim.dice import Dice
 from whimbrel.testing.sim.loop import GATE, Gate, VirtualLoop
 from whimbrel.testing.sim.network import Latency, NetworkStore
@@ -123,6 +125,7 @@ class Conditions:
         plan: of faults, made for each process.
         late_s: shortest and longest time until a lost request lands.
         is_remote: whether the store is far away.
+        is_sealed: whether what is new is encrypted.
         skew_s: how far wall clocks may be off.
         rate_error: how far monotonic clocks may be off, as a part of their rate.
         wrap: put between the retries and the network; a test may spoil what the retries are told.
@@ -132,6 +135,7 @@ class Conditions:
     plan: Callable[[Dice], Plan | None] = lambda _: None
     late_s: tuple[float, float] = (0.01, 30.0)
     is_remote: bool = True
+    is_sealed: bool = False
     skew_s: float = 0.0
     rate_error: float = 0.0
     wrap: Callable[[ObjectStore], ObjectStore] = lambda store: store
@@ -175,13 +179,15 @@ class Process:
             random=dice.fork("retry"),
             settings=SIM_RETRIES,
         )
+        random = dice.fork("engine")
         self.context = Context(
             store=retrying,
             clock=self.clock,
-            random=dice.fork("engine"),
+            random=random,
             compute=InlineCompute(),
             options=world.options,
             rules=world.rules,
+            keys=seal_for_test(retrying, random) if conditions.is_sealed else NO_KEYS,
         )
         self.faults.plan = conditions.plan(self._plan_dice)
         self.engine = Engine(self.context)

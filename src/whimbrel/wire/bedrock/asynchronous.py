@@ -1,7 +1,7 @@
 """StartAsyncInvoke and GetAsyncInvoke: models of video and audio, which only Amazon Bedrock itself has."""
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -34,19 +34,32 @@ _START: Final = StructureShape(
 )
 
 
-async def start_invoke(models: EmbeddingModels, body: bytes) -> Answered:
-    """Hands a request on to the provider of its model.
+def read_start(body: bytes) -> dict[str, Any]:
+    """Returns the members of a request for StartAsyncInvoke; `modelId` is among them.
 
     Raises:
         SerializationError: the body is not JSON of the right types.
-        InvalidRequestError: a member is missing, no model has the id, or it has no provider that does this.
-        ModelError: the provider failed.
+        InvalidRequestError: a member is missing.
     """
     try:
-        members = decode(_START, parse_strict(body))
+        members: dict[str, Any] = decode(_START, parse_strict(body))
     except ScanError:
         raise SerializationError from None
     validate(_START, members)
+    return members
+
+
+async def start_invoke(models: EmbeddingModels, members: dict[str, Any]) -> Answered:
+    """Hands a request on to the provider of its model.
+
+    Args:
+        models: have it.
+        members: of the request, as `read_start` returns them.
+
+    Raises:
+        InvalidRequestError: no model has the id, or it has no provider that does this.
+        ModelError: the provider failed.
+    """
     model_id = members["modelId"]
     if not any(entry.format is Format.MARENGO for entry in models.entries) and any(
         model_id.endswith(known) for known in MARENGO_IDS
@@ -58,15 +71,24 @@ async def start_invoke(models: EmbeddingModels, body: bytes) -> Answered:
     return _answer(await passing.start_async_invoke(members))
 
 
+def check_arn(invocation_arn: str) -> str:
+    """Returns the ARN of an invocation.
+
+    Raises:
+        InvalidRequestError: it cannot be one.
+    """
+    if len(invocation_arn) > ARN_CHARS_MAX or not invocation_arn.startswith("arn:"):
+        raise InvalidRequestError(ARN_TEXT)
+    return invocation_arn
+
+
 async def get_invoke(models: EmbeddingModels, invocation_arn: str) -> Answered:
     """Tells how far an invocation is.
 
     Raises:
-        InvalidRequestError: the ARN cannot be one, or no provider does this.
+        InvalidRequestError: no provider does this.
         ModelError: the provider failed.
     """
-    if len(invocation_arn) > ARN_CHARS_MAX or not invocation_arn.startswith("arn:"):
-        raise InvalidRequestError(ARN_TEXT)
     passing = await _find_provider(models)
     return _answer(await passing.get_async_invoke(invocation_arn))
 

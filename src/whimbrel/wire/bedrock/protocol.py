@@ -5,8 +5,15 @@ from typing import Final
 from whimbrel.auth import Principal
 from whimbrel.core.clock import Clock
 from whimbrel.core.errors import InvalidRequestError
+from whimbrel.wire.access import ALL, Need
 from whimbrel.wire.bedrock import errors, routes
-from whimbrel.wire.bedrock.asynchronous import get_invoke, list_invokes, start_invoke
+from whimbrel.wire.bedrock.asynchronous import (
+    check_arn,
+    get_invoke,
+    list_invokes,
+    read_start,
+    start_invoke,
+)
 from whimbrel.wire.bedrock.foundation_models import get_model, list_models
 from whimbrel.wire.bedrock.invoke import Invoker
 from whimbrel.wire.bedrock.routes import BedrockRoute, find_route, read_part
@@ -28,6 +35,10 @@ _REFUSALS: Final = {
     routes.CONVERSE: NO_CHAT_TEXT,
     routes.CONVERSE_STREAM: NO_CHAT_TEXT,
 }
+# What names a model, in the path or in the body.
+_OF_MODEL: Final = frozenset(
+    {*_REFUSALS, routes.INVOKE_MODEL, routes.START_ASYNC, routes.GET_MODEL}
+)
 
 
 class BedrockProtocol:
@@ -59,22 +70,27 @@ class BedrockProtocol:
         timing: Timing,
     ) -> Answered:
         """Does what an authentic request asks for."""
-        del principal
-        answered = await self._answer(route, exchange, body)
+        answered = await self._answer(route, exchange, body, principal)
         timing.end_engine()
         return answered
 
-    async def _answer(self, route: BedrockRoute, exchange: Exchange, body: bytes) -> Answered:
+    async def _answer(
+        self, route: BedrockRoute, exchange: Exchange, body: bytes, principal: Principal
+    ) -> Answered:
         head, models = exchange.head, self._service.embeddings
         part = read_part(route, head.raw_path) if route.has_part else ""
+        start = read_start(body) if route is routes.START_ASYNC else {}
+        named = start.get("modelId", part)
+        exchange.noted.parameters = {"modelId": named} if named else {}
+        await self._check(route, named, exchange, principal)
         if route in _REFUSALS:
             models.find(part)
             raise InvalidRequestError(_REFUSALS[route])
         match route:
+            case routes.START_ASYNC:
+                return await start_invoke(models, start)
             case routes.INVOKE_MODEL:
                 return await self._invoker.invoke(part, exchange, body)
-            case routes.START_ASYNC:
-                return await start_invoke(models, body)
             case routes.GET_ASYNC:
                 return await get_invoke(models, part)
             case routes.LIST_ASYNC:
@@ -83,6 +99,18 @@ class BedrockProtocol:
                 return list_models(self._service, head.raw_query)
             case _:
                 return get_model(self._service, part)
+
+    async def _check(
+        self, route: BedrockRoute, named: str, exchange: Exchange, principal: Principal
+    ) -> None:
+        """Sees that a principal may do what a request asks for with what it names."""
+        access = self._service.access
+        if route in _OF_MODEL:
+            await access.check_model(route.action, named, principal=principal, exchange=exchange)
+            return
+        resource = check_arn(named) if route is routes.GET_ASYNC else ALL
+        need = Need(route.action, resource)
+        await access.check(need, principal=principal, exchange=exchange)
 
     def explain(self, error: Exception) -> ErrorAnswer:
         """Returns what a client is told of an error."""

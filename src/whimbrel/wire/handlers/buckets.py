@@ -4,14 +4,13 @@ from typing import Final
 
 from whimbrel.core.errors import InvalidRequestError
 from whimbrel.engine.model import BucketInfo, IndexMode
-from whimbrel.wire.encryption import check_encryption
+from whimbrel.wire.encryption import describe_encryption, read_encryption, refusals_denied
 from whimbrel.wire.handlers.resource import bucket_of
 from whimbrel.wire.naming import check_bucket_name
 from whimbrel.wire.output import (
     Answer,
     CreateVectorBucketOutput,
     EmptyOutput,
-    EncryptionConfiguration,
     GetVectorBucketOutput,
     ListVectorBucketsOutput,
     VectorBucket,
@@ -28,10 +27,11 @@ CLASSIC_DEFAULT_TEXT: Final = "defaultIndexMode cannot be set to CLASSIC because
 async def create_vector_bucket(call: Call) -> Answer:
     """Creates a vector bucket with its tags."""
     name = check_bucket_name(call.input["vectorBucketName"])
-    check_encryption(call.input.get("encryptionConfiguration"))
+    arn = read_encryption(call.input.get("encryptionConfiguration")) or ""
     tags = call.input.get("tags", {})
     check_tags(tags)
-    await call.service.engine.create_bucket(name, tags=tags)
+    with refusals_denied():
+        await call.service.engine.create_bucket(name, tags=tags, kms_key_arn=arn)
     return CreateVectorBucketOutput(call.service.arns.format_bucket(name))
 
 
@@ -53,7 +53,7 @@ async def list_vector_buckets(call: Call) -> Answer:
         prefix=call.input.get("prefix", ""),
         page_size=call.input.get("maxResults", PAGE_SIZE_DEFAULT),
         page_token=call.input.get("nextToken"),
-        principal=call.principal.access_key_id,
+        principal=call.principal.user_id,
     )
     arns = call.service.arns
     buckets = [
@@ -76,6 +76,6 @@ def _describe(call: Call, info: BucketInfo) -> VectorBucket:
         vector_bucket_name=info.name,
         vector_bucket_arn=call.service.arns.format_bucket(info.name),
         creation_time=info.created_at_s,
-        encryption_configuration=EncryptionConfiguration(),
+        encryption_configuration=describe_encryption(info.kms_key_arn),
         default_index_mode=info.default_index_mode.value,
     )

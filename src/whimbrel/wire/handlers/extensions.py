@@ -55,7 +55,7 @@ async def find_vectors(call: Call) -> Answer:
         page_token=call.input.get("nextToken"),
         return_vectors=call.input.get("returnData", False),
         return_metadata=call.input.get("returnMetadata", False),
-        principal=call.principal.access_key_id,
+        principal=call.principal.user_id,
     )
     return await call.service.engine.find_vectors(*names, request)
 
@@ -127,7 +127,7 @@ async def warm_index(call: Call) -> Answer:
     request = WarmRequest(
         with_vectors=call.input.get("includeVectors", False),
         page_token=call.input.get("nextToken"),
-        principal=call.principal.access_key_id,
+        principal=call.principal.user_id,
     )
     warmed = await call.service.engine.warm_index(*names, request)
     segments = [WarmSegment(one.object_bytes, one.fetched_bytes) for one in warmed.segments]

@@ -8,14 +8,13 @@ from msgspec import UNSET, UnsetType
 from whimbrel.core.errors import InvalidRequestError
 from whimbrel.engine.model import IndexConfig, IndexInfo, IndexMode, Metric
 from whimbrel.engine.text.field import TextField
-from whimbrel.wire.encryption import check_encryption
+from whimbrel.wire.encryption import describe_encryption, read_encryption, refusals_denied
 from whimbrel.wire.handlers.resource import bucket_of, index_of
 from whimbrel.wire.naming import check_index_name
 from whimbrel.wire.output import (
     Answer,
     CreateIndexOutput,
     EmptyOutput,
-    EncryptionConfiguration,
     GetIndexOutput,
     Index,
     IndexSummary,
@@ -43,15 +42,21 @@ async def create_index(call: Call) -> Answer:
     """Creates an index with its tags."""
     bucket_name = bucket_of(call)
     name = check_index_name(call.input["indexName"])
-    check_encryption(call.input.get("encryptionConfiguration"))
+    arn = read_encryption(call.input.get("encryptionConfiguration"))
     tags = call.input.get("tags", {})
     check_tags(tags)
     metadata = call.input.get("metadataConfiguration", {})
     path = "metadataConfiguration.textSearchConfigurations"
     fields = read_fields(metadata.get("textSearchConfigurations", ()), path)
-    await call.service.engine.create_index(
-        bucket_name, name, _config(call.input), tags=tags, text_fields=fields
-    )
+    with refusals_denied():
+        await call.service.engine.create_index(
+            bucket_name,
+            name,
+            _config(call.input),
+            tags=tags,
+            text_fields=fields,
+            kms_key_arn=arn,
+        )
     return CreateIndexOutput(call.service.arns.format_index(bucket_name, name))
 
 
@@ -75,7 +80,7 @@ async def list_indexes(call: Call) -> Answer:
         prefix=call.input.get("prefix", ""),
         page_size=call.input.get("maxResults", PAGE_SIZE_DEFAULT),
         page_token=call.input.get("nextToken"),
-        principal=call.principal.access_key_id,
+        principal=call.principal.user_id,
     )
     arns = call.service.arns
     indexes = [
@@ -132,7 +137,7 @@ def _describe(call: Call, info: IndexInfo) -> Index:
         data_type=DATA_TYPE,
         dimension=info.config.dimension,
         distance_metric=info.config.metric.value,
-        encryption_configuration=EncryptionConfiguration(),
+        encryption_configuration=describe_encryption(info.kms_key_arn),
         index_mode=info.mode.value,
         metadata_configuration=_describe_metadata(info),
     )

@@ -1,23 +1,31 @@
-"""Policies of vector buckets: checked, stored, not enforced yet."""
+"""Policies of vector buckets: checked and stored; `wire.access` goes by them."""
 
-from typing import Final
-
-from whimbrel.wire.bucket_policy import check_policy
+from whimbrel.auth.policy import PolicyKind, parse_policy
+from whimbrel.auth.policy.limits import BUCKET_BYTES_MAX
+from whimbrel.core.errors import InvalidRequestError, PolicyError
 from whimbrel.wire.handlers.resource import bucket_of
 from whimbrel.wire.output import Answer, EmptyOutput, GetVectorBucketPolicyOutput
 from whimbrel.wire.service import Call
 
-NOT_ENFORCED_TEXT: Final = (
-    "vector bucket policies are stored but not enforced yet: every signed request is allowed"
-)
+
+def check_policy(text: str) -> None:
+    """Checks the policy of a vector bucket.
+
+    Raises:
+        InvalidRequestError: it is too large, not JSON, or no policy of a resource.
+    """
+    try:
+        parse_policy(text, PolicyKind.RESOURCE, bytes_max=BUCKET_BYTES_MAX)
+    except PolicyError as error:
+        message = f"Invalid vector bucket policy: {error.message}"
+        raise InvalidRequestError(message, ("policy", message)) from None
 
 
 async def put_vector_bucket_policy(call: Call) -> Answer:
-    """Stores a policy as it was given, after checking its JSON and grammar."""
+    """Stores a policy as it was given, after checking it."""
     name = bucket_of(call)
     check_policy(call.input["policy"])
     await call.service.engine.put_bucket_policy(name, call.input["policy"])
-    call.service.log.warning(NOT_ENFORCED_TEXT)
     return EmptyOutput()
 
 

@@ -13,7 +13,7 @@ from whimbrel.wire.extension_output import (
     SnapshotOutput,
 )
 from whimbrel.wire.handlers.resource import index_of
-from whimbrel.wire.naming import check_bucket_name, check_index_name
+from whimbrel.wire.naming import check_bucket_name, check_index_name, names_bucket_alone
 from whimbrel.wire.output import Answer, EmptyOutput, or_unset
 from whimbrel.wire.service import Call
 from whimbrel.wire.tagging import check_tags
@@ -51,8 +51,7 @@ async def get_snapshot(call: Call) -> Answer:
 async def list_snapshots(call: Call) -> Answer:
     """Lists the snapshots of an index, or those of all indexes of a bucket, deleted ones included."""
     index_name: str | None
-    named = {"vectorBucketName", "indexName", "indexArn"} & call.input.keys()
-    if named == {"vectorBucketName"}:
+    if names_bucket_alone(call.input):
         bucket_name, index_name = check_bucket_name(call.input["vectorBucketName"]), None
     else:
         bucket_name, index_name = index_of(call)
@@ -61,7 +60,7 @@ async def list_snapshots(call: Call) -> Answer:
         index_name,
         page_size=call.input.get("maxResults", PAGE_SIZE_DEFAULT),
         page_token=call.input.get("nextToken"),
-        principal=call.principal.access_key_id,
+        principal=call.principal.user_id,
     )
     snapshots = [_describe(call, info) for info in page.snapshots]
     return ListSnapshotsOutput(snapshots, or_unset(page.next_token))

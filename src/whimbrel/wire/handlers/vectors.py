@@ -52,7 +52,7 @@ async def list_vectors(call: Call) -> Answer:
         segment_index=index,
         return_vectors=call.input.get("returnData", False),
         return_metadata=call.input.get("returnMetadata", False),
-        principal=call.principal.access_key_id,
+        principal=call.principal.user_id,
     )
     return await call.service.engine.list_vectors(*names, request)
 
@@ -81,7 +81,7 @@ def make_query(call: Call) -> QueryRequest:
         return_metadata=call.input.get("returnMetadata", False),
         return_distance=call.input.get("returnDistance", False),
         page_token=call.input.get("nextToken"),
-        principal=call.principal.access_key_id,
+        principal=call.principal.user_id,
         mode=None if mode is None else IndexMode(mode),
         explain=call.explain,
         return_scores=call.input.get("returnScores", False),

@@ -127,7 +127,8 @@ async def zombie_manifest_is_not_adopted(stage: Stage) -> None:
 async def zombie_manifest_names_a_living_job(stage: Stage) -> None:
     """A lost put of a manifest lands after its collection while its job is about to name the same segment elsewhere."""
     writer, worker = await two_segments(stage)
-    worker = await stage.process("late worker", Conditions(late_s=(60.0, 60.0)))
+    late = Conditions(late_s=(60.0, 60.0), is_sealed=stage.conditions.is_sealed)
+    worker = await stage.process("late worker", late)
     other, collector = await stage.process("other"), await stage.process("collector")
     worker.faults.plan = fault_on(
         Fault.LAND_LATER,

@@ -1,0 +1,273 @@
+"""The data keys of a store's spaces: made, fetched, kept. `docs/adr/0012-encryption.md` has the reasons.
+
+Each incarnation of a bucket and of an index is a *space* of its own, and so is the rest of the store (`catalog/`). The
+key of a space is wrapped in the object `<space>key`, which is created before the first object that is sealed under it
+and deleted after the last one. A space without that object is plain.
+
+Invariants:
+1. No two keys are ever made for one space: its object is created by put-if-absent, and who loses uses the winner's.
+2. A key that is known here stays right, as long as what wraps it says so: nothing replaces the data key of a space.
+   What a KMS wraps is good for seconds only (`engine.leases`).
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+
+from whimbrel.core.errors import (
+    KeyUnavailableError,
+    KmsNotFoundError,
+    ObjectExistsError,
+    ObjectNotFoundError,
+)
+from whimbrel.engine import paths
+from whimbrel.engine.leases import Leases
+from whimbrel.engine.listing import list_prefixes
+from whimbrel.storage.base import ObjectStore
+from whimbrel.storage.envelope import (
+    WRAPPED_BY_KMS,
+    WRAPPED_BY_MASTER,
+    KeyWrapping,
+    KmsKey,
+    MasterKeys,
+    WrappedKey,
+    decode_key_object,
+    encode_key_object,
+    missing_master_key,
+)
+
+KEPT_COUNT_MAX = (
+    65_536  # spaces; about 20 MB. Indexes that are open use their own at every request.
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceKey:
+    """A space, and the key object that it has.
+
+    Attributes:
+        space: what the names of its objects begin with.
+        wrapped: its key, wrapped; None for a plain space.
+    """
+
+    space: str
+    wrapped: WrappedKey | None
+
+
+class Keyring:
+    """Knows the keys of spaces; see `storage.envelope.SpaceKeys`. `find` and `has` are for any thread."""
+
+    is_plain = False
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        wrappings: Mapping[str, KeyWrapping],
+        *,
+        maker: KeyWrapping | None,
+        is_strict: bool = False,
+        leases: Leases | None = None,
+    ) -> None:
+        """Knows nothing yet.
+
+        Args:
+            store: where the key objects are.
+            wrappings: what unwraps keys for good, by what their objects say of it (`wrapped_by`).
+            maker: makes the keys of new spaces; None where they shall be plain.
+            is_strict: refuses plain spaces, so that nobody can pass off plain objects by taking a key object away.
+            leases: keep the keys that a KMS wraps; None where there is no KMS.
+        """
+        self._store = store
+        self._wrappings = dict(wrappings)
+        self._maker = maker
+        self._is_strict = is_strict
+        self._leases = leases
+        self._known: OrderedDict[str, bytes | None] = OrderedDict()
+        self._opening: dict[str, asyncio.Future[None]] = {}
+
+    # --- the protocol ------------------------------------------------------------------------------
+
+    def find(self, object_name: str) -> bytes | None:
+        """Returns the data key of the space that a name begins with; None when that is a plain space.
+
+        Raises:
+            KeyUnavailableError: the space's key was not opened.
+        """
+        space = paths.space_of(object_name)
+        try:
+            return self._known[space]
+        except KeyError:
+            if self._leases is not None and space in self._leases:
+                return self._leases.find(space)
+            message = f"key of a space was not opened. space=`{space}`"
+            raise KeyUnavailableError(message) from None
+
+    def has(self, space: str) -> bool:
+        """Says whether `open` would return at once."""
+        if space not in self._known:
+            return self._leases is not None and self._leases.has(space)
+        self._known.move_to_end(space)
+        return True
+
+    async def open(self, space: str) -> None:
+        """Makes sure that `find` knows the key of a space, or that it has none.
+
+        Raises:
+            KeyUnavailableError: there is a key, and what unwraps it is not here or refuses; or there must be one.
+            CorruptObjectError: its object is damaged.
+            StoreError: the store does not answer.
+        """
+        if self.has(space):
+            return
+        if self._leases is not None and space in self._leases:
+            await self._leases.reopen(space)
+            return
+        opening = self._opening.get(space)
+        if opening is None:
+            opening = asyncio.ensure_future(self._open(space))
+            self._opening[space] = opening
+            opening.add_done_callback(lambda done: self._opened(space, done))
+        await asyncio.shield(opening)
+
+    def _opened(self, space: str, done: "asyncio.Future[None]") -> None:
+        self._opening.pop(space, None)
+        if not done.cancelled():
+            done.exception()  # every waiter got it
+
+    async def _open(self, space: str) -> None:
+        name = paths.key_object(space)
+        wrapped = await self.load(space)
+        if wrapped is None:
+            if self._is_strict and await self._is_there(space):
+                message = f"space has no key, and plain ones are refused. key=`{name}`"
+                hint = "set encryption to auto to read what was stored before there were keys"
+                raise KeyUnavailableError(message, hint=hint)
+            self._keep(space, None)
+            return
+        if wrapped.wrapped_by == WRAPPED_BY_KMS and self._leases is not None:
+            await self._leases.open(space, name, wrapped)
+            return
+        self._keep(space, await self._unwrap(name, wrapped))
+
+    async def create(self, space: str, *, under: KmsKey | None = None) -> None:
+        """Gives a new space a key, unless new spaces are plain.
+
+        Raises:
+            KeyUnavailableError: no key can be made.
+            StoreError: the store does not answer.
+        """
+        maker, name = self._maker, paths.key_object(space)
+        if under is not None:
+            data_key, wrapped = await self._kms(under).make_under(under, space)
+        elif maker is not None:
+            data_key, wrapped = await maker.make(name)
+        else:
+            # Another process may think otherwise of a store that is new.
+            await self.open(space)
+            return
+        try:
+            await self._store.put_if_absent(name, encode_key_object(wrapped))
+        except ObjectExistsError:
+            await self.open(space)
+            return
+        if under is not None:
+            self._kms(under).keep(space, name, wrapped, data_key)
+        else:
+            self._keep(space, data_key)
+
+    async def check(self, under: KmsKey) -> None:
+        """Sees that the KMS makes data keys under a key of its own; see `storage.envelope.SpaceKeys`."""
+        await self._kms(under).make_under(under, paths.ROOT.prefix)
+
+    def watch(self, watcher: Callable[[str], None]) -> None:
+        """Has a function called with each space whose key is no longer good here."""
+        if self._leases is not None:
+            self._leases.watchers.append(watcher)
+
+    def refused_for_s(self, space: str) -> float:
+        """Returns for how long a KMS has been known to refuse the key of a space; 0 when it does not."""
+        return 0.0 if self._leases is None else self._leases.refused_for_s(space)
+
+    def _kms(self, under: KmsKey) -> Leases:
+        if self._leases is None:
+            raise KmsNotFoundError(f"Key '{under.key_arn}' does not exist: this server has no KMS")
+        return self._leases
+
+    # --- below it ----------------------------------------------------------------------------------
+
+    def _keep(self, space: str, data_key: bytes | None) -> None:
+        self._known[space] = data_key
+        self._known.move_to_end(space)
+        if paths.ROOT.prefix in self._known:
+            self._known.move_to_end(paths.ROOT.prefix)  # nobody opens it again
+        while len(self._known) > KEPT_COUNT_MAX:
+            self._known.popitem(last=False)
+
+    async def load(self, space: str) -> WrappedKey | None:
+        """Reads a space's key object; None when it has none.
+
+        Raises:
+            CorruptObjectError: it is damaged.
+        """
+        name = paths.key_object(space)
+        try:
+            stored = await self._store.get(name)
+        except ObjectNotFoundError:
+            return None
+        return decode_key_object(name, stored.data)
+
+    async def _is_there(self, space: str) -> bool:
+        """Says whether a space is more than what is left of one that was collected."""
+        listing = await self._store.list(paths.LogSpace(space).manifest_prefix, limit=1)
+        return bool(listing.objects)
+
+    async def _unwrap(self, name: str, wrapped: WrappedKey) -> bytes:
+        wrapping = self._wrappings.get(wrapped.wrapped_by)
+        if wrapping is not None:
+            return await wrapping.unwrap_key(name, wrapped)
+        if wrapped.wrapped_by == WRAPPED_BY_MASTER:
+            raise missing_master_key(name, wrapped.master_key_id, ())
+        message = f"nothing here unwraps this key. wrapped_by=`{wrapped.wrapped_by}` key=`{name}`"
+        raise KeyUnavailableError(message)
+
+
+async def list_spaces(store: ObjectStore) -> AsyncIterator[str]:
+    """Yields every space of a store: the catalog's, then those of buckets, each with its indexes."""
+    yield paths.ROOT.prefix
+    for bucket in await list_prefixes(store, "bucket/"):
+        yield bucket
+        for index in await list_prefixes(store, f"{bucket}index/"):
+            yield index
+
+
+async def list_keys(store: ObjectStore) -> AsyncIterator[SpaceKey]:
+    """Yields every space of a store with the key that it has.
+
+    Raises:
+        CorruptObjectError: a key object is damaged.
+    """
+    keyring = Keyring(store, {}, maker=None)
+    async for space in list_spaces(store):
+        yield SpaceKey(space, await keyring.load(space))
+
+
+async def rotate_keys(store: ObjectStore, master: MasterKeys) -> AsyncIterator[tuple[str, bool]]:
+    """Wraps the data key of each space anew, under the first of the master keys; yields each space, and whether it was.
+
+    Data keys stay what they are, so no process need be told, and it may be broken off and begun again. Those that a KMS
+    wraps are left alone, as are those that the first master key wraps already.
+
+    Raises:
+        KeyUnavailableError: a master key is missing.
+        CorruptObjectError: a key object is damaged.
+    """
+    async for found in list_keys(store):
+        wrapped, name = found.wrapped, paths.key_object(found.space)
+        if wrapped is None or wrapped.wrapped_by != WRAPPED_BY_MASTER:
+            continue
+        data_key = master.unwrap(name, wrapped.wrapped)
+        is_due = wrapped.master_key_id != master.ids[0]
+        if is_due:
+            await store.put(name, encode_key_object(master.wrapped_key(name, data_key)))
+        yield found.space, is_due

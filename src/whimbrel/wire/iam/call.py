@@ -1,0 +1,109 @@
+"""What every operation of IAM is handed, and pages of what it lists."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from whimbrel.auth import Principal, PrincipalKind
+from whimbrel.core.errors import InvalidRequestError
+from whimbrel.identity.identities import Identities
+from whimbrel.identity.model import Holder, HolderKind, IdentityRecord
+from whimbrel.identity.state import IdentityState, fold
+from whimbrel.wire.query.xml import XmlValue
+
+PAGE_SIZE_DEFAULT: Final = 100
+Result = dict[str, XmlValue]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IamCall:
+    """One request, authenticated, checked, and allowed.
+
+    Attributes:
+        input: its parameters.
+        identities: those of the store.
+        principal: who asks.
+        account_id: in which account.
+    """
+
+    input: dict[str, Any]
+    identities: Identities
+    principal: Principal
+    account_id: str
+
+    @property
+    def user_name(self) -> str:
+        """The user that is meant: who is named, or else who asks; empty for the account's root."""
+        return own_user_name(self.input, self.principal, self.account_id)
+
+    @property
+    def holder(self) -> Holder:
+        """The user or role that is named."""
+        return Holder(self.account_id, *holder_named(self.input))
+
+    @property
+    def now_s(self) -> float:
+        """The time, seconds since 1970."""
+        return self.identities.context.clock.now_s()
+
+    async def change(
+        self, decide: Callable[[IdentityState], IdentityRecord | None]
+    ) -> IdentityState:
+        """Changes identities; see `Identities.change`."""
+        return await self.identities.change(decide)
+
+    async def read(self) -> IdentityState:
+        """Returns the state with every change before this call."""
+        return await self.identities.read_newest()
+
+    def page(
+        self,
+        member: str,
+        entries: Iterable[T],
+        *,
+        name: Callable[[T], str],
+        shown: Callable[[T], XmlValue],
+    ) -> Result:
+        """Returns a page of a listing.
+
+        Args:
+            member: of the answer, that holds it.
+            entries: all there are.
+            name: of an entry, by which it is found.
+            shown: of an entry, what the answer says.
+        """
+        size = self.input.get("MaxItems", PAGE_SIZE_DEFAULT)
+        after = self.input.get("Marker")
+        ordered = sorted(entries, key=lambda entry: fold(name(entry)))
+        if after is not None:
+            ordered = [entry for entry in ordered if fold(name(entry)) > fold(after)]
+        result: Result = {
+            member: [shown(entry) for entry in ordered[:size]],
+            "IsTruncated": len(ordered) > size,
+        }
+        if len(ordered) > size:
+            result["Marker"] = name(ordered[size - 1])
+        return result
+
+
+def holder_named(given: Mapping[str, Any]) -> tuple[HolderKind, str]:
+    """Returns kind and name of the user or role that parameters name."""
+    if "RoleName" in given:
+        return HolderKind.ROLE, given["RoleName"]
+    return HolderKind.USER, given["UserName"]
+
+
+def own_user_name(given: dict[str, Any], principal: Principal, account_id: str) -> str:
+    """Returns the user that parameters name, or else who asks; empty for an account's root.
+
+    Raises:
+        InvalidRequestError: no user is named, and who asks is none.
+    """
+    if "UserName" in given:
+        return str(given["UserName"])
+    if principal.kind is PrincipalKind.USER and principal.account_id == account_id:
+        return principal.name
+    if principal.kind is PrincipalKind.ROOT:
+        return ""
+    raise InvalidRequestError("Must specify userName when calling with non-User credentials")

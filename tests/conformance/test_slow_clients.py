@@ -1,0 +1,109 @@
+"""Clients that take a server's patience, all at once, over real sockets: everybody else is served meanwhile."""
+
+import contextlib
+
+import pytest
+
+from tests.conformance.listening import Connection, listening
+from tests.unit.wire.endpoint import Endpoint
+from whimbrel.wire.options import WireOptions
+
+HEAD = b"POST /ListVectorBuckets HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+WHOLE = HEAD + b"content-length: 2\r\n\r\n{}"
+COUNT = 40
+SECURITY_HEADERS = {
+    "x-content-type-options": "nosniff",
+    "cache-control": "no-store",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+    "referrer-policy": "no-referrer",
+}
+
+
+def send_part_of_head(connection: Connection) -> None:
+    connection.send(HEAD[:40])
+
+
+def send_part_of_body(connection: Connection) -> None:
+    connection.send(HEAD + b"content-length: 1000000\r\n\r\n{")
+
+
+def send_nothing(connection: Connection) -> None:
+    pass
+
+
+def be_idle(connection: Connection) -> None:
+    connection.send(WHOLE)
+    assert connection.read_answer()[0] == 200
+
+
+@contextlib.contextmanager
+def crowd(port, behave):
+    with contextlib.ExitStack() as stack:
+        connections = [stack.enter_context(Connection(port)) for _ in range(COUNT)]
+        for connection in connections:
+            behave(connection)
+        yield connections
+
+
+@pytest.mark.parametrize("behave", [send_part_of_head, send_part_of_body, send_nothing, be_idle])
+def test_many_slow_clients_take_nobodys_place_and_are_sent_away(behave):
+    # As few requests are allowed as there are honest clients, so that a slow one in the way would show.
+    options = WireOptions(
+        header_deadline_s=1.0,
+        request_deadline_s=1.0,
+        keep_alive_s=1,
+        drain_deadline_s=0.2,
+        request_count_max=1,
+    )
+    app = Endpoint(options=options).app
+    with listening(app, options) as port, crowd(port, behave) as connections:
+        for _ in range(5):
+            with Connection(port) as honest:
+                honest.send(WHOLE)
+                assert honest.read_answer()[0] == 200
+        for connection in connections:
+            connection.read_rest()  # to the end, which the server makes
+
+
+def test_one_address_cannot_have_all_connections():
+    options = WireOptions(connection_count_max=10, address_connection_count_max=4)
+    with listening(Endpoint(options=options).app, options) as port:
+        with contextlib.ExitStack() as stack:
+            for _ in range(4):
+                be_idle(stack.enter_context(Connection(port)))
+            with Connection(port) as fifth:
+                status, headers, _ = fifth.read_answer()
+                assert (status, headers["connection"]) == (503, "close")
+        # Whoever goes makes room; the server notices within moments.
+        while True:
+            with Connection(port) as later, contextlib.suppress(ConnectionError):
+                later.send(WHOLE)
+                if later.read_answer()[0] == 200:
+                    break
+
+
+@pytest.mark.parametrize(("count", "status"), [(90, 200), (200, 400)])
+def test_headers_are_counted(count, status):
+    options = WireOptions()
+    with listening(Endpoint(options=options).app, options) as port, Connection(port) as connection:
+        lines = b"".join(b"x-%d: 1\r\n" % number for number in range(count))
+        connection.send(HEAD + lines + b"content-length: 2\r\n\r\n{}")
+        assert connection.read_answer()[0] == status
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        WHOLE,
+        b"GET /nothing HTTP/1.1\r\n\r\n",
+        b"nonsense\r\n\r\n",
+        b"GET /health/live HTTP/1.1\r\n\r\n",
+    ],
+)
+def test_every_answer_says_what_browsers_may_do_with_it_and_nothing_of_the_server(sent):
+    options = WireOptions()
+    with listening(Endpoint(options=options).app, options) as port, Connection(port) as connection:
+        connection.send(sent)
+        _, headers, _ = connection.read_answer()
+        assert SECURITY_HEADERS.items() <= headers.items()
+        assert not {"server", "x-powered-by", "strict-transport-security"} & headers.keys()

@@ -1,0 +1,526 @@
+"""Indexes under keys of a KMS: what a disabled key stops, on every node, and what comes back with it."""
+
+import asyncio
+import itertools
+
+import pytest
+
+from whimbrel.core.errors import (
+    CorruptObjectError,
+    IndexExistsError,
+    IndexNotFoundError,
+    KeyUnavailableError,
+    KmsDeniedError,
+    KmsDisabledError,
+    KmsNotFoundError,
+    StoreUnavailableError,
+    UnavailableError,
+)
+from whimbrel.core.rand import SeededRandom
+from whimbrel.engine import paths
+from whimbrel.engine.directory import REFUSED_S
+from whimbrel.engine.forks import Source
+from whimbrel.engine.indexer import KEY_RETRY_S
+from whimbrel.engine.keyring import Keyring
+from whimbrel.engine.leases import (
+    FRESH_S,
+    GRACE_S,
+    IDLE_S,
+    ROUND_S,
+    Leases,
+)
+from whimbrel.engine.leases import (
+    REFUSED_S as ASKED_AGAIN_S,
+)
+from whimbrel.engine.model import IndexConfig, Metric
+from whimbrel.engine.query import PAGE_SIZE
+from whimbrel.storage.envelope import (
+    KEY_OBJECT_VERSION,
+    WRAPPED_BY_KMS,
+    WRAPPED_BY_MASTER,
+    MasterKeys,
+    WrappedKey,
+    decode_key_object,
+)
+from whimbrel.storage.memory import MemoryStore
+from whimbrel.testing.node import ManualClock, Node
+from whimbrel.testing.oracle import OracleRecord
+
+ONE, TWO = ("arn:aws:kms:us-east-1:123456789012:key/" + name for name in ("one", "two"))
+BUCKET, INDEX, OTHER = "bucket", "index", "other"
+MARK = "a-word-that-nobody-else-writes"
+
+
+class SharedKms:
+    """A KMS that several nodes ask. Keys are what they were set to in `states`."""
+
+    def __init__(self):
+        self.states = {}
+        self.wrapped = {}
+        self.unwrapped_count = self.made_count = 0
+        self.tokens = itertools.count()
+        self.contexts = []
+
+    async def make_under(self, key, space):
+        self._check(key.key_arn)
+        self.made_count += 1
+        token = b"wrapped-%d" % next(self.tokens)
+        data_key = bytes([self.made_count]) * 32
+        context = {"arn": f"{key.bucket_name}/{key.index_name}", "id": space}
+        self.contexts.append(context)
+        self.wrapped[token] = key.key_arn, context, data_key
+        wrapped = WrappedKey(
+            version=KEY_OBJECT_VERSION,
+            wrapped_by=WRAPPED_BY_KMS,
+            wrapped=token,
+            kms_key_arn=key.key_arn,
+            context=context,
+        )
+        return data_key, wrapped
+
+    async def unwrap_key(self, name, wrapped):
+        self.unwrapped_count += 1
+        self._check(wrapped.kms_key_arn)
+        arn, context, data_key = self.wrapped.get(wrapped.wrapped, ("", {}, b""))
+        if (arn, context) != (wrapped.kms_key_arn, wrapped.context):
+            raise CorruptObjectError(name, 0, "not what was wrapped.")
+        return data_key
+
+    def _check(self, arn):
+        error = self.states.get(arn)
+        if error is not None:
+            raise error("as the KMS says")
+
+
+class Breakable(MemoryStore):
+    """A store that takes no manifests of indexes while it is told to fail."""
+
+    is_failing = False
+
+    async def put_if_absent(self, key, data, *, use_reserve=False):
+        if self.is_failing and "/index/" in key and "/manifest/" in key:
+            raise StoreUnavailableError("died")
+        return await super().put_if_absent(key, data, use_reserve=use_reserve)
+
+
+class World:
+    """A store, a KMS and nodes."""
+
+    def __init__(self):
+        self.clock = ManualClock()
+        self.store = Breakable(self.clock)
+        self.kms = SharedKms()
+        self.nodes = []
+
+    async def node(self):
+        seed = len(self.nodes)
+        master = MasterKeys([bytes(32)], random=SeededRandom(100 + seed))
+        leases = Leases(self.kms, self.clock)
+        keys = Keyring(self.store, {WRAPPED_BY_MASTER: master}, maker=master, leases=leases)
+        node = Node(self.store, clock=self.clock, seed=seed, keys=keys)
+        node.leases = leases
+        await node.start()
+        self.nodes.append(node)
+        return node
+
+    async def live(self, duration_s, use=None):
+        """Lets time pass: rounds of every node's leases, and something done in between."""
+        limit_s = self.clock.now_s() + duration_s
+        while self.clock.now_s() < limit_s:
+            self.clock.advance(ROUND_S)
+            for node in self.nodes:
+                await node.leases.refresh()
+            if use is not None:
+                await use()
+
+    async def close(self):
+        for node in self.nodes:
+            await node.close()
+
+
+def scenario(test):
+    """Runs a coroutine on a world of its own."""
+
+    def run():
+        async def play():
+            world = World()
+            try:
+                await test(world)
+            finally:
+                await world.close()
+
+        asyncio.run(play())
+
+    run.__name__ = test.__name__
+    return run
+
+
+def record(number):
+    return OracleRecord((float(number), 1.0), {"word": MARK, "number": number})
+
+
+RECORDS = {b"k%d" % number: record(number) for number in range(8)}
+
+
+async def make_index(node, *, bucket_key=ONE, **kwargs):
+    await node.engine.create_bucket(BUCKET, tags={}, kms_key_arn=bucket_key)
+    config = IndexConfig(2, Metric.EUCLIDEAN)
+    await node.engine.create_index(BUCKET, INDEX, config, tags={}, **kwargs)
+
+
+async def content_of(node, index=INDEX):
+    return await node.list_all(BUCKET, index)
+
+
+async def uses_of(node):
+    """Everything that reads or writes an index, one after the other."""
+    return [
+        lambda: node.put(BUCKET, INDEX, RECORDS),
+        lambda: node.delete(BUCKET, INDEX, [b"k1"]),
+        lambda: node.get(BUCKET, INDEX, [b"k1"]),
+        lambda: node.query(BUCKET, INDEX, [1.0, 1.0], top_k=3),
+        lambda: content_of(node),
+        lambda: node.engine.count_vectors(BUCKET, INDEX),
+        lambda: node.engine.get_statistics(BUCKET, INDEX),
+    ]
+
+
+@scenario
+async def test_an_index_has_its_own_key_or_its_buckets(world):
+    node = await world.node()
+    await make_index(node)
+    config = IndexConfig(2, Metric.EUCLIDEAN)
+    await node.engine.create_index(BUCKET, "of-two", config, tags={}, kms_key_arn=TWO)
+    await node.engine.create_index(BUCKET, "of-none", config, tags={}, kms_key_arn="")
+    told = {
+        name: (await node.engine.get_index(BUCKET, name)).kms_key_arn
+        for name in (INDEX, "of-two", "of-none")
+    }
+    assert told == {INDEX: ONE, "of-two": TWO, "of-none": ""}
+    assert (await node.engine.get_bucket(BUCKET)).kms_key_arn == ONE
+    again = await world.node()
+    assert (await again.engine.get_index(BUCKET, INDEX)).kms_key_arn == ONE
+
+
+@scenario
+async def test_the_key_object_says_key_and_context(world):
+    node = await world.node()
+    await make_index(node)
+    _, entry = await node.engine.directory.index_entry(BUCKET, INDEX)
+    (name,) = [
+        meta.key
+        for meta in (await world.store.list("bucket/")).objects
+        if meta.key.endswith(f"{entry.incarnation}/key")
+    ]
+    wrapped = decode_key_object(name, (await world.store.get(name)).data)
+    assert (wrapped.wrapped_by, wrapped.kms_key_arn) == ("kms", ONE)
+    assert wrapped.context == {"arn": f"{BUCKET}/{INDEX}", "id": name.removesuffix("key")}
+
+
+@scenario
+async def test_no_key_no_bucket_and_no_index(world):
+    node = await world.node()
+    world.kms.states[ONE] = KmsNotFoundError
+    with pytest.raises(KmsNotFoundError):
+        await node.engine.create_bucket(BUCKET, tags={}, kms_key_arn=ONE)
+    await node.engine.create_bucket(BUCKET, tags={})
+    config = IndexConfig(2, Metric.EUCLIDEAN)
+    with pytest.raises(KmsNotFoundError):
+        await node.engine.create_index(BUCKET, INDEX, config, tags={}, kms_key_arn=ONE)
+    with pytest.raises(IndexNotFoundError):
+        await node.engine.get_index(BUCKET, INDEX)
+
+
+@scenario
+async def test_a_disabled_key_stops_everything_on_every_node_within_a_minute(world):
+    one, two = await world.node(), await world.node()
+    await make_index(one)
+    await one.put(BUCKET, INDEX, RECORDS)
+    await one.flush(BUCKET, INDEX)
+    await one.put(BUCKET, INDEX, {b"tail": record(99)})
+    for node in (one, two):
+        assert len(await content_of(node)) == 9
+    world.kms.states[ONE] = KmsDisabledError
+    await world.live(FRESH_S + ROUND_S)
+    for node in (one, two):
+        for use in await uses_of(node):
+            with pytest.raises(KmsDisabledError, match="as the KMS says"):
+                await use()
+
+
+@scenario
+async def test_what_it_opened_leaves_memory(world):
+    node = await world.node()
+    await make_index(node)
+    await node.put(BUCKET, INDEX, RECORDS)
+    await node.flush(BUCKET, INDEX)
+    await node.put(BUCKET, INDEX, {b"tail": record(99)})
+    await node.query(BUCKET, INDEX, [1.0, 1.0], top_k=3)
+    await node.indexer.turn()
+    engine = node.engine
+    assert engine.directory.open_indexes
+    assert len(engine.segments._readers)
+    world.kms.states[ONE] = KmsDisabledError
+    await world.live(FRESH_S + ROUND_S, use=None)
+    assert engine.directory.open_indexes == []
+    assert engine.tail_bytes == 0
+    assert len(engine.segments._readers) == len(engine.segments._sets) == 0
+    assert len(node.indexer.segments._readers) == 0
+    assert all(work.index is None for work in node.indexer._work.values())
+    assert node.indexer.directory.open_indexes == []
+
+
+@scenario
+async def test_results_kept_for_further_pages_leave_memory_too(world):
+    node = await world.node()
+    await make_index(node)
+    await node.put(BUCKET, INDEX, {b"p%d" % n: record(n) for n in range(PAGE_SIZE + 10)})
+    page = await node.query(BUCKET, INDEX, [1.0, 1.0], top_k=PAGE_SIZE + 10)
+    assert page.next_token
+    assert len(node.engine._planner._results)
+    world.kms.states[ONE] = KmsDisabledError
+    await world.live(FRESH_S + ROUND_S)
+    assert not len(node.engine._planner._results)
+
+
+@scenario
+async def test_an_enabled_key_brings_all_back_without_a_restart(world):
+    one, two = await world.node(), await world.node()
+    await make_index(one)
+    await one.put(BUCKET, INDEX, RECORDS)
+    await content_of(two)
+    world.kms.states[ONE] = KmsDisabledError
+    await world.live(FRESH_S + ROUND_S)
+    for node in (one, two):
+        with pytest.raises(KmsDisabledError):
+            await content_of(node)
+    del world.kms.states[ONE]
+    world.clock.advance(ASKED_AGAIN_S)
+    for node in (one, two):
+        assert await content_of(node) == RECORDS
+    await two.put(BUCKET, INDEX, {b"new": record(7)})
+    assert len(await content_of(one)) == 9
+
+
+@scenario
+async def test_other_indexes_go_on(world):
+    node = await world.node()
+    await make_index(node)
+    config = IndexConfig(2, Metric.EUCLIDEAN)
+    await node.engine.create_index(BUCKET, OTHER, config, tags={}, kms_key_arn="")
+    for name in (INDEX, OTHER):
+        await node.put(BUCKET, name, RECORDS)
+        await node.flush(BUCKET, name)
+    world.kms.states[ONE] = KmsDisabledError
+    await world.live(FRESH_S + ROUND_S)
+    with pytest.raises(KmsDisabledError):
+        await content_of(node)
+    assert await content_of(node, OTHER) == RECORDS
+    await node.tend()
+
+
+@scenario
+async def test_a_warm_index_asks_the_kms_for_nothing_but_its_refresh(world):
+    node = await world.node()
+    await make_index(node)
+    await node.put(BUCKET, INDEX, RECORDS)
+    await content_of(node)
+    before = world.kms.unwrapped_count
+    for _ in range(100):
+        await node.query(BUCKET, INDEX, [1.0, 1.0], top_k=3)
+        await node.put(BUCKET, INDEX, {b"x": record(1)})
+    assert world.kms.unwrapped_count == before
+    await world.live(300, use=lambda: content_of(node))
+    assert world.kms.unwrapped_count - before <= 300 / 15 + 1
+
+
+@scenario
+async def test_an_index_that_nobody_uses_is_let_go_of(world):
+    node = await world.node()
+    await make_index(node)
+    await node.put(BUCKET, INDEX, RECORDS)
+    await world.live(IDLE_S + 2 * ROUND_S)
+    count = world.kms.unwrapped_count
+    await world.live(IDLE_S)
+    assert world.kms.unwrapped_count == count
+    assert node.engine.directory.open_indexes == []
+    assert await content_of(node) == RECORDS
+
+
+@scenario
+async def test_a_kms_that_does_not_answer_stops_nothing_for_five_minutes(world):
+    node = await world.node()
+    await make_index(node)
+    await node.put(BUCKET, INDEX, RECORDS)
+    world.kms.states[ONE] = KeyUnavailableError
+
+    async def use():
+        assert await content_of(node) == RECORDS
+        await node.put(BUCKET, INDEX, {b"k1": record(1)})
+
+    await world.live(GRACE_S, use=use)
+    await world.live(FRESH_S + 3 * ROUND_S)
+    with pytest.raises(KeyUnavailableError):
+        await content_of(node)
+    del world.kms.states[ONE]
+    world.clock.advance(ASKED_AGAIN_S)
+    await use()
+
+
+@scenario
+async def test_the_indexer_leaves_a_refused_index_alone_and_loses_nothing(world):
+    node = await world.node()
+    await make_index(node)
+    config = IndexConfig(2, Metric.EUCLIDEAN)
+    await node.engine.create_index(BUCKET, OTHER, config, tags={}, kms_key_arn=TWO)
+    for name in (INDEX, OTHER):
+        await node.put(BUCKET, name, RECORDS)
+    world.kms.states[ONE] = KmsDisabledError
+    await world.live(FRESH_S + ROUND_S)
+    asked = world.kms.unwrapped_count
+    await node.tend(turns=12, step_s=KEY_RETRY_S)
+    assert node.indexer.stats.flush_count == 1  # the other index's
+    assert node.indexer.stats.error_count == 1  # said once
+    # Twice a turn at most: the other's key as well.
+    assert world.kms.unwrapped_count - asked <= 2 * 12
+    del world.kms.states[ONE]
+    world.clock.advance(KEY_RETRY_S)
+    await node.tend()
+    assert node.indexer.stats.flush_count == 2
+    assert await content_of(node) == RECORDS
+    assert (await node.fsck()).findings == []
+
+
+@scenario
+async def test_an_index_of_a_destroyed_key_can_be_deleted_and_made_anew(world):
+    node = await world.node()
+    await make_index(node)
+    await node.put(BUCKET, INDEX, RECORDS)
+    await node.flush(BUCKET, INDEX)
+    world.kms.states[ONE] = KmsNotFoundError
+    await world.live(FRESH_S + ROUND_S)
+    info = await node.engine.get_index(BUCKET, INDEX)
+    assert (info.kms_key_arn, info.config.dimension) == (ONE, 2)
+    with pytest.raises(KmsNotFoundError):
+        await node.engine.delete_index(BUCKET, INDEX)
+    config = IndexConfig(2, Metric.EUCLIDEAN)
+    with pytest.raises(IndexExistsError):
+        await node.engine.create_index(BUCKET, INDEX, config, tags={}, kms_key_arn=TWO)
+    await world.live(REFUSED_S)
+    await node.engine.delete_index(BUCKET, INDEX)
+    with pytest.raises(IndexNotFoundError):
+        await content_of(node)
+    await node.engine.create_index(BUCKET, INDEX, config, tags={}, kms_key_arn=TWO)
+    assert await content_of(node) == {}
+    await node.tend(turns=12)
+    await node.engine.delete_index(BUCKET, INDEX)
+    await node.engine.delete_bucket(BUCKET)
+    await node.tend(turns=12)
+    assert (await world.store.list("bucket/")).objects == []
+
+
+@scenario
+async def test_a_server_that_dies_after_it_made_a_key_leaves_nothing(world):
+    node = await world.node()
+    await node.engine.create_bucket(BUCKET, tags={})
+    config = IndexConfig(2, Metric.EUCLIDEAN)
+    world.store.is_failing = True
+    with pytest.raises(UnavailableError):
+        await node.engine.create_index(BUCKET, INDEX, config, tags={}, kms_key_arn=ONE)
+    world.store.is_failing = False
+    assert world.kms.made_count == 1
+    await node.engine.create_index(BUCKET, INDEX, config, tags={}, kms_key_arn=ONE)
+    await node.put(BUCKET, INDEX, RECORDS)
+    assert await content_of(node) == RECORDS
+    for _ in range(3):
+        await node.sweep()
+    keys = [
+        meta.key
+        for meta in (await world.store.list("bucket/")).objects
+        if "/index/" in meta.key and meta.key.endswith("/key")
+    ]
+    assert len(keys) == 1
+
+
+@scenario
+async def test_a_key_of_another_index_opens_nothing(world):
+    node = await world.node()
+    await make_index(node)
+    config = IndexConfig(2, Metric.EUCLIDEAN)
+    await node.engine.create_index(BUCKET, OTHER, config, tags={})
+    await node.put(BUCKET, INDEX, RECORDS)
+    names = []
+    for name in (INDEX, OTHER):
+        _, entry = await node.engine.directory.index_entry(BUCKET, name)
+        bucket = node.engine.directory.root.state.buckets[BUCKET].incarnation
+        names.append(paths.key_object(paths.index_space(bucket, entry.incarnation).prefix))
+    await world.store.put(names[0], bytes((await world.store.get(names[1])).data))
+    other = await world.node()
+    with pytest.raises(CorruptObjectError):
+        await content_of(other)
+
+
+@scenario
+async def test_forks_snapshots_and_restores_keep_the_key(world):
+    node = await world.node()
+    await make_index(node)
+    await node.put(BUCKET, INDEX, RECORDS)
+    await node.flush(BUCKET, INDEX)
+    await node.engine.create_snapshot(BUCKET, INDEX, "before")
+    await node.put(BUCKET, INDEX, {b"late": record(5)})
+    await node.engine.create_bucket(OTHER, tags={})
+    await node.engine.fork_index(Source(BUCKET, INDEX), OTHER, "fork", tags={})
+    assert (await node.engine.get_index(OTHER, "fork")).kms_key_arn == ONE
+    await node.engine.restore_index(BUCKET, INDEX, "before")
+    assert (await node.engine.get_index(BUCKET, INDEX)).kms_key_arn == ONE
+    assert await content_of(node) == RECORDS
+    assert len(await node.list_all(OTHER, "fork")) == 9
+    world.kms.states[ONE] = KmsDeniedError
+    await world.live(FRESH_S + ROUND_S)
+    with pytest.raises(KmsDeniedError):
+        await node.list_all(OTHER, "fork")
+
+
+@scenario
+async def test_a_fork_under_another_key_needs_both(world):
+    node = await world.node()
+    await make_index(node, bucket_key="")
+    await node.put(BUCKET, INDEX, RECORDS)
+    await node.flush(BUCKET, INDEX)
+    await node.engine.create_bucket(OTHER, tags={}, kms_key_arn=TWO)
+    await node.engine.fork_index(Source(BUCKET, INDEX), OTHER, "fork", tags={})
+    assert (await node.engine.get_index(OTHER, "fork")).kms_key_arn == TWO
+    world.kms.states[TWO] = KmsDisabledError
+    await world.live(FRESH_S + ROUND_S)
+    with pytest.raises(KmsDisabledError):
+        await node.list_all(OTHER, "fork")
+    assert await content_of(node) == RECORDS
+
+
+@scenario
+async def test_the_store_holds_nothing_plain(world):
+    node = await world.node()
+    await make_index(node)
+    await node.put(BUCKET, INDEX, RECORDS)
+    await node.flush(BUCKET, INDEX)
+    await node.put(BUCKET, INDEX, {b"tail": record(99)})
+    for meta in (await world.store.list("")).objects:
+        data = bytes((await world.store.get(meta.key)).data)
+        assert MARK.encode() not in data, meta.key
+
+
+@scenario
+async def test_fsck_names_a_refused_key_and_checks_the_rest(world):
+    node = await world.node()
+    await make_index(node)
+    config = IndexConfig(2, Metric.EUCLIDEAN)
+    await node.engine.create_index(BUCKET, OTHER, config, tags={}, kms_key_arn="")
+    await node.put(BUCKET, OTHER, RECORDS)
+    await node.flush(BUCKET, OTHER)
+    world.kms.states[ONE] = KmsDisabledError
+    await world.live(FRESH_S + ROUND_S)
+    report = await node.fsck()
+    assert [finding.detail for finding in report.findings] == [
+        "key may not be used: as the KMS says."
+    ]
+    assert (report.index_count, report.vector_count) == (2, len(RECORDS))

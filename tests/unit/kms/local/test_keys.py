@@ -1,0 +1,314 @@
+"""Keys of the local key store: their life, on one server and on several, and their death."""
+
+import asyncio
+
+import pytest
+
+from whimbrel.core.errors import (
+    CorruptObjectError,
+    InvalidCiphertextError,
+    KeyUnavailableError,
+    KmsDisabledError,
+    KmsInvalidStateError,
+    KmsLimitError,
+    KmsNotFoundError,
+    StoreError,
+)
+from whimbrel.core.rand import SeededRandom
+from whimbrel.kms.local import key as changes
+from whimbrel.kms.local import keys as keys_module
+from whimbrel.kms.local import names
+from whimbrel.kms.local.key import Phase
+from whimbrel.kms.local.keys import FRESH_S, LocalKeys
+from whimbrel.kms.local.service import LocalKeyService
+from whimbrel.storage.envelope import MasterKeys
+from whimbrel.storage.memory import MemoryStore
+from whimbrel.testing.node import ManualClock
+
+PREFIX = "arn:aws:kms:us-east-1:123456789012:key/"
+CONTEXT = {"aws:s3vectors:arn": "arn:one"}
+DAY_S = 86_400
+MASTER = bytes(range(32))
+
+
+class World:
+    """A store, and servers with keys in it."""
+
+    def __init__(self):
+        self.clock = ManualClock()
+        self.store = MemoryStore(self.clock)
+        self.count = 0
+
+    def node(self, master=MASTER, store=None):
+        self.count += 1
+        random = SeededRandom(self.count)
+        keys = LocalKeys(
+            store or self.store,
+            wrapper=MasterKeys([master], random=random),
+            clock=self.clock,
+            random=random,
+        )
+        return LocalKeyService(keys, arn_prefix=PREFIX, random=random)
+
+    async def names(self, prefix="kms/"):
+        return [meta.key for meta in (await self.store.list(prefix)).objects]
+
+
+@pytest.fixture
+def world():
+    return World()
+
+
+async def new_key(node):
+    return node.arn_of(await node.keys.create(description="of a test"))
+
+
+def arguments(node, arn):
+    return node.id_of(arn), arn
+
+
+async def test_a_key_encrypts_and_decrypts_on_every_server(world):
+    one, two = world.node(), world.node()
+    arn = await new_key(one)
+    made = await one.generate_data_key(arn, CONTEXT)
+    assert len(made.plaintext) == 32
+    assert await two.unwrap(arn, made.wrapped, CONTEXT) == made.plaintext
+    described = await two.describe(arn)
+    assert (described.arn, described.state) == (arn, "Enabled")
+
+
+async def test_another_context_or_key_is_refused(world):
+    node = world.node()
+    arn, other = await new_key(node), await new_key(node)
+    made = await node.generate_data_key(arn, CONTEXT)
+    with pytest.raises(InvalidCiphertextError):
+        await node.unwrap(arn, made.wrapped, {})
+    with pytest.raises(InvalidCiphertextError):
+        await node.unwrap(other, made.wrapped, CONTEXT)
+
+
+@pytest.mark.parametrize("name", ["", "alias/x", "x" * 36, PREFIX, PREFIX + "../../catalog/key"])
+async def test_what_names_no_key_is_not_found(world, name):
+    with pytest.raises(KmsNotFoundError):
+        await world.node().generate_data_key(name, CONTEXT)
+
+
+async def test_a_disabled_key_is_one_on_every_server_within_a_second(world):
+    one, two = world.node(), world.node()
+    arn = await new_key(one)
+    made = await two.generate_data_key(arn, CONTEXT)
+    await one.keys.enable(*arguments(one, arn), is_enabled=False)
+    with pytest.raises(KmsDisabledError):
+        await one.unwrap(arn, made.wrapped, CONTEXT)
+    world.clock.advance(FRESH_S)
+    for call in (two.unwrap(arn, made.wrapped, CONTEXT), two.generate_data_key(arn, CONTEXT)):
+        with pytest.raises(KmsDisabledError, match="is disabled"):
+            await call
+    await two.keys.enable(*arguments(one, arn), is_enabled=True)
+    world.clock.advance(FRESH_S)
+    assert await one.unwrap(arn, made.wrapped, CONTEXT) == made.plaintext
+
+
+async def test_material_of_a_disabled_key_leaves_memory(world):
+    node = world.node()
+    arn = await new_key(node)
+    await node.generate_data_key(arn, CONTEXT)
+    known = node.keys._known[node.id_of(arn)]
+    assert known.material
+    await node.keys.enable(*arguments(node, arn), is_enabled=False)
+    assert not node.keys._known[node.id_of(arn)].material
+
+
+async def test_new_material_encrypts_and_the_old_still_decrypts(world):
+    one, two = world.node(), world.node()
+    arn = await new_key(one)
+    before = await two.generate_data_key(arn, CONTEXT)
+    await one.keys.rotate(*arguments(one, arn))
+    world.clock.advance(FRESH_S)
+    after = await two.generate_data_key(arn, CONTEXT)
+    assert (await two.find(arn)).version == 2
+    for made in (before, after):
+        assert await one.unwrap(arn, made.wrapped, CONTEXT) == made.plaintext
+
+
+async def test_changes_at_the_same_time_all_count(world):
+    nodes = [world.node() for _ in range(6)]
+    arn = await new_key(nodes[0])
+    await asyncio.gather(*(node.keys.rotate(*arguments(node, arn)) for node in nodes))
+    world.clock.advance(FRESH_S)
+    assert (await nodes[0].find(arn)).version == 7
+
+
+async def test_a_deletion_can_be_taken_back_until_its_day(world):
+    node = world.node()
+    arn = await new_key(node)
+    made = await node.generate_data_key(arn, CONTEXT)
+    await node.keys.schedule_deletion(*arguments(node, arn), days=7)
+    with pytest.raises(KmsInvalidStateError, match="pending deletion"):
+        await node.unwrap(arn, made.wrapped, CONTEXT)
+    with pytest.raises(KmsInvalidStateError):
+        await node.keys.enable(*arguments(node, arn), is_enabled=True)
+    world.clock.advance(7 * DAY_S - 60)
+    await node.keys.sweep()
+    key = await node.keys.cancel_deletion(*arguments(node, arn))
+    assert key.phase is Phase.DISABLED
+    await node.keys.enable(*arguments(node, arn), is_enabled=True)
+    world.clock.advance(60 * DAY_S)
+    await node.keys.sweep()
+    assert await node.unwrap(arn, made.wrapped, CONTEXT) == made.plaintext
+
+
+async def test_after_its_day_a_key_is_gone_with_all_its_material(world):
+    one, two = world.node(), world.node()
+    arn = await new_key(one)
+    await one.keys.rotate(*arguments(one, arn))
+    made = await two.generate_data_key(arn, CONTEXT)
+    await one.keys.schedule_deletion(*arguments(one, arn), days=7)
+    world.clock.advance(7 * DAY_S)
+    await two.keys.sweep()
+    assert await world.names(names.material_prefix(one.id_of(arn))) == []
+    for node in (one, two, world.node()):
+        with pytest.raises(KmsNotFoundError, match="does not exist"):
+            await node.unwrap(arn, made.wrapped, CONTEXT)
+    assert (await one.keys.list_page()).keys == []
+
+
+async def test_a_machine_whose_clock_is_ahead_destroys_nothing(world):
+    node = world.node()
+    arn = await new_key(node)
+    await node.keys.schedule_deletion(*arguments(node, arn), days=7)
+    ahead = World()
+    ahead.clock.advance(400 * DAY_S)
+    other = LocalKeys(
+        world.store,
+        wrapper=MasterKeys([MASTER], random=SeededRandom(9)),
+        clock=ahead.clock,
+        random=SeededRandom(9),
+    )
+    await other.sweep()
+    await node.keys.cancel_deletion(*arguments(node, arn))
+
+
+async def test_what_destroyed_a_key_and_died_is_completed_by_the_next_sweep(world, monkeypatch):
+    node = world.node()
+    arn = await new_key(node)
+
+    async def die(key_id):
+        raise StoreError(key_id)
+
+    monkeypatch.setattr(node.keys, "_shred", die)
+    with pytest.raises(StoreError):
+        await node.keys.destroy(*arguments(node, arn))
+    assert await world.names(names.material_prefix(node.id_of(arn)))
+    await world.node().keys.sweep()
+    assert await world.names(names.material_prefix(node.id_of(arn))) == []
+
+
+async def test_nothing_of_a_key_is_plain_in_the_store(world):
+    node = world.node()
+    arn = await new_key(node)
+    material = await node.keys.material(node.id_of(arn), 1, arn)
+    for name in await world.names():
+        data = bytes((await world.store.get(name)).data)
+        assert material not in data
+        assert b"of a test" not in data
+
+
+async def test_another_master_key_opens_nothing(world):
+    arn = await new_key(world.node())
+    with pytest.raises(KeyUnavailableError, match="master key"):
+        await world.node(master=bytes(32)).find(arn)
+
+
+async def test_an_object_of_one_key_is_none_of_another(world):
+    node = world.node()
+    one, two = await new_key(node), await new_key(node)
+    (first,) = await world.names(names.material_prefix(node.id_of(one)))
+    (second,) = await world.names(names.material_prefix(node.id_of(two)))
+    await world.store.put(second, bytes((await world.store.get(first)).data))
+    with pytest.raises(CorruptObjectError):
+        await world.node().generate_data_key(two, CONTEXT)
+
+
+async def test_pages_hold_every_key_once(world):
+    node = world.node()
+    made = {node.id_of(await new_key(node)) for _ in range(7)}
+    await node.keys.schedule_deletion(min(made), "x", days=7)
+    await node.keys.sweep()  # writes the object that tells the time
+    for limit in (1, 2, 3, 7, 1000):
+        found, after = [], ""
+        while True:
+            page = await node.keys.list_page(after=after, limit=limit)
+            found += [key.key_id for key in page.keys]
+            after = page.next_id
+            if not after:
+                break
+        assert found == sorted(made)
+
+
+async def test_there_are_only_so_many_keys_and_changes(world, monkeypatch):
+    node = world.node()
+    arn = await new_key(node)
+    monkeypatch.setattr(keys_module, "KEY_COUNT_MAX", 1)
+    with pytest.raises(KmsLimitError):
+        await new_key(node)
+    monkeypatch.setattr(changes, "CHANGE_COUNT_MAX", 1)
+    with pytest.raises(KmsLimitError):
+        await node.keys.enable(*arguments(node, arn), is_enabled=False)
+    await node.keys.schedule_deletion(*arguments(node, arn), days=7)  # the way out stays open
+
+
+async def test_a_warm_key_costs_one_request_a_second_at_most(world):
+    counted = CountingReads(world.store)
+    node = world.node(store=counted)
+    arn = await new_key(node)
+    made = await node.generate_data_key(arn, CONTEXT)
+    counted.count = 0
+    await asyncio.gather(*(node.unwrap(arn, made.wrapped, CONTEXT) for _ in range(50)))
+    assert counted.count == 0
+    world.clock.advance(FRESH_S)
+    await asyncio.gather(*(node.unwrap(arn, made.wrapped, CONTEXT) for _ in range(50)))
+    assert counted.count == 1
+
+
+class CountingReads:
+    """A store that counts gets and lists."""
+
+    def __init__(self, store):
+        self.store = store
+        self.count = 0
+
+    def __getattr__(self, name):
+        if name in ("get", "list"):
+            self.count += 1
+        return getattr(self.store, name)
+
+
+async def test_keys_can_be_wrapped_under_another_master_key(world):
+    arn = await new_key(world.node())
+    made = await world.node().generate_data_key(arn, CONTEXT)
+    new, random = bytes([7] * 32), SeededRandom(50)
+    both = MasterKeys([new, MASTER], random=random)
+    keys = LocalKeys(world.store, wrapper=both, clock=world.clock, random=random)
+    assert len([name async for name in keys.rewrap()]) == 2
+    assert await world.node(master=new).unwrap(arn, made.wrapped, CONTEXT) == made.plaintext
+    with pytest.raises(KeyUnavailableError):
+        await world.node().find(arn)
+
+
+async def test_wrapping_anew_brings_no_destroyed_material_back(world):
+    node, other = world.node(), world.node()
+    arn = await new_key(node)
+    rewrap = node.keys._rewrap
+
+    async def destroyed_meanwhile(name):
+        stored = bytes((await world.store.get(name)).data)
+        if "/material/" in name:
+            await other.keys.destroy(*arguments(other, arn))
+            await world.store.put(name, stored)  # the put that was under way
+            return
+        await rewrap(name)
+
+    node.keys._rewrap = destroyed_meanwhile
+    assert [name async for name in node.keys.rewrap()]
+    assert await world.names(names.material_prefix(node.id_of(arn))) == []

@@ -1,0 +1,43 @@
+"""Credentials for a KMS: whole or not at all, from variables or from files."""
+
+import pytest
+
+from whimbrel.core.settings import SettingError
+from whimbrel.kms.credentials import (
+    ACCESS_KEY_ENV,
+    SECRET_KEY_ENV,
+    SESSION_TOKEN_ENV,
+    find_credentials,
+)
+
+
+def test_all_of_them_are_found():
+    found = find_credentials(
+        {
+            ACCESS_KEY_ENV: "a",
+            SECRET_KEY_ENV: "b",
+            SESSION_TOKEN_ENV: "c",
+            "WHIMBREL_ACCESS_KEY_ID": "own",
+        }
+    )
+    assert (found.access_key_id, found.secret_access_key, found.session_token) == ("a", "b", "c")
+    assert found.server_key_id == "own"
+
+
+def test_none_is_fine():
+    assert find_credentials({}).access_key_id == ""
+
+
+@pytest.mark.parametrize(
+    "environment", [{ACCESS_KEY_ENV: "a"}, {SECRET_KEY_ENV: "b"}, {SESSION_TOKEN_ENV: "c"}]
+)
+def test_half_of_them_stop_the_server(environment):
+    with pytest.raises(SettingError, match="incomplete"):
+        find_credentials(environment)
+
+
+def test_they_may_stand_in_files(tmp_path):
+    path = tmp_path / "secret"
+    path.write_text("b\n")
+    found = find_credentials({ACCESS_KEY_ENV: "a", f"{SECRET_KEY_ENV}_FILE": str(path)})
+    assert found.secret_access_key == "b"
