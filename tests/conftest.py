@@ -1,11 +1,14 @@
 """What every test shares: how hard Hypothesis tries, in the default tier and in the long one; logging as it was."""
 
+import base64
 import logging
 import os
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from whimbrel.testing.sealing import TEST_MASTER_KEY
 
 # A deadline per example measures the machine's load, not the code. The same examples on every run of the
 # default tier keep a change honest; the long tier draws new ones each time and prints how to repeat a failure.
@@ -24,6 +27,19 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_configuration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keeps tests off the user's configuration; the master key of their local stores is there from the start."""
+    directory = tmp_path_factory.mktemp("configuration")
+    path = directory / "whimbrel" / "master-key"
+    path.parent.mkdir(mode=0o700)
+    path.write_text(base64.b64encode(TEST_MASTER_KEY).decode())
+    path.chmod(0o600)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(directory))
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,7 @@
 """A store used without a server: shared by threads, clients and processes, durable without a goodbye, self-tending."""
 
 import asyncio
+import os
 import subprocess
 import sys
 import textwrap
@@ -76,7 +77,7 @@ def inspect(path: Path) -> IndexReport:
     """Looks at the index as it is stored."""
 
     async def look() -> IndexReport:
-        async with open_existing_context(Settings(store=str(path)), {}) as opened:
+        async with open_existing_context(Settings(store=str(path)), os.environ) as opened:
             inspector = Inspector(opened.context, opened.counter)
             await inspector.start()
             return await inspector.inspect_index("birds", "waders")
