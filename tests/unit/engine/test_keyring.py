@@ -4,14 +4,16 @@ import asyncio
 
 import pytest
 
-from whimbrel.core.errors import CorruptObjectError, KeyUnavailableError
+from whimbrel.core.errors import CorruptObjectError, KeyUnavailableError, KmsNotFoundError
 from whimbrel.core.rand import SeededRandom
 from whimbrel.engine import keyring as module
 from whimbrel.engine.keyring import Keyring, list_keys, rotate_keys
+from whimbrel.engine.leases import FRESH_S, Leases
 from whimbrel.engine.paths import ROOT, bucket_space, index_space, key_object
 from whimbrel.storage.envelope import (
     NO_KEYS,
     WRAPPED_BY_MASTER,
+    KmsKey,
     MasterKeys,
     WrappedKey,
     decode_key_object,
@@ -123,20 +125,32 @@ def test_a_key_object_of_another_space_or_kind_does_not_open():
     run(body)
 
 
-def test_what_makes_and_unwraps_keys_may_be_another():
+def test_what_a_kms_makes_and_unwraps_is_leased():
     class Kms:
-        async def make(self, name):
-            return b"k" * 32, WrappedKey(version=1, wrapped_by="kms", wrapped=name.encode())
+        async def make_under(self, key, space):
+            wrapped = WrappedKey(
+                version=1, wrapped_by="kms", wrapped=space.encode(), kms_key_arn=key.key_arn
+            )
+            return b"k" * 32, wrapped
 
         async def unwrap_key(self, name, wrapped):
-            assert wrapped.wrapped == name.encode()
+            assert name == wrapped.wrapped.decode() + "key"
             return b"k" * 32
 
     async def body(store):
-        await sealing(store).create(SPACE, by=Kms())
-        ring = Keyring(store, {"kms": Kms()}, maker=None)
+        clock = ManualClock()
+        ring = Keyring(store, {}, maker=None, leases=Leases(Kms(), clock))
+        await ring.create(SPACE, under=KmsKey("arn", "bucket", "index"))
+        assert ring.find(NAME) == b"k" * 32
+        ring = Keyring(store, {}, maker=None, leases=Leases(Kms(), clock))
         await ring.open(SPACE)
         assert ring.find(NAME) == b"k" * 32
+        clock.advance(FRESH_S + 1)
+        assert not ring.has(SPACE)
+        with pytest.raises(KeyUnavailableError):
+            ring.find(NAME)
+        with pytest.raises(KmsNotFoundError):
+            await sealing(store).create(SPACE, under=KmsKey("arn", "bucket", "index"))
 
     run(body)
 
