@@ -125,12 +125,17 @@ def numpy_search(matrix: NDArray[np.float32], metric: str) -> Search:
 
 @asynccontextmanager
 async def open_engine(store: Path) -> AsyncIterator[Any]:
-    """Opens an engine over a folder in this process, put together as the server does."""
+    """Opens an engine over a store of a server's folder in this process, put together as the server does.
+
+    The server's master key is in its configuration beside the store; see `bench.server`.
+    """
     from whimbrel.core.settings import Settings
     from whimbrel.engine.engine import Engine
     from whimbrel.server.assembly import open_context
 
-    async with open_context(Settings(store=str(store)), os.environ) as opened:
+    async with open_context(
+        Settings(store=str(store), config_dir=str(store.parent / "config")), os.environ
+    ) as opened:
         engine = Engine(opened.context)
         await engine.start()
         try:

@@ -65,7 +65,7 @@ def measure(data: DataSet) -> Rates:
     started_s = time.process_time()
     layout = lay_out(takings, Kind.FOUND, config, regions=None, part_bytes_max=limit)
     for number in range(layout.part_count):
-        encode_part(takings, layout, number, key="base", put_id=bytes(16), config=config)
+        encode_part(takings, layout, number, key="base", put=bytes(16), config=config)
     found_s = time.process_time() - started_s
     return Rates(count / flush_s, count / found_s, layout.part_count)
 

@@ -38,7 +38,14 @@ def settings(config, *, store="/store", encryption="auto"):
 
 def open_for(store, chosen, environment=None, *, may_make=True):
     return asyncio.run(
-        open_keys(chosen, environment or {}, store, random=RANDOM, may_make=may_make)
+        open_keys(
+            chosen,
+            environment or {},
+            store,
+            random=RANDOM,
+            may_make=may_make,
+            open_kms=lambda _: None,
+        )
     )
 
 
@@ -106,7 +113,11 @@ def test_none_is_made_for_a_store_that_has_one_nor_by_tools_nor_in_memory(config
         with pytest.raises(KeyUnavailableError, match="have=`"):
             open_for(store, settings(config, encryption=encryption), {"WHIMBREL_MASTER_KEY": OTHER})
     assert open_for(empty_store(), settings(config), may_make=False) is NO_KEYS
-    assert open_for(empty_store(), settings(config, store="memory:")) is NO_KEYS
+    in_memory = empty_store()
+    keys = open_for(in_memory, settings(config, store="memory:"))
+    asyncio.run(keys.create(ROOT.prefix))
+    assert keys.find(ROOT.wal(1)) is None
+    assert not asyncio.run(in_memory.list("")).objects
     assert not config.exists()
 
 
