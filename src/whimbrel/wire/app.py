@@ -13,7 +13,7 @@ For one event loop. No framework stands between: fixed paths need a dictionary.
 import asyncio
 import hashlib
 from collections.abc import Coroutine
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry
@@ -46,6 +46,8 @@ READY_PATH: Final = b"/health/ready"
 METRICS_PATH: Final = b"/metrics"
 EMBED: Final = "embed"
 
+# The block of a request that is finished whatever its client does.
+_FINISHED: Final = nullcontext()
 # Our own refusals for want of room; worth no traceback.
 _QUIET_FAILURES: Final = (UnavailableError, TimeoutError)
 
@@ -192,15 +194,9 @@ class WireApp:
         self._lanes.check(lane, waited_s)
         principal = await self._authenticate(exchange.head, body, service=protocol.signing_name)
         timing.end(AUTH)
-        place = lane.place(waited_s)
-        if route.lane != EMBED:
-            async with place:
-                timing.end(WAIT)
-                return await protocol.answer(
-                    route, exchange, body, principal=principal, timing=timing
-                )
-        with exchange.given_up_when_client_goes():
-            async with place:
+        until = exchange.given_up_when_client_goes() if route.lane == EMBED else _FINISHED
+        with until:
+            async with lane.place(waited_s):
                 timing.end(WAIT)
                 return await protocol.answer(
                     route, exchange, body, principal=principal, timing=timing
