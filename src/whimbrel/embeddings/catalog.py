@@ -4,7 +4,7 @@ Data only. The table of ids holds the embedding models of Amazon Bedrock whose f
 (`embeddings.configuration`) says who answers for them, and may add ids.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
@@ -55,10 +55,6 @@ class ModelEntry:
     dimensions: tuple[int, ...] = ()
     provider: str = BUILTIN
     is_unit: bool = True
-
-    def answered_by(self, provider: str) -> "ModelEntry":
-        """Returns the same model with another provider."""
-        return replace(self, provider=provider)
 
 
 _AMAZON: Final = "Amazon"

@@ -13,7 +13,7 @@ For one event loop. No framework stands between: fixed paths need a dictionary.
 import asyncio
 import hashlib
 from collections.abc import Coroutine
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry
@@ -48,6 +48,8 @@ LIVE_PATH: Final = b"/health/live"
 READY_PATH: Final = b"/health/ready"
 EMBED: Final = "embed"
 
+# The block of a request that is finished whatever its client does.
+_FINISHED: Final = nullcontext()
 # Our own refusals for want of room; worth no traceback.
 _QUIET_FAILURES: Final = (UnavailableError, TimeoutError)
 
@@ -220,15 +222,9 @@ class WireApp:
         if self._service.limits is not None:
             self._service.limits.check_principal(principal)
         timing.end(AUTH)
-        place = lane.place(waited_s)
-        if route.lane != EMBED:
-            async with place:
-                timing.end(WAIT)
-                return await protocol.answer(
-                    route, exchange, body, principal=principal, timing=timing
-                )
-        with exchange.given_up_when_client_goes():
-            async with place:
+        until = exchange.given_up_when_client_goes() if route.lane == EMBED else _FINISHED
+        with until:
+            async with lane.place(waited_s):
                 timing.end(WAIT)
                 return await protocol.answer(
                     route, exchange, body, principal=principal, timing=timing

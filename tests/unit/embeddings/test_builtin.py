@@ -113,7 +113,7 @@ def test_weights_that_are_not_the_models_are_refused(tmp_path, damage):
 
         save_file({"embeddings.word_embeddings.weight": np.zeros((3, 3), np.float32)}, stored)
     with pytest.raises(ModelNotReadyError):
-        Encoder(find_model_directory(str(tmp_path)), thread_count=1)
+        Encoder(tmp_path, thread_count=1)
 
 
 def test_the_graph_names_every_weight(encoder):

@@ -56,22 +56,16 @@ def weight_shapes() -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def find_model_directory(path: str = "") -> Path:
+def find_model_directory() -> Path:
     """Returns the folder with the weights and the tokenizer.
-
-    Args:
-        path: of a folder of the same layout; empty takes the package's.
 
     Raises:
         ModelNotReadyError: it is not there.
     """
-    if path:
-        folder = Path(path)
-    else:
-        found = importlib.util.find_spec(PACKAGE)
-        if found is None or not found.submodule_search_locations:
-            raise ModelNotReadyError(NOT_INSTALLED_TEXT)
-        folder = Path(next(iter(found.submodule_search_locations))) / "model"
+    found = importlib.util.find_spec(PACKAGE)
+    if found is None or not found.submodule_search_locations:
+        raise ModelNotReadyError(NOT_INSTALLED_TEXT)
+    folder = Path(next(iter(found.submodule_search_locations))) / "model"
     if not (folder / WEIGHTS_FILE).is_file() or not (folder / TOKENIZER_FILE).is_file():
         raise ModelNotReadyError(NOT_INSTALLED_TEXT)
     return folder
