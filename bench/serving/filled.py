@@ -42,7 +42,8 @@ def own_whimbrel(scale: Scale, folder: Path) -> Iterator[WhimbrelTarget]:
     """Runs Whimbrel over a copy of the data, which may be written to, for a block."""
     with filled_target("whimbrel", scale, folder):
         pass
-    shutil.copytree(_shared(folder) / "whimbrel" / "data", folder / "data")
+    for name in ("data", "config"):  # the second has the key of the first
+        shutil.copytree(_shared(folder) / "whimbrel" / name, folder / name)
     with whimbrel_target(folder, scale) as target:
         yield target
 

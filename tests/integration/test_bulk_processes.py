@@ -30,7 +30,7 @@ def source(tmp_path):
     return tmp_path / "rows.npy"
 
 
-def importing(source, store, **options):
+def importing(source, store):
     command = [sys.executable, "-m", "whimbrel.cli", "import", str(source), "bulk/rows"]
     command += ["--create", "--key-prefix", "row-", "--store", str(store), "--json"]
     environment = {**os.environ, **SETTINGS, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -40,7 +40,6 @@ def importing(source, store, **options):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        **options,
     )
 
 
@@ -66,7 +65,10 @@ def inspect(store):
 def test_a_server_answers_from_what_was_imported_as_soon_as_the_import_ended(source, tmp_path):
     rows = np.load(source)
     store = tmp_path / "store"
-    with serving(tmp_path / "server", "--store", str(store), settings=SETTINGS) as server:
+    # One configuration for both processes, so that both have the master key.
+    configuration = {"WHIMBREL_CONFIG_DIR": f"{os.environ['XDG_CONFIG_HOME']}/whimbrel"}
+    settings = {**SETTINGS, **configuration}
+    with serving(tmp_path / "server", "--store", str(store), settings=settings) as server:
         client = boto3.client(
             "s3vectors",
             endpoint_url=server.endpoint,

@@ -3,18 +3,17 @@
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.fault.kill9.client import BUCKET, DIMENSION, Churner, Client, Connection, Draw, Writer
 from tests.fault.kill9.phases import Phase
 from tests.fault.kill9.processes import Process, make_indexer, make_server, start_server
-from whimbrel.core.clock import SystemClock
-from whimbrel.core.compute import InlineCompute
-from whimbrel.core.rand import SystemRandom
-from whimbrel.engine.context import Context
-from whimbrel.engine.fsck import Fsck, Report
-from whimbrel.storage.local import LocalStore
+from whimbrel.core.settings import Settings
+from whimbrel.engine.fsck import Report, fsck
+from whimbrel.server.assembly import open_context
+from whimbrel.storage.local_start import Access
 
 INDEX_COUNT = 2
 WRITER_COUNT = 3
@@ -161,7 +160,7 @@ class Harness:
 
     def run_fsck(self) -> Report:
         """Runs fsck beside the processes; nothing may be wrong."""
-        report = asyncio.run(check_store(self._store_path))
+        report = asyncio.run(check_store(self._store_path, self.server.environment))
         assert report.is_clean, report.findings
         self.figures.fsck_count += 1
         return report
@@ -185,14 +184,8 @@ class Harness:
                 raise AssertionError(f"{client.name} failed") from client.error
 
 
-async def check_store(path: Path) -> Report:
-    """Runs fsck over a directory."""
-    store = LocalStore.open(path)
-    context = Context(
-        store=store, clock=SystemClock(), random=SystemRandom(), compute=InlineCompute()
-    )
-    fsck = Fsck(context)
-    async for _ in fsck.run():
-        pass
-    await store.close()
-    return fsck.report
+async def check_store(path: Path, environment: Mapping[str, str]) -> Report:
+    """Runs fsck over a directory, with the master key that a process of this environment has."""
+    settings = Settings(store=str(path))
+    async with open_context(settings, environment, access=Access.READ) as opened:
+        return await fsck(opened.context)

@@ -3,17 +3,15 @@
 import asyncio
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from tests.fault.kill9.options import OPTIONS
 from tests.fault.kill9.phases import Phase, PhaseByte
-from whimbrel.core.clock import SystemClock
-from whimbrel.core.compute import ThreadCompute
-from whimbrel.core.rand import SystemRandom
+from whimbrel.core.settings import Settings
 from whimbrel.engine import indexer
-from whimbrel.engine.context import Context
 from whimbrel.engine.gc import Collector
-from whimbrel.storage.local import LocalStore
+from whimbrel.server.assembly import open_context
 
 COLLECTING = ("begin_index", "begin_catalog", "begin_deleted", "finish", "finish_deleted")
 
@@ -26,16 +24,10 @@ async def main(root: str) -> None:
     indexer.compact = byte.telling(Phase.COMPACTION, indexer.compact)
     for name in COLLECTING:
         setattr(Collector, name, byte.telling(Phase.COLLECTION, getattr(Collector, name)))
-    context = Context(
-        store=LocalStore.open(root),
-        clock=SystemClock(),
-        random=SystemRandom(),
-        compute=ThreadCompute(1),
-        options=OPTIONS,
-    )
     indexer.HEARTBEAT_AGE_MAX_S = 2.0  # a killed predecessor's indexes are taken over at once
     indexer.HEARTBEAT_INTERVAL_S = 0.5
-    await indexer.Indexer(context).run(asyncio.Event())
+    async with open_context(Settings(store=root, compute_threads=1), os.environ) as opened:
+        await indexer.Indexer(replace(opened.context, options=OPTIONS)).run(asyncio.Event())
 
 
 if __name__ == "__main__":

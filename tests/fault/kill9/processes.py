@@ -33,7 +33,7 @@ class Process:
         self._log = folder / f"{name}.log"
         self._phase_path = folder / f"{name}.phase"
         self.byte = PhaseByte(self._phase_path)
-        self._environment = {
+        self.environment = {
             **os.environ,
             "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}",
             "KILL9_PHASE": str(self._phase_path),
@@ -52,7 +52,7 @@ class Process:
             self._process = subprocess.Popen(
                 self._command,
                 cwd=ROOT,
-                env=self._environment,
+                env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -74,7 +74,7 @@ async def _find_garbage(process: Process) -> list[str]:
 
 
 async def _find_pinned(process: Process) -> set[str]:
-    """Returns every pin that counts, and every object that one keeps."""
+    """Returns every pin that counts, and every object that one keeps, with the keys that open them."""
     store = process.context.store
     pinned: set[str] = set()
     for item in await list_all(store, "bucket/"):
@@ -83,6 +83,7 @@ async def _find_pinned(process: Process) -> set[str]:
             if holder is not None and await _exists(store, holder.hold(space)):
                 pinned |= {
                     item.key,
+                    paths.key_object(space.prefix),
                     *decode_pin(
                         item.key, (await store.get(item.key)).data, keys=process.context.keys
                     ),
