@@ -145,7 +145,7 @@ def test_session_token_is_refused(server: Server) -> None:
         assert "unset AWS_SESSION_TOKEN" in refusal["message"]
 
 
-def test_a_role_that_nobody_made_is_refused(server: Server, tmp_path: Path) -> None:
+def test_the_root_user_assumes_no_role(server: Server, tmp_path: Path) -> None:
     config = f"""
 [profile assumed]
 region = us-east-1
@@ -160,7 +160,7 @@ endpoint_url = {server.endpoint}
     files = written(tmp_path, config=config, credentials=f"[root]\n{KEYS}")
     said = python("configured.py", server=server, **files, AWS_PROFILE="assumed")
     assert said["s3vectors"]["code"] == "AccessDenied"
-    assert "AssumeRole" in said["s3vectors"]["message"]
+    assert "may not be assumed by root accounts" in said["s3vectors"]["message"]
 
 
 def test_wrong_keys_are_refused(server: Server) -> None:
