@@ -5,13 +5,16 @@ wants said.
 """
 
 import json
+import os
 import threading
 import time
 import zlib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import boto3
 import pytest
 from botocore.exceptions import ClientError
+from observing import own_calls
 from strands import Agent
 from strands.models import Model
 from strands_s3_vectors_memory import (
@@ -24,6 +27,7 @@ BUCKET = "strands"
 DIMENSION = 1024
 PLACE = {"vectorBucketName": BUCKET, "indexName": "memory"}
 PROMPT = "Be brief. {memory_context}"
+VENDOR, TENANT_ROLE = "strands-vendor", "strands-tenant"
 WAIT_S = 30
 
 
@@ -164,10 +168,77 @@ def test_without_an_index(store):
         store.retrieve_memories("ann", "tea")
 
 
-def test_tenants_have_indexes_of_their_own():
+def test_tenants_need_a_role():
     store = MultiTenantS3VectorMemory(bucket_name=BUCKET, region_name="us-east-1")
     with pytest.raises(ValueError, match="requires a TVM role"):
         store.store_memory("ann", "tea", tenant_context={"tenantId": "blue"})
+
+
+def document(*statements):
+    allowed = [{"Effect": "Allow"} | statement for statement in statements]
+    return json.dumps({"Version": "2012-10-17", "Statement": allowed})
+
+
+@pytest.fixture
+def tenant_role(monkeypatch):
+    """A role as the library describes it, and the environment of a user who may assume it for each tenant."""
+    iam = boto3.client("iam", endpoint_url=os.environ["AWS_ENDPOINT_URL_STS"])
+    iam.meta.events.register("before-call.iam", lambda model, **_: own_calls.update([model.name]))
+    user = iam.create_user(UserName=VENDOR)["User"]["Arn"]
+    assume = ["sts:AssumeRole", "sts:TagSession"]
+    role = iam.create_role(
+        RoleName=TENANT_ROLE,
+        AssumeRolePolicyDocument=document({"Action": assume, "Principal": {"AWS": user}}),
+    )["Role"]["Arn"]
+    own_index = "arn:aws:s3vectors:*:*:bucket/*/index/memory-${aws:PrincipalTag/TenantID}"
+    iam.put_role_policy(
+        RoleName=TENANT_ROLE,
+        PolicyName="own-index",
+        PolicyDocument=document({"Action": "s3vectors:*", "Resource": own_index}),
+    )
+    key = iam.create_access_key(UserName=VENDOR)["AccessKey"]
+    with monkeypatch.context() as patch:
+        patch.setenv("AWS_ACCESS_KEY_ID", key["AccessKeyId"])
+        patch.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"])
+        patch.setattr(boto3, "DEFAULT_SESSION", None)  # it has the root's key
+        yield role
+    iam.delete_access_key(UserName=VENDOR, AccessKeyId=key["AccessKeyId"])
+    iam.delete_role_policy(RoleName=TENANT_ROLE, PolicyName="own-index")
+    iam.delete_role(RoleName=TENANT_ROLE)
+    iam.delete_user(UserName=VENDOR)
+
+
+def test_tenants_cannot_reach_each_others_indexes(client, tenant_role):
+    kind = {"dataType": "float32", "dimension": DIMENSION, "distanceMetric": "cosine"}
+    for tenant in ("blue", "red"):
+        client.create_index(vectorBucketName=BUCKET, indexName=f"memory-{tenant}", **kind)
+    store = MultiTenantS3VectorMemory(
+        bucket_name=BUCKET, region_name="us-east-1", tvm_role_arn=tenant_role
+    )
+    blue, red = {"tenantId": "blue"}, {"tenantId": "red"}
+    store.store_memory("ann", "blue tea", tenant_context=blue)
+    store.store_memory("ann", "red tea", tenant_context=red)
+    assert contents(store.retrieve_memories("ann", "tea", tenant_context=blue)) == ["blue tea"]
+    assert contents(store.retrieve_memories("ann", "tea", tenant_context=red)) == ["red tea"]
+    session = boto3.Session(**tenant_keys(tenant_role, "blue")).client("s3vectors")
+    own_calls.update(["ListVectors", "ListVectors"])
+    listed = session.list_vectors(vectorBucketName=BUCKET, indexName="memory-blue")["vectors"]
+    assert len(listed) == 1
+    with pytest.raises(ClientError, match="not authorized to perform: s3vectors:ListVectors"):
+        session.list_vectors(vectorBucketName=BUCKET, indexName="memory-red")
+
+
+def tenant_keys(role, tenant):
+    """Assumes the role as the library does; returns arguments of a session."""
+    own_calls.update(["AssumeRole"])
+    keys = boto3.client("sts").assume_role(
+        RoleArn=role, RoleSessionName="test", Tags=[{"Key": "TenantID", "Value": tenant}]
+    )["Credentials"]
+    return {
+        "aws_access_key_id": keys["AccessKeyId"],
+        "aws_secret_access_key": keys["SecretAccessKey"],
+        "aws_session_token": keys["SessionToken"],
+    }
 
 
 def converse(store, model, text, **state):

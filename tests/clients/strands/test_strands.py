@@ -23,6 +23,6 @@ def test_strands(server: Server, tmp_path: Path) -> None:
         language="Python",
         passed=found.passed,
         operations=found.operations,
-        notes="An agent that remembers another conversation, for one tenant; its store for many takes credentials from"
-        " STS AssumeRole, which Whimbrel has not. A stand-in for Bedrock embeds.",
+        notes="An agent that remembers another conversation; its store for many tenants, whose roles with session tags"
+        " reach their own index alone. A stand-in for Bedrock embeds.",
     )
