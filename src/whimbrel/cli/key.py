@@ -68,9 +68,9 @@ def status(*, as_json: bool, **flags: Any) -> int:
 def rotate(**flags: Any) -> int:
     """Wrap every data key, every local KMS key and the secrets of access keys anew, under the first master key here.
 
-    Every node must have the new master key, after the old one, before any node has it first; when all have it first, run
-    this; then take the old one away. Servers may go on meanwhile. It may be broken off and run again. What cannot be
-    wrapped anew is named, stops nothing of the rest, and makes this exit 1.
+    Every node must have the new master key, after the old one, before any node has it first; when all have it first,
+    run this; then take the old one away. Servers may go on meanwhile. It may be broken off and run again. What cannot
+    be wrapped anew is named, stops nothing of the rest, and makes this exit 1.
     """
     import asyncio
 

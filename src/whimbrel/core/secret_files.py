@@ -54,8 +54,8 @@ def with_secret_files(
 ) -> dict[str, str]:
     """Returns an environment in which the contents of secret files stand under the names they are for.
 
-    White space around a secret is dropped, as editors end files with a line break. A file that others may read is taken:
-    container engines mount secrets readable for everyone inside.
+    White space around a secret is dropped, as editors end files with a line break. A file that others may read is
+    taken: container engines mount secrets readable for everyone inside.
 
     Args:
         environment: as `os.environ`; an empty variable counts as unset.

@@ -1,8 +1,8 @@
 """Everything in a store that a master key wraps: counted, wrapped anew, checked. The one list of it.
 
 1. That is the data keys of spaces, the objects of local KMS keys, and the secrets of identities.
-2. A master key that nothing of it is under is not needed. Secrets of identities stand in a log that the store's own data
-   key seals, so they are only counted where the master key of that one is here.
+2. A master key that nothing of it is under is not needed. Secrets of identities stand in a log that the store's own
+   data key seals, so they are only counted where the master key of that one is here.
 3. What cannot be read is reported, and stops nothing of the rest.
 """
 
@@ -44,7 +44,7 @@ class Wrapped(StrEnum):
 
     SPACE = "spaces"
     KMS_OBJECT = "kms_objects"
-    IDENTITY_SECRET = "identity_secrets"  # noqa: S105 - a word, no secret
+    IDENTITY_SECRET = "identity_secrets"
 
 
 @dataclass(frozen=True, slots=True)

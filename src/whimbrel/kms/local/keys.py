@@ -352,9 +352,7 @@ class LocalKeys:
             known = _Known(newest, started_at_s, {})
         while known.key.phase is not Phase.DESTROYED:
             try:
-                known.key = await self.objects.read_state(
-                    names.state(key_id, known.key.number + 1)
-                )
+                known.key = await self.objects.read_state(names.state(key_id, known.key.number + 1))
             except ObjectNotFoundError:
                 break
         known.checked_at_s = started_at_s
