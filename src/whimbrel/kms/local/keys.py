@@ -4,7 +4,8 @@ A key is a short log of states, each under a number of its own, created only if 
 commit point, and any number of servers may change keys at once.
 
 1. Material is durable before a state names it, and it is in no state: what destroys it destroys all there is of it.
-   What a creation or rotation that failed has left of it is an orphan: no key, and collected when it is old (`sweep`).
+   An id without a state is what a creation left that failed: no key, and collected when it is old (`sweep`). What a
+   rotation left that failed goes with its key.
 2. A key is destroyed by a state that says so, then its material is deleted. Whoever finds that state with material left
    deletes it (`sweep`).
 3. Whether the time of a scheduled deletion has come is told by the store's own clock, which also told the time when it
@@ -213,6 +214,7 @@ class LocalKeys:
 
     async def schedule_deletion(self, key_id: str, name: str, *, days: int) -> LocalKey:
         """Has a key destroyed after some days; raises as `key.schedule_deletion`, and `StoreError`."""
+        await self.find(key_id, name)
         now_s = await self.objects.store_time_s()
         return await self._change(
             key_id, name, lambda key: changes.schedule_deletion(key, name, days=days, now_s=now_s)
