@@ -198,6 +198,20 @@ async def test_a_machine_whose_clock_is_ahead_destroys_nothing(world):
     await node.keys.cancel_deletion(*arguments(node, arn))
 
 
+async def test_a_deletion_is_scheduled_by_the_clock_of_the_store(world):
+    arn = await new_key(world.node())
+    behind = World()  # a machine that believes that it is long ago, or far ahead
+    behind.store, behind.clock = world.store, ManualClock()
+    for ahead_s in (0, 400 * DAY_S):
+        world.clock.advance(100 * DAY_S)
+        behind.clock.advance(ahead_s)
+        node = behind.node()
+        key = await node.keys.schedule_deletion(*arguments(node, arn), days=7)
+        assert key.deletes_at_s == world.clock.now_s() + 7 * DAY_S
+        await behind.node().keys.sweep()
+        await behind.node().keys.cancel_deletion(*arguments(node, arn))
+
+
 async def test_what_destroyed_a_key_and_died_is_completed_by_the_next_sweep(world, monkeypatch):
     node = world.node()
     arn = await new_key(node)
