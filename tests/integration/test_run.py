@@ -219,6 +219,21 @@ def test_the_child_has_keys_of_its_own_and_nobody_elses(run):
     assert found["AWS_ACCESS_KEY_ID"].startswith("WHIM")
 
 
+def test_the_child_gets_no_secret_of_a_server(run, tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_text("c2VjcmV0" * 5)
+    secrets = {
+        "WHIMBREL_ACCESS_KEY_ID": "AKIDAKIDAKIDAKID",
+        "WHIMBREL_SECRET_ACCESS_KEY_FILE": str(secret),
+        "WHIMBREL_S3_SESSION_TOKEN_FILE": str(secret),
+        "WHIMBREL_KMS_SECRET_ACCESS_KEY": "k" * 20,
+    }
+    found = variables_of(run(SHOW, *OWN, **secrets))
+    assert not {*secrets} & {*found}
+    keys = (found["AWS_ACCESS_KEY_ID"], found["AWS_SECRET_ACCESS_KEY"])
+    assert keys == ("AKIDAKIDAKIDAKID", "c2VjcmV0" * 5)
+
+
 def test_a_child_that_wants_aws_for_bedrock_keeps_its_token(run):
     own = {
         "AWS_BEARER_TOKEN_BEDROCK": "t",

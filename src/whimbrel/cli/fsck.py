@@ -11,7 +11,7 @@ from whimbrel.cli.report import ExitCode, format_bytes, paint, print_json, print
 
 if TYPE_CHECKING:
     from whimbrel.core.settings import Settings
-    from whimbrel.engine.fsck import Report
+    from whimbrel.engine.fsck import Finding, Report
 
 
 @click.command("fsck")
@@ -46,6 +46,8 @@ async def _check(settings: "Settings", *, is_quiet: bool, is_keyless: bool) -> "
     from whimbrel.core.secret_files import with_secret_files
     from whimbrel.engine.fsck import Fsck
     from whimbrel.server.assembly import open_existing_context
+    from whimbrel.server.master_key import find_master_keys
+    from whimbrel.server.master_key_use import MasterKeyUse
 
     environment = with_secret_files(os.environ)
     if is_keyless:
@@ -56,7 +58,18 @@ async def _check(settings: "Settings", *, is_quiet: bool, is_keyless: bool) -> "
             async for name in checker.run():
                 bar.label = f"checking {name}"
                 bar.update(1)
+            bar.label = "checking what the master key wraps"
+            master = find_master_keys(settings, environment, random=opened.context.random)
+            async for _, finding in MasterKeyUse(opened.context, master).check():
+                _note(checker.report, finding)
+                bar.update(1)
     return checker.report
+
+
+def _note(report: "Report", finding: "Finding | None") -> None:
+    """Adds a finding, unless that object was found to be damaged already."""
+    if finding is not None and all(finding.key != found.key for found in report.findings):
+        report.findings.append(finding)
 
 
 async def _check_outsides(

@@ -20,7 +20,7 @@ def command(**flags: Any) -> None:
     import asyncio
 
     from whimbrel.core.log import configure_logging
-    from whimbrel.core.secret_files import with_secret_files
+    from whimbrel.core.secret_files import with_servers_secrets
     from whimbrel.core.settings import load_settings
     from whimbrel.server.indexing import index_until_stopped
     from whimbrel.server.platform import refuse_unsupported_platform
@@ -28,4 +28,4 @@ def command(**flags: Any) -> None:
     refuse_unsupported_platform()
     settings = load_settings(os.environ, flags)
     configure_logging(level=settings.log_level, use_json=uses_json(settings.log_format))
-    asyncio.run(index_until_stopped(settings, with_secret_files(os.environ)))
+    asyncio.run(index_until_stopped(settings, with_servers_secrets(os.environ)))

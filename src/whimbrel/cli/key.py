@@ -1,16 +1,23 @@
 """`whimbrel key`: master keys made, and the keys of a store shown and wrapped anew."""
 
 import os
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from whimbrel.cli.flags import STORE_SETTINGS, json_flag, setting_flags
-from whimbrel.cli.report import ExitCode, print_json, print_table, progress
+from whimbrel.cli.report import ExitCode, paint, print_json, print_table, progress
 
 if TYPE_CHECKING:
     from whimbrel.core.settings import Settings
+    from whimbrel.server.master_key_use import Use
+    from whimbrel.storage.envelope import MasterKeys, Rewrapped
+
+LABELS = {
+    "spaces": "spaces",
+    "kms_objects": "objects of local KMS keys",
+    "identity_secrets": "secrets of identities",
+}
 
 
 @click.group("key")
@@ -37,24 +44,23 @@ def generate() -> int:
 @setting_flags(*STORE_SETTINGS)
 @json_flag
 def status(*, as_json: bool, **flags: Any) -> int:
-    """Show which keys wrap the data keys of a store's spaces, and which master keys are here.
+    """Show what each key wraps in a store, and which master keys are here.
 
-    A space is a vector bucket's catalog, an index, or the rest of the store. A master key that wraps none may be thrown
-    away. Changes nothing, and needs no key.
+    Counts spaces (each vector bucket's catalog, each index, the rest of the store), objects of local KMS keys, and
+    secrets of identities. A master key that is not listed may be thrown away, if nothing is said to be uncounted or
+    damaged. Identities are only counted where the master key of the store's own data key is here. Changes nothing;
+    exits 1 when something is damaged.
     """
     import asyncio
 
     from whimbrel.core.settings import load_settings
 
-    settings = load_settings(os.environ, flags)
-    here, counts = asyncio.run(_count(settings))
+    here, use = asyncio.run(_count(load_settings(os.environ, flags)))
     if as_json:
-        spaces = [{"key": key, "spaces": count} for key, count in sorted(counts.items())]
-        print_json({"master_keys": list(here), "spaces": spaces})
-        return ExitCode.OK
-    print_table([(key, f"{count:,} spaces") for key, count in sorted(counts.items())])
-    click.echo(f"master keys here: {', '.join(here) or 'none'}")
-    return ExitCode.OK
+        _show_json(here, use)
+    else:
+        _show(here, use)
+    return ExitCode.FAILED if use.damaged else ExitCode.OK
 
 
 @command.command("rotate")
@@ -62,68 +68,87 @@ def status(*, as_json: bool, **flags: Any) -> int:
 def rotate(**flags: Any) -> int:
     """Wrap every data key, every local KMS key and the secrets of access keys anew, under the first master key here.
 
-    Give the new master key first and the old one after it, on every node; then run this; then take the old one away.
-    Servers may go on meanwhile. It may be broken off and run again.
+    Every node must have the new master key, after the old one, before any node has it first; when all have it first,
+    run this; then take the old one away. Servers may go on meanwhile. It may be broken off and run again. What cannot
+    be wrapped anew is named, stops nothing of the rest, and makes this exit 1.
     """
     import asyncio
 
     from whimbrel.core.settings import load_settings
 
-    changed, total = asyncio.run(_rotate(load_settings(os.environ, flags)))
-    click.echo(f"{changed:,} of {total:,} keys wrapped anew")
-    return ExitCode.OK
+    total, changed, failed = asyncio.run(_rotate(load_settings(os.environ, flags)))
+    for each in failed:
+        click.echo(f"{each.name}: {each.error}", err=True)
+    click.echo(f"{changed:,} of {total:,} keys and secrets wrapped anew")
+    if failed:
+        click.echo(paint(f"{len(failed):,} could not be", "red"), err=True)
+    return ExitCode.FAILED if failed else ExitCode.OK
 
 
-async def _count(settings: "Settings") -> tuple[tuple[str, ...], Counter[str]]:
-    from whimbrel.core.rand import SystemRandom
+def _show(here: tuple[str, ...], use: "Use") -> None:
+    rows = []
+    for key, counts in sorted(use.counts.items()):
+        parts = [f"{counts[kind]:,} {label}" for kind, label in LABELS.items() if counts[kind]]
+        rows.append((key, ", ".join(parts)))
+    print_table(rows)
+    click.echo(f"master keys here: {', '.join(here) or 'none'}")
+    if use.missing is not None:
+        click.echo(f"secrets of identities were not counted: {use.missing.message}")
+    for error in use.damaged:
+        click.echo(f"{error.key}: {error.detail}", err=True)
+
+
+def _show_json(here: tuple[str, ...], use: "Use") -> None:
+    keys = [
+        {"key": key} | {kind: counts[kind] for kind in LABELS}
+        for key, counts in sorted(use.counts.items())
+    ]
+    print_json(
+        {
+            "master_keys": list(here),
+            "keys": keys,
+            "uncounted": None if use.missing is None else use.missing.message,
+            "damaged": [{"key": error.key, "detail": error.detail} for error in use.damaged],
+        }
+    )
+
+
+async def _count(settings: "Settings") -> "tuple[tuple[str, ...], Use]":
     from whimbrel.core.secret_files import with_secret_files
-    from whimbrel.engine.keyring import list_keys
     from whimbrel.server.assembly import open_existing_store
-    from whimbrel.server.master_key import find_master_keys
+    from whimbrel.server.master_key_use import MasterKeyUse, make_context
 
     environment = with_secret_files(os.environ)
-    master = find_master_keys(settings, environment, random=SystemRandom())
-    counts: Counter[str] = Counter()
+    master = _find_master_keys(settings, environment)
     async with open_existing_store(settings, environment) as store:
-        async for found in list_keys(store):
-            wrapped = found.wrapped
-            if wrapped is None:
-                counts["not encrypted"] += 1
-            else:
-                name = wrapped.master_key_id or wrapped.kms_key_arn
-                counts[f"{wrapped.wrapped_by} {name}"] += 1
-    return (master.ids if master else ()), counts
+        use = await MasterKeyUse(make_context(store, master), master).count()
+    return (master.ids if master else ()), use
 
 
-async def _rotate(settings: "Settings") -> tuple[int, int]:
-    from whimbrel.core.clock import SystemClock
-    from whimbrel.core.rand import SystemRandom
+async def _rotate(settings: "Settings") -> "tuple[int, int, list[Rewrapped]]":
     from whimbrel.core.secret_files import with_secret_files
     from whimbrel.core.settings import SettingError
-    from whimbrel.engine.keyring import rotate_keys
-    from whimbrel.kms.local.keys import LocalKeys
-    from whimbrel.server.assembly import open_existing_context, open_existing_store
-    from whimbrel.server.identities import open_identities
-    from whimbrel.server.master_key import find_master_keys
+    from whimbrel.server.assembly import open_existing_store
+    from whimbrel.server.master_key_use import MasterKeyUse, make_context
 
     environment = with_secret_files(os.environ)
-    master = find_master_keys(settings, environment, random=SystemRandom())
+    master = _find_master_keys(settings, environment)
     if master is None:
         hint = "set WHIMBREL_MASTER_KEY_FILE to a file with the new master key and, after it, the old one"
         raise SettingError("there is no master key here", hint=hint)
     changed = total = 0
+    failed: list[Rewrapped] = []
     async with open_existing_store(settings, environment, is_read_only=False) as store:
-        local = LocalKeys(store, wrapper=master, clock=SystemClock(), random=SystemRandom())
         with progress("wrapping keys", hidden=False) as bar:
-            async for _, is_changed in rotate_keys(store, master):
-                total, changed = total + 1, changed + is_changed
+            async for done in MasterKeyUse(make_context(store, master), master).rotate():
+                total, changed = total + 1, changed + done.is_changed
+                failed += [done] if done.error is not None else []
                 bar.update(1)
-            async for _ in local.rewrap():
-                total, changed = total + 1, changed + 1
-                bar.update(1)
-    async with (
-        open_existing_context(settings, environment, is_read_only=False) as opened,
-        open_identities(opened.context, settings, environment, root=None) as identity,
-    ):
-        await identity.identities.wrap_anew()
-    return changed, total
+    return total, changed, failed
+
+
+def _find_master_keys(settings: "Settings", environment: dict[str, str]) -> "MasterKeys | None":
+    from whimbrel.core.rand import SystemRandom
+    from whimbrel.server.master_key import find_master_keys
+
+    return find_master_keys(settings, environment, random=SystemRandom())

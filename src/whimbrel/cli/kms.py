@@ -39,7 +39,7 @@ def create(*, description: str, as_json: bool, **flags: Any) -> int:
     """Make a key and print its ARN."""
 
     async def make(keys: "LocalKeyService") -> "LocalKey":
-        return await keys.keys.create(description=description)
+        return await keys.create(description=description)
 
     keys, key = _run(flags, make)
     if as_json:
@@ -55,20 +55,23 @@ def create(*, description: str, as_json: bool, **flags: Any) -> int:
 def list_(*, as_json: bool, **flags: Any) -> int:
     """List the keys."""
 
-    async def find(keys: "LocalKeyService") -> "list[LocalKey]":
-        found, after = [], ""
+    async def find(keys: "LocalKeyService") -> "dict[str, LocalKey | None]":
+        found: dict[str, LocalKey | None] = {}
+        after = ""
         while True:
             page = await keys.keys.list_page(after=after, limit=PAGE_SIZE)
-            found += page.keys
+            found |= page.keys
             after = page.next_id
             if not after:
                 return found
 
     keys, found = _run(flags, find)
     if as_json:
-        print_json({"keys": [_members(keys, key) for key in found]})
+        readable = [_members(keys, key) for key in found.values() if key is not None]
+        unreadable = [keys.name_of(key_id) for key_id, key in found.items() if key is None]
+        print_json({"keys": readable, "unreadable": unreadable})
     else:
-        print_table((keys.arn_of(key), f"{key.phase.value}  {key.description}") for key in found)
+        print_table((keys.name_of(key_id), _describe(key)) for key_id, key in found.items())
     return ExitCode.OK
 
 
@@ -220,6 +223,10 @@ def _change(flags: dict[str, Any], name: str, change: "Callable[..., Awaitable[L
     keys, key = _run(flags, act)
     click.echo(f"{keys.arn_of(key)} is {key.phase.value}")
     return ExitCode.OK
+
+
+def _describe(key: "LocalKey | None") -> str:
+    return "cannot be read" if key is None else f"{key.phase.value}  {key.description}"
 
 
 def _members(keys: "LocalKeyService", key: "LocalKey") -> dict[str, Any]:

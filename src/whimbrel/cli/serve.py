@@ -30,7 +30,7 @@ def command(*, as_json: bool, **flags: Any) -> None:
     import uvloop
 
     from whimbrel.core.log import configure_logging
-    from whimbrel.core.secret_files import with_secret_files
+    from whimbrel.core.secret_files import with_servers_secrets
     from whimbrel.core.settings import load_settings
     from whimbrel.server.platform import refuse_unsupported_platform
 
@@ -41,7 +41,7 @@ def command(*, as_json: bool, **flags: Any) -> None:
     from whimbrel.server.serving import serve
     from whimbrel.server.workers import serve_with_workers
 
-    environment = without_manager(with_secret_files(os.environ))
+    environment = without_manager(with_servers_secrets(os.environ))
 
     def announce(announcement: "Announcement") -> None:
         # Whoever started this server may have seen enough, or its disk be full: no reason not to serve.

@@ -4,6 +4,7 @@ Environments are seen by more people than files are: they stand in `docker inspe
 variable that holds a secret may be given as the path of a file instead.
 """
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,6 +30,8 @@ NAMES: Final = (
 SUFFIX: Final = "_FILE"
 FILE_BYTES_MAX: Final = 64 * 1024
 
+_log = logging.getLogger(__name__)
+
 
 class SecretFileError(WhimbrelError):
     """A secret cannot be read from its file.
@@ -51,8 +54,8 @@ def with_secret_files(
 ) -> dict[str, str]:
     """Returns an environment in which the contents of secret files stand under the names they are for.
 
-    White space around a secret is dropped, as editors end files with a line break. Who may read a file is for its owner
-    to decide: container engines mount secrets readable for everyone inside.
+    White space around a secret is dropped, as editors end files with a line break. A file that others may read is
+    taken: container engines mount secrets readable for everyone inside.
 
     Args:
         environment: as `os.environ`; an empty variable counts as unset.
@@ -71,6 +74,35 @@ def with_secret_files(
             raise SecretFileError(message, hint="unset one of them")
         resolved[name] = _read(name + SUFFIX, Path(path))
     return resolved
+
+
+def with_servers_secrets(environment: Mapping[str, str]) -> dict[str, str]:
+    """Returns the same for a server, which says so in its log when every user of the machine may read or change a file.
+
+    That is no reason not to start: in a container nobody else may be there to do so.
+    """
+    resolved = with_secret_files(environment)
+    given = {name + SUFFIX: environment.get(name + SUFFIX, "") for name in NAMES}
+    exposed = [name for name, path in given.items() if path and _is_exposed(Path(path))]
+    if exposed:
+        _log.warning(
+            "secrets stand in files that every user of this machine may read or change: chmod 600 them, unless no other "
+            "user is here, as in a container. variables=`%s`",
+            " ".join(exposed),
+        )
+    return resolved
+
+
+def _is_exposed(path: Path) -> bool:
+    try:
+        return bool(path.stat().st_mode & 0o006)
+    except OSError:
+        return False  # gone since it was read
+
+
+def secret_variables() -> frozenset[str]:
+    """Returns the names of all variables that hold secrets of servers, or name files that do."""
+    return frozenset(name + suffix for name in NAMES for suffix in ("", SUFFIX))
 
 
 def _read(variable: str, path: Path) -> str:

@@ -28,7 +28,7 @@ from whimbrel.engine import paths
 from whimbrel.engine.calibration import Calibrator, Outcome, begin_calibration, plan_calibration
 from whimbrel.engine.compaction import compact
 from whimbrel.engine.context import Context
-from whimbrel.engine.directory import BucketCatalog, Directory
+from whimbrel.engine.directory import Directory
 from whimbrel.engine.flush import flush
 from whimbrel.engine.gc import Collectable, Collector
 from whimbrel.engine.index import Index, IndexId, mark_dirty
@@ -567,16 +567,21 @@ class Indexer:
         await self._sweep_catalog_garbage(paths.IDENTITY)
         await self.collector.collect_unknown_buckets(root)
         for entry in list(root.state.buckets.values()):
-            catalog = await self.directory.catalog_by_id(entry.incarnation)
-            if catalog is not None:
-                await self._sweep_bucket(catalog, entry.incarnation)
+            # One whose key is not here, or whose catalog is damaged, must not keep the others from it.
+            await self._guarded(
+                "sweep of a bucket",
+                lambda incarnation=entry.incarnation: self._sweep_bucket(incarnation),  # type: ignore[misc]
+            )
 
     async def _sweep_catalog_garbage(self, space: paths.LogSpace) -> None:
         found = await self.collector.begin_catalog(space)
         if found is not None:
             self._waiting.append((found, None))
 
-    async def _sweep_bucket(self, catalog: BucketCatalog, bucket_incarnation: str) -> None:
+    async def _sweep_bucket(self, bucket_incarnation: str) -> None:
+        catalog = await self.directory.catalog_by_id(bucket_incarnation)
+        if catalog is None:
+            return
         await self._sweep_catalog_garbage(catalog.space)
         await self.collector.collect_unknown_indexes(catalog, bucket_incarnation)
         await self.collector.collect_hints(catalog, bucket_incarnation)

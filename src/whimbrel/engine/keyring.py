@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 
 from whimbrel.core.errors import (
+    CorruptObjectError,
     KeyUnavailableError,
     KmsNotFoundError,
     ObjectExistsError,
@@ -31,6 +32,7 @@ from whimbrel.storage.envelope import (
     KeyWrapping,
     KmsKey,
     MasterKeys,
+    Rewrapped,
     WrappedKey,
     decode_key_object,
     encode_key_object,
@@ -40,6 +42,7 @@ from whimbrel.storage.envelope import (
 KEPT_COUNT_MAX = (
     65_536  # spaces; about 20 MB. Indexes that are open use their own at every request.
 )
+YOUNG_S = 86_400.0  # a space is made in far less
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +52,12 @@ class SpaceKey:
     Attributes:
         space: what the names of its objects begin with.
         wrapped: its key, wrapped; None for a plain space.
+        error: what is wrong with the object; None when nothing is.
     """
 
     space: str
     wrapped: WrappedKey | None
+    error: CorruptObjectError | None = None
 
 
 class Keyring:
@@ -242,32 +247,57 @@ async def list_spaces(store: ObjectStore) -> AsyncIterator[str]:
 
 
 async def list_keys(store: ObjectStore) -> AsyncIterator[SpaceKey]:
-    """Yields every space of a store with the key that it has.
-
-    Raises:
-        CorruptObjectError: a key object is damaged.
-    """
+    """Yields every space of a store with the key that it has, and those whose key object is damaged as well."""
     keyring = Keyring(store, {}, maker=None)
     async for space in list_spaces(store):
-        yield SpaceKey(space, await keyring.load(space))
+        try:
+            yield SpaceKey(space, await keyring.load(space))
+        except CorruptObjectError as error:
+            yield SpaceKey(space, None, error)
 
 
-async def rotate_keys(store: ObjectStore, master: MasterKeys) -> AsyncIterator[tuple[str, bool]]:
-    """Wraps the data key of each space anew, under the first of the master keys; yields each space, and whether it was.
+async def rotate_keys(store: ObjectStore, master: MasterKeys) -> AsyncIterator[Rewrapped]:
+    """Puts the data key of each space under the first of the master keys.
 
     Data keys stay what they are, so no process need be told, and it may be broken off and begun again. Those that a KMS
-    wraps are left alone, as are those that the first master key wraps already.
-
-    Raises:
-        KeyUnavailableError: a master key is missing.
-        CorruptObjectError: a key object is damaged.
+    wraps are left alone, as are plain spaces. One that cannot be unwrapped stops nothing of the rest.
     """
-    async for found in list_keys(store):
-        wrapped, name = found.wrapped, paths.key_object(found.space)
-        if wrapped is None or wrapped.wrapped_by != WRAPPED_BY_MASTER:
-            continue
-        data_key = master.unwrap(name, wrapped.wrapped)
-        is_due = wrapped.master_key_id != master.ids[0]
-        if is_due:
-            await store.put(name, encode_key_object(master.wrapped_key(name, data_key)))
-        yield found.space, is_due
+    async for space in list_spaces(store):
+        name = paths.key_object(space)
+        try:
+            stored = await store.get(name)
+            wrapped = decode_key_object(name, stored.data)
+            if wrapped.wrapped_by != WRAPPED_BY_MASTER:
+                continue
+            is_due = not master.is_current(wrapped.wrapped)
+            if is_due:
+                again = master.wrapped_key(name, master.unwrap(name, wrapped.wrapped))
+                await store.put(name, encode_key_object(again))
+                await _withdraw_if_collected(store, space, since_s=stored.meta.modified_at_s)
+        except ObjectNotFoundError:
+            continue  # plain, or collected meanwhile
+        except (CorruptObjectError, KeyUnavailableError) as error:
+            yield Rewrapped(name, error=error)
+        else:
+            yield Rewrapped(name, is_changed=is_due)
+
+
+async def _withdraw_if_collected(store: ObjectStore, space: str, *, since_s: float) -> None:
+    """Deletes a key object that was put back after its space had been collected, between a get and a put.
+
+    Then nothing else is left of the space; of a bucket's, indexes may be that others have pinned. Nor is there anything
+    of a space that is just being made, which is why a young key stays: if nothing comes of it, the sweep takes it.
+
+    Args:
+        store: where it is.
+        space: the space.
+        since_s: when its key was written before, on the store's clock.
+    """
+    name = paths.key_object(space)
+    level = await store.list(space, delimiter=True)
+    if any(item.key != name for item in level.objects):
+        return
+    if any(prefix != f"{space}index/" for prefix in level.prefixes):
+        return
+    if (await store.head(name)).modified_at_s - since_s > YOUNG_S:
+        await store.delete(name)

@@ -4,7 +4,7 @@ Pure, and called again with a newer state whenever another process was first. Nu
 AWS's, as far as they are known; policies were parsed before they get here.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, TypeVar
 
 import msgspec
@@ -327,6 +327,15 @@ def _put_keys(
     return _put(state, account_id, user)
 
 
+def wrapped_secrets(state: IdentityState) -> Iterator[tuple[str, bytes]]:
+    """Yields every secret that a master key wraps: the name that it is wrapped under, and what it was wrapped to."""
+    if state.token_key is not None:
+        yield TOKEN_KEY_NAME, state.token_key
+    for _, _, keys in _every_holder(state):
+        for key_id, key in keys.items():
+            yield secret_name(key_id), key.secret
+
+
 def wrap_anew(
     state: IdentityState, wrap: Callable[[str, bytes], bytes | None]
 ) -> IdentityRecord | None:
@@ -338,18 +347,24 @@ def wrap_anew(
     """
     if state.token_key is not None and (secret := wrap(TOKEN_KEY_NAME, state.token_key)):
         return PutTokenKey(secret)
-    for account_id, account in state.accounts.items():
-        holders = [("", account.entry.keys)] if account.entry is not None else []
-        holders += [(user.name, user.keys) for user in account.users.values()]
-        for name, keys in holders:
-            renewed = {
-                key_id: msgspec.structs.replace(key, secret=secret)
-                for key_id, key in keys.items()
-                if (secret := wrap(secret_name(key_id), key.secret))
-            }
-            if renewed:
-                return _put_keys(state, account_id, name, {**keys, **renewed})
+    for account_id, name, keys in _every_holder(state):
+        renewed = {
+            key_id: msgspec.structs.replace(key, secret=secret)
+            for key_id, key in keys.items()
+            if (secret := wrap(secret_name(key_id), key.secret))
+        }
+        if renewed:
+            return _put_keys(state, account_id, name, {**keys, **renewed})
     return None
+
+
+def _every_holder(state: IdentityState) -> Iterator[tuple[str, str, Mapping[str, KeyEntry]]]:
+    """Yields account, name and access keys of every user; the name is empty for an account itself."""
+    for account_id, account in state.accounts.items():
+        if account.entry is not None:
+            yield account_id, "", account.entry.keys
+        for user in account.users.values():
+            yield account_id, user.name, user.keys
 
 
 # --- policies ------------------------------------------------------------------------------------

@@ -13,7 +13,12 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from whimbrel.core.errors import UnavailableError, WhimbrelError
+from whimbrel.core.errors import (
+    CorruptObjectError,
+    KeyUnavailableError,
+    UnavailableError,
+    WhimbrelError,
+)
 from whimbrel.engine import paths
 from whimbrel.engine.catalog import Catalog, always_live, create_catalog
 from whimbrel.engine.context import Context
@@ -26,6 +31,7 @@ from whimbrel.identity.secrets import (
     SecretKeys,
 )
 from whimbrel.identity.state import IdentityState
+from whimbrel.storage.envelope import Rewrapped
 
 CHECK_S: Final = 2.0
 FRESH_S: Final = 5.0
@@ -158,20 +164,27 @@ class Identities:
         """
         return await self._catalog.append(decide)
 
-    async def wrap_anew(self) -> int:
-        """Wraps every secret under the first master key; returns how many records that took.
+    async def wrap_anew(self) -> list[Rewrapped]:
+        """Wraps every secret under the first master key; returns what became of each.
 
         Raises:
-            KeyUnavailableError: the key that wrapped one is not here.
             UnavailableError: the store failed; what was done stays so.
         """
+        found: dict[str, Rewrapped] = {}
 
         def wrap(name: str, wrapped: bytes) -> bytes | None:
-            if self.secrets.is_current(wrapped):
+            before = found.setdefault(name, Rewrapped(name))
+            if before.error is not None or self.secrets.is_current(wrapped):
                 return None
-            return self.secrets.wrap(name, self.secrets.unwrap(name, wrapped))
+            try:
+                again = self.secrets.wrap(name, self.secrets.unwrap(name, wrapped))
+            except (CorruptObjectError, KeyUnavailableError) as error:
+                found[name] = Rewrapped(name, error=error)
+                return None
+            found[name] = Rewrapped(name, is_changed=True)
+            return again
 
-        count, made = 0, True
+        made = True
         while made:
             made = False
 
@@ -182,8 +195,7 @@ class Identities:
                 return record
 
             await self.change(decide)
-            count += made
-        return count
+        return list(found.values())
 
     async def token_key(self) -> bytes:
         """Returns the key of session tokens, 32 bytes; makes it at the first use.

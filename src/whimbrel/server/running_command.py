@@ -24,7 +24,7 @@ from whimbrel.auth.credentials import (
 )
 from whimbrel.core.clock import SystemClock
 from whimbrel.core.rand import SystemRandom
-from whimbrel.core.secret_files import MASTER_KEY_ENV, SUFFIX, with_secret_files
+from whimbrel.core.secret_files import secret_variables, with_secret_files
 from whimbrel.core.settings import Settings, load_settings
 from whimbrel.proxy.proxy import Others
 from whimbrel.server.client_access import ClientAccess, NoServerError, find_client_access
@@ -116,7 +116,7 @@ def child_environment(
     *,
     plan: RunPlan,
 ) -> dict[str, str]:
-    """Returns all variables of the child.
+    """Returns all variables of the child; secrets of servers are not among them.
 
     Args:
         environment: as `os.environ`.
@@ -125,7 +125,7 @@ def child_environment(
         plan: whether endpoint variables are set.
     """
     endpoints = access.endpoint_variables()
-    removed = {*access.removed_variables(), *endpoints, MASTER_KEY_ENV, MASTER_KEY_ENV + SUFFIX}
+    removed = {*access.removed_variables(), *endpoints, *secret_variables()}
     if plan.sets_endpoints:
         # SDKs refuse them together with an endpoint.
         removed |= {"AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT"}

@@ -29,6 +29,7 @@ NONCE_BYTES: Final = 12
 TAG_BYTES: Final = 16
 KEY_ID_BYTES: Final = 8
 WRAPPING_VERSION: Final = 1
+WRAPPED_BYTES_MIN: Final = 1 + KEY_ID_BYTES + NONCE_BYTES + TAG_BYTES
 WRAPPED_BY_MASTER: Final = "master"
 WRAPPED_BY_KMS: Final = "kms"
 KEY_OBJECT_VERSION: Final = 1
@@ -168,6 +169,21 @@ class WrappedKey(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     context: dict[str, str] = {}
 
 
+@dataclass(frozen=True, slots=True)
+class Rewrapped:
+    """What became of a secret that was to be under the first master key.
+
+    Attributes:
+        name: of the object that holds it, or of the secret.
+        is_changed: whether it was wrapped anew, rather than found so.
+        error: why it could not be; None when it is under that key now.
+    """
+
+    name: str
+    is_changed: bool = False
+    error: KeyUnavailableError | CorruptObjectError | None = None
+
+
 class KmsWrapping(Protocol):
     """A KMS that makes data keys and unwraps them, as `kms` has it."""
 
@@ -242,6 +258,17 @@ def master_key_id(key: bytes) -> str:
     return digest[:KEY_ID_BYTES].hex()
 
 
+def wrapping_key_id(name: str, wrapped: bytes) -> str:
+    """Returns the id of the master key that wrapped a secret; needs no key.
+
+    Raises:
+        CorruptObjectError: nothing that `MasterKeys.wrap` returned begins so.
+    """
+    if len(wrapped) < WRAPPED_BYTES_MIN or wrapped[0] != WRAPPING_VERSION:
+        raise CorruptObjectError(name, 0, "wrapped secret makes no sense.")
+    return wrapped[1 : 1 + KEY_ID_BYTES].hex()
+
+
 def parse_master_keys(text: str) -> tuple[bytes, ...]:
     """Returns the master keys in a text: base64 of 32 bytes each, between white space or commas; `#` begins a note.
 
@@ -308,10 +335,8 @@ class MasterKeys:
             KeyUnavailableError: the master key that wrapped it is not one of these.
             CorruptObjectError: it was not wrapped under this name, or is damaged.
         """
+        key_id = wrapping_key_id(name, wrapped)
         head, rest = wrapped[: 1 + KEY_ID_BYTES], wrapped[1 + KEY_ID_BYTES :]
-        if len(rest) < NONCE_BYTES + TAG_BYTES or head[0] != WRAPPING_VERSION:
-            raise CorruptObjectError(name, 0, "wrapped secret makes no sense.")
-        key_id = head[1:].hex()
         cipher = self._ciphers.get(key_id)
         if cipher is None:
             raise self.missing(name, key_id)

@@ -52,7 +52,12 @@ def test_status_tells_which_key_a_store_needs_with_and_without_it(
 ):
     own = master_key_id(base64.b64decode(key_in(tmp_path)))
     shown = json.loads(whimbrel("key", "status", "--json").out)
-    assert shown == {"master_keys": [own], "spaces": [{"key": f"master {own}", "spaces": 2}]}
+    assert shown == {
+        "master_keys": [own],
+        "keys": [{"key": f"master {own}", "spaces": 2, "kms_objects": 0, "identity_secrets": 0}],
+        "uncounted": None,
+        "damaged": [],
+    }
     monkeypatch.setenv("WHIMBREL_MASTER_KEY", NEW)
     text = whimbrel("key", "status").out
     assert f"master {own}" in text
@@ -63,7 +68,7 @@ def test_rotation_ends_with_the_new_key_alone(whimbrel, store, tmp_path, monkeyp
     old = key_in(tmp_path)
     monkeypatch.setenv("WHIMBREL_MASTER_KEY", NEW)
     refused = whimbrel("key", "rotate")
-    assert refused.code != 0
+    assert (refused.code, refused.out.strip()) == (1, "0 of 2 keys and secrets wrapped anew")
     assert master_key_id(base64.b64decode(old)) in refused.err
     both = tmp_path / "both"
     both.write_text(f"# new\n{NEW}\n{old}  # old\n")
@@ -76,7 +81,9 @@ def test_rotation_ends_with_the_new_key_alone(whimbrel, store, tmp_path, monkeyp
     monkeypatch.setenv("WHIMBREL_MASTER_KEY", NEW)
     assert whimbrel("fsck").code == 0
     shown = json.loads(whimbrel("key", "status", "--json").out)
-    assert shown["spaces"] == [{"key": f"master {master_key_id(bytes(32))}", "spaces": 2}]
+    assert [(each["key"], each["spaces"]) for each in shown["keys"]] == [
+        (f"master {master_key_id(bytes(32))}", 2)
+    ]
 
 
 def test_rotation_needs_a_key(whimbrel, store, tmp_path):
@@ -84,3 +91,43 @@ def test_rotation_needs_a_key(whimbrel, store, tmp_path):
     result = whimbrel("key", "rotate")
     assert result.code == 2
     assert "no master key" in result.err
+
+
+def test_what_local_keys_need_is_shown_wrapped_anew_and_checked(
+    whimbrel, store, tmp_path, monkeypatch
+):
+    assert whimbrel("kms", "create").code == 0
+    (material,) = store.glob("kms/*/material/*")
+    (state,) = store.glob("kms/*/state/*")
+    assert "2 spaces, 2 objects of local KMS keys" in whimbrel("key", "status").out
+    old = key_in(tmp_path)
+    monkeypatch.setenv("WHIMBREL_MASTER_KEY", f"{NEW},{old}")
+    assert "4 of 4 keys" in whimbrel("key", "rotate").out
+    monkeypatch.setenv("WHIMBREL_MASTER_KEY", NEW)
+    assert whimbrel("fsck").code == 0
+    for path in (material, state):
+        before = path.read_bytes()
+        spoilt = bytearray(before)
+        spoilt[len(spoilt) // 2] ^= 1
+        path.write_bytes(spoilt)
+        found = whimbrel("fsck")
+        assert found.code == 1
+        assert str(path.relative_to(store)) in found.out
+        assert whimbrel("kms", "list").code == 0
+        path.write_bytes(before)
+    material.unlink()
+    assert "material is missing" in whimbrel("fsck").out
+
+
+def test_a_damaged_key_object_makes_status_and_rotation_fail_and_the_rest_is_done(
+    whimbrel, store, tmp_path, monkeypatch
+):
+    (damaged,) = store.glob("bucket/*/key")
+    damaged.write_bytes(b"{}")
+    status = whimbrel("key", "status")
+    assert (status.code, "1 spaces" in status.out) == (1, True)
+    assert str(damaged.relative_to(store)) in status.err
+    monkeypatch.setenv("WHIMBREL_MASTER_KEY", f"{NEW},{key_in(tmp_path)}")
+    rotated = whimbrel("key", "rotate")
+    assert (rotated.code, "1 of 2 keys" in rotated.out) == (1, True)
+    assert str(damaged.relative_to(store)) in rotated.err

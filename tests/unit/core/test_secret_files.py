@@ -1,8 +1,17 @@
 """Secrets come from the files that variables name, and from nowhere else."""
 
+import logging
+
 import pytest
 
-from whimbrel.core.secret_files import FILE_BYTES_MAX, NAMES, SecretFileError, with_secret_files
+from whimbrel.core.secret_files import (
+    FILE_BYTES_MAX,
+    NAMES,
+    SecretFileError,
+    secret_variables,
+    with_secret_files,
+    with_servers_secrets,
+)
 
 SECRET = "WHIMBREL_SECRET_ACCESS_KEY"
 
@@ -52,3 +61,20 @@ def test_a_missing_file_is_named(tmp_path):
         with_secret_files({f"{SECRET}_FILE": str(tmp_path / "absent")})
     with pytest.raises(SecretFileError, match="Is a directory"):
         with_secret_files({f"{SECRET}_FILE": str(tmp_path)})
+
+
+@pytest.mark.parametrize(
+    ("mode", "is_told"), [(0o600, False), (0o440, False), (0o644, True), (0o444, True)]
+)
+def test_a_server_says_that_everybody_may_read_its_secrets(file, caplog, mode, is_told):
+    file.chmod(mode)
+    with caplog.at_level(logging.WARNING):
+        resolved = with_servers_secrets({"WHIMBREL_MASTER_KEY_FILE": str(file), SECRET: "plain"})
+    assert resolved["WHIMBREL_MASTER_KEY"] == "s3cr3t-s3cr3t-s3cr3t"
+    assert ("WHIMBREL_MASTER_KEY_FILE" in caplog.text) == is_told
+    assert "s3cr3t" not in caplog.text
+
+
+def test_every_secret_and_its_file_are_secret_variables():
+    assert {name for name in secret_variables() if not name.endswith("_FILE")} == set(NAMES)
+    assert {f"{name}_FILE" for name in NAMES} <= secret_variables()

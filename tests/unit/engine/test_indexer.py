@@ -6,11 +6,15 @@ import pytest
 
 from tests.unit.engine.processes import BUCKET, INDEX, Process, World
 from whimbrel.core.errors import CorruptObjectError, StoreUnavailableError
+from whimbrel.core.rand import SeededRandom
 from whimbrel.engine import paths
 from whimbrel.engine.index import IndexId
 from whimbrel.engine.log import LogGoneError
 from whimbrel.engine.options import EngineOptions
+from whimbrel.storage.envelope import MasterKeys, encode_key_object
+from whimbrel.storage.memory import MemoryStore
 from whimbrel.testing.faulty_store import Fault, fault_on
+from whimbrel.testing.node import ManualClock, Node
 from whimbrel.testing.oracle import OracleRecord
 
 ONE = OracleRecord.of([1.0, 1.0])
@@ -395,6 +399,36 @@ def test_the_sweep_finds_what_markers_did_not_tell():
         assert state.deleted == {}
 
     World.run(run)
+
+
+def test_a_bucket_whose_key_is_not_here_keeps_no_other_from_the_sweep():
+    async def run() -> None:
+        clock = ManualClock()
+        store = MemoryStore(clock)
+        node = Node(store, clock=clock, is_sealed=True)
+        await node.start()
+        for name in ("first", "second", "third"):
+            await node.engine.create_bucket(name, tags={})
+        buckets = node.indexer.directory.root
+        incarnations = [
+            entry.incarnation for _, entry in sorted((await buckets.refresh()).buckets.items())
+        ]
+        await node.close()
+        hints = [paths.hint(incarnation, "nobody") for incarnation in incarnations]
+        for hint in hints:
+            await store.put(hint, b"of an index that is gone")
+        name = paths.key_object(paths.bucket_space(incarnations[1]).prefix)
+        strange = MasterKeys([bytes(32)], random=SeededRandom(1))
+        await store.put(name, encode_key_object(strange.wrapped_key(name, bytes(32))))
+        fresh = Node(store, clock=clock, seed=1, is_sealed=True)
+        await fresh.start()
+        await fresh.indexer.sweep()
+        await fresh.close()
+        left = {item.key for item in (await store.list("")).objects}
+        assert [hint in left for hint in hints] == [False, True, False]
+        assert fresh.indexer.stats.error_count == 1
+
+    asyncio.run(run())
 
 
 def test_the_sweep_collects_orphans_and_unknown_incarnations():

@@ -190,9 +190,8 @@ def test_rotation_wraps_every_key_anew_and_servers_go_on():
         await node.create_index("books", "titles")
         await node.put("books", "titles", {b"a": OracleRecord.of([1.0, 2.0])})
         master = MasterKeys([OTHER_MASTER_KEY, TEST_MASTER_KEY], random=SeededRandom(9))
-        wrapped = [item async for item in rotate_keys(store, master)]
-        assert [is_due for _, is_due in wrapped] == [True] * 3
-        assert [is_due async for _, is_due in rotate_keys(store, master)] == [False] * 3
+        assert [done.is_changed async for done in rotate_keys(store, master)] == [True] * 3
+        assert [done.is_changed async for done in rotate_keys(store, master)] == [False] * 3
         async for found in list_keys(store):
             assert found.wrapped.master_key_id == master.ids[0]
         await node.put("books", "titles", {b"b": OracleRecord.of([3.0, 4.0])})
@@ -202,12 +201,52 @@ def test_rotation_wraps_every_key_anew_and_servers_go_on():
             await ring.open(found.space)
         with pytest.raises(KeyUnavailableError):
             await seal_for_test(store, SeededRandom(3)).open(ROOT.prefix)
-        with pytest.raises(KeyUnavailableError):
-            async for _ in rotate_keys(
-                store, MasterKeys([TEST_MASTER_KEY], random=SeededRandom(1))
-            ):
-                pass
+        old = MasterKeys([TEST_MASTER_KEY], random=SeededRandom(1))
+        failed = [done.error async for done in rotate_keys(store, old)]
+        assert [type(error) for error in failed] == [KeyUnavailableError] * 3
         data = (await store.get(key_object(ROOT.prefix))).data
         assert decode_key_object("catalog/key", data).version == 1
 
     run(body)
+
+
+class Collecting:
+    """A store in which something happens between the reading of a key object and its overwriting."""
+
+    def __init__(self, store, happens):
+        self.store = store
+        self.happens = happens
+
+    def __getattr__(self, name):
+        return getattr(self.store, name)
+
+    async def get(self, key):
+        stored = await self.store.get(key)
+        if key == key_object(SPACE):
+            await self.happens()
+        return stored
+
+
+@pytest.mark.parametrize("what", ["collected", "collected but for indexes", "young", "used"])
+def test_a_key_that_was_collected_while_it_was_wrapped_anew_stays_away(what):
+    async def body():
+        clock = ManualClock()
+        store = MemoryStore(clock)
+        await sealing(store).create(SPACE)
+        if what == "used":
+            await store.put(f"{SPACE}wal/1", b"sealed")
+        if what == "collected but for indexes":
+            await store.put(f"{SPACE}index/{'1d' * 16}/segment/1", b"pinned")
+        clock.advance(60 if what == "young" else 30 * 86_400)
+
+        async def collect():
+            if what.startswith("collected"):
+                await store.delete(key_object(SPACE))
+
+        master = MasterKeys([OTHER_MASTER_KEY, TEST_MASTER_KEY], random=SeededRandom(9))
+        async for _ in rotate_keys(Collecting(store, collect), master):
+            pass
+        found = await sealing(store).load(SPACE)
+        assert (found is None) == what.startswith("collected")
+
+    asyncio.run(body())

@@ -180,6 +180,18 @@ def test_a_refused_store_leaves_nothing_behind(environment, tmp_path):
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_a_secret_that_everybody_may_read_is_told_of(environment, tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_text(SECRET)
+    secret.chmod(0o644)
+    del environment["WHIMBREL_SECRET_ACCESS_KEY"]
+    environment["WHIMBREL_SECRET_ACCESS_KEY_FILE"] = str(secret)
+    result = fail_to_serve(environment, "--store", "ftp://x/y")
+    assert "every user of this machine" in result.stderr
+    assert "WHIMBREL_SECRET_ACCESS_KEY_FILE" in result.stderr
+    assert SECRET not in result.stderr
+
+
 def test_a_remote_store_needs_credentials_from_the_environment(environment):
     del environment["WHIMBREL_ACCESS_KEY_ID"], environment["WHIMBREL_SECRET_ACCESS_KEY"]
     result = fail_to_serve(environment, "--store", "s3://bucket/prefix")

@@ -48,24 +48,25 @@ class LocalKey(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         key_id: a UUID.
+        made_arn: its ARN where it was made. A server of another region or account has another one for it, but indexes
+            know it by this one.
         number: of the state, from 1.
         phase: what it may be used for.
         created_at_s: seconds since 1970.
         description: for people.
         tags: likewise.
         versions: its material, by version from 1; the last one encrypts, all decrypt.
-        deletion_days: how long after this state it is destroyed; None unless that is scheduled.
-        deletes_at_s: when that is about to happen; for people, the store's clock decides.
+        deletes_at_s: when it is destroyed, on the store's clock; None unless that is scheduled.
     """
 
     key_id: str
+    made_arn: str
     number: int
     phase: Phase
     created_at_s: float
     description: str
     tags: dict[str, str]
     versions: tuple[MaterialVersion, ...]
-    deletion_days: int | None = None
     deletes_at_s: float | None = None
 
     @property
@@ -114,6 +115,12 @@ def enable(key: LocalKey, name: str, *, is_enabled: bool) -> LocalKey:
 def schedule_deletion(key: LocalKey, name: str, *, days: int, now_s: float) -> LocalKey:
     """Returns the state in which a key waits for its end.
 
+    Args:
+        key: as it is.
+        name: of the key, for messages.
+        days: how long it waits.
+        now_s: on the store's clock.
+
     Raises:
         KmsNotFoundError, KmsInvalidStateError: it is gone, or waits already.
     """
@@ -124,7 +131,6 @@ def schedule_deletion(key: LocalKey, name: str, *, days: int, now_s: float) -> L
         key,
         is_last=True,
         phase=Phase.PENDING_DELETION,
-        deletion_days=days,
         deletes_at_s=now_s + days * DAY_S,
     )
 
@@ -138,7 +144,7 @@ def cancel_deletion(key: LocalKey, name: str) -> LocalKey:
     _check_alive(key, name)
     if key.phase is not Phase.PENDING_DELETION:
         raise KmsInvalidStateError(f"{name} is not pending deletion.")
-    return _change(key, phase=Phase.DISABLED, deletion_days=None, deletes_at_s=None)
+    return _change(key, phase=Phase.DISABLED, deletes_at_s=None)
 
 
 def destroy(key: LocalKey, name: str) -> LocalKey:

@@ -4,10 +4,12 @@ A key is a short log of states, each under a number of its own, created only if 
 commit point, and any number of servers may change keys at once.
 
 1. Material is durable before a state names it, and it is in no state: what destroys it destroys all there is of it.
+   An id without a state is what a creation left that failed: no key, and collected when it is old (`sweep`). What a
+   rotation left that failed goes with its key.
 2. A key is destroyed by a state that says so, then its material is deleted. Whoever finds that state with material left
    deletes it (`sweep`).
-3. Whether the time of a scheduled deletion has come is told by the store's own clock, since nothing brings a key back
-   that was destroyed by a machine whose clock is ahead.
+3. Whether the time of a scheduled deletion has come is told by the store's own clock, which also told the time when it
+   was scheduled, since nothing brings a key back that was destroyed by a machine whose clock is ahead.
 4. What is known of a key is asked for again after `FRESH_S`. Material of a key that may not be used leaves memory when
    that is seen.
 
@@ -15,47 +17,40 @@ For one event loop.
 """
 
 import asyncio
+import logging
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 from uuid import UUID
-
-import msgspec
 
 from whimbrel.core.clock import Clock
 from whimbrel.core.errors import (
     CorruptObjectError,
+    KeyUnavailableError,
     KmsLimitError,
     KmsNotFoundError,
     ObjectExistsError,
     ObjectNotFoundError,
+    StoreError,
     UnavailableError,
+    WhimbrelError,
 )
 from whimbrel.core.rand import Random
 from whimbrel.kms.local import key as changes
 from whimbrel.kms.local import names
-from whimbrel.kms.local.blob import MATERIAL_BYTES
-from whimbrel.kms.local.key import DAY_S, LocalKey, MaterialVersion, Phase, not_found_text
-from whimbrel.storage.base import ObjectStore, StoredObject
-from whimbrel.storage.frame import PUT_ID_BYTES, ObjectKind, ObjectReader, ObjectWriter
+from whimbrel.kms.local.key import LocalKey, Phase, not_found_text
+from whimbrel.kms.local.objects import PAGE_SIZE_MAX, KeyObjects, SecretWrapper
+from whimbrel.storage.base import ObjectStore
 
 FRESH_S: Final = 1.0
 KEY_COUNT_MAX: Final = 10_000
 KNOWN_COUNT_MAX: Final = 1_024
-PAGE_SIZE_MAX: Final = 1_000
 ATTEMPT_COUNT_MAX: Final = 16
-UNIQUE_BYTES: Final = 16
+# What a creation that failed has left goes once it is so old, which is far longer than any takes.
+ORPHAN_AGE_S: Final = 86_400.0
 
-
-class SecretWrapper(Protocol):
-    """Wraps secrets under the server's master key."""
-
-    def wrap(self, name: str, secret: bytes) -> bytes:
-        """Returns a secret as only the master key can read it, and under this name alone."""
-
-    def unwrap(self, name: str, wrapped: bytes) -> bytes:
-        """Returns what was wrapped under this name."""
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +58,11 @@ class KeyPage:
     """Some keys.
 
     Attributes:
-        keys: in order of their ids.
+        keys: by id, in order of ids; None for one that cannot be read now.
         next_id: where the next page starts; empty for none.
     """
 
-    keys: list[LocalKey]
+    keys: dict[str, LocalKey | None]
     next_id: str
 
 
@@ -87,7 +82,11 @@ class _Known:
 
 
 class LocalKeys:
-    """All keys of one store."""
+    """All keys of one store.
+
+    Attributes:
+        objects: what is stored of them.
+    """
 
     def __init__(
         self, store: ObjectStore, *, wrapper: SecretWrapper, clock: Clock, random: Random
@@ -100,8 +99,7 @@ class LocalKeys:
             clock: tells how old what is known is.
             random: makes ids and material; must be fit for secrets.
         """
-        self._store = store
-        self._wrapper = wrapper
+        self.objects = KeyObjects(store, wrapper=wrapper, random=random)
         self._clock = clock
         self._random = random
         self._known: OrderedDict[str, _Known] = OrderedDict()
@@ -140,8 +138,16 @@ class LocalKeys:
             raise KmsNotFoundError(not_found_text(name))
         material = known.material.get(version)
         if material is None:
-            entry = known.key.versions[version - 1]
-            material = await self._read_material(key_id, entry, name)
+            unique = known.key.versions[version - 1].unique
+            try:
+                material = await self.objects.read_material(names.material(key_id, unique))
+            except ObjectNotFoundError:
+                # Destroyed since its state was read.
+                self._known.pop(key_id, None)
+                raise KmsNotFoundError(not_found_text(name)) from None
+            # The key may have been disabled while that was read; then it is for nobody, nor to be kept.
+            known = await self._look(key_id, name)
+            known.key.check_usable(name)
             known.material[version] = material
         return material
 
@@ -152,26 +158,30 @@ class LocalKeys:
             after: where the page before ended; empty for the first.
             limit: the most keys, 1 to 1000.
         """
-        found, next_id = await self._list_ids(after, limit)
-        known = [await self._look(key_id, key_id) for key_id in found]
-        keys = [each.key for each in known if each.key.phase is not Phase.DESTROYED]
+        found, next_id = await self.objects.list_ids(after, limit)
+        keys: dict[str, LocalKey | None] = {}
+        for key_id in found:
+            try:
+                key = await self._find_any(key_id)
+            except (CorruptObjectError, KeyUnavailableError) as error:
+                _log.warning("key cannot be read. key=`%s` error=`%s`", key_id, error)
+                keys[key_id] = None
+                continue
+            if key is not None and key.phase is not Phase.DESTROYED:
+                keys[key_id] = key
         return KeyPage(keys, next_id)
-
-    async def _list_ids(self, after: str, limit: int) -> tuple[list[str], str]:
-        """Returns ids of keys, destroyed ones included, and the last one where there may be more."""
-        # Names below a key's prefix are smaller than this, and those of the next key are greater.
-        start = f"{names.key_prefix(after)}~" if after else ""
-        page = await self._store.list(names.PREFIX, start_after=start, limit=limit, delimiter=True)
-        parts = [prefix.removeprefix(names.PREFIX).rstrip("/") for prefix in page.prefixes]
-        found = [part for part in parts if names.is_key_id(part)]
-        return found, found[-1] if page.is_truncated and found else ""
 
     # --- changes -----------------------------------------------------------------------------------
 
     async def create(
-        self, *, description: str = "", tags: Mapping[str, str] | None = None
+        self, *, arn_prefix: str, description: str = "", tags: Mapping[str, str] | None = None
     ) -> LocalKey:
         """Creates a key.
+
+        Args:
+            arn_prefix: what its ARN starts with here, up to and with `key/`.
+            description: for people.
+            tags: likewise.
 
         Raises:
             KmsLimitError: there are 10,000.
@@ -182,9 +192,10 @@ class LocalKeys:
         identity[6] = identity[6] & 0x0F | 0x40
         identity[8] = identity[8] & 0x3F | 0x80
         key_id = str(UUID(bytes=bytes(identity)))
-        version = await self._write_material(key_id)
+        version = await self.objects.create_material(key_id, now_s=self._clock.now_s())
         key = LocalKey(
             key_id=key_id,
+            made_arn=arn_prefix + key_id,
             number=1,
             phase=Phase.ENABLED,
             created_at_s=version.created_at_s,
@@ -203,7 +214,8 @@ class LocalKeys:
 
     async def schedule_deletion(self, key_id: str, name: str, *, days: int) -> LocalKey:
         """Has a key destroyed after some days; raises as `key.schedule_deletion`, and `StoreError`."""
-        now_s = self._clock.now_s()
+        await self.find(key_id, name)
+        now_s = await self.objects.store_time_s()
         return await self._change(
             key_id, name, lambda key: changes.schedule_deletion(key, name, days=days, now_s=now_s)
         )
@@ -215,7 +227,7 @@ class LocalKeys:
     async def rotate(self, key_id: str, name: str) -> LocalKey:
         """Gives a key new material; raises as `key.add_version`, and `StoreError`."""
         (await self.find(key_id, name)).check_usable(name)
-        version = await self._write_material(key_id)
+        version = await self.objects.create_material(key_id, now_s=self._clock.now_s())
         return await self._change(key_id, name, lambda key: changes.add_version(key, name, version))
 
     async def destroy(self, key_id: str, name: str) -> None:
@@ -229,28 +241,35 @@ class LocalKeys:
         await self._shred(key_id)
 
     async def sweep(self) -> None:
-        """Destroys keys whose time has come, and deletes what is left of destroyed ones."""
-        now_s: float | None = None
-        async for key_id in self._every_id():
-            key = (await self._look(key_id, key_id)).key
-            if key.phase is Phase.DESTROYED:
-                await self._shred(key_id)
-            elif key.phase is Phase.PENDING_DELETION:
-                now_s = await self._store_time_s() if now_s is None else now_s
-                await self._destroy_if_due(key, now_s)
+        """Destroys keys whose time has come, and deletes what is left of destroyed ones and of creations that failed.
 
-    async def _every_id(self) -> AsyncIterator[str]:
-        after, is_first = "", True
-        while after or is_first:
-            is_first = False
-            found, after = await self._list_ids(after, PAGE_SIZE_MAX)
-            for key_id in found:
-                yield key_id
+        What cannot be done to one key is logged, and stops nothing of the others.
+
+        Raises:
+            StoreError: the store failed.
+        """
+        now_s: float | None = None
+        async for key_id in self.objects.every_id():
+            try:
+                key = await self._find_any(key_id)
+                if key is not None and key.phase is Phase.DESTROYED:
+                    await self._shred(key_id)
+                    continue
+                if key is not None and key.phase is not Phase.PENDING_DELETION:
+                    continue
+                now_s = await self.objects.store_time_s() if now_s is None else now_s
+                if key is None:
+                    await self._collect(key_id, now_s)
+                else:
+                    await self._destroy_if_due(key, now_s)
+            except StoreError:
+                raise
+            except WhimbrelError as error:
+                _log.warning("key is passed over. key=`%s` error=`%s`", key_id, error)
 
     async def _destroy_if_due(self, key: LocalKey, now_s: float) -> None:
-        assert key.deletion_days is not None
-        meta = await self._store.head(names.state(key.key_id, key.number))
-        if now_s - meta.modified_at_s < key.deletion_days * DAY_S:
+        assert key.deletes_at_s is not None
+        if now_s < key.deletes_at_s:
             return
 
         def decide(newest: LocalKey) -> LocalKey:
@@ -261,24 +280,21 @@ class LocalKeys:
         if changed.phase is Phase.DESTROYED:
             await self._shred(key.key_id)
 
-    async def _store_time_s(self) -> float:
-        writer = ObjectWriter(names.CLOCK, ObjectKind.HEARTBEAT, self._random.token(PUT_ID_BYTES))
-        await self._store.put(names.CLOCK, writer.finish())
-        return (await self._store.head(names.CLOCK)).modified_at_s
+    async def _collect(self, key_id: str, now_s: float) -> None:
+        """Deletes the material of an id without a state, once it is old."""
+        found = [each async for each in self.objects.every_object(names.key_prefix(key_id))]
+        is_old = all(now_s - each.modified_at_s > ORPHAN_AGE_S for each in found)
+        if is_old and await self.objects.find_newest(key_id) is None:
+            await self.objects.shred(key_id)
 
     async def _shred(self, key_id: str) -> None:
         """Deletes all material of a destroyed key."""
         self._known.pop(key_id, None)
-        while True:
-            page = await self._store.list(names.material_prefix(key_id), limit=PAGE_SIZE_MAX)
-            for meta in page.objects:
-                await self._store.delete(meta.key)
-            if not page.is_truncated:
-                return
+        await self.objects.shred(key_id)
 
     async def _check_room(self) -> None:
         count = 0
-        async for _ in self._every_id():
+        async for _ in self.objects.every_id():
             count += 1
         if count >= KEY_COUNT_MAX:
             raise KmsLimitError(f"there can be {KEY_COUNT_MAX:,} keys, destroyed ones included")
@@ -299,38 +315,14 @@ class LocalKeys:
             return key
         raise UnavailableError("a key is changed by others all the time")
 
-    async def rewrap(self) -> AsyncIterator[str]:
-        """Wraps every object of every key anew, under the first of the master keys; yields their names.
+    # --- what is known -----------------------------------------------------------------------------
 
-        What they hold stays what it is, so no process need be told, and it may be broken off and begun again.
-
-        Raises:
-            KeyUnavailableError: a master key is missing.
-            CorruptObjectError: an object is damaged.
-        """
-        async for key_id in self._every_id():
-            after, is_truncated = "", True
-            while is_truncated:
-                page = await self._store.list(
-                    names.key_prefix(key_id), start_after=after, limit=PAGE_SIZE_MAX
-                )
-                is_truncated = page.is_truncated
-                for meta in page.objects:
-                    after = meta.key
-                    await self._rewrap(meta.key)
-                    yield meta.key
-            # A key destroyed meanwhile may have got material back.
-            if (await self._look(key_id, key_id, is_fresh=True)).key.phase is Phase.DESTROYED:
-                await self._shred(key_id)
-
-    async def _rewrap(self, object_name: str) -> None:
+    async def _find_any(self, key_id: str) -> LocalKey | None:
+        """Returns a key, destroyed ones included; None for an id without a state."""
         try:
-            stored = await self._store.get(object_name)
-        except ObjectNotFoundError:
-            return
-        await self._store.put(object_name, self._seal(object_name, self._open(object_name, stored)))
-
-    # --- objects -----------------------------------------------------------------------------------
+            return (await self._look(key_id, key_id)).key
+        except KmsNotFoundError:
+            return None
 
     async def _look(self, key_id: str, name: str, *, is_fresh: bool = False) -> _Known:
         """Returns what is known of a key, destroyed ones included; asks the store where that is too old."""
@@ -356,17 +348,15 @@ class LocalKeys:
     async def _catch_up(self, key_id: str, name: str, known: _Known | None) -> _Known:
         started_at_s = self._clock.monotonic_s()
         if known is None:
-            page = await self._store.list(names.state_prefix(key_id), limit=1)
-            if not page.objects:
+            newest = await self.objects.find_newest(key_id)
+            if newest is None:
                 raise KmsNotFoundError(not_found_text(name))
-            stored = await self._store.get(page.objects[0].key)
-            known = _Known(self._decode_state(key_id, stored), started_at_s, {})
+            known = _Known(newest, started_at_s, {})
         while known.key.phase is not Phase.DESTROYED:
             try:
-                stored = await self._store.get(names.state(key_id, known.key.number + 1))
+                known.key = await self.objects.read_state(names.state(key_id, known.key.number + 1))
             except ObjectNotFoundError:
                 break
-            known.key = self._decode_state(key_id, stored)
         known.checked_at_s = started_at_s
         self._remember(known)
         return known
@@ -379,56 +369,13 @@ class LocalKeys:
         while len(self._known) > KNOWN_COUNT_MAX:
             self._known.popitem(last=False)
 
-    def _decode_state(self, key_id: str, stored: StoredObject) -> LocalKey:
-        object_name = stored.meta.key
-        content = self._open(object_name, stored)
-        try:
-            key = msgspec.json.decode(content, type=LocalKey)
-        except msgspec.MsgspecError as error:
-            raise CorruptObjectError(object_name, 0, "state does not parse.") from error
-        if key.key_id != key_id or key.number != names.parse_state_number(object_name):
-            raise CorruptObjectError(object_name, 0, "state is of another key or change.")
-        return key
-
     async def _write_state(self, key: LocalKey) -> None:
-        """Creates the object of a state.
+        """Creates the object of a state, and knows it.
 
         Raises:
             ObjectExistsError: another process has made this change's number its own.
         """
-        object_name = names.state(key.key_id, key.number)
         started_at_s = self._clock.monotonic_s()
-        content = msgspec.json.encode(key)
-        await self._store.put_if_absent(object_name, self._seal(object_name, content))
+        await self.objects.create_state(key)
         before = self._known.get(key.key_id)
-        material = before.material if before is not None else {}
-        self._remember(_Known(key, started_at_s, material))
-
-    async def _read_material(self, key_id: str, version: MaterialVersion, name: str) -> bytes:
-        object_name = names.material(key_id, version.unique)
-        try:
-            stored = await self._store.get(object_name)
-        except ObjectNotFoundError:
-            # Destroyed since its state was read.
-            self._known.pop(key_id, None)
-            raise KmsNotFoundError(not_found_text(name)) from None
-        material = self._open(object_name, stored)
-        if len(material) != MATERIAL_BYTES:
-            raise CorruptObjectError(object_name, 0, "material has another length.")
-        return material
-
-    async def _write_material(self, key_id: str) -> MaterialVersion:
-        unique = self._random.token(UNIQUE_BYTES).hex()
-        object_name = names.material(key_id, unique)
-        sealed = self._seal(object_name, self._random.token(MATERIAL_BYTES))
-        await self._store.put_if_absent(object_name, sealed)
-        return MaterialVersion(unique, self._clock.now_s())
-
-    def _seal(self, object_name: str, content: bytes) -> bytes:
-        writer = ObjectWriter(object_name, ObjectKind.SECRET, self._random.token(PUT_ID_BYTES))
-        writer.add_section(self._wrapper.wrap(object_name, content))
-        return writer.finish()
-
-    def _open(self, object_name: str, stored: StoredObject) -> bytes:
-        reader = ObjectReader(object_name, ObjectKind.SECRET, stored.data)
-        return self._wrapper.unwrap(object_name, bytes(reader.read_footer()))
+        self._remember(_Known(key, started_at_s, before.material if before is not None else {}))

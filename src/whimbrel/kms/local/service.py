@@ -11,6 +11,7 @@ from whimbrel.core.errors import (
     StoreError,
 )
 from whimbrel.core.rand import Random
+from whimbrel.kms.arn import parse_key_arn
 from whimbrel.kms.local.blob import decrypt_blob, encrypt_blob, read_head
 from whimbrel.kms.local.key import LocalKey, not_found_text
 from whimbrel.kms.local.keys import LocalKeys
@@ -66,6 +67,30 @@ class LocalKeyService:
         key_id = self.id_of(name)
         return await self.keys.find(key_id, self.name_of(key_id))
 
+    async def create(
+        self, *, description: str = "", tags: Mapping[str, str] | None = None
+    ) -> LocalKey:
+        """Creates a key; raises as `LocalKeys.create`."""
+        return await self.keys.create(
+            arn_prefix=self._arn_prefix, description=description, tags=tags
+        )
+
+    async def _name_here(self, key_arn: str) -> str:
+        """Returns the ARN that a key has here, given that or the one it was made with.
+
+        An index knows its key by the ARN of its time, whatever region and account the server has been given since.
+
+        Raises:
+            KmsNotFoundError: it is neither.
+            StoreError: the store failed.
+        """
+        if key_arn.startswith(self._arn_prefix):
+            return key_arn
+        parsed = parse_key_arn(key_arn)
+        if parsed is None or (await self.keys.find(parsed.key_id, key_arn)).made_arn != key_arn:
+            raise KmsNotFoundError(not_found_text(key_arn))
+        return self.name_of(parsed.key_id)
+
     # --- encryption --------------------------------------------------------------------------------
 
     async def encrypt(
@@ -117,22 +142,23 @@ class LocalKeyService:
         """Returns a new data key; see `KeyService`."""
         plaintext = self.new_plaintext(DATA_KEY_BYTES)
         with self._answering(key_arn):
-            _, wrapped = await self.encrypt(key_arn, plaintext, context)
+            _, wrapped = await self.encrypt(await self._name_here(key_arn), plaintext, context)
         return DataKey(plaintext, wrapped)
 
     async def unwrap(self, key_arn: str, wrapped: bytes, context: Mapping[str, str]) -> bytes:
         """Returns the data key that was wrapped; see `KeyService`."""
         with self._answering(key_arn):
             key, plaintext = await self.decrypt(wrapped, context)
-        if self.arn_of(key) != key_arn:
+            is_its_own = key_arn in (self.arn_of(key), key.made_arn)
+        if not is_its_own:
             raise InvalidCiphertextError("encrypted by another key")
         return plaintext
 
     async def describe(self, key_arn: str) -> KeyDescription:
         """Returns what is known of a key; see `KeyService`."""
         with self._answering(key_arn):
-            key = await self.find(key_arn)
-        return KeyDescription(self.arn_of(key), key.phase.value, USAGE, SPEC)
+            key = await self.find(await self._name_here(key_arn))
+        return KeyDescription(key_arn, key.phase.value, USAGE, SPEC)
 
     async def close(self) -> None:
         """Has nothing of its own to let go of."""

@@ -52,7 +52,7 @@ async def _create_key(keys: LocalKeyService, request: shapes.CreateKey) -> Answe
         text = "Keys here are symmetric, for encryption, of one region, and made here"
         raise KmsRefusedError("UnsupportedOperationException", text)
     tags = {tag.TagKey: tag.TagValue for tag in request.Tags}
-    key = await keys.keys.create(description=request.Description, tags=tags)
+    key = await keys.create(description=request.Description, tags=tags)
     return {"KeyMetadata": _metadata(keys, key)}
 
 
@@ -63,7 +63,7 @@ async def _describe_key(keys: LocalKeyService, request: shapes.DescribeKey) -> A
 async def _list_keys(keys: LocalKeyService, request: shapes.ListKeys) -> Answer:
     after = keys.id_of(request.Marker) if request.Marker else ""
     page = await keys.keys.list_page(after=after, limit=request.Limit)
-    found = [{"KeyId": key.key_id, "KeyArn": keys.arn_of(key)} for key in page.keys]
+    found = [{"KeyId": key_id, "KeyArn": keys.name_of(key_id)} for key_id in page.keys]
     answer: Answer = {"Keys": found, "Truncated": bool(page.next_id)}
     return answer | ({"NextMarker": page.next_id} if page.next_id else {})
 
