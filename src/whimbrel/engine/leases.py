@@ -179,10 +179,9 @@ class Leases:
             return await self._making.run(
                 key.key_arn, lambda: self._wrapping.make_under(key, space)
             )
-        except KeyUnavailableError as error:
-            _log.warning(
-                "no data key was made. key=`%s` error=`%s` %s", key.key_arn, error, error.hint
-            )
+        except WhimbrelError as error:
+            arn, hint = key.key_arn, getattr(error, "hint", "")
+            _log.warning("no data key was made. key=`%s` error=`%s` %s", arn, error, hint)
             raise
         except Exception as error:
             raise self._failure_of(error) from error

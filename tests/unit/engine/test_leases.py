@@ -361,6 +361,25 @@ async def test_a_key_that_hangs_leaves_the_others_their_turn(scene):
 
 
 @scenario
+async def test_why_no_key_was_made_is_told(scene, caplog):
+    errors = iter([KmsDeniedError("denied", hint="as it says"), KeyError("Plaintext")])
+
+    async def fail(key, space):
+        del key, space
+        raise next(errors)
+
+    scene.kms.make_under = fail
+    key = KmsKey("arn:key", "b", "i")
+    with pytest.raises(KmsDeniedError, match="denied"):
+        await scene.leases.make_under(key, SPACE)
+    assert caplog.records[-1].getMessage().endswith("error=`denied` as it says")
+    with pytest.raises(KeyUnavailableError) as caught:
+        await scene.leases.make_under(key, SPACE)
+    assert type(caught.value) is KeyUnavailableError
+    assert caplog.records[-1].args == ("KeyError",)
+
+
+@scenario
 async def test_new_keys_that_hang_leave_those_in_use_their_turn(scene):
     arns = [f"arn:aws:kms:region-{number}:1:key" for number in range(5 * MAKE_COUNT_MAX)]
     scene.kms.hangs.update(arns)
@@ -408,15 +427,19 @@ async def test_what_is_slow_to_fail_is_not_asked_by_every_request(scene):
 
 
 @scenario
-async def test_an_outage_does_not_date_the_refusal_that_follows_it(scene):
-    scene.kms.error = KeyUnavailableError("no answer")
-    with pytest.raises(KeyUnavailableError):
-        await scene.open()
-    scene.clock.advance(100)
-    scene.kms.error = KmsDisabledError("no")
-    with pytest.raises(KmsDisabledError):
-        await scene.open()
-    assert scene.leases._leases[SPACE].refused_at_s == scene.clock.now_s()
+async def test_a_refusal_after_an_outage_is_told_once(scene, caplog):
+    for error in (
+        KeyUnavailableError("no answer"),
+        KmsDisabledError("it is off", hint="as it says"),
+    ):
+        for _ in range(5):
+            scene.kms.error = error
+            with pytest.raises(type(error)):
+                await scene.open()
+            scene.clock.advance(FAILED_S_MAX)
+    told = [record.getMessage() for record in caplog.records]
+    assert ["no answer" in each for each in told] == [True, False]
+    assert told[1].endswith("error=`it is off` as it says")
 
 
 @scenario

@@ -1,4 +1,4 @@
-"""Opening the KMS that the settings name."""
+"""Where the KMS is that the settings name, and who can read what it answers."""
 
 import asyncio
 
