@@ -6,7 +6,7 @@ import pytest
 
 from tests.tidy.source_tree import ROOT
 from whimbrel.core.rand import SeededRandom
-from whimbrel.engine import leases
+from whimbrel.engine import kms_calls, leases
 from whimbrel.kms.local import key, keys
 from whimbrel.kms.local.blob import TAG_BYTES, VERSION, encrypt_blob
 from whimbrel.wire.kms.errors import STATUSES
@@ -46,6 +46,18 @@ def test_intervals_are_told():
         (r"leaves memory after (\d+) min", leases.IDLE_S / 60),
         (r"at most every (\d+) s", leases.REFUSED_S),
         (r"stops nothing for (\d+) min", leases.GRACE_S / 60),
+        (r"again \| after (\d+), 10", leases.REFUSED_S),
+        (r"then every (\d+) s", leases.FAILED_S_MAX),
+        (r"fails (\d+) times in a row", kms_calls.FAILED_COUNT_MAX),
+        (r"or a region of (\d+) such keys", kms_calls.FAILED_COUNT_MAX),
+        (r"waits of (\d+) s up", kms_calls.WAIT_S_MIN),
+        (r"up to (\d+) s \(a region", kms_calls.KEY_WAIT_S_MAX),
+        (r"a region: (\d+) s", kms_calls.REGION_WAIT_S_MAX),
+        (r"Up to (\d+) of these run", leases.REFRESH_COUNT_MAX),
+        (r"at a time, (\d+) in one region", leases.REFRESH_COUNT_MAX * 3 // 4),
+        (r"and (\d+) of one key", leases.REFRESH_COUNT_MAX // 2),
+        (r"opened \((\d+)\)", leases.OPEN_COUNT_MAX),
+        (r"new keys \((\d+)\)", leases.MAKE_COUNT_MAX),
     ):
         found = re.search(text, OPERATIONS)
         assert found is not None, text

@@ -9,7 +9,8 @@ Invariants:
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -280,6 +281,14 @@ class Index:
         for space in self._spaces:
             if not self._context.keys.has(space):
                 await self._context.keys.open(space)
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Has those keys count as used while a block works on the index, however long it computes."""
+        with ExitStack() as keys:
+            for space in self._spaces:
+                keys.enter_context(self._context.keys.using(space))
+            yield
 
     def _note_spaces(self, manifest: Manifest) -> None:
         if not self._context.keys.is_plain:

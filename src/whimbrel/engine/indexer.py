@@ -284,8 +284,9 @@ class Indexer:
         try:
             if work.index is None:
                 work.index = await self.directory.index_by_id(index_id)
-            await work.index.prove()
-            await self._improve(work.index, work)
+            with work.index.in_use():
+                await work.index.prove()
+                await self._improve(work.index, work)
             work.is_refused = False
         except IndexNotFoundError:
             await self._guarded(

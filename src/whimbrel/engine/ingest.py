@@ -129,11 +129,12 @@ class Ingest:
             IndexNotFoundError: the index was deleted.
             StoreError: the store failed.
         """
-        position = (await self._index.prove()).position
-        while self._index.base.position < position:
-            await flush(self._context, self._index, self._segments)
-            await self._index.refresh()  # another process may have done it
-            await self._index.prove()
+        with self._index.in_use():
+            position = (await self._index.prove()).position
+            while self._index.base.position < position:
+                await flush(self._context, self._index, self._segments)
+                await self._index.refresh()  # another process may have done it
+                await self._index.prove()
 
     async def add(self, make: Callable[[], SegmentRows]) -> None:
         """Makes rows durable and searchable; returns when they are.
@@ -148,7 +149,11 @@ class Ingest:
             UnavailableError: it took so long that what was uploaded counts as an orphan; nothing was added.
             CorruptObjectError: an older segment is damaged.
         """
-        await self._keep_up()
+        with self._index.in_use():
+            await self._keep_up()
+            await self._add(make)
+
+    async def _add(self, make: Callable[[], SegmentRows]) -> None:
         job = Job(self._context, self._index)
         published: Manifest | None = None
         try:

@@ -13,6 +13,7 @@ Invariants:
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from whimbrel.core.errors import (
@@ -184,6 +185,10 @@ class Keyring:
     async def check(self, under: KmsKey) -> None:
         """Sees that the KMS makes data keys under a key of its own; see `storage.envelope.SpaceKeys`."""
         await self._kms(under).make_under(under, paths.ROOT.prefix)
+
+    def using(self, space: str) -> AbstractContextManager[None]:
+        """Has the key of a space count as used during a block; see `storage.envelope.SpaceKeys`."""
+        return nullcontext() if self._leases is None else self._leases.using(space)
 
     def watch(self, watcher: Callable[[str], None]) -> None:
         """Has a function called with each space whose key is no longer good here."""

@@ -5,7 +5,9 @@ import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Final
+from urllib.parse import urlsplit
 
+from whimbrel.auth.noauth import is_loopback_address
 from whimbrel.core.clock import Clock
 from whimbrel.core.errors import WhimbrelError
 from whimbrel.core.rand import Random
@@ -96,6 +98,8 @@ class Kms:
         except ImportError as error:
             raise SettingError("--kms needs the package boto3", hint=INSTALL_HINT) from error
         endpoint = "" if self._settings.kms == AWS else self._settings.kms
+        if is_readable_on_the_way(endpoint):
+            _log.warning("data keys cross the network in clear: use https. kms=`%s`", endpoint)
         return AwsKeyService(find_credentials(self._environment), endpoint=endpoint)
 
     @property
@@ -110,6 +114,12 @@ class Kms:
             await asyncio.gather(self._refreshing, return_exceptions=True)
         if self._service is not None:
             await self._service.close()
+
+
+def is_readable_on_the_way(endpoint: str) -> bool:
+    """Says whether others on the network can read what a KMS at an address answers: data keys are in it."""
+    url = urlsplit(endpoint)
+    return url.scheme == "http" and not is_loopback_address(url.hostname or "")
 
 
 @asynccontextmanager

@@ -13,6 +13,7 @@ import binascii
 import hashlib
 import hmac
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -102,6 +103,12 @@ class SpaceKeys(ObjectKeys, Protocol):
             KeyUnavailableError: it does not.
         """
 
+    def using(self, space: str) -> AbstractContextManager[None]:
+        """Has the key of a space count as used during a block, so that it is not let go of for want of use.
+
+        It may be refused all the same.
+        """
+
     def watch(self, watcher: Callable[[str], None]) -> None:
         """Has a function called with each space whose key may no longer be used here, or is not used any more.
 
@@ -136,6 +143,11 @@ class NoKeys:
     async def check(self, under: KmsKey) -> None:
         """Refuses."""
         raise KmsNotFoundError(f"Key '{under.key_arn}' does not exist: this server has no KMS")
+
+    def using(self, space: str) -> AbstractContextManager[None]:
+        """Does nothing."""
+        del space
+        return nullcontext()
 
     def watch(self, watcher: Callable[[str], None]) -> None:
         """Does nothing."""

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 
+import numpy as np
 import pytest
 
 from whimbrel.core.errors import (
@@ -21,8 +22,10 @@ from whimbrel.engine import paths
 from whimbrel.engine.directory import REFUSED_S
 from whimbrel.engine.forks import Source
 from whimbrel.engine.indexer import KEY_RETRY_S
+from whimbrel.engine.ingest import Ingest, newest_rows
 from whimbrel.engine.keyring import Keyring
 from whimbrel.engine.leases import (
+    FAILED_S_MAX,
     FRESH_S,
     GRACE_S,
     IDLE_S,
@@ -32,7 +35,7 @@ from whimbrel.engine.leases import (
 from whimbrel.engine.leases import (
     REFUSED_S as ASKED_AGAIN_S,
 )
-from whimbrel.engine.model import IndexConfig, Metric
+from whimbrel.engine.model import Blobs, IndexConfig, Metric
 from whimbrel.engine.query import PAGE_SIZE
 from whimbrel.storage.envelope import (
     KEY_OBJECT_VERSION,
@@ -363,7 +366,7 @@ async def test_a_kms_that_does_not_answer_stops_nothing_for_five_minutes(world):
     with pytest.raises(KeyUnavailableError):
         await content_of(node)
     del world.kms.states[ONE]
-    world.clock.advance(ASKED_AGAIN_S)
+    world.clock.advance(FAILED_S_MAX)
     await use()
 
 
@@ -495,6 +498,98 @@ async def test_a_fork_under_another_key_needs_both(world):
     with pytest.raises(KmsDisabledError):
         await node.list_all(OTHER, "fork")
     assert await content_of(node) == RECORDS
+
+
+class SlowCompute:
+    """Computes for minutes of a world's clock, in which its rounds go on and nobody else reads the index."""
+
+    def __init__(self, world, node, duration_s):
+        self.world, self.node, self.duration_s = world, node, duration_s
+        self.inner = node.context.compute
+        self.is_slow = False
+        self.slow_count = 0
+
+    async def run(self, function, *args, **kwargs):
+        result = await self.inner.run(function, *args, **kwargs)
+        if self.is_slow:
+            self.is_slow = False
+            self.slow_count += 1
+            limit_s = self.world.clock.now_s() + self.duration_s
+            while self.world.clock.now_s() < limit_s:
+                self.world.clock.advance(ROUND_S)
+                await self.node.leases.refresh()
+        return result
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+
+async def node_that_computes_for(world, duration_s):
+    node = await world.node()
+    compute = SlowCompute(world, node, duration_s)
+    object.__setattr__(node.context, "compute", compute)
+    return node, compute
+
+
+@scenario
+async def test_a_job_that_computes_for_longer_than_keys_are_kept_idle_ends(world):
+    """Flush, calibration and compaction are all done in the indexer's turn."""
+    node = await world.node()
+    await make_index(node)
+    indexer, compute = await node_that_computes_for(world, 2 * IDLE_S)
+    for number in range(4):
+        await node.put(BUCKET, INDEX, {b"k%d-%d" % (number, n): record(n) for n in range(50)})
+        for _ in range(6):
+            compute.is_slow = True
+            world.clock.advance(60)
+            await indexer.leases.refresh()
+            await indexer.indexer.turn()
+    stats = indexer.indexer.stats
+    assert (stats.flush_count, stats.error_count) == (4, 0)
+    assert stats.compaction_count
+    assert compute.slow_count >= 4
+    assert not indexer.leases._held
+    assert len(await content_of(node)) == 200
+
+
+@scenario
+async def test_a_job_of_a_refused_key_ends_without_a_result(world):
+    node = await world.node()
+    await make_index(node)
+    await node.put(BUCKET, INDEX, RECORDS)
+    indexer, compute = await node_that_computes_for(world, 2 * IDLE_S)
+    world.clock.advance(60)
+    await indexer.indexer.turn()
+
+    world.clock.advance(FRESH_S - ROUND_S)
+    await indexer.leases.refresh()
+    compute.is_slow = True
+    world.kms.states[ONE] = KmsDisabledError
+    await indexer.indexer.turn()
+    assert compute.slow_count == 1
+    assert indexer.indexer.stats.flush_count == 0
+    assert all(work.index is None for work in indexer.indexer._work.values())
+    assert not indexer.leases._held
+
+
+@scenario
+async def test_a_chunk_of_an_import_may_take_longer_than_keys_are_kept_idle(world):
+    node = await world.node()
+    await make_index(node)
+    importer, compute = await node_that_computes_for(world, 2 * IDLE_S)
+    keys, metadata = Blobs.of([b"a", b"b"]), Blobs.of([b"{}", b"{}"])
+    vectors = np.ones((2, 2), dtype=np.float32)
+
+    async def ingest(index):
+        adding = Ingest(importer.context, index)
+        await adding.begin()
+        compute.is_slow = True
+        await adding.add(lambda: newest_rows(keys, vectors, metadata))
+        await adding.close()
+
+    await importer.engine.directory.with_index(BUCKET, INDEX, ingest)
+    assert compute.slow_count == 1
+    assert set(await content_of(node)) == {b"a", b"b"}
 
 
 @scenario

@@ -1,5 +1,6 @@
 """The client of AWS's KMS against moto's, which speaks the same API; what it makes of refusals and failures."""
 
+import asyncio
 import socket
 import threading
 
@@ -102,8 +103,7 @@ async def test_only_full_arns_of_keys_are_asked_for(endpoint, name):
         ("KMSInvalidStateException", KmsInvalidStateError),
         ("InvalidKeyUsageException", KmsInvalidKeyUsageError),
         ("AccessDeniedException", KmsDeniedError),
-        ("UnrecognizedClientException", KmsDeniedError),
-        ("ExpiredTokenException", KmsDeniedError),
+        *((code, KeyUnavailableError) for code in sorted(aws._CREDENTIAL_FAULTS)),
         ("InvalidCiphertextException", InvalidCiphertextError),
         ("IncorrectKeyException", InvalidCiphertextError),
         ("ThrottlingException", KeyUnavailableError),
@@ -115,13 +115,19 @@ async def test_only_full_arns_of_keys_are_asked_for(endpoint, name):
 )
 def test_every_code_is_a_refusal_or_a_failure(code, kind):
     answer = {
-        "Error": {"Code": code, "Message": "as it says."},
+        "Error": {"Code": code, "Message": "User: arn:aws:iam::1:user/server may not."},
         "ResponseMetadata": {"RequestId": "r-1"},
     }
     error = aws._error_of(answer, "arn:key")
     assert type(error) is kind
-    if issubclass(kind, KeyUnavailableError) and kind is not KeyUnavailableError:
-        assert error.message == "as it says (kms_request_id=r-1)"
+    # Clients learn of the key, and whoever runs the server what was said of it.
+    assert "arn:aws:iam" not in str(error)
+    if issubclass(kind, KeyUnavailableError):
+        assert "User: arn:aws:iam::1:user/server may not." in error.hint
+        assert (aws.ACCESS_KEY_ENV in error.hint) == (code in aws._CREDENTIAL_FAULTS)
+        if kind is not KeyUnavailableError:
+            assert "arn:key" in error.message
+            assert error.message.endswith(" (kms_request_id=r-1)")
 
 
 async def test_nobody_at_the_address_is_no_refusal():
@@ -149,6 +155,120 @@ async def test_a_kms_that_hangs_is_waited_for_so_long_and_no_longer(monkeypatch)
                 await service.describe(KEY)
 
 
+class Answering:
+    """A client of boto3 that answers, or raises, what it is told to."""
+
+    def __init__(self, answer):
+        self.answer = answer
+
+    def __getattr__(self, name):
+        def ask(**_):
+            if isinstance(self.answer, Exception):
+                raise self.answer
+            return self.answer
+
+        return ask
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {},
+        {"Plaintext": None},
+        {"KeyMetadata": {}},
+        RuntimeError("what only botocore knows"),
+        OSError("what only botocore knows"),
+        KeyError("what only botocore knows"),
+    ],
+)
+async def test_what_cannot_be_understood_is_a_failure(answer, monkeypatch):
+    async with Opened("http://127.0.0.1:1") as service:
+        monkeypatch.setattr(service, "_client", lambda region: Answering(answer))
+        for asked in (
+            service.generate_data_key(KEY, CONTEXT),
+            service.unwrap(KEY, b"w", CONTEXT),
+            service.describe(KEY),
+        ):
+            with pytest.raises(KeyUnavailableError) as caught:
+                await asked
+            assert type(caught.value) is KeyUnavailableError
+            assert "what only" not in str(caught.value)
+
+
+async def test_a_data_key_of_another_length_is_none(monkeypatch):
+    async with Opened("http://127.0.0.1:1") as service:
+        short = Answering({"Plaintext": b"short", "CiphertextBlob": b"w"})
+        monkeypatch.setattr(service, "_client", lambda region: short)
+        for asked in (service.generate_data_key(KEY, CONTEXT), service.unwrap(KEY, b"w", CONTEXT)):
+            with pytest.raises(InvalidCiphertextError):
+                await asked
+
+
+async def test_of_aws_only_regions_are_asked_that_there_are(monkeypatch):
+    service = AwsKeyService(CREDENTIALS)
+    asked = []
+
+    def client(region):
+        asked.append(region)
+        return Answering(RuntimeError("not asked in a test"))
+
+    monkeypatch.setattr(service, "_client", client)
+    for number in range(100):
+        made_up = KEY.replace(REGION, f"us-made-{number}")
+        with pytest.raises(KmsNotFoundError) as caught:
+            await service.generate_data_key(made_up, CONTEXT)
+        assert caught.value.message == f"Key '{made_up}' does not exist"
+    assert asked == []
+    for region in ("us-east-1", "eu-central-1", "cn-north-1", "us-gov-west-1"):
+        with pytest.raises(KeyUnavailableError):
+            await service.describe(KEY.replace(REGION, region))
+        assert asked.pop() == region
+    await service.close()
+
+
+async def test_clients_of_regions_used_long_ago_are_let_go_of(monkeypatch):
+    service = AwsKeyService(CREDENTIALS)
+    monkeypatch.setattr(aws, "CLIENT_COUNT_MAX", 2)
+    first = service._client("us-east-1")
+    service._client("us-east-2")
+    assert service._client("us-east-1") is first
+    service._client("us-west-1")
+    assert list(service._clients) == ["us-east-1", "us-west-1"]
+    await service.close()
+
+
+async def test_at_an_address_one_client_asks_for_keys_of_all_regions(endpoint):
+    """Moto has the keys of each region apart, and goes by the region that a request is signed for."""
+    async with Opened(endpoint) as service:
+        for region in ("eu-west-1", "us-east-1", "eu-west-1"):
+            admin = boto3.client(
+                "kms",
+                endpoint_url=endpoint,
+                region_name=region,
+                aws_access_key_id="AKIDTEST",
+                aws_secret_access_key="test",
+            )
+            arn = admin.create_key()["KeyMetadata"]["Arn"]
+            admin.close()
+            assert f":{region}:" in arn
+            made = await service.generate_data_key(arn, CONTEXT)
+            assert await service.unwrap(arn, made.wrapped, CONTEXT) == made.plaintext
+        assert len(service._clients) == 1
+
+
+async def test_at_an_address_any_region_is_asked_for():
+    requests = []
+    async with Opened("http://127.0.0.1:1") as service:
+        client = service._client("made-up-1")
+        client.meta.events.register(
+            "before-send.kms", lambda request, **_: requests.append(request)
+        )
+        for number in range(3):
+            with pytest.raises(KeyUnavailableError, match="does not answer"):
+                await service.describe(KEY.replace(REGION, f"made-up-{number}"))
+            assert f"/made-up-{number}/kms/" in str(requests[-1].headers["Authorization"])
+
+
 async def test_endpoint_variables_do_not_count(endpoint, arn, monkeypatch):
     for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_KMS"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
@@ -168,8 +288,6 @@ def test_a_servers_own_keys_are_not_sent_on(key_id, monkeypatch):
 
 
 async def test_there_are_few_threads_however_many_ask(endpoint, arn):
-    import asyncio
-
     async with Opened(endpoint) as service:
         await asyncio.gather(*(service.describe(arn) for _ in range(40)))
         names = [thread.name for thread in threading.enumerate()]
