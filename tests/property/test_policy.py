@@ -12,12 +12,18 @@ from whimbrel.auth.policy import PolicyKind, decide, format_policy, parse_policy
 from whimbrel.auth.policy.document import REMEMBERED_MAX
 from whimbrel.auth.policy.limits import BUCKET_BYTES_MAX
 from whimbrel.auth.policy.operators import OPERATORS
+from whimbrel.auth.policy.template import compile_template
 from whimbrel.core.errors import PolicyError
 
 EXAMPLES = settings().max_examples // 2  # each takes several policies
 
 ACTIONS = ["s3vectors:GetVectors", "s3vectors:GetIndex", "s3vectors:PutVectors"]
 ARNS = [f"arn:aws:s3vectors:us-east-1:{OWN}:bucket/{name}" for name in ("a", "b", "a/index/i")]
+VARIABLE_ARNS = [
+    "arn:aws:s3vectors:*:*:bucket/${aws:username}",
+    "arn:aws:s3vectors:*:*:bucket/${aws:PrincipalTag/team, 'a'}",
+    "arn:aws:s3vectors:*:*:bucket/${aws:TagKeys, 'b'}*",
+]
 PEOPLE = [user(), user("bob"), user(account=OTHER), session(), root(), root(OTHER)]
 KEYS = ["aws:username", "aws:PrincipalTag/team", "aws:TagKeys"]
 WORDS = ["a", "b", "A", "a*", "?", "${aws:username}", "${aws:PrincipalTag/team, 'a'}"]
@@ -55,7 +61,7 @@ def statements(draw, kind=PolicyKind.IDENTITY, effect=None):
     found = {
         "Effect": effect,
         action: draw(some(ACTIONS, "*", "s3vectors:Get*", "s3vectors:?et*")),
-        resource: draw(some(ARNS, "*", f"{ARNS[0]}*", "arn:aws:s3vectors:*:*:bucket/${aws:username}")),
+        resource: draw(some(ARNS, "*", f"{ARNS[0]}*", *VARIABLE_ARNS)),
     }  # fmt: skip
     if draw(st.booleans()):
         found["Condition"] = draw(conditions)
@@ -90,16 +96,59 @@ def situations(draw):
     return asked, parts
 
 
+def compiled_parts(parts):
+    resource, boundary = parts["resource"], parts["boundary"]
+    return {
+        "identity": [compiled(one) for one in parts["identity"]],
+        "resource": None if resource is None else compiled(resource, PolicyKind.RESOURCE),
+        "boundary": None if boundary is None else compiled(boundary),
+        "session": [compiled(one) for one in parts["session"]],
+    }
+
+
 def decision(asked, parts):
-    return decide(
-        asked,
-        identity=[compiled(one) for one in parts["identity"]],
-        resource=None
-        if parts["resource"] is None
-        else compiled(parts["resource"], PolicyKind.RESOURCE),
-        boundary=None if parts["boundary"] is None else compiled(parts["boundary"]),
-        session=[compiled(one) for one in parts["session"]],
-    )
+    return decide(asked, **compiled_parts(parts))
+
+
+@st.composite
+def situations_of_variables(draw):
+    """Draws a request, and an identity policy in which a statement on resources with variables decides."""
+    effect = draw(st.sampled_from(["Allow", "Deny"]))
+    element = draw(st.sampled_from(["Resource", "NotResource"]))
+    wide = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+    statement = {"Effect": effect, "Action": "*", element: draw(some(VARIABLE_ARNS))}
+    found = [wide, statement] if effect == "Deny" else [statement]
+    asked = request(user(), ACTIONS[0], draw(st.sampled_from(ARNS)), OWN, **draw(contexts))
+    return asked, {"identity": [found], "resource": None, "boundary": None, "session": []}
+
+
+class Unfiltered:
+    """A policy whose statements are all looked at, each to its end."""
+
+    def __init__(self, policy, context):
+        self.kind, self.name = policy.kind, policy.name
+        self.statements, self.context = policy.statements, context
+
+    def candidates(self, action, resource):
+        named = [one for one in self.statements if self.names(one, action, resource)]
+        return tuple(
+            tuple(one for one in named if one.is_allow is is_allow) for is_allow in (False, True)
+        )
+
+    def names(self, statement, action, resource):
+        actions, resources = statement.actions, statement.resources
+        return named(actions, action, {}) and (
+            resources is None or named(resources, resource, self.context)
+        )
+
+
+def named(names, text, context):
+    """Whether an element holds, by what it is made of alone."""
+    patterns = names.patterns
+    filled = (template.resolve(context) for template in patterns.templates)
+    matchers = [*patterns.matchers, *(compile_template(one) for one in filled if one is not None)]
+    is_named = text in patterns.literals or any(matcher(text) for matcher in matchers)
+    return is_named is not names.is_negated
 
 
 def with_more(parts, layer, statement):
@@ -124,6 +173,26 @@ def test_one_more_deny_allows_no_more_and_one_more_allow_denies_no_more(layer, e
         return
     before, after = decision(asked, parts).is_allowed, decision(asked, more).is_allowed
     assert (after <= before) if effect == "Deny" else (after >= before)
+
+
+@settings(max_examples=EXAMPLES)
+@given(situations() | situations_of_variables())
+def test_looking_at_candidates_alone_changes_no_decision(situation):
+    asked, parts = situation
+
+    def whole(policy):
+        return policy and Unfiltered(policy, asked.context)
+
+    policies = compiled_parts(parts)
+    unfiltered = {
+        "identity": [whole(one) for one in policies["identity"]],
+        "resource": whole(policies["resource"]),
+        "boundary": whole(policies["boundary"]),
+        "session": [whole(one) for one in policies["session"]],
+    }
+    expected = decide(asked, **unfiltered)
+    assert decide(asked, **policies) == expected
+    assert decide(asked, **policies) == expected  # as it is remembered
 
 
 @settings(max_examples=EXAMPLES)

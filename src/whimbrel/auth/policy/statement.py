@@ -32,8 +32,10 @@ class Names:
         """Returns what holds for a name that the element may hold for, whatever the variables are."""
         if not self.is_negated:
             return self.patterns.outline()
-        patterns = self.patterns
-        return lambda name: not patterns.match(name, {})
+        # Only what has no variables excepts a name from every request: a variable may have any value or none, and one
+        # with a default has that only where nothing else is known.
+        excepted = self.patterns.without_variables()
+        return lambda name: not excepted.match(name, {})
 
 
 @dataclass(frozen=True, slots=True)

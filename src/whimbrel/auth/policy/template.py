@@ -49,10 +49,12 @@ class Variable:
     default: str | None
 
     def resolve(self, context: Context) -> str | None:
-        """Returns the text to put here; None without one. A key of several values has none."""
+        """Returns the text to put here; None without one. A key of several values has none, not even the default."""
         value = context.get(self.key)
         if isinstance(value, tuple):
-            value = value[0] if len(value) == 1 else None
+            if len(value) > 1:
+                return None
+            value = value[0] if value else None
         return self.default if value is None else value
 
 
@@ -277,6 +279,10 @@ class Patterns:
         if len(matchers) == 1 and not literals:
             return matchers[0]
         return lambda text: text in literals or any(matcher(text) for matcher in matchers)
+
+    def without_variables(self) -> "Patterns":
+        """Returns those that match the same texts whatever the request."""
+        return Patterns(self.literals, self.matchers)
 
     def match(self, text: str, context: Context) -> bool:
         """Whether one of them matches the whole text."""

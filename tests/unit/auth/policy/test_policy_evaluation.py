@@ -259,6 +259,9 @@ def test_not_principal_denies_whoever_has_a_boundary():
         ({"NotResource": "arn:aws:s3vectors:*:*:bucket/${aws:username}/*"}, True),
         ({"Resource": "arn:aws:s3vectors:*:*:bucket/${aws:username, 'birds'}/*"}, True),
         ({"Resource": "arn:aws:s3vectors:*:*:bucket/${aws:PrincipalTag/team, 'x'}/*"}, True),
+        ({"NotResource": "arn:aws:s3vectors:*:*:bucket/${aws:username, 'birds'}/*"}, False),
+        ({"NotResource": "arn:aws:s3vectors:*:*:bucket/${aws:PrincipalTag/cat, 'birds'}/*"}, True),
+        ({"NotResource": "arn:aws:s3vectors:*:*:bucket/${aws:PrincipalTag/many, 'birds'}/*"}, True),
         ({"Resource": "arn:aws:s3vectors:*:*:bucket/${aws:PrincipalTag/star}/*"}, False),
         ({"Resource": "arn:aws:s3vectors:*:*:bucket/${aws:PrincipalTag/many}/*"}, False),
         ({"Resource": "arn:aws:s3vectors:*:*:bucket/birds/index/${*}"}, False),
@@ -270,6 +273,7 @@ def test_actions_and_resources(element, matches):
         statement.pop(name.removeprefix("Not"))
     context = {
         "aws:principaltag/team": "birds",
+        "aws:principaltag/cat": "cats",
         "aws:principaltag/star": "*",
         "aws:principaltag/many": ("birds", "fish"),
     }
