@@ -263,3 +263,27 @@ def test_no_tag_hides_another_that_differs_in_case_alone(fortress):
     for tags in ({"Class": "open"}, {"CLASS": "open"}, {"clasS": "open"}):
         fortress.must(TAGS_PATH, {"tags": tags})
         assert fortress.ask(denied, *GET_INDEX).status == 403
+
+
+CREATIONS = [
+    ("CreateVectorBucket", {"vectorBucketName": "third"}, "POST"),
+    ("CreateIndex", IN_BUCKET | CONFIG | {"indexName": "third"}, "POST"),
+    (TAGS_PATH, {}, "POST"),
+]
+
+
+@pytest.mark.parametrize(("path", "members", "method"), CREATIONS)
+@pytest.mark.parametrize("operator", ["StringEquals", "ForAnyValue:StringEquals"])
+def test_no_tag_of_another_case_comes_along_with_one_that_is_allowed(
+    fortress, path, members, method, operator
+):
+    only_dev = ann({operator: {"aws:RequestTag/team": "dev"}})
+    other = {"StringNotEquals": {"aws:RequestTag/team": "dev"}}
+    nothing_else = user(statement("*"), statement("*", effect="Deny", Condition=other))
+    for tags in ({"team": "dev", "Team": "admin"}, {"TEAM": "admin", "team": "dev"}):
+        for principal in (only_dev, nothing_else):
+            reply = fortress.ask(principal, path, members | {"tags": tags}, method=method)
+            assert reply.status == 403, tags
+    # Who is not kept to values may use both, which are two tags.
+    both = {"tags": {"team": "dev", "Team": "admin"}}
+    assert fortress.ask(user(statement("*")), path, members | both, method=method).status == 200

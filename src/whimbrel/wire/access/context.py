@@ -113,7 +113,7 @@ def describe_wish(members: Members) -> Context:
     wanted: Mapping[str, Any] | None = members.get("encryptionConfiguration")
     secured: Mapping[str, str] | None = members.get("EncryptionContext")
     if secured:
-        context |= {f"kms:encryptioncontext:{key.lower()}": secured[key] for key in secured}
+        context |= _tags("kms:encryptioncontext:", secured)
         context["kms:encryptioncontextkeys"] = tuple(secured)
     if wanted is not None:
         context |= _encryption(wanted.get("sseType", AES256), wanted.get("kmsKeyArn"))
@@ -130,7 +130,7 @@ def _encryption(sse_type: str, key_arn: str | None) -> Context:
 def _tags(prefix: str, tags: Mapping[str, str]) -> Context:
     """Returns tags as condition keys, which know no case; of two that differ in nothing else, both values count.
 
-    Were only one to count, a tag could hide another one from a policy that denies by it.
+    Were only one to count, a tag could hide another one from a policy that denies by it, or that allows the other.
     """
     values: dict[str, tuple[str, ...]] = {}
     for key, value in tags.items():
