@@ -126,7 +126,7 @@ class Unfiltered:
     """A policy whose statements are all looked at, each to its end."""
 
     def __init__(self, policy, context):
-        self.kind, self.name = policy.kind, policy.name
+        self.kind, self.name, self.weight = policy.kind, policy.name, policy.weight
         self.statements, self.context = policy.statements, context
 
     def candidates(self, action, resource):
@@ -292,18 +292,33 @@ def glob(pattern, text):
     return bool(text) and pattern[0] in ("?", text[0]) and glob(pattern[1:], text[1:])
 
 
-def compiled_pattern(pattern):
+def glob_by_steps(pattern, text):
+    """Matches by all that each character of a pattern can end at."""
+    ends = {0}
+    for char in pattern:
+        if char == "*":
+            ends = set(range(min(ends), len(text) + 1)) if ends else ends
+        else:
+            ends = {end + 1 for end in ends if end < len(text) and char in ("?", text[end])}
+    return len(text) in ends
+
+
+def compiled_pattern(pattern, *, is_filled=False):
     parsed = template.parse_template(pattern, has_wildcards=True, has_variables=True)
-    return template.compile_template(parsed)
+    return template.compile_template(parsed, is_filled=is_filled)
 
 
 def match(pattern, text):
     return bool(compiled_pattern(pattern)(text))
 
 
-@given(st.text("ab*?", max_size=8), st.text("ab", max_size=8))
-def test_patterns_match_what_trying_everything_matches(pattern, text):
-    assert match(pattern, text) == glob(pattern, text)
+@given(st.text("ab*?", max_size=8), st.text("ab", max_size=8), st.sampled_from([1, 40]))
+def test_patterns_match_what_trying_everything_matches(pattern, text, repeat):
+    # Long texts are looked at in another way than short ones.
+    pattern, long = pattern * (2 if repeat > 1 else 1), text * repeat
+    assert match(pattern, long) == glob_by_steps(pattern, long)
+    if repeat == 1:
+        assert glob_by_steps(pattern, text) == glob(pattern, text)
 
 
 def test_every_short_pattern_matches_what_trying_everything_matches():
@@ -315,9 +330,10 @@ def test_every_short_pattern_matches_what_trying_everything_matches():
         ]
 
     for pattern in words("ab*?", 4):
-        matches = compiled_pattern(pattern)
+        matches, filled = compiled_pattern(pattern), compiled_pattern(pattern, is_filled=True)
         for text in words("ab", 4):
-            assert bool(matches(text)) == glob(pattern, text), (pattern, text)
+            expected = glob(pattern, text)
+            assert bool(matches(text)) == bool(filled(text)) == expected, (pattern, text)
 
 
 @given(st.text("ab*?", max_size=8))

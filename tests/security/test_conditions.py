@@ -21,6 +21,7 @@ from tests.security.fortress import (
 )
 from tests.security.samples import IN_BUCKET, IN_INDEX, TAGS_PATH
 from whimbrel.auth import PrincipalKind
+from whimbrel.auth.policy.limits import VALUE_CHARACTERS_MAX
 from whimbrel.wire.access.context import EVERY_REQUEST, EVERY_RESOURCE
 from whimbrel.wire.access.rule import REQUEST_TAG, TAG_KEYS
 from whimbrel.wire.peer import Peer
@@ -263,6 +264,26 @@ def test_no_tag_hides_another_that_differs_in_case_alone(fortress):
     for tags in ({"Class": "open"}, {"CLASS": "open"}, {"clasS": "open"}):
         fortress.must(TAGS_PATH, {"tags": tags})
         assert fortress.ask(denied, *GET_INDEX).status == 403
+
+
+@pytest.mark.parametrize("name", ["user-agent", "referer"])
+def test_of_what_a_client_says_of_itself_a_bounded_part_counts(guarded, name):
+    key = {"user-agent": "aws:UserAgent", "referer": "aws:Referer"}[name]
+    sent = "a" * VALUE_CHARACTERS_MAX
+    principal = ann({"StringEquals": {key: sent}})
+    for more in ("", "b" * 40_000):
+        assert guarded.ask(principal, *GET_INDEX, headers=[(name, sent + more)]).status == 200
+    assert guarded.ask(principal, *GET_INDEX, headers=[(name, sent[1:])]).status == 403
+
+
+def test_tags_are_compared_with_so_many_patterns_and_no_more(fortress):
+    patterns = {"ForAnyValue:StringLike": {TAG_KEYS: [f"*{n}*?b" for n in range(600)]}}
+    hostile = policy(statement("*", effect="Deny", Condition=patterns))
+    principal = replace(user(statement("*")), policies=(policy(statement("*")),) + (hostile,) * 10)
+    create = ("CreateVectorBucket", {"vectorBucketName": "third"})
+    many = {"tags": {f"{n:0128}": "" for n in range(50)}}
+    assert fortress.ask(principal, create[0], create[1] | many).status == 403
+    assert fortress.ask(principal, *create).status == 200
 
 
 CREATIONS = [

@@ -29,6 +29,10 @@ _OF_TAGS: Final = (
     "kms:encryptioncontext:",
     "s3vectors:vectorbuckettag/",
 )
+_COMPARE_TEXTS: Final = ("Arn", "Bool", "String")
+_NO_LITERAL: Final = re.compile(r"[*?$]")
+_CHARACTERS: Final = 16  # of a pattern, that cost as much as looking at it at all
+_VARIABLE_WEIGHT: Final = 8  # what has variables is compiled for each value
 _NO_TEXT: Final = ("",)  # counts as no value for operators with a prefix
 
 Holds = Callable[[Context], bool]
@@ -59,17 +63,27 @@ def compile_condition(
         raise OperandError("is an invalid condition operator")
     chosen = OPERATORS[name]
     test = chosen.compile(Operands(operands, has_variables))
+    weight = _weigh(name, operands)
     name, each = key.lower(), all if is_allow else any
     if prefix is None:
         holds = _of_key(
             name, test, each, is_negated=chosen.is_negated, if_exists=suffix is not None
         )
-        return Condition(operator, key, holds)
+        return Condition(operator, key, holds, weight)
     build = _of_all if prefix == "ForAllValues:" else _of_any
     holds_of = build(test, is_negated=chosen.is_negated, if_exists=suffix is not None)
-    return Condition(
-        operator, key, _of_set(name, holds_of, each if name.startswith(_OF_TAGS) else None)
-    )
+    holds = _of_set(name, holds_of, each if name.startswith(_OF_TAGS) else None)
+    return Condition(operator, key, holds, weight)
+
+
+def _weigh(name: str, operands: Sequence[str]) -> int:
+    """Returns how much work a comparison with operands is: texts as they are cost nothing, as they are looked up."""
+    weight = 1
+    for text in operands:
+        is_looked_up = name.startswith(_COMPARE_TEXTS) and not _NO_LITERAL.search(text)
+        if not is_looked_up:
+            weight += 1 + len(text) // _CHARACTERS + _VARIABLE_WEIGHT * text.count("${")
+    return weight
 
 
 def _null(key: str, operands: Sequence[str]) -> Holds:

@@ -43,7 +43,8 @@ def parse_policy(text: str, kind: PolicyKind, *, bytes_max: int, name: str = "")
         _compile(statement, f"Statement[{i}]", has_variables=has_variables)
         for i, statement in enumerate(document["Statement"])
     )
-    return Policy(kind=kind, document=document, name=name, statements=statements)
+    weight = sum(condition.weight for one in statements for condition in one.conditions)
+    return Policy(kind=kind, document=document, name=name, statements=statements, weight=weight)
 
 
 def format_policy(policy: Policy) -> str:

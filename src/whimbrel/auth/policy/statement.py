@@ -46,11 +46,13 @@ class Condition:
         operator: as it is written, such as `ForAnyValue:StringLikeIfExists`.
         key: as it is written, such as `aws:PrincipalTag/Team`.
         holds: whether it holds in a context.
+        weight: how much work that is for a value of the key, in comparisons with a short pattern.
     """
 
     operator: str
     key: str
     holds: Callable[[Context], bool]
+    weight: int = 1
 
 
 @dataclass(frozen=True, slots=True)

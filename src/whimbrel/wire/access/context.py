@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from whimbrel.auth import Principal, PrincipalKind
+from whimbrel.auth.policy.limits import VALUE_CHARACTERS_MAX
 from whimbrel.engine.access import AES256, AccessFacts
 from whimbrel.wire.access.rule import Members
 from whimbrel.wire.origin import Origin
@@ -76,9 +77,9 @@ def describe_request(principal: Principal, origin: Origin, *, now_s: float, regi
         "aws:viaawsservice": "false",
     }
     optional = {
-        "aws:referer": origin.referer,
+        "aws:referer": _cut(origin.referer),
         "aws:sourceip": origin.address or None,
-        "aws:useragent": origin.user_agent,
+        "aws:useragent": _cut(origin.user_agent),
         "aws:username": principal.name if principal.kind is PrincipalKind.USER else None,
     }
     if principal.issued_at_s is not None:
@@ -127,16 +128,20 @@ def _encryption(sse_type: str, key_arn: str | None) -> Context:
     return context
 
 
+def _cut(text: str | None) -> str | None:
+    """Returns as much of what a client says of itself as is compared; all else that it chooses has a smaller limit."""
+    return None if text is None else text[:VALUE_CHARACTERS_MAX]
+
+
 def _tags(prefix: str, tags: Mapping[str, str]) -> Context:
     """Returns tags as condition keys, which know no case; of two that differ in nothing else, both values count.
 
     Were only one to count, a tag could hide another one from a policy that denies by it, or that allows the other.
     """
-    values: dict[str, tuple[str, ...]] = {}
+    values: dict[str, list[str]] = {}
     for key, value in tags.items():
-        name = prefix + key.lower()
-        values[name] = (*values.get(name, ()), value)
-    return {name: found[0] if len(found) == 1 else found for name, found in values.items()}
+        values.setdefault(prefix + key.lower(), []).append(value)
+    return {name: found[0] if len(found) == 1 else tuple(found) for name, found in values.items()}
 
 
 @lru_cache(maxsize=TIMES_MAX)
