@@ -48,6 +48,12 @@ def role(conditions):
         ({"DateGreaterThan": {"aws:CurrentTime": f"{NOW.year + 1}-01-01T00:00:00Z"}}, False),
         ({"NumericGreaterThan": {"aws:EpochTime": "1700000000"}}, True),
         ({"NumericLessThan": {"aws:EpochTime": "1700000000"}}, False),
+        ({"Bool": {"aws:MultiFactorAuthPresent": "false"}}, True),
+        ({"Bool": {"aws:MultiFactorAuthPresent": "true"}}, False),
+        ({"BoolIfExists": {"aws:MultiFactorAuthPresent": "true"}}, False),
+        ({"StringEquals": {"aws:ResourceAccount": ACCOUNT}}, True),
+        ({"StringEquals": {"aws:ResourceAccount": "${aws:PrincipalAccount}"}}, True),
+        ({"StringNotEquals": {"aws:ResourceAccount": ACCOUNT}}, False),
         ({"StringEquals": {"aws:PrincipalAccount": ACCOUNT}}, True),
         ({"StringEquals": {"aws:PrincipalAccount": "210987654321"}}, False),
         ({"ArnEquals": {"aws:PrincipalArn": f"arn:aws:iam::{ACCOUNT}:user/ann"}}, True),
@@ -97,6 +103,23 @@ def test_keys_of_requests_and_resources(guarded, conditions, is_met):
     headers = [("user-agent", "Boto3/1.2"), ("referer", "http://a/")]
     reply = guarded.ask(principal, *GET_INDEX, headers=headers)
     assert reply.status == (200 if is_met else 403)
+
+
+def test_a_key_for_good_says_nothing_of_a_second_factor(guarded):
+    factor = {"aws:MultiFactorAuthPresent": "true"}
+    assert (
+        guarded.ask(ann({"Null": {"aws:MultiFactorAuthPresent": "true"}}), *GET_INDEX).status == 200
+    )
+    assert guarded.ask(ann({"BoolIfExists": factor}), *GET_INDEX).status == 200
+    assert guarded.ask(ann({"Bool": factor}), *GET_INDEX).status == 403
+    denied = user(
+        statement("*"),
+        statement(
+            "*", effect="Deny", Condition={"BoolIfExists": {"aws:MultiFactorAuthPresent": "false"}}
+        ),
+    )
+    assert guarded.ask(denied, *GET_INDEX).status == 403
+    assert guarded.ask(replace(denied, **TEMPORARY), *GET_INDEX).status == 403
 
 
 def test_every_key_is_tried():

@@ -29,6 +29,7 @@ _PRINCIPAL_TYPES: Final = {
 EVERY_REQUEST: Final = (
     "aws:CurrentTime",
     "aws:EpochTime",
+    "aws:MultiFactorAuthPresent",
     "aws:PrincipalAccount",
     "aws:PrincipalArn",
     "aws:PrincipalIsAWSService",
@@ -36,6 +37,7 @@ EVERY_REQUEST: Final = (
     "aws:PrincipalType",
     "aws:Referer",
     "aws:RequestedRegion",
+    "aws:ResourceAccount",
     "aws:SecureTransport",
     "aws:SourceIp",
     "aws:TokenIssueTime",
@@ -44,7 +46,7 @@ EVERY_REQUEST: Final = (
     "aws:userid",
     "aws:username",
 )
-"""The keys that any request may have."""
+"""The keys that any request may have; `AccessRequest` itself adds `aws:ResourceAccount`."""
 
 EVERY_RESOURCE: Final = (
     "aws:ResourceTag/${TagKey}",
@@ -84,6 +86,8 @@ def describe_request(principal: Principal, origin: Origin, *, now_s: float, regi
     }
     if principal.issued_at_s is not None:
         optional["aws:tokenissuetime"] = _format_time(int(principal.issued_at_s))
+        # Keys for good have none, also at AWS, which is why policies ask with `BoolIfExists`.
+        optional["aws:multifactorauthpresent"] = "false"
     context |= {name: value for name, value in optional.items() if value is not None}
     return context | _tags("aws:principaltag/", principal.tags)
 
