@@ -4,8 +4,8 @@ Policies of identities are often shared with AWS, so that they name services tha
 taken and grant nothing here. A prefix that is not in the list is most likely misspelt, and refused, because a Deny that
 names it would deny nothing.
 
-Source: the prefixes of AWS's Service Authorization Reference of 2026, and those of services that AWS has closed, which old
-policies still name. AWS does not document which prefixes IAM takes.
+Source: the prefixes of AWS's Service Authorization Reference of 2026, and those of services that AWS has closed, which
+old policies still name. AWS does not document which prefixes IAM takes.
 """
 
 from typing import Final
