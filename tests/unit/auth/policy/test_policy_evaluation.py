@@ -286,6 +286,18 @@ def test_actions_and_resources(element, matches):
     assert denied.is_allowed != matches
 
 
+def test_a_request_says_who_owns_its_resource():
+    foreign = {"StringNotEquals": {"aws:ResourceAccount": OWN}}
+    policies = [ALL, policy_of(own("Deny", Condition=foreign))]
+    for account, is_allowed in ((OWN, True), (OTHER, False), ("", False)):
+        asked = request(user(account=account), account=account, **{"aws:username": "ana"})
+        assert decide(asked, identity=policies, resource=None).is_allowed == is_allowed
+        assert asked.context.get("aws:resourceaccount", "") == account
+        assert asked.context["aws:username"] == "ana"
+    claimed = request(user(), account=OTHER, **{"aws:resourceaccount": OWN})
+    assert not decide(claimed, identity=policies, resource=None).is_allowed
+
+
 def test_an_old_version_takes_variables_literally():
     statement = own(resource="arn:aws:s3vectors:*:*:bucket/${aws:username}")
     policy = policy_of(statement, version="2008-10-17")
