@@ -72,6 +72,12 @@ Of every request, where it has them:
 
 {every}
 
+`aws:MultiFactorAuthPresent` is `false` for temporary credentials and absent for others, as at AWS; nobody here has a
+second factor. `aws:ResourceAccount` is the account that owns what is asked of: the server's own for vector buckets,
+indexes, keys and models. Of `aws:UserAgent` and `aws:Referer` the first 2,048 characters count. AWS's keys of
+organizations, of networks of its own (`aws:SourceVpc`), of services that ask for others (`aws:SourceArn`,
+`aws:CalledVia`), of federation, `aws:MultiFactorAuthAge` and `aws:SourceIdentity` are absent from every request.
+
 `aws:SourceIp` is the address that the connection comes from. Behind proxies it is the client's if the operator
 trusts them: [`WHIMBREL_WIRE_TRUSTED_PROXIES`](settings.md) names their addresses, from which `X-Forwarded-For` is
 believed, read from its end up to the first address that is no trusted proxy's, and `X-Forwarded-Proto` for
@@ -84,7 +90,8 @@ Of vector buckets and indexes:
 
 `aws:ResourceTag` of an index are its own tags, `s3vectors:VectorBucketTag` those of its vector bucket. When
 something is made, `s3vectors:sseType` and `s3vectors:kmsKeyArn` are those that the request asks for, or else those
-of the vector bucket. Keys know no case; of tags that differ in case alone all values count, for Allow and for Deny.
+of the vector bucket. Keys know no case; of tags that differ in case alone all values count: an `Allow` must hold of each,
+a `Deny` of one ([policies](policies.md#operators)).
 """
 
 

@@ -5,12 +5,14 @@ import re
 import pytest
 
 from tests.tidy.source_tree import ROOT
+from whimbrel.auth.policy.limits import VALUE_CHARACTERS_MAX
 from whimbrel.core.rand import SeededRandom
 from whimbrel.engine import kms_calls, leases
 from whimbrel.kms.local import key, keys
 from whimbrel.kms.local.blob import TAG_BYTES, VERSION, encrypt_blob
+from whimbrel.wire.kms.asked import CONTEXT_BYTES_MAX
 from whimbrel.wire.kms.errors import STATUSES
-from whimbrel.wire.kms.operations import CONTEXT_BYTES_MAX, ROUTES
+from whimbrel.wire.kms.operations import ROUTES
 from whimbrel.wire.options import WireOptions
 
 TEXT = (ROOT / "docs/reference/kms.md").read_text()
@@ -31,6 +33,7 @@ def test_limits_are_told():
     limits = (
         WireOptions().form_bytes_max,
         CONTEXT_BYTES_MAX,
+        VALUE_CHARACTERS_MAX,
         keys.KEY_COUNT_MAX,
         key.CHANGE_COUNT_MAX,
         key.VERSION_COUNT_MAX,

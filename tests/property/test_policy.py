@@ -12,12 +12,18 @@ from whimbrel.auth.policy import PolicyKind, decide, format_policy, parse_policy
 from whimbrel.auth.policy.document import REMEMBERED_MAX
 from whimbrel.auth.policy.limits import BUCKET_BYTES_MAX
 from whimbrel.auth.policy.operators import OPERATORS
+from whimbrel.auth.policy.template import compile_template
 from whimbrel.core.errors import PolicyError
 
 EXAMPLES = settings().max_examples // 2  # each takes several policies
 
 ACTIONS = ["s3vectors:GetVectors", "s3vectors:GetIndex", "s3vectors:PutVectors"]
 ARNS = [f"arn:aws:s3vectors:us-east-1:{OWN}:bucket/{name}" for name in ("a", "b", "a/index/i")]
+VARIABLE_ARNS = [
+    "arn:aws:s3vectors:*:*:bucket/${aws:username}",
+    "arn:aws:s3vectors:*:*:bucket/${aws:PrincipalTag/team, 'a'}",
+    "arn:aws:s3vectors:*:*:bucket/${aws:TagKeys, 'b'}*",
+]
 PEOPLE = [user(), user("bob"), user(account=OTHER), session(), root(), root(OTHER)]
 KEYS = ["aws:username", "aws:PrincipalTag/team", "aws:TagKeys"]
 WORDS = ["a", "b", "A", "a*", "?", "${aws:username}", "${aws:PrincipalTag/team, 'a'}"]
@@ -55,7 +61,7 @@ def statements(draw, kind=PolicyKind.IDENTITY, effect=None):
     found = {
         "Effect": effect,
         action: draw(some(ACTIONS, "*", "s3vectors:Get*", "s3vectors:?et*")),
-        resource: draw(some(ARNS, "*", f"{ARNS[0]}*", "arn:aws:s3vectors:*:*:bucket/${aws:username}")),
+        resource: draw(some(ARNS, "*", f"{ARNS[0]}*", *VARIABLE_ARNS)),
     }  # fmt: skip
     if draw(st.booleans()):
         found["Condition"] = draw(conditions)
@@ -90,16 +96,59 @@ def situations(draw):
     return asked, parts
 
 
+def compiled_parts(parts):
+    resource, boundary = parts["resource"], parts["boundary"]
+    return {
+        "identity": [compiled(one) for one in parts["identity"]],
+        "resource": None if resource is None else compiled(resource, PolicyKind.RESOURCE),
+        "boundary": None if boundary is None else compiled(boundary),
+        "session": [compiled(one) for one in parts["session"]],
+    }
+
+
 def decision(asked, parts):
-    return decide(
-        asked,
-        identity=[compiled(one) for one in parts["identity"]],
-        resource=None
-        if parts["resource"] is None
-        else compiled(parts["resource"], PolicyKind.RESOURCE),
-        boundary=None if parts["boundary"] is None else compiled(parts["boundary"]),
-        session=[compiled(one) for one in parts["session"]],
-    )
+    return decide(asked, **compiled_parts(parts))
+
+
+@st.composite
+def situations_of_variables(draw):
+    """Draws a request, and an identity policy in which a statement on resources with variables decides."""
+    effect = draw(st.sampled_from(["Allow", "Deny"]))
+    element = draw(st.sampled_from(["Resource", "NotResource"]))
+    wide = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+    statement = {"Effect": effect, "Action": "*", element: draw(some(VARIABLE_ARNS))}
+    found = [wide, statement] if effect == "Deny" else [statement]
+    asked = request(user(), ACTIONS[0], draw(st.sampled_from(ARNS)), OWN, **draw(contexts))
+    return asked, {"identity": [found], "resource": None, "boundary": None, "session": []}
+
+
+class Unfiltered:
+    """A policy whose statements are all looked at, each to its end."""
+
+    def __init__(self, policy, context):
+        self.kind, self.name, self.weight = policy.kind, policy.name, policy.weight
+        self.statements, self.context = policy.statements, context
+
+    def candidates(self, action, resource):
+        named = [one for one in self.statements if self.names(one, action, resource)]
+        return tuple(
+            tuple(one for one in named if one.is_allow is is_allow) for is_allow in (False, True)
+        )
+
+    def names(self, statement, action, resource):
+        actions, resources = statement.actions, statement.resources
+        return named(actions, action, {}) and (
+            resources is None or named(resources, resource, self.context)
+        )
+
+
+def named(names, text, context):
+    """Whether an element holds, by what it is made of alone."""
+    patterns = names.patterns
+    filled = (template.resolve(context) for template in patterns.templates)
+    matchers = [*patterns.matchers, *(compile_template(one) for one in filled if one is not None)]
+    is_named = text in patterns.literals or any(matcher(text) for matcher in matchers)
+    return is_named is not names.is_negated
 
 
 def with_more(parts, layer, statement):
@@ -124,6 +173,26 @@ def test_one_more_deny_allows_no_more_and_one_more_allow_denies_no_more(layer, e
         return
     before, after = decision(asked, parts).is_allowed, decision(asked, more).is_allowed
     assert (after <= before) if effect == "Deny" else (after >= before)
+
+
+@settings(max_examples=EXAMPLES)
+@given(situations() | situations_of_variables())
+def test_looking_at_candidates_alone_changes_no_decision(situation):
+    asked, parts = situation
+
+    def whole(policy):
+        return policy and Unfiltered(policy, asked.context)
+
+    policies = compiled_parts(parts)
+    unfiltered = {
+        "identity": [whole(one) for one in policies["identity"]],
+        "resource": whole(policies["resource"]),
+        "boundary": whole(policies["boundary"]),
+        "session": [whole(one) for one in policies["session"]],
+    }
+    expected = decide(asked, **unfiltered)
+    assert decide(asked, **policies) == expected
+    assert decide(asked, **policies) == expected  # as it is remembered
 
 
 @settings(max_examples=EXAMPLES)
@@ -223,18 +292,33 @@ def glob(pattern, text):
     return bool(text) and pattern[0] in ("?", text[0]) and glob(pattern[1:], text[1:])
 
 
-def compiled_pattern(pattern):
+def glob_by_steps(pattern, text):
+    """Matches by all that each character of a pattern can end at."""
+    ends = {0}
+    for char in pattern:
+        if char == "*":
+            ends = set(range(min(ends), len(text) + 1)) if ends else ends
+        else:
+            ends = {end + 1 for end in ends if end < len(text) and char in ("?", text[end])}
+    return len(text) in ends
+
+
+def compiled_pattern(pattern, *, is_filled=False):
     parsed = template.parse_template(pattern, has_wildcards=True, has_variables=True)
-    return template.compile_template(parsed)
+    return template.compile_template(parsed, is_filled=is_filled)
 
 
 def match(pattern, text):
     return bool(compiled_pattern(pattern)(text))
 
 
-@given(st.text("ab*?", max_size=8), st.text("ab", max_size=8))
-def test_patterns_match_what_trying_everything_matches(pattern, text):
-    assert match(pattern, text) == glob(pattern, text)
+@given(st.text("ab*?", max_size=8), st.text("ab", max_size=8), st.sampled_from([1, 40]))
+def test_patterns_match_what_trying_everything_matches(pattern, text, repeat):
+    # Long texts are looked at in another way than short ones.
+    pattern, long = pattern * (2 if repeat > 1 else 1), text * repeat
+    assert match(pattern, long) == glob_by_steps(pattern, long)
+    if repeat == 1:
+        assert glob_by_steps(pattern, text) == glob(pattern, text)
 
 
 def test_every_short_pattern_matches_what_trying_everything_matches():
@@ -246,9 +330,10 @@ def test_every_short_pattern_matches_what_trying_everything_matches():
         ]
 
     for pattern in words("ab*?", 4):
-        matches = compiled_pattern(pattern)
+        matches, filled = compiled_pattern(pattern), compiled_pattern(pattern, is_filled=True)
         for text in words("ab", 4):
-            assert bool(matches(text)) == glob(pattern, text), (pattern, text)
+            expected = glob(pattern, text)
+            assert bool(matches(text)) == bool(filled(text)) == expected, (pattern, text)
 
 
 @given(st.text("ab*?", max_size=8))

@@ -21,6 +21,7 @@ from tests.security.fortress import (
 )
 from tests.security.samples import IN_BUCKET, IN_INDEX, TAGS_PATH
 from whimbrel.auth import PrincipalKind
+from whimbrel.auth.policy.limits import VALUE_CHARACTERS_MAX
 from whimbrel.wire.access.context import EVERY_REQUEST, EVERY_RESOURCE
 from whimbrel.wire.access.rule import REQUEST_TAG, TAG_KEYS
 from whimbrel.wire.peer import Peer
@@ -47,6 +48,12 @@ def role(conditions):
         ({"DateGreaterThan": {"aws:CurrentTime": f"{NOW.year + 1}-01-01T00:00:00Z"}}, False),
         ({"NumericGreaterThan": {"aws:EpochTime": "1700000000"}}, True),
         ({"NumericLessThan": {"aws:EpochTime": "1700000000"}}, False),
+        ({"Bool": {"aws:MultiFactorAuthPresent": "false"}}, True),
+        ({"Bool": {"aws:MultiFactorAuthPresent": "true"}}, False),
+        ({"BoolIfExists": {"aws:MultiFactorAuthPresent": "true"}}, False),
+        ({"StringEquals": {"aws:ResourceAccount": ACCOUNT}}, True),
+        ({"StringEquals": {"aws:ResourceAccount": "${aws:PrincipalAccount}"}}, True),
+        ({"StringNotEquals": {"aws:ResourceAccount": ACCOUNT}}, False),
         ({"StringEquals": {"aws:PrincipalAccount": ACCOUNT}}, True),
         ({"StringEquals": {"aws:PrincipalAccount": "210987654321"}}, False),
         ({"ArnEquals": {"aws:PrincipalArn": f"arn:aws:iam::{ACCOUNT}:user/ann"}}, True),
@@ -96,6 +103,23 @@ def test_keys_of_requests_and_resources(guarded, conditions, is_met):
     headers = [("user-agent", "Boto3/1.2"), ("referer", "http://a/")]
     reply = guarded.ask(principal, *GET_INDEX, headers=headers)
     assert reply.status == (200 if is_met else 403)
+
+
+def test_a_key_for_good_says_nothing_of_a_second_factor(guarded):
+    factor = {"aws:MultiFactorAuthPresent": "true"}
+    assert (
+        guarded.ask(ann({"Null": {"aws:MultiFactorAuthPresent": "true"}}), *GET_INDEX).status == 200
+    )
+    assert guarded.ask(ann({"BoolIfExists": factor}), *GET_INDEX).status == 200
+    assert guarded.ask(ann({"Bool": factor}), *GET_INDEX).status == 403
+    denied = user(
+        statement("*"),
+        statement(
+            "*", effect="Deny", Condition={"BoolIfExists": {"aws:MultiFactorAuthPresent": "false"}}
+        ),
+    )
+    assert guarded.ask(denied, *GET_INDEX).status == 403
+    assert guarded.ask(replace(denied, **TEMPORARY), *GET_INDEX).status == 403
 
 
 def test_every_key_is_tried():
@@ -263,3 +287,47 @@ def test_no_tag_hides_another_that_differs_in_case_alone(fortress):
     for tags in ({"Class": "open"}, {"CLASS": "open"}, {"clasS": "open"}):
         fortress.must(TAGS_PATH, {"tags": tags})
         assert fortress.ask(denied, *GET_INDEX).status == 403
+
+
+@pytest.mark.parametrize("name", ["user-agent", "referer"])
+def test_of_what_a_client_says_of_itself_a_bounded_part_counts(guarded, name):
+    key = {"user-agent": "aws:UserAgent", "referer": "aws:Referer"}[name]
+    sent = "a" * VALUE_CHARACTERS_MAX
+    principal = ann({"StringEquals": {key: sent}})
+    for more in ("", "b" * 40_000):
+        assert guarded.ask(principal, *GET_INDEX, headers=[(name, sent + more)]).status == 200
+    assert guarded.ask(principal, *GET_INDEX, headers=[(name, sent[1:])]).status == 403
+
+
+def test_tags_are_compared_with_so_many_patterns_and_no_more(fortress):
+    patterns = {"ForAnyValue:StringLike": {TAG_KEYS: [f"*{n}*?b" for n in range(600)]}}
+    hostile = policy(statement("*", effect="Deny", Condition=patterns))
+    principal = replace(user(statement("*")), policies=(policy(statement("*")),) + (hostile,) * 10)
+    create = ("CreateVectorBucket", {"vectorBucketName": "third"})
+    many = {"tags": {f"{n:0128}": "" for n in range(50)}}
+    assert fortress.ask(principal, create[0], create[1] | many).status == 403
+    assert fortress.ask(principal, *create).status == 200
+
+
+CREATIONS = [
+    ("CreateVectorBucket", {"vectorBucketName": "third"}, "POST"),
+    ("CreateIndex", IN_BUCKET | CONFIG | {"indexName": "third"}, "POST"),
+    (TAGS_PATH, {}, "POST"),
+]
+
+
+@pytest.mark.parametrize(("path", "members", "method"), CREATIONS)
+@pytest.mark.parametrize("operator", ["StringEquals", "ForAnyValue:StringEquals"])
+def test_no_tag_of_another_case_comes_along_with_one_that_is_allowed(
+    fortress, path, members, method, operator
+):
+    only_dev = ann({operator: {"aws:RequestTag/team": "dev"}})
+    other = {"StringNotEquals": {"aws:RequestTag/team": "dev"}}
+    nothing_else = user(statement("*"), statement("*", effect="Deny", Condition=other))
+    for tags in ({"team": "dev", "Team": "admin"}, {"TEAM": "admin", "team": "dev"}):
+        for principal in (only_dev, nothing_else):
+            reply = fortress.ask(principal, path, members | {"tags": tags}, method=method)
+            assert reply.status == 403, tags
+    # Who is not kept to values may use both, which are two tags.
+    both = {"tags": {"team": "dev", "Team": "admin"}}
+    assert fortress.ask(user(statement("*")), path, members | both, method=method).status == 200

@@ -95,6 +95,14 @@ def test_encryption_contexts_and_tags_are_known_to_conditions(guarded, key):
     for context in ({}, {"EncryptionContext": {"Team": "fish"}}):
         members = {"KeyId": arn, "KeySpec": "AES_256"} | context
         assert ask(guarded, principal, "GenerateDataKey", members).status == 400
+    # Neither of two keys that differ in case alone hides the other, whichever comes last.
+    not_fish = {"StringEquals": {"kms:EncryptionContext:Team": "fish"}}
+    denied = user(statement("kms:*"), statement("*", effect="Deny", Condition=not_fish))
+    for context in ({"Team": "fish", "team": "birds"}, {"team": "birds", "Team": "fish"}):
+        members = {"KeyId": arn, "KeySpec": "AES_256", "EncryptionContext": context}
+        for who in (principal, denied):
+            reply = ask(guarded, who, "GenerateDataKey", members)
+            assert (reply.status, reply.code) == DENIED
     tagged = user(
         statement("kms:CreateKey"),
         statement("kms:TagResource", Condition={"StringEquals": {"aws:RequestTag/team": "fish"}}),

@@ -3,6 +3,7 @@
 import pytest
 
 from tests.unit.wire.endpoint import ACCOUNT, BUCKET_ARN, INDEX_ARN
+from whimbrel.auth.policy.limits import VALUE_CHARACTERS_MAX
 from whimbrel.core.errors import InvalidRequestError, NotFoundError
 from whimbrel.testing.embedding import letter_models
 from whimbrel.wire.access import NeedReader
@@ -97,6 +98,13 @@ def test_a_listing_of_snapshots_needs_the_buckets_as_well(reader, names):
 def test_a_model_has_one_arn_however_it_is_named(reader, named):
     arn = "arn:aws:bedrock:us-east-1::foundation-model/amazon.titan-embed-text-v2:0"
     assert reader.of_model("bedrock:InvokeModel", named).resource == arn
+
+
+def test_no_name_of_a_model_is_longer_than_values_that_policies_are_asked_of(reader):
+    longest = "arn:" + "a" * (VALUE_CHARACTERS_MAX - 4)
+    assert reader.of_model("bedrock:InvokeModel", longest).resource == longest
+    with pytest.raises(InvalidRequestError):
+        reader.of_model("bedrock:InvokeModel", longest + "a")
 
 
 def test_nothing_is_needed_of_what_is_not_named(reader):

@@ -135,7 +135,16 @@ def test_what_names_no_key_is_not_found(kms, operation, name):
         ("Encrypt", {"KeyId": NOWHERE, "Plaintext": "!"}, "ValidationException"),
         (
             "Encrypt",
-            {"KeyId": NOWHERE, "Plaintext": "YQ==", "EncryptionContext": {"a": "x" * 9000}},
+            {
+                "KeyId": NOWHERE,
+                "Plaintext": "YQ==",
+                "EncryptionContext": {f"{n}": "x" * 2000 for n in range(5)},
+            },
+            "ValidationException",
+        ),
+        (
+            "Encrypt",
+            {"KeyId": NOWHERE, "Plaintext": "YQ==", "EncryptionContext": {"a": "x" * 2049}},
             "ValidationException",
         ),
         ("Decrypt", {"CiphertextBlob": "YWJj"}, "InvalidCiphertextException"),

@@ -24,6 +24,7 @@ class Reason(StrEnum):
         "no allow of the boundary"  # identity policies would, their boundary does not
     )
     NO_SESSION_ALLOW = "no allow of the session"  # the role would, the session was given less
+    TOO_MUCH = "too much to compare"  # keys of too many values for policies of so many patterns
     CROSS_ACCOUNT = "cross-account"  # the principal's account would, the resource's policy does not
 
 

@@ -37,12 +37,14 @@ class Policy:
         document: the JSON it was made of.
         name: what decisions call it by; may be empty.
         statements: its statements, compiled, in their order.
+        weight: how much work its conditions are where every key has one value, in comparisons with a short pattern.
     """
 
     kind: PolicyKind
     document: dict[str, Any] = field(hash=False)
     name: str = ""
     statements: tuple[Statement, ...] = field(default=(), compare=False, repr=False)
+    weight: int = field(default=0, compare=False, repr=False)
     _of_actions: dict[str, Candidates] = field(
         default_factory=dict, init=False, compare=False, repr=False
     )

@@ -9,6 +9,7 @@ What always holds:
    session, or to everybody; they limit what it grants to a role.
 4. Across accounts both sides must allow it, each by its own policies.
 5. A role's trust policy must allow it in any case.
+6. What would take too much work to decide, as a client could ask for it, is denied.
 
 Source: "Policy evaluation logic", "Permissions boundaries for IAM entities" and "Cross-account policy evaluation
 logic", AWS IAM User Guide.
@@ -19,9 +20,11 @@ from typing import Final
 
 from whimbrel.auth.policy.decision import Decision, Layer, Reason
 from whimbrel.auth.policy.document import Policy, PolicyKind
+from whimbrel.auth.policy.limits import WORK_MAX
 from whimbrel.auth.policy.principals import Naming
 from whimbrel.auth.policy.request import ROOT, SERVICE, USER, AccessRequest
 from whimbrel.auth.policy.statement import Statement
+from whimbrel.auth.policy.template import Context
 
 # What the owner of a vector bucket can always do, so that no policy locks everybody out.
 ALWAYS_ROOT_ACTIONS: Final = frozenset(
@@ -62,6 +65,9 @@ def decide(
         (Layer.SESSION, session),
         (Layer.RESOURCE, () if resource is None else (resource,)),
     )
+    weight = sum(policy.weight for _, policies in layers for policy in policies)
+    if weight and weight * _count_values(request.context) > WORK_MAX:
+        return _TOO_MUCH_DECISION
     for layer, policies in layers:
         denied = _find(policies, action, request, is_allow=False, has_boundary=bool(boundaries))
         if denied is not None:
@@ -86,6 +92,13 @@ def decide(
 
 
 _ROOT_DECISION: Final = Decision(is_allowed=True, reason=Reason.ROOT)
+_TOO_MUCH_DECISION: Final = Decision(is_allowed=False, reason=Reason.TOO_MUCH, layer=Layer.IDENTITY)
+
+
+def _count_values(context: Context) -> int:
+    """Returns the largest number of values of a key; 0 where none has several, which the sizes of policies bound."""
+    counts = [len(value) for value in context.values() if not isinstance(value, str)]
+    return most if (most := max(counts, default=0)) > 1 else 0
 
 
 def _own_side(

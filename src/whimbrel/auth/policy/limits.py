@@ -23,6 +23,14 @@ BUCKET_BYTES_MAX: Final = 20 * 1024
 # with three wildcards each has fewer.
 WILDCARDS_MAX: Final = 2_000
 
+# Of one value of a condition key, and of a resource: what bounds the work of comparing it with a policy. Whoever makes
+# requests of what a client says sees to it.
+VALUE_CHARACTERS_MAX: Final = 2_048
+
+# Comparisons of one decision where a key has several values: their number, times what `Policy.weight` says of all
+# policies that take part. Fifty tags may be compared with 1,000 patterns.
+WORK_MAX: Final = 50_000
+
 TEXT_BYTES_MAX: Final = (
     128 * 1024
 )  # of a policy of an identity with its white space, as IAM's parameters have it

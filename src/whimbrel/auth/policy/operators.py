@@ -97,8 +97,13 @@ def _equal_ignoring_case(operands: Operands) -> Test:
         folded = value.lower()
         if folded in literals:
             return True
-        filled = (template.resolve(context) for template in variable)
-        return any(it is not None and (it.literal or "").lower() == folded for it in filled)
+        for template in variable:
+            filled = template.resolve(context)
+            text = filled.literal or "" if filled is not None else None
+            # Lower case never makes a text shorter, so that one as long as many values need not be changed.
+            if text is not None and len(text) <= len(folded) and text.lower() == folded:
+                return True
+        return False
 
     return test
 
@@ -151,7 +156,7 @@ def _fill_parts(parts: Sequence[Template], context: Context) -> list[Matcher] | 
     filled = [part.resolve(context) for part in parts]
     if any(part is None for part in filled):
         return None
-    return [compile_template(part) for part in filled if part is not None]
+    return [compile_template(part, is_filled=True) for part in filled if part is not None]
 
 
 def _split_arn(template: Template) -> list[Template]:

@@ -43,7 +43,8 @@ def parse_policy(text: str, kind: PolicyKind, *, bytes_max: int, name: str = "")
         _compile(statement, f"Statement[{i}]", has_variables=has_variables)
         for i, statement in enumerate(document["Statement"])
     )
-    return Policy(kind=kind, document=document, name=name, statements=statements)
+    weight = sum(condition.weight for one in statements for condition in one.conditions)
+    return Policy(kind=kind, document=document, name=name, statements=statements, weight=weight)
 
 
 def format_policy(policy: Policy) -> str:
@@ -68,8 +69,9 @@ def _check_wildcards(document: dict[str, Any]) -> None:
 
 
 def _compile(statement: dict[str, Any], place: str, *, has_variables: bool) -> Statement:
+    is_allow = statement["Effect"] == "Allow"
     conditions = tuple(
-        _condition(operator, key, operands, place, has_variables=has_variables)
+        _condition(operator, key, operands, place, has_variables=has_variables, is_allow=is_allow)
         for operator, test in statement.get("Condition", {}).items()
         for key, operands in test.items()
     )
@@ -79,7 +81,7 @@ def _compile(statement: dict[str, Any], place: str, *, has_variables: bool) -> S
     resources = _names(statement, "Resource", place, has_variables=has_variables)
     return Statement(
         label=statement.get("Sid") or place,
-        is_allow=statement["Effect"] == "Allow",
+        is_allow=is_allow,
         principals=_principals(statement.get("NotPrincipal" if is_not_principal else "Principal")),
         is_not_principal=is_not_principal,
         actions=actions,
@@ -114,10 +116,18 @@ def _names(
 
 
 def _condition(
-    operator: str, key: str, operands: list[str], place: str, *, has_variables: bool
+    operator: str,
+    key: str,
+    operands: list[str],
+    place: str,
+    *,
+    has_variables: bool,
+    is_allow: bool,
 ) -> Condition:
     try:
-        return compile_condition(operator, key, operands, has_variables=has_variables)
+        return compile_condition(
+            operator, key, operands, has_variables=has_variables, is_allow=is_allow
+        )
     except OperandError as error:
         where = f"{place}.Condition.{shorten(operator)}.{shorten(key)}"
         raise PolicyError(where, str(error)) from None

@@ -12,6 +12,8 @@ USER: Final = "user"
 ROLE: Final = "role"
 SERVICE: Final = "service"
 
+RESOURCE_ACCOUNT: Final = "aws:resourceaccount"
+
 
 class PolicyPrincipal(Protocol):
     """Who asks, as far as policies know.
@@ -42,9 +44,10 @@ class AccessRequest:
         action: such as `s3vectors:PutVectors`.
         resource: the ARN of the resource.
         principal: who asks.
-        resource_account: the account that owns the resource, 12 digits.
+        resource_account: the account that owns the resource, 12 digits; empty where nothing tells it.
         context: condition keys in lower case and their values; a key that has none is not there. Of a tag key
             such as `aws:PrincipalTag/Team` the whole is in lower case, as AWS compares names of keys.
+            `aws:ResourceAccount` is added, as it follows from the above.
     """
 
     action: str
@@ -52,3 +55,9 @@ class AccessRequest:
     principal: PolicyPrincipal
     resource_account: str
     context: Mapping[str, ContextValue]
+
+    def __post_init__(self) -> None:
+        """Adds what the request says itself to what conditions know."""
+        if self.resource_account:
+            known = {**self.context, RESOURCE_ACCOUNT: self.resource_account}
+            object.__setattr__(self, "context", known)

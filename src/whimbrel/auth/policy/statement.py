@@ -32,8 +32,10 @@ class Names:
         """Returns what holds for a name that the element may hold for, whatever the variables are."""
         if not self.is_negated:
             return self.patterns.outline()
-        patterns = self.patterns
-        return lambda name: not patterns.match(name, {})
+        # Only what has no variables excepts a name from every request: a variable may have any value or none, and one
+        # with a default has that only where nothing else is known.
+        excepted = self.patterns.without_variables()
+        return lambda name: not excepted.match(name, {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +46,13 @@ class Condition:
         operator: as it is written, such as `ForAnyValue:StringLikeIfExists`.
         key: as it is written, such as `aws:PrincipalTag/Team`.
         holds: whether it holds in a context.
+        weight: how much work that is for a value of the key, in comparisons with a short pattern.
     """
 
     operator: str
     key: str
     holds: Callable[[Context], bool]
+    weight: int = 1
 
 
 @dataclass(frozen=True, slots=True)

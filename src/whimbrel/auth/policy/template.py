@@ -3,8 +3,9 @@
 A text is cut into literals, wildcards and variables. The value of a variable is always literal: a `*` in the tag of
 a user matches a `*` and nothing else. A variable without a value and without a default matches nothing at all.
 
-Matching takes time in proportion to the product of both lengths at most, whatever the pattern: each `*` but the last
-stops at the first place where what follows it fits, which is as good as any later one, and never goes back.
+Matching takes work in proportion to the product of both lengths at most, whatever the pattern, and a step of it is 64
+characters of the text: each `*` but the last stops at the first place where what follows it fits, which is as good as
+any later one, and never goes back; what has a `?` is looked for at all places of the text at once.
 
 Source: "IAM policy elements: Variables and tags", AWS IAM User Guide.
 """
@@ -13,6 +14,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from typing import Final
 
 from whimbrel.auth.policy.request import ContextValue
@@ -27,6 +29,14 @@ _KEY: Final = re.compile(r"[\w.-]+:[\w .:/=+@-]+")
 _DEFAULT: Final = re.compile(r"\s*'([^']*)'\s*")
 _LITERAL_VARIABLES: Final = frozenset("*?$")
 _WILDCARDS: Final = frozenset("*?")
+
+# Of so many texts it is remembered where their characters stand: short ones, as are the many values of a key, and those
+# as long as a value can be. A long one takes at most 0.5 MB.
+_SHORT_CHARACTERS_MAX: Final = 256
+_SHORT_TEXTS_MAX: Final = 64
+_LONG_TEXTS_MAX: Final = 4
+# Of so many pairs it is remembered where the one stands in the other: one variable can have its value in many patterns.
+_PLACES_MAX: Final = 128
 
 
 class Wildcard(Enum):
@@ -49,10 +59,12 @@ class Variable:
     default: str | None
 
     def resolve(self, context: Context) -> str | None:
-        """Returns the text to put here; None without one. A key of several values has none."""
+        """Returns the text to put here; None without one. A key of several values has none, not even the default."""
         value = context.get(self.key)
         if isinstance(value, tuple):
-            value = value[0] if len(value) == 1 else None
+            if len(value) > 1:
+                return None
+            value = value[0] if value else None
         return self.default if value is None else value
 
 
@@ -144,12 +156,18 @@ def _variable(inner: str) -> Part:
     return Variable(key.strip().lower(), default[1] if default else None)
 
 
-def compile_template(template: Template) -> Matcher:
-    """Returns the function that matches a whole text with a template without variables."""
+def compile_template(template: Template, *, is_filled: bool = False) -> Matcher:
+    """Returns the function that matches a whole text with a template without variables.
+
+    Args:
+        template: without variables.
+        is_filled: whether it had some. A short policy has room for many variables and a value may be long, so that
+            what their texts have in common must not be looked for again and again.
+    """
     pieces = _pieces(template.parts)
     if len(pieces) == 1:
         return _match_whole(pieces[0])
-    if all(isinstance(part, str) for piece in pieces for part in piece):
+    if not is_filled and all(isinstance(part, str) for piece in pieces for part in piece):
         return _match_literals(["".join(map(str, piece)) for piece in pieces])
     return _match_pieces(pieces)
 
@@ -201,28 +219,70 @@ def _match_literals(pieces: list[str]) -> Matcher:
 
 
 def _match_pieces(pieces: list[list[Part]]) -> Matcher:
-    """Returns the matcher of pieces some of which have a `?`, with `*` between them."""
+    """Returns the matcher of pieces that may have a `?`, with `*` between them."""
     first, *middle, last = pieces
     size_first, size_last = _size(first), _size(last)
-    # Each has one length and nothing to choose, so that a search tries a place once.
-    searches = [re.compile(_expression(piece), re.DOTALL).search for piece in middle]
+    searches = [_search(piece) for piece in middle]
 
     def match(text: str) -> bool:
         start, limit = size_first, len(text) - size_last
         if limit < start or not _fits(first, text, 0) or not _fits(last, text, limit):
             return False
         for search in searches:
-            found = search(text, start, limit)
-            if found is None:
+            start = search(text, start, limit)
+            if start < 0:
                 return False
-            start = found.end()
         return True
 
     return match
 
 
-def _expression(piece: list[Part]) -> str:
-    return "".join(re.escape(part) if isinstance(part, str) else "." for part in piece)
+def _search(piece: list[Part]) -> Callable[[str, int, int], int]:
+    """Returns what finds the first place of a piece in `[start, limit)` of a text: where it ends there, or -1."""
+    size = _size(piece)
+
+    def search(text: str, start: int, limit: int) -> int:
+        if size > limit - start:
+            return -1
+        places, offset = -1, start  # bit n: whether all so far fits at `start + n`
+        for part in piece:
+            if not isinstance(part, str):
+                offset += 1
+                continue
+            places &= _find_places(text, part) >> offset
+            if not places:
+                return -1
+            offset += len(part)
+        end = start + size + (places & -places).bit_length() - 1
+        return end if end <= limit else -1
+
+    return search
+
+
+@lru_cache(maxsize=_PLACES_MAX)
+def _find_places(text: str, literal: str) -> int:
+    """Returns where a literal begins in a text, as bits."""
+    marks = _long_marks(text) if len(text) > _SHORT_CHARACTERS_MAX else _short_marks(text)
+    places = -1
+    for offset, character in enumerate(literal):
+        places &= marks.get(character, 0) >> offset
+        if not places:
+            break
+    return places
+
+
+def _mark(text: str) -> Mapping[str, int]:
+    """Returns of each character of a text where it stands: bit n is the n-th place."""
+    marks: dict[str, int] = {}
+    bit = 1
+    for character in text:
+        marks[character] = marks.get(character, 0) | bit
+        bit <<= 1
+    return marks
+
+
+_short_marks = lru_cache(maxsize=_SHORT_TEXTS_MAX)(_mark)
+_long_marks = lru_cache(maxsize=_LONG_TEXTS_MAX)(_mark)
 
 
 def _fits(piece: list[Part], text: str, start: int) -> bool:
@@ -278,6 +338,10 @@ class Patterns:
             return matchers[0]
         return lambda text: text in literals or any(matcher(text) for matcher in matchers)
 
+    def without_variables(self) -> "Patterns":
+        """Returns those that match the same texts whatever the request."""
+        return Patterns(self.literals, self.matchers)
+
     def match(self, text: str, context: Context) -> bool:
         """Whether one of them matches the whole text."""
         if text in self.literals:
@@ -290,6 +354,6 @@ class Patterns:
     def _match_templates(self, text: str, context: Context) -> bool:
         for template in self.templates:
             filled = template.resolve(context)
-            if filled is not None and compile_template(filled)(text):
+            if filled is not None and compile_template(filled, is_filled=True)(text):
                 return True
         return False

@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from whimbrel.auth import Principal, PrincipalKind
+from whimbrel.auth.policy.limits import VALUE_CHARACTERS_MAX
 from whimbrel.engine.access import AES256, AccessFacts
 from whimbrel.wire.access.rule import Members
 from whimbrel.wire.origin import Origin
@@ -28,6 +29,7 @@ _PRINCIPAL_TYPES: Final = {
 EVERY_REQUEST: Final = (
     "aws:CurrentTime",
     "aws:EpochTime",
+    "aws:MultiFactorAuthPresent",
     "aws:PrincipalAccount",
     "aws:PrincipalArn",
     "aws:PrincipalIsAWSService",
@@ -35,6 +37,7 @@ EVERY_REQUEST: Final = (
     "aws:PrincipalType",
     "aws:Referer",
     "aws:RequestedRegion",
+    "aws:ResourceAccount",
     "aws:SecureTransport",
     "aws:SourceIp",
     "aws:TokenIssueTime",
@@ -43,7 +46,7 @@ EVERY_REQUEST: Final = (
     "aws:userid",
     "aws:username",
 )
-"""The keys that any request may have."""
+"""The keys that any request may have; `AccessRequest` itself adds `aws:ResourceAccount`."""
 
 EVERY_RESOURCE: Final = (
     "aws:ResourceTag/${TagKey}",
@@ -76,13 +79,15 @@ def describe_request(principal: Principal, origin: Origin, *, now_s: float, regi
         "aws:viaawsservice": "false",
     }
     optional = {
-        "aws:referer": origin.referer,
+        "aws:referer": _cut(origin.referer),
         "aws:sourceip": origin.address or None,
-        "aws:useragent": origin.user_agent,
+        "aws:useragent": _cut(origin.user_agent),
         "aws:username": principal.name if principal.kind is PrincipalKind.USER else None,
     }
     if principal.issued_at_s is not None:
         optional["aws:tokenissuetime"] = _format_time(int(principal.issued_at_s))
+        # Keys for good have none, also at AWS, which is why policies ask with `BoolIfExists`.
+        optional["aws:multifactorauthpresent"] = "false"
     context |= {name: value for name, value in optional.items() if value is not None}
     return context | _tags("aws:principaltag/", principal.tags)
 
@@ -113,7 +118,7 @@ def describe_wish(members: Members) -> Context:
     wanted: Mapping[str, Any] | None = members.get("encryptionConfiguration")
     secured: Mapping[str, str] | None = members.get("EncryptionContext")
     if secured:
-        context |= {f"kms:encryptioncontext:{key.lower()}": secured[key] for key in secured}
+        context |= _tags("kms:encryptioncontext:", secured)
         context["kms:encryptioncontextkeys"] = tuple(secured)
     if wanted is not None:
         context |= _encryption(wanted.get("sseType", AES256), wanted.get("kmsKeyArn"))
@@ -127,16 +132,20 @@ def _encryption(sse_type: str, key_arn: str | None) -> Context:
     return context
 
 
+def _cut(text: str | None) -> str | None:
+    """Returns as much of what a client says of itself as is compared; all else that it chooses has a smaller limit."""
+    return None if text is None else text[:VALUE_CHARACTERS_MAX]
+
+
 def _tags(prefix: str, tags: Mapping[str, str]) -> Context:
     """Returns tags as condition keys, which know no case; of two that differ in nothing else, both values count.
 
-    Were only one to count, a tag could hide another one from a policy that denies by it.
+    Were only one to count, a tag could hide another one from a policy that denies by it, or that allows the other.
     """
-    values: dict[str, tuple[str, ...]] = {}
+    values: dict[str, list[str]] = {}
     for key, value in tags.items():
-        name = prefix + key.lower()
-        values[name] = (*values.get(name, ()), value)
-    return {name: found[0] if len(found) == 1 else found for name, found in values.items()}
+        values.setdefault(prefix + key.lower(), []).append(value)
+    return {name: found[0] if len(found) == 1 else tuple(found) for name, found in values.items()}
 
 
 @lru_cache(maxsize=TIMES_MAX)

@@ -7,7 +7,8 @@ spelt its own makes no difference to a policy.
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from whimbrel.core.errors import UnknownModelError
+from whimbrel.auth.policy.limits import VALUE_CHARACTERS_MAX
+from whimbrel.core.errors import InvalidRequestError, UnknownModelError
 from whimbrel.embeddings import EmbeddingModels
 from whimbrel.wire.access.rule import Members, Target
 from whimbrel.wire.access.table import RULES
@@ -22,6 +23,7 @@ from whimbrel.wire.naming import (
 )
 
 ALL: Final = "*"
+LONG_MODEL_TEXT: Final = f"modelId must have at most {VALUE_CHARACTERS_MAX} characters"
 
 
 class Place(NamedTuple):
@@ -107,7 +109,13 @@ class NeedReader:
         return Need(action, named.arn, named.place)
 
     def of_model(self, action: str, model_id: str) -> Need:
-        """Returns an action on a model, however the client names it; one that there is not has its name for an ARN."""
+        """Returns an action on a model, however the client names it; one that there is not has its name for an ARN.
+
+        Raises:
+            InvalidRequestError: its name is longer than any can be.
+        """
+        if len(model_id) > VALUE_CHARACTERS_MAX:
+            raise InvalidRequestError(LONG_MODEL_TEXT, ("modelId", LONG_MODEL_TEXT))
         try:
             model_id = self._models.find(model_id).model_id
         except UnknownModelError:

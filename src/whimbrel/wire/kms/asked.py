@@ -1,22 +1,42 @@
 """What a request to KMS needs: its action, on the key that it is about; and what conditions may ask of it."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
+from whimbrel.auth.policy.limits import VALUE_CHARACTERS_MAX
+from whimbrel.core.errors import InvalidRequestError
 from whimbrel.kms.local.service import LocalKeyService
 from whimbrel.wire.access import ALL, Need
 from whimbrel.wire.access.table import TAG_KEY
 from whimbrel.wire.kms import shapes
 from whimbrel.wire.kms.operations import KmsRoute, resource_of
 
+CONTEXT_BYTES_MAX: Final = 8192
+
 
 def find_needs(
     route: KmsRoute, request: shapes.Request, keys: LocalKeyService | None
 ) -> tuple[list[Need], dict[str, Any]]:
-    """Returns what a request needs, and what it asks for that conditions know; see `describe_wish`."""
+    """Returns what a request needs, and what it asks for that conditions know; see `describe_wish`.
+
+    Raises:
+        InvalidRequestError: its encryption context is too large, to be used as well as to be compared with policies.
+    """
     needs = [Need(route.action, ALL if keys is None else resource_of(keys, request))]
     wish: dict[str, Any] = {}
     if isinstance(request, shapes.CreateKey) and request.Tags:
         needs.append(Need(TAG_KEY))
         wish["tags"] = {tag.TagKey: tag.TagValue for tag in request.Tags}
-    wish["EncryptionContext"] = getattr(request, "EncryptionContext", None)
+    wish["EncryptionContext"] = context = getattr(request, "EncryptionContext", None)
+    if context is not None:
+        _check_context(context)
     return needs, wish
+
+
+def _check_context(context: Mapping[str, str]) -> None:
+    parts = [part for pair in context.items() for part in pair]
+    if sum(len(part.encode()) for part in parts) > CONTEXT_BYTES_MAX:
+        raise InvalidRequestError(f"EncryptionContext is larger than {CONTEXT_BYTES_MAX} bytes")
+    if any(len(part) > VALUE_CHARACTERS_MAX for part in parts):
+        text = f"EncryptionContext has a text of more than {VALUE_CHARACTERS_MAX} characters"
+        raise InvalidRequestError(text)

@@ -16,7 +16,6 @@ from whimbrel.wire.kms.errors import KmsRefusedError
 
 TARGET_PREFIX: Final = b"TrentService."
 ALL_KEYS: Final = "*"
-CONTEXT_BYTES_MAX: Final = 8192
 DATA_KEY_SPECS: Final = {"AES_256": 32, "AES_128": 16}
 SIZE_TEXT: Final = "Please specify either number of bytes or key spec."
 
@@ -122,7 +121,6 @@ async def _generate_data_key(keys: LocalKeyService, request: shapes.GenerateData
         byte_count = DATA_KEY_SPECS.get(request.KeySpec or "")
     if byte_count is None:
         raise InvalidRequestError("KeySpec must be AES_256 or AES_128")
-    _check_context(request.EncryptionContext)
     plaintext = keys.new_plaintext(byte_count)
     key, blob = await keys.encrypt(request.KeyId, plaintext, request.EncryptionContext)
     return {"CiphertextBlob": blob, "Plaintext": plaintext, "KeyId": keys.arn_of(key)}
@@ -138,14 +136,12 @@ async def _generate_without_plaintext(
 
 async def _encrypt(keys: LocalKeyService, request: shapes.Encrypt) -> Answer:
     _check_algorithm(request.EncryptionAlgorithm)
-    _check_context(request.EncryptionContext)
     key, blob = await keys.encrypt(request.KeyId, request.Plaintext, request.EncryptionContext)
     return {"CiphertextBlob": blob, "KeyId": keys.arn_of(key), "EncryptionAlgorithm": SPEC}
 
 
 async def _decrypt(keys: LocalKeyService, request: shapes.Decrypt) -> Answer:
     _check_algorithm(request.EncryptionAlgorithm)
-    _check_context(request.EncryptionContext)
     key, plaintext = await keys.decrypt(request.CiphertextBlob, request.EncryptionContext)
     if request.KeyId is not None and keys.id_of(request.KeyId) != key.key_id:
         text = "The key ID in the request does not identify a CMK that can perform this operation."
@@ -205,13 +201,6 @@ def _check_algorithm(algorithm: str) -> None:
     if algorithm != SPEC:
         text = "Keys here encrypt by SYMMETRIC_DEFAULT alone"
         raise KmsRefusedError("InvalidKeyUsageException", text)
-
-
-def _check_context(context: dict[str, str]) -> None:
-    if sum(len(name.encode()) + len(value.encode()) for name, value in context.items()) > (
-        CONTEXT_BYTES_MAX
-    ):
-        raise InvalidRequestError(f"EncryptionContext is larger than {CONTEXT_BYTES_MAX} bytes")
 
 
 def _metadata(keys: LocalKeyService, key: LocalKey) -> shapes.KeyMetadata:

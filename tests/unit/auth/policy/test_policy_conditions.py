@@ -9,16 +9,22 @@ KEY = "aws:Key"
 ABSENT = None
 
 
+def effects(operator, operand, value, key=KEY, **context):
+    """Whether a condition on a key holds in a statement that allows, and whether in one that denies."""
+    condition = {"Condition": {operator: {key: operand}}}
+    if value is not ABSENT:
+        context[key.lower()] = value
+    asked = request(user(), **context)
+    allowed = decide(asked, identity=[policy_of(own(**condition))], resource=None)
+    denied = decide(asked, identity=[policy_of(own(), own("Deny", **condition))], resource=None)
+    return allowed.is_allowed, not denied.is_allowed
+
+
 def holds(operator, operand, value, **context):
     """Whether a condition on KEY holds; as well for a statement that denies as for one that allows."""
-    condition = {"Condition": {operator: {KEY: operand}}}
-    if value is not ABSENT:
-        context["aws:key"] = value
-    asked = request(user(), **context)
-    allowed = decide(asked, identity=[policy_of(own(**condition))], resource=None).is_allowed
-    denied = decide(asked, identity=[policy_of(own(), own("Deny", **condition))], resource=None)
-    assert denied.is_allowed != allowed
-    return allowed
+    in_allow, in_deny = effects(operator, operand, value, **context)
+    assert in_allow == in_deny
+    return in_allow
 
 
 VALUES = [
@@ -156,14 +162,53 @@ def test_if_exists_still_asks_of_a_key_that_is_there():
         ("ForAnyValue:NumericGreaterThan", "5", ("1", "9"), True),
         ("ForAnyValue:ArnLike", "arn:aws:b:c:d:e*", ("x", "arn:aws:b:c:d:ef"), True),
         ("ForAnyValue:IpAddress", "10.0.0.0/8", ("192.0.2.1", "10.1.1.1"), True),
-        # Without a prefix, AWS leaves open what several values mean.
-        ("StringEquals", "a", ("a", "b"), True),
-        ("StringNotEquals", "a", ("a", "b"), False),
+        ("StringEquals", ["a", "b"], ("a", "b"), True),
+        ("StringEquals", "a", ("b", "c"), False),
         ("StringNotEquals", "a", ("b", "c"), True),
+        ("StringNotEquals", ["a", "b"], ("a", "b"), False),
     ],
 )
 def test_several_values(operator, operand, values, expected):
     assert holds(operator, operand, values) == expected
+
+
+OF_TAGS = [
+    "aws:RequestTag/team",
+    "aws:ResourceTag/team",
+    "aws:PrincipalTag/team",
+    "s3vectors:VectorBucketTag/team",
+    "kms:EncryptionContext:team",
+]
+
+
+@pytest.mark.parametrize("negation", ["", "Not"])
+@pytest.mark.parametrize("suffix", ["", "IfExists"])
+@pytest.mark.parametrize("operand", ["a", "b"])
+@pytest.mark.parametrize("key", [KEY, *OF_TAGS])
+def test_no_value_hides_another(operand, negation, suffix, key):
+    # Of a and b one is the operand: it must not allow what the other does not, nor keep the other from denying.
+    operator = f"String{negation}Equals{suffix}"
+    assert effects(operator, operand, ("a", "b"), key) == (False, True)
+
+
+@pytest.mark.parametrize("negation", ["", "Not"])
+@pytest.mark.parametrize("prefix", ["ForAllValues:", "ForAnyValue:"])
+@pytest.mark.parametrize("operand", ["a", "b"])
+@pytest.mark.parametrize("key", OF_TAGS)
+def test_no_tag_of_another_case_hides_a_tag_from_operators_of_sets(operand, negation, prefix, key):
+    operator = f"{prefix}String{negation}Equals"
+    assert effects(operator, operand, ("a", "b"), key) == (False, True)
+    assert effects(operator, ["a", "b"], ("a", "b"), key) == ((not negation,) * 2)
+
+
+def test_a_variable_of_several_values_matches_nothing():
+    tags = {"aws:principaltag/team": ("ana", "bob")}
+    for default in ("", ", 'ana'"):
+        text = "${aws:PrincipalTag/team" + default + "}"
+        assert not holds("StringEquals", text, "ana", **tags)
+        assert not holds("StringEqualsIgnoreCase", text, "ana", **tags)
+        assert not holds("StringLike", text + "*", "ana", **tags)
+        assert not holds("ArnLike", "arn:aws:b:c:d:" + text, "arn:aws:b:c:d:ana", **tags)
 
 
 @pytest.mark.parametrize(

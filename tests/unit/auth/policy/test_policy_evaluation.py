@@ -259,6 +259,9 @@ def test_not_principal_denies_whoever_has_a_boundary():
         ({"NotResource": "arn:aws:s3vectors:*:*:bucket/${aws:username}/*"}, True),
         ({"Resource": "arn:aws:s3vectors:*:*:bucket/${aws:username, 'birds'}/*"}, True),
         ({"Resource": "arn:aws:s3vectors:*:*:bucket/${aws:PrincipalTag/team, 'x'}/*"}, True),
+        ({"NotResource": "arn:aws:s3vectors:*:*:bucket/${aws:username, 'birds'}/*"}, False),
+        ({"NotResource": "arn:aws:s3vectors:*:*:bucket/${aws:PrincipalTag/cat, 'birds'}/*"}, True),
+        ({"NotResource": "arn:aws:s3vectors:*:*:bucket/${aws:PrincipalTag/many, 'birds'}/*"}, True),
         ({"Resource": "arn:aws:s3vectors:*:*:bucket/${aws:PrincipalTag/star}/*"}, False),
         ({"Resource": "arn:aws:s3vectors:*:*:bucket/${aws:PrincipalTag/many}/*"}, False),
         ({"Resource": "arn:aws:s3vectors:*:*:bucket/birds/index/${*}"}, False),
@@ -270,6 +273,7 @@ def test_actions_and_resources(element, matches):
         statement.pop(name.removeprefix("Not"))
     context = {
         "aws:principaltag/team": "birds",
+        "aws:principaltag/cat": "cats",
         "aws:principaltag/star": "*",
         "aws:principaltag/many": ("birds", "fish"),
     }
@@ -280,6 +284,18 @@ def test_actions_and_resources(element, matches):
         asked, identity=[ALL, policy_of(statement | element | {"Effect": "Deny"})], resource=None
     )
     assert denied.is_allowed != matches
+
+
+def test_a_request_says_who_owns_its_resource():
+    foreign = {"StringNotEquals": {"aws:ResourceAccount": OWN}}
+    policies = [ALL, policy_of(own("Deny", Condition=foreign))]
+    for account, is_allowed in ((OWN, True), (OTHER, False), ("", False)):
+        asked = request(user(account=account), account=account, **{"aws:username": "ana"})
+        assert decide(asked, identity=policies, resource=None).is_allowed == is_allowed
+        assert asked.context.get("aws:resourceaccount", "") == account
+        assert asked.context["aws:username"] == "ana"
+    claimed = request(user(), account=OTHER, **{"aws:resourceaccount": OWN})
+    assert not decide(claimed, identity=policies, resource=None).is_allowed
 
 
 def test_an_old_version_takes_variables_literally():

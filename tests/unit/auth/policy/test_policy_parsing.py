@@ -1,11 +1,14 @@
 """Which texts are policies, of which kind, and how large; and what is said of those that are none."""
 
 import json
+import re
 
 import pytest
 
+from tests.unit.auth.policy.people import own, policy_of
 from whimbrel.auth.policy import PolicyKind, format_policy, parse_policy
 from whimbrel.auth.policy.limits import BUCKET_BYTES_MAX, MANAGED_BYTES_MAX, USER_INLINE_BYTES_MAX
+from whimbrel.auth.policy.services import SERVICES
 from whimbrel.core.errors import PolicyError, PolicySizeError
 
 STATEMENT = {
@@ -266,6 +269,17 @@ def test_policies_of_identities(kind):
         with pytest.raises(PolicyError) as caught:
             check({"Statement": statement}, kind)
         assert caught.value.message == f"Policy statement must contain {plural}."
+
+
+def test_policies_of_identities_may_name_any_service_of_aws():
+    rare = (
+        "aps grafana fis dlm datasync emr-containers mediaconvert apprunner datazone gamelift rbin rolesanywhere billing q "
+        "compute-optimizer ssm-incidents qldb opsworks elastic-inference logs notifications dsql"
+    )
+    for prefix in (*rare.split(), *SERVICES):
+        assert policy_of(own(action=f"{prefix}:Get*"))
+        assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", prefix)
+    assert len(SERVICES) > 460
 
 
 def test_trust_policies():
