@@ -119,20 +119,17 @@ class Fortress:
         )
         self.engine = Engine(context)
         self.loop.run_until_complete(self.engine.start())
+        random = SeededRandom(7)
+        masters = MasterKeys([bytes(32)], random=random)
         self.identities = Identities(
-            context, account_id=ACCOUNT, secrets=None, log=logging.getLogger("fortress")
+            context, account_id=ACCOUNT, secrets=masters, log=logging.getLogger("fortress")
         )
         self.loop.run_until_complete(self.identities.start())
-        known = KnownKeys(self.identities, root=None, further=())
-        identity = IdentityService(self.identities, known, SessionGiver(self.identities, known))
-        random = SeededRandom(7)
+        self.known = KnownKeys(self.identities, root=None, further=())
+        sessions = SessionGiver(self.identities, self.known)
+        identity = IdentityService(self.identities, self.known, sessions)
         local_keys = LocalKeyService(
-            LocalKeys(
-                self.store,
-                wrapper=MasterKeys([bytes(32)], random=random),
-                clock=self.clock,
-                random=random,
-            ),
+            LocalKeys(self.store, wrapper=masters, clock=self.clock, random=random),
             arn_prefix=f"arn:aws:kms:us-east-1:{ACCOUNT}:key/",
             random=random,
         )

@@ -36,6 +36,7 @@ from whimbrel.identity.model import (
 )
 from whimbrel.identity.secrets import TOKEN_KEY_NAME, secret_name
 from whimbrel.identity.state import Entry, IdentityState, fold, measure
+from whimbrel.identity.tags import collect_tags, merge_tags, without_tags
 
 ACCOUNT_COUNT_MAX: Final = 100
 USER_COUNT_MAX: Final = 5_000
@@ -253,15 +254,15 @@ def update_role(
 def tag_holder(state: IdentityState, holder: Holder, tags: Mapping[str, str]) -> IdentityRecord:
     """Adds or replaces tags of a user or role."""
     entry = expect_holder(state, holder)
-    merged = {**entry.tags, **tags}
+    merged = merge_tags(entry.tags, tags)
     _check_tags(merged)
     return _put(state, holder.account_id, msgspec.structs.replace(entry, tags=merged))
 
 
 def untag_holder(state: IdentityState, holder: Holder, keys: Iterable[str]) -> IdentityRecord:
     """Removes tags of a user or role; those that are not there are fine."""
-    entry, gone = expect_holder(state, holder), set(keys)
-    left = {key: value for key, value in entry.tags.items() if key not in gone}
+    entry = expect_holder(state, holder)
+    left = without_tags(entry.tags, keys)
     return _put(state, holder.account_id, msgspec.structs.replace(entry, tags=left))
 
 
@@ -466,6 +467,7 @@ def _grown(state: IdentityState, record: P, *, before: Entry | None = None) -> P
 
 
 def _check_tags(tags: Mapping[str, str]) -> None:
+    collect_tags(tags.items())
     if len(tags) > TAG_COUNT_MAX:
         raise IdentityLimitError(
             f"The number of tags has reached the maximum limit: {TAG_COUNT_MAX}"

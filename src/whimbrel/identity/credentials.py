@@ -29,6 +29,7 @@ from whimbrel.identity.sessions import (
     session_secret,
 )
 from whimbrel.identity.state import IdentityState
+from whimbrel.identity.tags import merge_tags
 
 KEPT_COUNT_MAX: Final = 4_096
 SECRETS_TEXT: Final = "The secrets of identities cannot be read"
@@ -214,7 +215,7 @@ class KnownKeys:
                 role,
                 session_name=claims.session_name,
                 unique_id=f"{role.unique_id}:{claims.session_name}",
-                tags={**role.tags, **claims.tags},
+                tags=merge_tags(role.tags, claims.tags),
                 session_policies=limits,
             )
         return None

@@ -17,6 +17,7 @@ from whimbrel.wire.access import Need
 from whimbrel.wire.errors import ErrorAnswer
 from whimbrel.wire.exchange import XML_TYPE, Answered, Exchange
 from whimbrel.wire.extension import LaneName
+from whimbrel.wire.iam.call import read_tags
 from whimbrel.wire.iam.model import ARN, KEY_ID, TAG_KEYS, TAGS
 from whimbrel.wire.options import WireOptions
 from whimbrel.wire.query.errors import answer_query_error, no_identities
@@ -194,7 +195,7 @@ async def _assume_role(call: _Call) -> Result:
         duration_s=given.get("DurationSeconds"),
         policy=given.get("Policy"),
         policy_arns=tuple(each["arn"] for each in given.get("PolicyArns", ()) if "arn" in each),
-        tags={tag["Key"]: tag["Value"] for tag in given.get("Tags", ())},
+        tags=read_tags(given),
         external_id=given.get("ExternalId"),
     )
     assumed = await identity.sessions.assume_role(request, call.principal, call.context)

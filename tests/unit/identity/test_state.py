@@ -13,6 +13,7 @@ from whimbrel.core.errors import (
     IdentityInUseError,
     IdentityLimitError,
     IdentityNotFoundError,
+    InvalidRequestError,
 )
 from whimbrel.identity import changes
 from whimbrel.identity.model import AccountEntry, Holder, HolderKind, KeyEntry
@@ -178,6 +179,21 @@ def test_names_that_differ_in_case_are_one():
     with pytest.raises(IdentityExistsError):
         changes.create_user(state, ACCOUNT, user("aDA"))
     assert changes.expect_user(state, ACCOUNT, "ADA").name == "Ada"
+
+
+def test_keys_of_tags_that_differ_in_case_are_one():
+    state = made(changes.create_user(IdentityState(), ACCOUNT, user("ada", tags={"Team": "a"})))
+    after(state, changes.tag_holder(state, ADA, {"TEAM": "b", "shift": "late"}))
+    assert state.find_holder(ADA).tags == {"TEAM": "b", "shift": "late"}
+    after(state, changes.untag_holder(state, ADA, ["team", "none"]))
+    assert state.find_holder(ADA).tags == {"shift": "late"}
+    for tags in ({"a": "", "A": ""}, {"aws:a": ""}, {"AWS:a": ""}):
+        for decide in (
+            lambda tags=tags: changes.tag_holder(state, ADA, tags),
+            lambda tags=tags: changes.create_user(state, ACCOUNT, user("eve", tags=tags)),
+        ):
+            with pytest.raises(InvalidRequestError):
+                decide()
 
 
 def test_an_arn_of_another_path_names_nothing():

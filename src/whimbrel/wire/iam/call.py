@@ -9,6 +9,7 @@ from whimbrel.core.errors import InvalidRequestError
 from whimbrel.identity.identities import Identities
 from whimbrel.identity.model import Holder, HolderKind, IdentityRecord
 from whimbrel.identity.state import IdentityState, fold
+from whimbrel.identity.tags import collect_tags
 from whimbrel.wire.query.xml import XmlValue
 
 PAGE_SIZE_DEFAULT: Final = 100
@@ -85,6 +86,15 @@ class IamCall:
         if len(ordered) > size:
             result["Marker"] = name(ordered[size - 1])
         return result
+
+
+def read_tags(given: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the tags that parameters hold.
+
+    Raises:
+        InvalidRequestError: two have one key, or a key is reserved for AWS.
+    """
+    return collect_tags((tag["Key"], tag["Value"]) for tag in given.get("Tags", ()))
 
 
 def holder_named(given: Mapping[str, Any]) -> tuple[HolderKind, str]:

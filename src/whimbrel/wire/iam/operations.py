@@ -27,7 +27,7 @@ from whimbrel.identity.secrets import (
 )
 from whimbrel.identity.state import IdentityState, fold
 from whimbrel.wire.iam import shown
-from whimbrel.wire.iam.call import IamCall, Result
+from whimbrel.wire.iam.call import IamCall, Result, read_tags
 from whimbrel.wire.query.xml import format_time
 
 Handler = Callable[[IamCall], Awaitable[Result | None]]
@@ -47,20 +47,6 @@ def _check_policy(document: str, kind: PolicyKind = PolicyKind.IDENTITY) -> str:
     return document
 
 
-def _tags(given: Mapping[str, Any]) -> dict[str, str]:
-    """Returns tags.
-
-    Raises:
-        InvalidRequestError: two have the same key.
-    """
-    pairs = [(tag["Key"], tag["Value"]) for tag in given.get("Tags", ())]
-    if len({key.lower() for key, _ in pairs}) != len(pairs):
-        raise InvalidRequestError(
-            "Duplicate tag keys found. Please note that Tag keys are case insensitive."
-        )
-    return dict(pairs)
-
-
 # --- users ---------------------------------------------------------------------------------------
 
 
@@ -72,7 +58,7 @@ async def create_user(call: IamCall) -> Result:
         unique_id=make_unique_id(USER_ID_PREFIX, call.identities.context.random),
         path=given.get("Path", "/"),
         created_at_s=call.now_s,
-        tags=_tags(given),
+        tags=read_tags(given),
     )
     boundary = given.get("PermissionsBoundary")
     state = await call.change(
@@ -112,7 +98,7 @@ async def delete_holder(call: IamCall) -> None:
 
 async def tag_holder(call: IamCall) -> None:
     """TagUser and TagRole."""
-    tags = _tags(call.input)
+    tags = read_tags(call.input)
     await call.change(lambda state: changes.tag_holder(state, call.holder, tags))
 
 
@@ -275,7 +261,7 @@ async def create_policy(call: IamCall) -> Result:
         updated_at_s=now_s,
         document=_check_policy(given["PolicyDocument"]),
         description=given.get("Description", ""),
-        tags=_tags(given),
+        tags=read_tags(given),
     )
     state = await call.change(lambda state: changes.create_policy(state, call.account_id, entry))
     return {"Policy": shown.show_policy(state, call.account_id, entry)}
@@ -374,7 +360,7 @@ async def create_role(call: IamCall) -> Result:
         trust=_check_policy(given["AssumeRolePolicyDocument"], PolicyKind.TRUST),
         description=given.get("Description", ""),
         session_s_max=given.get("MaxSessionDuration", 3600),
-        tags=_tags(given),
+        tags=read_tags(given),
     )
     boundary = given.get("PermissionsBoundary")
     state = await call.change(

@@ -13,7 +13,7 @@ from whimbrel.core.errors import DeniedError
 from whimbrel.identity.identities import Identities
 from whimbrel.identity.model import Holder
 from whimbrel.identity.state import IdentityState
-from whimbrel.wire.iam.call import IamCall, Result, holder_named, own_user_name
+from whimbrel.wire.iam.call import IamCall, Result, holder_named, own_user_name, read_tags
 from whimbrel.wire.iam.model import ACCOUNT_OPERATIONS, API_VERSION, INPUTS
 from whimbrel.wire.iam.operations import HANDLERS, find_resource
 from whimbrel.wire.query.form import Form, unknown_action
@@ -87,7 +87,7 @@ def _find_account(form: Form, principal: Principal) -> str:
 def _describe(given: Mapping[str, Any]) -> dict[str, ContextValue]:
     """Returns what conditions may ask of an operation's parameters."""
     context: dict[str, ContextValue] = {}
-    tags = {tag["Key"]: tag["Value"] for tag in given.get("Tags", ())}
+    tags = read_tags(given)
     keys = tuple(tags) or tuple(given.get("TagKeys", ()))
     if keys:
         context["aws:tagkeys"] = keys
