@@ -5,10 +5,11 @@ import re
 import pytest
 
 from tests.security.fortress import ACCOUNT, ROOT, document, statement, user
-from tests.security.test_identity_operations import code_of, message_of
+from tests.security.test_identity_operations import TRUST, code_of, message_of
 
 ARN = f"arn:aws:iam::{ACCOUNT}"
 NIGHT = f"{ARN}:role/night"
+ALL = document(statement("*"))
 
 
 def members(name, *values):
@@ -101,3 +102,103 @@ def test_tags_of_a_user_have_keys_of_their_own(fortress, action, keys):
     pairs = members("Tags", *({"Key": key, "Value": "x"} for key in keys))
     reply = iam(fortress, ROOT, action, UserName="bob", **pairs)
     assert code_of(reply) == (400, "ValidationError")
+
+
+@pytest.mark.parametrize("noun", ["User", "Role", "Policy"])
+def test_making_something_with_tags_is_tagging_it(fortress, noun):
+    given = {
+        "User": {"UserName": "new"},
+        "Role": {"RoleName": "new", "AssumeRolePolicyDocument": TRUST},
+        "Policy": {"PolicyName": "new", "PolicyDocument": document(statement("*"))},
+    }[noun]
+    create, tag = f"iam:Create{noun}", f"iam:Tag{noun}"
+    team = tags(team="birds")
+    for principal in (
+        user(statement(create)),
+        user(statement("*"), statement(tag, effect="Deny")),
+    ):
+        reply = iam(fortress, principal, f"Create{noun}", **given, **team)
+        assert code_of(reply) == (403, "AccessDenied")
+        assert tag.encode() in message_of(reply)
+    both = user(statement([create, tag], f"{ARN}:{noun.lower()}/new"))
+    assert iam(fortress, both, f"Create{noun}", **given, **team).status == 200
+
+
+# --- permissions boundaries ------------------------------------------------------------------------
+
+
+def test_a_delegate_makes_users_within_a_boundary_and_no_others(fortress):
+    """The delegation policy of AWS's "Permissions boundaries for IAM entities", whole."""
+    for name in ("bound", "other"):
+        text = document(statement(["s3vectors:*", "iam:*"]))
+        must(fortress, "CreatePolicy", PolicyName=name, PolicyDocument=text)
+    bound, other = f"{ARN}:policy/bound", f"{ARN}:policy/other"
+    bounded = {"StringEquals": {"iam:PermissionsBoundary": bound}}
+    zoe = user(
+        statement(
+            [
+                "iam:AttachUserPolicy",
+                "iam:CreateUser",
+                "iam:DeleteUserPolicy",
+                "iam:DetachUserPolicy",
+                "iam:PutUserPermissionsBoundary",
+                "iam:PutUserPolicy",
+            ],
+            Condition=bounded,
+        ),
+        statement(["iam:CreatePolicy", "iam:GetUser"]),
+        statement("iam:DeleteUserPermissionsBoundary", effect="Deny"),
+        name="zoe",
+    )
+    must(fortress, "CreateUser", UserName="free")
+    must(fortress, "PutUserPolicy", UserName="free", PolicyName="own", PolicyDocument=ALL)
+    must(fortress, "CreateUser", UserName="loose", PermissionsBoundary=other)
+
+    def may(action, **parameters):
+        reply = iam(fortress, zoe, action, **parameters)
+        assert reply.status == 200 or code_of(reply) == (403, "AccessDenied"), reply
+        return reply.status == 200
+
+    assert not may("CreateUser", UserName="ann")
+    assert not may("CreateUser", UserName="ann", PermissionsBoundary=other)
+    assert may("CreateUser", UserName="ann", PermissionsBoundary=bound)
+    assert not may("CreateUser", UserName="ann"), "what is there bounds nothing that is made"
+    own = {"PolicyName": "own", "PolicyDocument": ALL}
+    for name, is_bounded in (("ann", True), ("free", False), ("loose", False)):
+        assert may("PutUserPolicy", UserName=name, **own) == is_bounded
+        assert may("AttachUserPolicy", UserName=name, PolicyArn=other) == is_bounded
+        assert may("DetachUserPolicy", UserName=name, PolicyArn=other) == is_bounded
+        assert may("DeleteUserPolicy", UserName=name, PolicyName="own") == is_bounded
+        assert not may("DeleteUserPermissionsBoundary", UserName=name)
+    assert not may("PutUserPermissionsBoundary", UserName="ann", PermissionsBoundary=other)
+    assert may("PutUserPermissionsBoundary", UserName="loose", PermissionsBoundary=bound)
+    assert not may("CreateAccessKey", UserName="ann")
+
+
+def test_removing_a_boundary_is_decided_by_the_one_that_is_there(fortress):
+    for name in ("strict", "lax"):
+        must(fortress, "CreatePolicy", PolicyName=name, PolicyDocument=ALL)
+        must(fortress, "CreateRole", RoleName=name, AssumeRolePolicyDocument=TRUST)
+        boundary = f"{ARN}:policy/{name}"
+        must(
+            fortress, "PutRolePermissionsBoundary", RoleName=name, PermissionsBoundary=boundary
+        )
+    guard = {"StringEquals": {"iam:PermissionsBoundary": f"{ARN}:policy/strict"}}
+    keeper = user(statement("iam:*"), statement("iam:*", effect="Deny", Condition=guard))
+    for name, status in (("strict", 403), ("lax", 200)):
+        reply = iam(fortress, keeper, "DeleteRolePermissionsBoundary", RoleName=name)
+        assert reply.status == status
+
+
+# --- what refusals tell ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("member", ["UserName", "RoleName"])
+def test_a_refusal_says_the_name_that_was_asked_for(fortress, member):
+    noun = member.removesuffix("Name")
+    asked = {member: "BOB"}
+    before = message_of(iam(fortress, user(), f"Get{noun}", **asked))
+    made = {"User": {}, "Role": {"AssumeRolePolicyDocument": TRUST}}[noun]
+    must(fortress, f"Create{noun}", **{member: "bob"}, **made)
+    assert message_of(iam(fortress, user(), f"Get{noun}", **asked)) == before
+    assert f"{noun.lower()} BOB ".encode() in before

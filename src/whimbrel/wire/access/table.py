@@ -15,6 +15,8 @@ from whimbrel.wire.access.rule import (
     ENCRYPTION_CONTEXT,
     ENCRYPTION_CONTEXT_KEYS,
     KMS_KEY_ARN,
+    PERMISSIONS_BOUNDARY,
+    POLICY_ARN,
     REQUEST_TAG,
     SSE_TYPE,
     TAG_KEYS,
@@ -171,8 +173,42 @@ _IAM_NAMES: Final = {
         "CreatePolicy CreatePolicyVersion DeletePolicy GetPolicy GetPolicyVersion ListPolicies ListPolicyVersions"
     ),
 }
+# Which of them know the permissions boundary of the user or role; those that make one or bound it, the one asked for.
+_IAM_BOUNDED: Final = frozenset(
+    operation.format(kind)
+    for kind in ("User", "Role")
+    for operation in (
+        "Attach{}Policy",
+        "Create{}",
+        "Delete{}PermissionsBoundary",
+        "Delete{}Policy",
+        "Detach{}Policy",
+        "Put{}PermissionsBoundary",
+        "Put{}Policy",
+    )
+)
+_IAM_TAGGED: Final = {
+    Target.USER: "iam:TagUser",
+    Target.ROLE: "iam:TagRole",
+    Target.MANAGED_POLICY: "iam:TagPolicy",
+}
+
+
+def _iam_rule(name: str, target: Target) -> Rule:
+    is_new = name in ("CreateUser", "CreateRole", "CreatePolicy")
+    keys = [PERMISSIONS_BOUNDARY] if name in _IAM_BOUNDED else []
+    if name.startswith(("Attach", "Detach")):
+        keys.append(POLICY_ARN)
+    if is_new or name.startswith("Tag"):
+        keys += [REQUEST_TAG, TAG_KEYS]
+    elif name.startswith("Untag"):
+        keys.append(TAG_KEYS)
+    tagged = Also(_IAM_TAGGED[target], target, "the request has tags", _has_tags)
+    return Rule(targets=(target,), also=(tagged,) if is_new else (), keys=tuple(keys))
+
+
 _IAM: Final = {
-    f"iam:{name}": Rule(targets=(target,))
+    f"iam:{name}": _iam_rule(name, target)
     for target, names in _IAM_NAMES.items()
     for name in names.split()
 }

@@ -13,10 +13,13 @@ from whimbrel.core.errors import DeniedError
 from whimbrel.identity.identities import Identities
 from whimbrel.identity.model import Holder
 from whimbrel.identity.state import IdentityState
+from whimbrel.wire.access.rule import PERMISSIONS_BOUNDARY, POLICY_ARN, Rule
+from whimbrel.wire.access.table import RULES
 from whimbrel.wire.iam.call import IamCall, Result, holder_named, own_user_name, read_tags
 from whimbrel.wire.iam.model import ACCOUNT_OPERATIONS, API_VERSION, INPUTS
 from whimbrel.wire.iam.operations import HANDLERS, find_resource
-from whimbrel.wire.query.form import Form, unknown_action
+from whimbrel.wire.iam.shown import boundary_arn
+from whimbrel.wire.query.form import Form, tell_parameters, unknown_action
 from whimbrel.wire.validation import validate
 
 ACCOUNT_PARAMETER: Final = "AccountId"
@@ -25,7 +28,6 @@ ADMINISTRATOR_TEXT: Final = "Only the root user of the server's own account may 
 _OWN_OPERATIONS: Final = frozenset(
     {"GetUser", "CreateAccessKey", "ListAccessKeys", "UpdateAccessKey", "DeleteAccessKey"}
 )
-_HOLDER_ARN = re.compile(r"arn:aws:iam::\d{12}:(user|role)/(?:.*/)?([^/]+)", re.ASCII)
 _ACCOUNT_ID = re.compile(r"\d{12}", re.ASCII)
 
 
@@ -61,9 +63,11 @@ async def perform(
     account_id = _find_account(form, principal)
     if form.action in _OWN_OPERATIONS and (name := own_user_name(given, principal, account_id)):
         given["UserName"] = name
-    resource = find_resource(form.action, given, account_id, identities.state)
-    facts = {**context, **_describe(given), **_describe_tags(given, account_id, identities.state)}
-    _check(form.action, resource, principal=principal, account_id=account_id, context=facts)
+    if not principal.is_administrator:
+        state = identities.state
+        facts = {**context, **_describe(form.action, given, account_id, state)}
+        resource = find_resource(form.action, given, account_id, state)
+        _check(form.action, given, resource, principal, account_id=account_id, context=facts)
     call = IamCall(input=given, identities=identities, principal=principal, account_id=account_id)
     return await HANDLERS[form.action](call)
 
@@ -84,43 +88,40 @@ def _find_account(form: Form, principal: Principal) -> str:
     return str(wanted)
 
 
-def _describe(given: Mapping[str, Any]) -> dict[str, ContextValue]:
-    """Returns what conditions may ask of an operation's parameters."""
+def _describe(
+    name: str, given: Mapping[str, Any], account_id: str, state: IdentityState
+) -> dict[str, ContextValue]:
+    """Returns what conditions may ask of an operation's parameters, and of the user or role that they name."""
     context: dict[str, ContextValue] = {}
     tags = read_tags(given)
     keys = tuple(tags) or tuple(given.get("TagKeys", ()))
     if keys:
         context["aws:tagkeys"] = keys
     context |= {f"aws:requesttag/{key.lower()}": value for key, value in tags.items()}
-    for member, key in (
-        ("PolicyArn", "iam:policyarn"),
-        ("PermissionsBoundary", "iam:permissionsboundary"),
-    ):
-        if member in given:
-            context[key] = given[member]
+    if "PolicyArn" in given:
+        context[POLICY_ARN.lower()] = given["PolicyArn"]
+    boundary = given.get("PermissionsBoundary")
+    if "UserName" in given or "RoleName" in given:
+        entry = state.find_holder(Holder(account_id, *holder_named(given)))
+        for key, value in entry.tags.items() if entry is not None else ():
+            context |= {f"{prefix}:resourcetag/{key.lower()}": value for prefix in ("aws", "iam")}
+        if boundary is None and not name.startswith("Create"):
+            boundary = boundary_arn(state, account_id, entry)
+    if boundary is not None and PERMISSIONS_BOUNDARY in _rule(name).keys:
+        context[PERMISSIONS_BOUNDARY.lower()] = boundary
     return context
 
 
-def _describe_tags(
-    given: Mapping[str, Any], account_id: str, state: IdentityState
-) -> dict[str, ContextValue]:
-    """Returns the tags of the user or role that an operation is about."""
-    if "UserName" not in given and "RoleName" not in given:
-        return {}
-    entry = state.find_holder(Holder(account_id, *holder_named(given)))
-    tags = {} if entry is None else entry.tags
-    return {
-        f"{prefix}:resourcetag/{key.lower()}": value
-        for key, value in tags.items()
-        for prefix in ("aws", "iam")
-    }
+def _rule(name: str) -> Rule:
+    return RULES[action_of(name)]
 
 
 def _check(
     name: str,
+    given: Mapping[str, Any],
     resource: str,
-    *,
     principal: Principal,
+    *,
     account_id: str,
     context: Mapping[str, ContextValue],
 ) -> None:
@@ -129,34 +130,39 @@ def _check(
     Raises:
         DeniedError: with AWS's text.
     """
-    if principal.is_administrator:
-        return
     if name in ACCOUNT_OPERATIONS:
         raise DeniedError("AccessDenied", ADMINISTRATOR_TEXT)
-    action = action_of(name)
-    request = AccessRequest(
-        action=action,
-        resource=resource,
-        principal=principal,
-        resource_account=account_id,
-        context=context,
-    )
-    decision = decide(
-        request,
-        identity=principal.policies,
-        resource=None,
-        boundary=principal.boundary,
-        session=principal.session_policies,
-    )
-    if not decision.is_allowed:
-        text = (
-            f"User: {principal.arn} is not authorized to perform: {action} "
-            f"on resource: {_show(resource)} "
+    members = tell_parameters(given)
+    also = [each.action for each in _rule(name).also if each.applies(members)]
+    for action in (action_of(name), *also):
+        request = AccessRequest(
+            action=action,
+            resource=resource,
+            principal=principal,
+            resource_account=account_id,
+            context=context,
         )
-        raise DeniedError("AccessDenied", text + decision.refusal(action))
+        decision = decide(
+            request,
+            identity=principal.policies,
+            resource=None,
+            boundary=principal.boundary,
+            session=principal.session_policies,
+        )
+        if not decision.is_allowed:
+            text = (
+                f"User: {principal.arn} is not authorized to perform: {action} "
+                f"on resource: {_show(given, resource)} "
+            )
+            raise DeniedError("AccessDenied", text + decision.refusal(action))
 
 
-def _show(resource: str) -> str:
-    """Returns what a refusal calls a resource: users and roles as AWS does, without the path that tells they exist."""
-    match = _HOLDER_ARN.fullmatch(resource)
-    return resource if match is None else f"{match[1]} {match[2]}"
+def _show(given: Mapping[str, Any], resource: str) -> str:
+    """Returns what a refusal calls a resource: users and roles as AWS does, by kind and name.
+
+    By the name that was asked for: the ARN of what exists has a path, and the name as it was given when it was made.
+    """
+    for noun, member in (("user", "UserName"), ("role", "RoleName")):
+        if member in given:
+            return f"{noun} {given[member]}"
+    return resource

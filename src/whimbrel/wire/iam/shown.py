@@ -26,6 +26,15 @@ def holder_arn(account_id: str, entry: UserEntry | RoleEntry) -> str:
     return f"arn:aws:iam::{account_id}:{kind}{entry.path}{entry.name}"
 
 
+def boundary_arn(
+    state: IdentityState, account_id: str, entry: UserEntry | RoleEntry | None
+) -> str | None:
+    """Returns the ARN of the policy that bounds a user or role; None without one."""
+    if entry is None or entry.boundary is None:
+        return None
+    return policy_arn(account_id, state.account(account_id).policies[fold(entry.boundary)])
+
+
 def show_document(document: str) -> str:
     """Returns a policy as answers hold it."""
     return quote(document, safe="")
@@ -87,11 +96,11 @@ def _boundary_and_tags(
     state: IdentityState, account_id: str, entry: UserEntry | RoleEntry
 ) -> Result:
     result: Result = {}
-    if entry.boundary is not None:
-        policy = state.account(account_id).policies[fold(entry.boundary)]
+    boundary = boundary_arn(state, account_id, entry)
+    if boundary is not None:
         result["PermissionsBoundary"] = {
             "PermissionsBoundaryType": "Policy",
-            "PermissionsBoundaryArn": policy_arn(account_id, policy),
+            "PermissionsBoundaryArn": boundary,
         }
     if entry.tags:
         result["Tags"] = show_tags(entry.tags)
