@@ -1,11 +1,21 @@
 """Ways around IAM and STS that were found once: each is refused, and what is next to it still works."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
-from tests.security.fortress import ACCOUNT, ROOT, document, statement, user
+from tests.security.fortress import (
+    ACCOUNT,
+    FOREIGN_ACCOUNT,
+    ROOT,
+    document,
+    policy,
+    statement,
+    user,
+)
 from tests.security.test_identity_operations import TRUST, code_of, message_of
+from whimbrel.wire.iam.model import INPUTS
 
 ARN = f"arn:aws:iam::{ACCOUNT}"
 NIGHT = f"{ARN}:role/night"
@@ -202,3 +212,89 @@ def test_a_refusal_says_the_name_that_was_asked_for(fortress, member):
     must(fortress, f"Create{noun}", **{member: "bob"}, **made)
     assert message_of(iam(fortress, user(), f"Get{noun}", **asked)) == before
     assert f"{noun.lower()} BOB ".encode() in before
+
+
+# --- sessions --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        members("PolicyArns", {"Arn": f"{ARN}:policy/all"}),
+        members("PolicyArns", {"arn": f"{ARN}:policy/all"}, {"ARN": f"{ARN}:policy/all"}),
+        members("PolicyArns", f"{ARN}:policy/all"),
+        {"PolicyArns.1.arn": f"{ARN}:policy/all"},
+    ],
+)
+def test_a_session_policy_that_is_malformed_is_not_passed_over(fortress, given):
+    must(fortress, "CreatePolicy", PolicyName="all", PolicyDocument=ALL)
+    trusting(fortress)
+    assert code_of(assume(fortress, **given)) == (400, "ValidationError")
+    good = members("PolicyArns", {"arn": f"{ARN}:policy/all"})
+    assert session_of(fortress, assume(fortress, **good)).session_policies
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"SourceIdentity": "ann"},
+        {"SerialNumber": f"{ARN}:mfa/ann"},
+        {"TokenCode": "123456"},
+        members("TransitiveTagKeys", "team"),
+        members("ProvidedContexts", {"ProviderArn": ARN}),
+    ],
+)
+def test_what_would_change_a_session_is_not_passed_over(fortress, given):
+    trusting(fortress)
+    reply = assume(fortress, **given)
+    assert code_of(reply) == (400, "ValidationError")
+    assert b"not supported" in reply.body
+
+
+def test_mfa_is_not_passed_over_by_get_session_token(fortress):
+    reply = fortress.ask_form(ROOT, "sts", Action="GetSessionToken", TokenCode="123456")
+    assert code_of(reply) == (400, "ValidationError")
+
+
+def test_a_session_of_a_user_or_root_manages_no_identities(fortress):
+    must(fortress, "CreateUser", UserName="ann")
+    trusting(fortress)
+    temporary = {"issued_at_s": 0.0, "expires_at_s": 9e9}
+    for principal in (replace(ROOT, **temporary), user(statement("*"), **temporary)):
+        for action in INPUTS:
+            reply = iam(fortress, principal, action, UserName="ann")
+            assert code_of(reply) == (403, "InvalidClientTokenId")
+        for action, more in (
+            ("GetSessionToken", {}),
+            ("GetAccessKeyInfo", {"AccessKeyId": "A" * 20}),
+        ):
+            reply = fortress.ask_form(principal, "sts", Action=action, **more)
+            assert code_of(reply) == (403, "AccessDenied")
+        reply = fortress.ask_form(principal, "sts", Action="GetCallerIdentity")
+        assert reply.status == 200
+    role = {"RoleArn": NIGHT, "RoleSessionName": "now"}
+    reply = fortress.ask_form(principal, "sts", Action="AssumeRole", **role)
+    assert reply.status == 200
+    session = replace(session_of(fortress, reply), policies=(policy(statement("iam:*")),))
+    assert iam(fortress, session, "GetUser", UserName="ann").status == 200
+
+
+# --- accounts --------------------------------------------------------------------------------------
+
+
+def test_nothing_is_made_in_an_account_that_is_not_there(fortress):
+    there = FOREIGN_ACCOUNT
+    must(fortress, "CreateAccount", AccountName="partner", NewAccountId=there)
+    for account_id, answer in (
+        (there, (200, "")),
+        ("111122223333", (404, "NoSuchEntity")),
+        ("99", (400, "ValidationError")),
+        ("x" * 12, (400, "ValidationError")),
+        ("", (400, "ValidationError")),
+        (ACCOUNT, (200, "")),
+    ):
+        for action, more in (("CreateUser", {"UserName": "eve"}), ("ListUsers", {})):
+            reply = iam(fortress, ROOT, action, AccountId=account_id, **more)
+            assert code_of(reply) == answer, (account_id, reply)
+            assert answer[0] == 200 or account_id.encode() in reply.body or b"AccountId" in reply.body
+    assert set(fortress.identities.state.accounts) == {ACCOUNT, there}

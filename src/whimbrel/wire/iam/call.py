@@ -6,6 +6,7 @@ from typing import Any, Final, TypeVar
 
 from whimbrel.auth import Principal, PrincipalKind
 from whimbrel.core.errors import InvalidRequestError
+from whimbrel.identity import changes
 from whimbrel.identity.identities import Identities
 from whimbrel.identity.model import Holder, HolderKind, IdentityRecord
 from whimbrel.identity.state import IdentityState, fold
@@ -51,12 +52,25 @@ class IamCall:
     async def change(
         self, decide: Callable[[IdentityState], IdentityRecord | None]
     ) -> IdentityState:
-        """Changes identities; see `Identities.change`."""
-        return await self.identities.change(decide)
+        """Changes identities; see `Identities.change`.
+
+        Raises:
+            IdentityNotFoundError: the account was never made; a change would leave something in it that nobody owns.
+        """
+        return await self.identities.change(lambda state: decide(self._in_account(state)))
 
     async def read(self) -> IdentityState:
-        """Returns the state with every change before this call."""
-        return await self.identities.read_newest()
+        """Returns the state with every change before this call.
+
+        Raises:
+            IdentityNotFoundError: the account was never made.
+        """
+        return self._in_account(await self.identities.read_newest())
+
+    def _in_account(self, state: IdentityState) -> IdentityState:
+        if self.account_id != self.identities.account_id:
+            changes.expect_account(state, self.account_id)
+        return state
 
     def page(
         self,

@@ -3,7 +3,6 @@
 An operation acts in the account of who asks. The root of the server's own account may name another one, as `AccountId`.
 """
 
-import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -16,19 +15,22 @@ from whimbrel.identity.state import IdentityState
 from whimbrel.wire.access.rule import PERMISSIONS_BOUNDARY, POLICY_ARN, Rule
 from whimbrel.wire.access.table import RULES
 from whimbrel.wire.iam.call import IamCall, Result, holder_named, own_user_name, read_tags
-from whimbrel.wire.iam.model import ACCOUNT_OPERATIONS, API_VERSION, INPUTS
+from whimbrel.wire.iam.model import ACCOUNT_ID, ACCOUNT_OPERATIONS, API_VERSION, INPUTS
 from whimbrel.wire.iam.operations import HANDLERS, find_resource
 from whimbrel.wire.iam.shown import boundary_arn
 from whimbrel.wire.query.form import Form, tell_parameters, unknown_action
+from whimbrel.wire.shape import Member, StructureShape
 from whimbrel.wire.validation import validate
 
 ACCOUNT_PARAMETER: Final = "AccountId"
 ADMINISTRATOR_TEXT: Final = "Only the root user of the server's own account may do this"
+# AWS's, of credentials of GetSessionToken without MFA: whoever took them must not make himself lasting ones.
+NO_SESSION_TEXT: Final = "The security token included in the request is invalid"
 # Those of AWS's operations that mean who asks where no user is named.
 _OWN_OPERATIONS: Final = frozenset(
     {"GetUser", "CreateAccessKey", "ListAccessKeys", "UpdateAccessKey", "DeleteAccessKey"}
 )
-_ACCOUNT_ID = re.compile(r"\d{12}", re.ASCII)
+_IN_ACCOUNT: Final = StructureShape("InAccount", {ACCOUNT_PARAMETER: Member(ACCOUNT_ID)})
 
 
 def action_of(name: str) -> str:
@@ -55,6 +57,8 @@ async def perform(
         FormError: there is no such operation.
         WhimbrelError: it is not allowed, refused, or failed.
     """
+    if principal.is_own_session:
+        raise DeniedError("InvalidClientTokenId", NO_SESSION_TEXT)
     shape = INPUTS.get(form.action)
     if shape is None:
         raise unknown_action(form.action, API_VERSION)
@@ -77,15 +81,16 @@ def _find_account(form: Form, principal: Principal) -> str:
 
     Raises:
         DeniedError: it is another one, which is for the server's root alone.
+        InvalidRequestError: it is none that could be.
     """
     wanted = form.tree.get(ACCOUNT_PARAMETER, principal.account_id)
-    if wanted != principal.account_id and (
-        not principal.is_administrator
-        or not isinstance(wanted, str)
-        or not _ACCOUNT_ID.fullmatch(wanted)
-    ):
+    if wanted == principal.account_id:
+        return principal.account_id
+    if not principal.is_administrator:
         raise DeniedError("AccessDenied", ADMINISTRATOR_TEXT)
-    return str(wanted)
+    given = form.decode(_IN_ACCOUNT)
+    validate(_IN_ACCOUNT, given)
+    return str(given[ACCOUNT_PARAMETER])
 
 
 def _describe(
