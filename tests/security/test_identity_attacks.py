@@ -91,7 +91,9 @@ def session_of(fortress, reply):
 @pytest.mark.parametrize("keys", [("team", "TEAM"), ("team", "team"), ("aws:team", "x")])
 def test_no_session_tag_hides_another_from_the_trust_policy(fortress, keys):
     trusting(fortress, Condition={"StringEquals": {"aws:RequestTag/team": "birds"}})
-    pairs = [{"Key": key, "Value": value} for key, value in zip(keys, ("fish", "birds"))]
+    pairs = [
+        {"Key": key, "Value": value} for key, value in zip(keys, ("fish", "birds"), strict=True)
+    ]
     for given in (pairs, pairs[::-1]):
         reply = assume(fortress, **members("Tags", *given))
         assert code_of(reply) == (400, "ValidationError")
@@ -190,9 +192,7 @@ def test_removing_a_boundary_is_decided_by_the_one_that_is_there(fortress):
         must(fortress, "CreatePolicy", PolicyName=name, PolicyDocument=ALL)
         must(fortress, "CreateRole", RoleName=name, AssumeRolePolicyDocument=TRUST)
         boundary = f"{ARN}:policy/{name}"
-        must(
-            fortress, "PutRolePermissionsBoundary", RoleName=name, PermissionsBoundary=boundary
-        )
+        must(fortress, "PutRolePermissionsBoundary", RoleName=name, PermissionsBoundary=boundary)
     guard = {"StringEquals": {"iam:PermissionsBoundary": f"{ARN}:policy/strict"}}
     keeper = user(statement("iam:*"), statement("iam:*", effect="Deny", Condition=guard))
     for name, status in (("strict", 403), ("lax", 200)):
@@ -296,5 +296,7 @@ def test_nothing_is_made_in_an_account_that_is_not_there(fortress):
         for action, more in (("CreateUser", {"UserName": "eve"}), ("ListUsers", {})):
             reply = iam(fortress, ROOT, action, AccountId=account_id, **more)
             assert code_of(reply) == answer, (account_id, reply)
-            assert answer[0] == 200 or account_id.encode() in reply.body or b"AccountId" in reply.body
+            assert (
+                answer[0] == 200 or account_id.encode() in reply.body or b"AccountId" in reply.body
+            )
     assert set(fortress.identities.state.accounts) == {ACCOUNT, there}
