@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from urllib.parse import unquote
 
 import pytest
 
@@ -15,6 +16,7 @@ from tests.security.fortress import (
     user,
 )
 from tests.security.test_identity_operations import TRUST, code_of, message_of
+from whimbrel.identity import changes
 from whimbrel.wire.iam.model import INPUTS
 
 ARN = f"arn:aws:iam::{ACCOUNT}"
@@ -300,3 +302,35 @@ def test_nothing_is_made_in_an_account_that_is_not_there(fortress):
                 answer[0] == 200 or account_id.encode() in reply.body or b"AccountId" in reply.body
             )
     assert set(fortress.identities.state.accounts) == {ACCOUNT, there}
+
+
+# --- what can be made to grow ------------------------------------------------------------------------
+
+
+def test_white_space_of_policies_takes_no_room(fortress):
+    where = {"StringEquals": {"aws:username": 'a  " b'}}
+    text = document(statement("s3:*", Condition=where)).replace('": ', '":').replace(", ", ",")
+    padded = text.replace(":[", " : \t\r\n [").replace("}", " " * 9_000 + "}")
+    must(fortress, "CreateUser", UserName="bob")
+    must(fortress, "PutUserPolicy", UserName="bob", PolicyName="own", PolicyDocument=padded)
+    must(fortress, "CreatePolicy", PolicyName="all", PolicyDocument=padded)
+    trust = TRUST.replace("}", " " * 9_000 + "}")
+    must(fortress, "CreateRole", RoleName="r", AssumeRolePolicyDocument=trust)
+    account = fortress.identities.state.account(ACCOUNT)
+    assert account.users["bob"].inline == {"own": text}
+    assert account.policies["all"].document == text
+    assert len(account.roles["r"].trust) < len(TRUST)
+    shown = iam(fortress, ROOT, "GetUserPolicy", UserName="bob", PolicyName="own")
+    assert unquote(text_of(shown, "PolicyDocument")) == text
+
+
+def test_policies_are_listed_in_one_pass(fortress, monkeypatch):
+    for number in range(5):
+        must(fortress, "CreatePolicy", PolicyName=f"p{number}", PolicyDocument=ALL)
+    passes = []
+    count = changes.count_uses
+    monkeypatch.setattr(changes, "count_uses", lambda *a: passes.append(a) or count(*a))
+    for more in ({}, {"OnlyAttached": "true"}):
+        passes.clear()
+        must(fortress, "ListPolicies", **more)
+        assert len(passes) == 1

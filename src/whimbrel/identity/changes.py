@@ -4,8 +4,9 @@ Pure, and called again with a newer state whenever another process was first. Nu
 AWS's, as far as they are known; policies were parsed before they get here.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -15,6 +16,7 @@ from whimbrel.core.errors import (
     IdentityLimitError,
     IdentityNotFoundError,
 )
+from whimbrel.identity.document import count_policy_chars
 from whimbrel.identity.model import (
     AccountEntry,
     Holder,
@@ -51,6 +53,8 @@ INLINE_CHARS_MAX: Final = {HolderKind.USER: 2_048, HolderKind.ROLE: 10_240}
 INLINE_COUNT_MAX: Final = 100
 # Every process holds all of it in memory, and a snapshot writes all of it.
 SIZE_BYTES_MAX: Final = 64 * 1024 * 1024
+# Of an account beside the server's own: all of them together leave it 14 MiB, whatever they do.
+ACCOUNT_BYTES_MAX: Final = 512 * 1024
 
 _WORDS: Final = {HolderKind.USER: "user", HolderKind.ROLE: "role"}
 
@@ -58,11 +62,6 @@ _WORDS: Final = {HolderKind.USER: "user", HolderKind.ROLE: "role"}
 def policy_arn(account_id: str, entry: PolicyEntry) -> str:
     """Returns the ARN of a managed policy."""
     return f"arn:aws:iam::{account_id}:policy{entry.path}{entry.name}"
-
-
-def count_policy_chars(document: str) -> int:
-    """Returns how long a policy is for the quotas: white space does not count."""
-    return sum(not char.isspace() for char in document)
 
 
 # --- what must be there --------------------------------------------------------------------------
@@ -128,17 +127,26 @@ def expect_inline(state: IdentityState, holder: Holder, name: str) -> str:
     return found
 
 
-def attached_to(
-    state: IdentityState, account_id: str, name: str
-) -> list[tuple[UserEntry | RoleEntry, bool]]:
-    """Returns who has a managed policy attached, or as its boundary (True)."""
-    account = state.account(account_id)
-    found: list[tuple[UserEntry | RoleEntry, bool]] = []
-    entries: list[UserEntry | RoleEntry] = [*account.users.values(), *account.roles.values()]
-    for entry in entries:
-        found += [(entry, False)] * (name in entry.attached)
-        found += [(entry, True)] * (entry.boundary == name)
-    return found
+class Uses(NamedTuple):
+    """How often the managed policies of an account are used, by name.
+
+    Attributes:
+        attached: by how many users and roles each is attached.
+        bounding: how many each is the boundary of.
+    """
+
+    attached: Counter[str]
+    bounding: Counter[str]
+
+
+def count_uses(state: IdentityState, account_id: str) -> Uses:
+    """Counts them all, in one pass over the account: once for a listing, not once for each of its lines."""
+    account, uses = state.account(account_id), Uses(Counter(), Counter())
+    for entry in (*account.users.values(), *account.roles.values()):
+        uses.attached.update(entry.attached)
+        if entry.boundary is not None:
+            uses.bounding[entry.boundary] += 1
+    return uses
 
 
 # --- accounts ------------------------------------------------------------------------------------
@@ -405,7 +413,7 @@ def replace_policy(
 def delete_policy(state: IdentityState, account_id: str, arn: str) -> RemovePolicy:
     """Removes a managed policy that is attached to nobody."""
     entry = expect_policy(state, account_id, arn)
-    if attached_to(state, account_id, entry.name):
+    if any(uses[entry.name] for uses in count_uses(state, account_id)):
         raise IdentityInUseError("Cannot delete a policy attached to entities.")
     return RemovePolicy(account_id, entry.name)
 
@@ -461,8 +469,16 @@ P = TypeVar("P", PutAccount, PutUser, PutRole, PutPolicy)
 
 def _grown(state: IdentityState, record: P, *, before: Entry | None = None) -> P:
     grown = measure(record.entry) - (measure(before) if before is not None else 0)
-    if grown > 0 and state.size_bytes + grown > SIZE_BYTES_MAX:
-        raise IdentityLimitError(f"Cannot exceed quota for bytes of identities: {SIZE_BYTES_MAX}")
+    account_id = record.account_id
+    # The server's own account has no entry.
+    is_beside = isinstance(record, PutAccount) or state.account(account_id).entry is not None
+    share = ACCOUNT_BYTES_MAX if is_beside else SIZE_BYTES_MAX
+    for size_bytes, limit in (
+        (state.account_bytes(account_id), share),
+        (state.size_bytes, SIZE_BYTES_MAX),
+    ):
+        if grown > 0 and size_bytes + grown > limit:
+            raise IdentityLimitError(f"Cannot exceed quota for bytes of identities: {limit}")
     return record
 
 

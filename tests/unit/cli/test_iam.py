@@ -9,6 +9,7 @@ from whimbrel.cli import iam as commands
 from whimbrel.cli.iam import TASKS
 from whimbrel.cli.iam_call import read_answer
 from whimbrel.cli.report import ExitCode
+from whimbrel.identity.changes import count_uses
 from whimbrel.identity.state import IdentityState
 from whimbrel.wire.iam import shown
 from whimbrel.wire.iam.model import INPUTS
@@ -78,12 +79,12 @@ def test_tags_that_cannot_be_are_refused(iam, pairs):
 
 def test_answers_have_the_same_types_from_a_server_as_from_a_store():
     state = IdentityState()
-    managed = policy("1234")
+    managed, uses = policy("1234"), count_uses(state, ACCOUNT)
     results = [
         {"Role": shown.show_role(state, ACCOUNT, role("true", tags={"n": "12", "b": "true"}))},
-        {"Policy": shown.show_policy(state, ACCOUNT, managed)},
+        {"Policy": shown.show_policy(ACCOUNT, managed, uses)},
         {"PolicyVersion": shown.show_version(managed, is_whole=True)},
-        {"IsTruncated": False, "Policies": [shown.show_policy(state, ACCOUNT, managed)]},
+        {"IsTruncated": False, "Policies": [shown.show_policy(ACCOUNT, managed, uses)]},
     ]
     for result in results:
         text = encode_answer("GetIt", result, namespace="n", request_id="r")

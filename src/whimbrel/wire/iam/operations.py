@@ -6,6 +6,7 @@ from typing import Any, Final
 from whimbrel.auth.policy import PolicyKind, parse_policy
 from whimbrel.core.errors import IdentityNotFoundError, InvalidRequestError
 from whimbrel.identity import changes
+from whimbrel.identity.document import compact_policy
 from whimbrel.identity.model import (
     AccountEntry,
     Holder,
@@ -38,13 +39,13 @@ ONE_VERSION_TEXT: Final = (
 
 
 def _check_policy(document: str, kind: PolicyKind = PolicyKind.IDENTITY) -> str:
-    """Returns a policy that was found to be one.
+    """Returns a policy that was found to be one, as it is stored.
 
     Raises:
         PolicyError: it is none.
     """
     parse_policy(document, kind, bytes_max=DOCUMENT_BYTES_MAX)
-    return document
+    return compact_policy(document)
 
 
 # --- users ---------------------------------------------------------------------------------------
@@ -264,7 +265,12 @@ async def create_policy(call: IamCall) -> Result:
         tags=read_tags(given),
     )
     state = await call.change(lambda state: changes.create_policy(state, call.account_id, entry))
-    return {"Policy": shown.show_policy(state, call.account_id, entry)}
+    return {"Policy": _show_policy(state, call, entry)}
+
+
+def _show_policy(state: IdentityState, call: IamCall, entry: PolicyEntry) -> Result:
+    uses = changes.count_uses(state, call.account_id)
+    return shown.show_policy(call.account_id, entry, uses)
 
 
 def _expect_policy(state: IdentityState, call: IamCall) -> PolicyEntry:
@@ -274,27 +280,25 @@ def _expect_policy(state: IdentityState, call: IamCall) -> PolicyEntry:
 async def get_policy(call: IamCall) -> Result:
     """GetPolicy."""
     state = await call.read()
-    return {"Policy": shown.show_policy(state, call.account_id, _expect_policy(state, call))}
+    return {"Policy": _show_policy(state, call, _expect_policy(state, call))}
 
 
 async def list_policies(call: IamCall) -> Result:
     """ListPolicies."""
     state, given = await call.read(), call.input
-    prefix = given.get("PathPrefix", "/")
+    prefix, uses = given.get("PathPrefix", "/"), changes.count_uses(state, call.account_id)
     entries = [
         entry
         for entry in state.account(call.account_id).policies.values()
         if entry.path.startswith(prefix)
         and given.get("Scope") != "AWS"
-        and (
-            not given.get("OnlyAttached") or changes.attached_to(state, call.account_id, entry.name)
-        )
+        and (not given.get("OnlyAttached") or any(use[entry.name] for use in uses))
     ]
     return call.page(
         "Policies",
         entries,
         name=lambda entry: entry.name,
-        shown=lambda entry: shown.show_policy(state, call.account_id, entry, is_whole=False),
+        shown=lambda entry: shown.show_policy(call.account_id, entry, uses, is_whole=False),
     )
 
 

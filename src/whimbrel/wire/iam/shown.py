@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import quote
 
-from whimbrel.identity.changes import attached_to, policy_arn
+from whimbrel.identity.changes import Uses, policy_arn
 from whimbrel.identity.model import (
     AccountEntry,
     KeyEntry,
@@ -108,18 +108,17 @@ def _boundary_and_tags(
 
 
 def show_policy(
-    state: IdentityState, account_id: str, entry: PolicyEntry, *, is_whole: bool = True
+    account_id: str, entry: PolicyEntry, uses: Uses, *, is_whole: bool = True
 ) -> Result:
     """Returns a managed policy; lists leave out its description and tags."""
-    used = [is_boundary for _, is_boundary in attached_to(state, account_id, entry.name)]
     result: Result = {
         "PolicyName": entry.name,
         "PolicyId": entry.unique_id,
         "Arn": policy_arn(account_id, entry),
         "Path": entry.path,
         "DefaultVersionId": f"v{entry.version}",
-        "AttachmentCount": used.count(False),
-        "PermissionsBoundaryUsageCount": used.count(True),
+        "AttachmentCount": uses.attached[entry.name],
+        "PermissionsBoundaryUsageCount": uses.bounding[entry.name],
         "IsAttachable": True,
     }
     if is_whole and entry.description:
