@@ -111,7 +111,10 @@ class KnownKeys:
         if versions != self._versions:
             self._kept.clear()
             self._versions = versions
-        is_session = access_key_id.startswith(SESSION_KEY_PREFIX)
+        # Keys that operators choose may begin like those of sessions.
+        is_session = (
+            access_key_id.startswith(SESSION_KEY_PREFIX) and self.account_of(access_key_id) is None
+        )
         name = (access_key_id, session_token or "") if is_session else (access_key_id, "")
         kept = self._kept.get(name)
         if kept is not None:
