@@ -10,6 +10,7 @@ from tests.security.fortress import (
     ACCOUNT,
     FOREIGN_ACCOUNT,
     ROOT,
+    Fortress,
     document,
     policy,
     statement,
@@ -17,6 +18,10 @@ from tests.security.fortress import (
 )
 from tests.security.test_identity_operations import TRUST, code_of, message_of
 from whimbrel.identity import changes
+from whimbrel.identity.model import PutUser, UserEntry
+from whimbrel.identity.sharing import list_shared
+from whimbrel.identity.state import IdentityState
+from whimbrel.identity.users_file import UsersFile
 from whimbrel.wire.iam.model import INPUTS
 
 ARN = f"arn:aws:iam::{ACCOUNT}"
@@ -334,3 +339,87 @@ def test_policies_are_listed_in_one_pass(fortress, monkeypatch):
         passes.clear()
         must(fortress, "ListPolicies", **more)
         assert len(passes) == 1
+
+
+# --- identities of a file beside those of the store --------------------------------------------------
+
+OWN = document(statement(["iam:GetUser", "iam:*AccessKey*"], f"{ARN}:user/team/${{aws:username}}"))
+FILE = f"""
+[[policies]]
+name = "Shared"
+document = '''{ALL}'''
+
+[[users]]
+name = "Reader"
+path = "/team/"
+access_key_id = "READERKEY0000000001"
+secret = "{"s" * 40}"
+policy = '''{OWN}'''
+
+[[roles]]
+name = "Night"
+trust = '''{TRUST}'''
+"""
+
+
+@pytest.fixture
+def filed(tmp_path):
+    path = tmp_path / "users.toml"
+    path.write_text(FILE)
+    path.chmod(0o600)
+    made = Fortress(files=(UsersFile(path, account_id=ACCOUNT, environment={}),))
+    yield made
+    made.close()
+
+
+def test_nothing_is_made_that_the_file_of_users_has(filed):
+    for action, given in (
+        ("CreateUser", {"UserName": "READER"}),
+        ("CreateRole", {"RoleName": "night", "AssumeRolePolicyDocument": TRUST}),
+        ("CreatePolicy", {"PolicyName": "shared", "PolicyDocument": ALL}),
+        ("PutUserPolicy", {"UserName": "reader", "PolicyName": "x", "PolicyDocument": ALL}),
+        ("CreateAccessKey", {"UserName": "reader"}),
+    ):
+        reply = iam(filed, ROOT, action, **given)
+        assert code_of(reply) == (409, "EntityAlreadyExists")
+        assert b"file of users" in reply.body
+    must(filed, "CreateUser", UserName="ann")
+    must(filed, "PutUserPolicy", UserName="ann", PolicyName="Shared", PolicyDocument=ALL)
+
+
+def test_users_of_the_file_see_themselves_and_nobody_else(filed):
+    reader = filed.known.find("READERKEY0000000001", session_token=None).principal
+    reply = iam(filed, reader, "GetUser")
+    assert text_of(reply, "Arn") == f"{ARN}:user/team/Reader"
+    reply = iam(filed, reader, "ListAccessKeys", UserName="reader")
+    assert text_of(reply, "AccessKeyId") == "READERKEY0000000001"
+    assert code_of(iam(filed, reader, "CreateAccessKey")) == (409, "EntityAlreadyExists")
+    assert code_of(iam(filed, reader, "GetUser", UserName="ann")) == (403, "AccessDenied")
+    assert code_of(iam(filed, ROOT, "GetUser", UserName="Reader")) == (404, "NoSuchEntity")
+
+
+def test_what_file_and_store_both_have_can_be_deleted(filed):
+    file, state = filed.files[0].state, IdentityState()
+    assert list(list_shared(file, state)) == []
+    names = {"created_at_s": 0.0, "path": "/", "unique_id": "AIDAX"}
+    state.apply(PutUser(ACCOUNT, UserEntry(name="reader", **names)), 1)
+    assert list(list_shared(file, state)) == [f"{ACCOUNT}:user/Reader"]
+    # It can still be deleted.
+    filed.loop.run_until_complete(
+        filed.identities.change(lambda _: PutUser(ACCOUNT, UserEntry(name="reader", **names)))
+    )
+    must(filed, "DeleteUser", UserName="READER")
+    assert list(list_shared(file, filed.identities.state)) == []
+
+
+# --- the root's own key ------------------------------------------------------------------------------
+
+
+def test_the_root_is_told_of_the_key_that_it_signs_with(fortress):
+    assert text_of(must(fortress, "ListAccessKeys"), "AccessKeyId") == ROOT.access_key_id
+    reply = iam(fortress, ROOT, "CreateAccessKey")
+    assert code_of(reply) == (404, "NoSuchEntity")
+    assert b"the server was started with" in reply.body
+    must(fortress, "CreateAccount", AccountName="partner", NewAccountId=FOREIGN_ACCOUNT)
+    theirs = text_of(must(fortress, "ListAccessKeys", AccountId=FOREIGN_ACCOUNT), "AccessKeyId")
+    assert fortress.known.account_of(theirs) == FOREIGN_ACCOUNT

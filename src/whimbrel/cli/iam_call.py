@@ -179,6 +179,7 @@ async def _do(flags: Mapping[str, Any], body: bytes) -> "Result | None":
                 identities=identity.identities,
                 principal=root_principal("", account_id=account_id, own_account_id=account_id),
                 context={},
+                files=identity.known.further,
             )
         except (IdentityError, InvalidRequestError) as error:
             answer = answer_query_error(error)

@@ -56,6 +56,8 @@ SIZE_BYTES_MAX: Final = 64 * 1024 * 1024
 # Of an account beside the server's own: all of them together leave it 14 MiB, whatever they do.
 ACCOUNT_BYTES_MAX: Final = 512 * 1024
 
+ROOT_KEY_TEXT: Final = "The root user of the server's own account has the key that the server was started with, and no others."
+
 _WORDS: Final = {HolderKind.USER: "user", HolderKind.ROLE: "role"}
 
 
@@ -142,7 +144,8 @@ class Uses(NamedTuple):
 def count_uses(state: IdentityState, account_id: str) -> Uses:
     """Counts them all, in one pass over the account: once for a listing, not once for each of its lines."""
     account, uses = state.account(account_id), Uses(Counter(), Counter())
-    for entry in (*account.users.values(), *account.roles.values()):
+    entries: list[UserEntry | RoleEntry] = [*account.users.values(), *account.roles.values()]
+    for entry in entries:
         uses.attached.update(entry.attached)
         if entry.boundary is not None:
             uses.bounding[entry.boundary] += 1
@@ -284,7 +287,10 @@ def expect_keys(state: IdentityState, account_id: str, user_name: str) -> Mappin
         IdentityNotFoundError: there is no such user, or the account's root is the server's own.
     """
     if not user_name:
-        return expect_account(state, account_id).keys
+        entry = state.account(account_id).entry
+        if entry is None:
+            raise IdentityNotFoundError(ROOT_KEY_TEXT)
+        return entry.keys
     return expect_user(state, account_id, user_name).keys
 
 
@@ -470,8 +476,7 @@ P = TypeVar("P", PutAccount, PutUser, PutRole, PutPolicy)
 def _grown(state: IdentityState, record: P, *, before: Entry | None = None) -> P:
     grown = measure(record.entry) - (measure(before) if before is not None else 0)
     account_id = record.account_id
-    # The server's own account has no entry.
-    is_beside = isinstance(record, PutAccount) or state.account(account_id).entry is not None
+    is_beside = state.account(account_id).entry is not None
     share = ACCOUNT_BYTES_MAX if is_beside else SIZE_BYTES_MAX
     for size_bytes, limit in (
         (state.account_bytes(account_id), share),

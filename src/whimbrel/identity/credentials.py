@@ -97,6 +97,7 @@ class KnownKeys:
         self._root = (
             None if root is None else RootCredentials(root, account_id=identities.account_id)
         )
+        self.further = tuple(further)
         self.sources: tuple[Source, ...] = (*further, StoreSource(identities))
         self._kept: OrderedDict[tuple[str, str], StoredKey] = OrderedDict()
         self._versions: tuple[object, ...] = ()

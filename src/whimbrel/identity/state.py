@@ -7,6 +7,7 @@ Invariants:
 """
 
 from collections import Counter
+from collections.abc import Mapping
 
 import msgspec
 
@@ -53,9 +54,14 @@ class Account(msgspec.Struct):
     policies: dict[str, PolicyEntry] = {}
 
     @property
+    def tables(self) -> dict[str, Mapping[str, UserEntry | RoleEntry | PolicyEntry]]:
+        """What is in it, by the word that ARNs have for its kind."""
+        return {"user": self.users, "role": self.roles, "policy": self.policies}
+
+    @property
     def is_empty(self) -> bool:
         """Whether nothing is in it."""
-        return not (self.users or self.roles or self.policies)
+        return not any(self.tables.values())
 
     def list_entries(self) -> list[Entry]:
         """Returns all entries."""

@@ -1,6 +1,6 @@
 """What every operation of IAM is handed, and pages of what it lists."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -9,6 +9,7 @@ from whimbrel.core.errors import InvalidRequestError
 from whimbrel.identity import changes
 from whimbrel.identity.identities import Identities
 from whimbrel.identity.model import Holder, HolderKind, IdentityRecord
+from whimbrel.identity.sharing import expect_not_in_file
 from whimbrel.identity.state import IdentityState, fold
 from whimbrel.identity.tags import collect_tags
 from whimbrel.wire.query.xml import XmlValue
@@ -27,12 +28,14 @@ class IamCall:
         identities: those of the store.
         principal: who asks.
         account_id: in which account.
+        files: identities of files beside the store.
     """
 
     input: dict[str, Any]
     identities: Identities
     principal: Principal
     account_id: str
+    files: tuple[IdentityState, ...] = ()
 
     @property
     def user_name(self) -> str:
@@ -56,8 +59,17 @@ class IamCall:
 
         Raises:
             IdentityNotFoundError: the account was never made; a change would leave something in it that nobody owns.
+            IdentityExistsError: what is made or changed is one of a file.
         """
-        return await self.identities.change(lambda state: decide(self._in_account(state)))
+
+        def decide_here(state: IdentityState) -> IdentityRecord | None:
+            for kind, name in names_in(self.input):
+                expect_not_in_file(
+                    self.files, state, account_id=self.account_id, kind=kind, name=name
+                )
+            return decide(self._in_account(state))
+
+        return await self.identities.change(decide_here)
 
     async def read(self) -> IdentityState:
         """Returns the state with every change before this call.
@@ -66,6 +78,10 @@ class IamCall:
             IdentityNotFoundError: the account was never made.
         """
         return self._in_account(await self.identities.read_newest())
+
+    async def read_of_user(self, name: str) -> IdentityState:
+        """Returns the state that knows a user: a file's, where a user of it asks of itself; else as `read`."""
+        return own_file(self.files, self.principal, self.account_id, name) or await self.read()
 
     def _in_account(self, state: IdentityState) -> IdentityState:
         if self.account_id != self.identities.account_id:
@@ -109,6 +125,28 @@ def read_tags(given: Mapping[str, Any]) -> dict[str, str]:
         InvalidRequestError: two have one key, or a key is reserved for AWS.
     """
     return collect_tags((tag["Key"], tag["Value"]) for tag in given.get("Tags", ()))
+
+
+def names_in(given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yields kind and name of what parameters make or change; policies of a user's or role's own have no name there."""
+    for kind, members in (("user", ("UserName", "NewUserName")), ("role", ("RoleName",))):
+        yield from ((kind, given[member]) for member in members if member in given)
+    if "PolicyName" in given and "UserName" not in given and "RoleName" not in given:
+        yield "policy", given["PolicyName"]
+
+
+def own_file(
+    files: Iterable[IdentityState], principal: Principal, account_id: str, name: str
+) -> IdentityState | None:
+    """Returns the identities of the file that who asks is of, where the user that is meant is who asks."""
+    for file in files:
+        holder = file.holder_of_id(principal.unique_id)
+        if holder is not None and (holder.account_id, fold(holder.name)) == (
+            account_id,
+            fold(name),
+        ):
+            return file
+    return None
 
 
 def holder_named(given: Mapping[str, Any]) -> tuple[HolderKind, str]:

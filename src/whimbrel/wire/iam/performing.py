@@ -3,18 +3,19 @@
 An operation acts in the account of who asks. The root of the server's own account may name another one, as `AccountId`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from whimbrel.auth import Principal
 from whimbrel.auth.policy import AccessRequest, ContextValue, decide
 from whimbrel.core.errors import DeniedError
+from whimbrel.identity.credentials import Source
 from whimbrel.identity.identities import Identities
 from whimbrel.identity.model import Holder
 from whimbrel.identity.state import IdentityState
 from whimbrel.wire.access.rule import PERMISSIONS_BOUNDARY, POLICY_ARN, Rule
 from whimbrel.wire.access.table import RULES
-from whimbrel.wire.iam.call import IamCall, Result, holder_named, own_user_name, read_tags
+from whimbrel.wire.iam.call import IamCall, Result, holder_named, own_file, own_user_name, read_tags
 from whimbrel.wire.iam.model import ACCOUNT_ID, ACCOUNT_OPERATIONS, API_VERSION, INPUTS
 from whimbrel.wire.iam.operations import HANDLERS, find_resource
 from whimbrel.wire.iam.shown import boundary_arn
@@ -44,6 +45,7 @@ async def perform(
     identities: Identities,
     principal: Principal,
     context: Mapping[str, ContextValue],
+    files: Iterable[Source] = (),
 ) -> Result | None:
     """Returns what an operation answers.
 
@@ -52,6 +54,7 @@ async def perform(
         identities: those of the store.
         principal: who asks, authenticated.
         context: what policies may look at.
+        files: identities from elsewhere, which are shown to themselves and not changed.
 
     Raises:
         FormError: there is no such operation.
@@ -67,12 +70,20 @@ async def perform(
     account_id = _find_account(form, principal)
     if form.action in _OWN_OPERATIONS and (name := own_user_name(given, principal, account_id)):
         given["UserName"] = name
+    states = tuple(file.state for file in files)
     if not principal.is_administrator:
-        state = identities.state
+        own = own_file(states, principal, account_id, given.get("UserName", ""))
+        state = own or identities.state
         facts = {**context, **_describe(form.action, given, account_id, state)}
         resource = find_resource(form.action, given, account_id, state)
         _check(form.action, given, resource, principal, account_id=account_id, context=facts)
-    call = IamCall(input=given, identities=identities, principal=principal, account_id=account_id)
+    call = IamCall(
+        input=given,
+        identities=identities,
+        principal=principal,
+        account_id=account_id,
+        files=states,
+    )
     return await HANDLERS[form.action](call)
 
 
