@@ -423,3 +423,22 @@ def test_the_root_is_told_of_the_key_that_it_signs_with(fortress):
     must(fortress, "CreateAccount", AccountName="partner", NewAccountId=FOREIGN_ACCOUNT)
     theirs = text_of(must(fortress, "ListAccessKeys", AccountId=FOREIGN_ACCOUNT), "AccessKeyId")
     assert fortress.known.account_of(theirs) == FOREIGN_ACCOUNT
+
+
+# --- names that policies speak of ----------------------------------------------------------------------
+
+
+def test_a_user_is_renamed_by_who_may_do_so_to_both_names(fortress):
+    must(fortress, "CreateUser", UserName="bob", Path="/team/")
+
+    def rename(*names, **new):
+        principal = user(statement("iam:UpdateUser", [f"{ARN}:user{name}" for name in names]))
+        return iam(fortress, principal, "UpdateUser", UserName="bob", **new)
+
+    admin = {"NewUserName": "admin"}
+    for names in (["/team/bob"], ["/team/admin"], ["/bob", "/admin"]):
+        assert code_of(rename(*names, **admin)) == (403, "AccessDenied")
+    assert b"user admin " in rename("/team/bob", **admin).body
+    assert code_of(rename("/team/*", NewPath="/free/")) == (403, "AccessDenied")
+    assert rename("/team/bob", "/team/admin", **admin).status == 200
+    assert set(fortress.identities.state.account(ACCOUNT).users) == {"admin"}

@@ -33,6 +33,7 @@ from whimbrel.identity.model import (
     RemovePolicy,
     RemoveRole,
     RemoveUser,
+    RenameUser,
     RoleEntry,
     UserEntry,
 )
@@ -222,6 +223,27 @@ def create_role(
         boundary = expect_policy(state, account_id, boundary_arn).name
         entry = msgspec.structs.replace(entry, boundary=boundary)
     return _grown(state, PutRole(account_id, entry))
+
+
+def update_user(
+    state: IdentityState,
+    account_id: str,
+    name: str,
+    *,
+    new_name: str | None = None,
+    new_path: str | None = None,
+) -> IdentityRecord | None:
+    """Gives a user another name or path; None when it has them. It stays the same user, with its keys and policies."""
+    before = expect_user(state, account_id, name)
+    entry = msgspec.structs.replace(
+        before, name=new_name or before.name, path=new_path or before.path
+    )
+    if entry == before:
+        return None
+    other = state.account(account_id).users.get(fold(entry.name))
+    if other is not None and other.unique_id != before.unique_id:
+        raise IdentityExistsError(f"User with name {entry.name} already exists.")
+    return _grown(state, RenameUser(account_id, before.name, entry), before=before)
 
 
 def delete_holder(state: IdentityState, holder: Holder) -> IdentityRecord:
@@ -470,7 +492,7 @@ def _put(state: IdentityState, account_id: str, entry: UserEntry | RoleEntry) ->
     return _grown(state, PutRole(account_id, entry), before=before)
 
 
-P = TypeVar("P", PutAccount, PutUser, PutRole, PutPolicy)
+P = TypeVar("P", PutAccount, PutUser, RenameUser, PutRole, PutPolicy)
 
 
 def _grown(state: IdentityState, record: P, *, before: Entry | None = None) -> P:

@@ -153,6 +153,14 @@ class PutUser(msgspec.Struct, frozen=True, tag="put_user"):
     entry: UserEntry
 
 
+class RenameUser(msgspec.Struct, frozen=True, tag="rename_user"):
+    """The user of that name has another one, or writes it in another case, and is as said."""
+
+    account_id: str
+    name: str
+    entry: UserEntry
+
+
 class RemoveUser(msgspec.Struct, frozen=True, tag="remove_user"):
     """The user is gone."""
 
@@ -198,6 +206,7 @@ IdentityRecord = (
     PutAccount
     | RemoveAccount
     | PutUser
+    | RenameUser
     | RemoveUser
     | PutRole
     | RemoveRole

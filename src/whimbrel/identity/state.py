@@ -26,6 +26,7 @@ from whimbrel.identity.model import (
     RemoveAccount,
     RemovePolicy,
     RemoveUser,
+    RenameUser,
     RoleEntry,
     UserEntry,
 )
@@ -105,8 +106,10 @@ class IdentityState(msgspec.Struct, dict=True):
             self._forget(record.account_id, account.entry)
             account.entry = record.entry
             self._note(record.account_id, record.entry)
-        elif isinstance(record, PutUser | PutRole | PutPolicy):
+        elif isinstance(record, PutUser | RenameUser | PutRole | PutPolicy):
             table = self._table(record)
+            if isinstance(record, RenameUser):
+                self._forget(record.account_id, table.pop(fold(record.name)))
             name = fold(record.entry.name)
             self._forget(record.account_id, table.get(name))
             table[name] = record.entry
@@ -118,7 +121,7 @@ class IdentityState(msgspec.Struct, dict=True):
         assert not isinstance(record, PutTokenKey)
         account = self.accounts.setdefault(record.account_id, Account())
         table: dict[str, UserEntry] | dict[str, RoleEntry] | dict[str, PolicyEntry]
-        if isinstance(record, PutUser | RemoveUser):
+        if isinstance(record, PutUser | RenameUser | RemoveUser):
             table = account.users
         elif isinstance(record, PutPolicy | RemovePolicy):
             table = account.policies

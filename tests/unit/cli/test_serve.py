@@ -12,7 +12,11 @@ from whimbrel.server.serving import Announcement
 @pytest.mark.parametrize("is_encrypted", [False, True])
 def test_a_store_is_called_plain_only_where_it_is(capsys, is_encrypted):
     server = RunningServer(
-        endpoint="http://127.0.0.1:7676", region="us-east-1", store="file:///x", pid=1, no_auth=False
+        endpoint="http://127.0.0.1:7676",
+        region="us-east-1",
+        store="file:///x",
+        pid=1,
+        no_auth=False,
     )
     announcement = Announcement(
         server=server,

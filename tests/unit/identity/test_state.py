@@ -62,6 +62,10 @@ class Changing(RuleBasedStateMachine):
     def create_role(self, name):
         self.change(changes.create_role, ACCOUNT, role(name, unique_id=self.next_id()))
 
+    @rule(name=NAMES, other=NAMES, path=st.sampled_from(["/", "/x/"]))
+    def rename_user(self, name, other, path):
+        self.change(changes.update_user, ACCOUNT, name, new_name=other, new_path=path)
+
     @rule(kind=KINDS, name=NAMES)
     def delete(self, kind, name):
         self.change(changes.delete_holder, Holder(ACCOUNT, kind, name))
@@ -197,6 +201,21 @@ def test_keys_of_tags_that_differ_in_case_are_one():
         ):
             with pytest.raises(InvalidRequestError):
                 decide()
+
+
+def test_a_user_that_is_renamed_stays_who_it_is():
+    state = made(changes.create_user(IdentityState(), ACCOUNT, user("ada")))
+    after(state, changes.create_user(state, ACCOUNT, user("eve")))
+    after(state, changes.create_key(state, ACCOUNT, "ada", "K1", KeyEntry(1.0, b"")))
+    with pytest.raises(IdentityExistsError):
+        changes.update_user(state, ACCOUNT, "ada", new_name="EVE")
+    assert changes.update_user(state, ACCOUNT, "ada", new_name="ada") is None
+    for name in ("ADA", "bob"):
+        after(state, changes.update_user(state, ACCOUNT, "ada", new_name=name, new_path="/x/"))
+        assert state.holder_of_key("K1") == (ACCOUNT, name)
+        assert state.holder_of_id("AIDAADA") == Holder(ACCOUNT, HolderKind.USER, name)
+    assert set(state.account(ACCOUNT).users) == {"bob", "eve"}
+    assert changes.expect_user(state, ACCOUNT, "bob").path == "/x/"
 
 
 def test_an_arn_of_another_path_names_nothing():

@@ -160,14 +160,15 @@ _STS: Final = {
 _IAM_NAMES: Final = {
     Target.USER: (
         "AttachUserPolicy CreateAccessKey CreateUser DeleteAccessKey DeleteUser DeleteUserPermissionsBoundary "
-        "DeleteUserPolicy DetachUserPolicy GetUser GetUserPolicy ListAccessKeys ListAttachedUserPolicies "
-        "ListUserPolicies ListUsers ListUserTags PutUserPermissionsBoundary PutUserPolicy TagUser UntagUser "
-        "UpdateAccessKey"
+        "DeleteUserPolicy DeleteLoginProfile DetachUserPolicy GetLoginProfile GetUser GetUserPolicy ListAccessKeys "
+        "ListAttachedUserPolicies ListGroupsForUser ListMFADevices ListServiceSpecificCredentials "
+        "ListSigningCertificates ListSSHPublicKeys ListUserPolicies ListUsers ListUserTags PutUserPermissionsBoundary "
+        "PutUserPolicy TagUser UntagUser UpdateAccessKey UpdateUser"
     ),
     Target.ROLE: (
         "AttachRolePolicy CreateRole DeleteRole DeleteRolePermissionsBoundary DeleteRolePolicy DetachRolePolicy "
-        "GetRole GetRolePolicy ListAttachedRolePolicies ListRolePolicies ListRoles ListRoleTags "
-        "PutRolePermissionsBoundary PutRolePolicy TagRole UntagRole UpdateAssumeRolePolicy UpdateRole"
+        "GetRole GetRolePolicy ListAttachedRolePolicies ListInstanceProfilesForRole ListRolePolicies ListRoles "
+        "ListRoleTags PutRolePermissionsBoundary PutRolePolicy TagRole UntagRole UpdateAssumeRolePolicy UpdateRole"
     ),
     Target.MANAGED_POLICY: (
         "CreatePolicy CreatePolicyVersion DeletePolicy GetPolicy GetPolicyVersion ListPolicies ListPolicyVersions"

@@ -93,6 +93,20 @@ async def list_users(call: IamCall) -> Result:
     )
 
 
+async def update_user(call: IamCall) -> None:
+    """UpdateUser."""
+    given = call.input
+    await call.change(
+        lambda state: changes.update_user(
+            state,
+            call.account_id,
+            given["UserName"],
+            new_name=given.get("NewUserName"),
+            new_path=given.get("NewPath"),
+        )
+    )
+
+
 async def delete_holder(call: IamCall) -> None:
     """DeleteUser and DeleteRole."""
     await call.change(lambda state: changes.delete_holder(state, call.holder))
@@ -130,6 +144,36 @@ async def put_boundary(call: IamCall) -> None:
 async def delete_boundary(call: IamCall) -> None:
     """DeleteUserPermissionsBoundary and DeleteRolePermissionsBoundary."""
     await call.change(lambda state: changes.set_boundary(state, call.holder, None))
+
+
+# --- what nobody has here, and tools ask for before they delete a user or role ----------------------------
+
+
+async def _expect_named(call: IamCall) -> None:
+    if "RoleName" in call.input:
+        changes.expect_role(await call.read(), call.account_id, call.input["RoleName"])
+    elif name := call.user_name:
+        changes.expect_user(await call.read_of_user(name), call.account_id, name)
+
+
+def list_none(member: str) -> Handler:
+    """Makes the operation that lists, under a member of its answer, what no user or role has."""
+
+    async def list_nothing(call: IamCall) -> Result:
+        await _expect_named(call)
+        return {member: [], "IsTruncated": False}
+
+    return list_nothing
+
+
+async def refuse_login_profile(call: IamCall) -> Result:
+    """GetLoginProfile and DeleteLoginProfile.
+
+    Raises:
+        IdentityNotFoundError: always.
+    """
+    await _expect_named(call)
+    raise IdentityNotFoundError(f"Login Profile for User {call.user_name} cannot be found.")
 
 
 # --- access keys ---------------------------------------------------------------------------------
@@ -480,6 +524,15 @@ HANDLERS: Final[dict[str, Handler]] = {
     "CreateUser": create_user,
     "GetUser": get_user,
     "ListUsers": list_users,
+    "UpdateUser": update_user,
+    "GetLoginProfile": refuse_login_profile,
+    "DeleteLoginProfile": refuse_login_profile,
+    "ListGroupsForUser": list_none("Groups"),
+    "ListInstanceProfilesForRole": list_none("InstanceProfiles"),
+    "ListMFADevices": list_none("MFADevices"),
+    "ListServiceSpecificCredentials": list_none("ServiceSpecificCredentials"),
+    "ListSigningCertificates": list_none("Certificates"),
+    "ListSSHPublicKeys": list_none("SSHPublicKeys"),
     "CreateAccessKey": create_key,
     "ListAccessKeys": list_keys,
     "UpdateAccessKey": update_key,
@@ -522,6 +575,24 @@ HANDLERS: Final[dict[str, Handler]] = {
 """What does each operation of `model.INPUTS`, by its name."""
 
 
+OWN_OPERATIONS: Final = frozenset(
+    {
+        "CreateAccessKey",
+        "DeleteAccessKey",
+        "DeleteLoginProfile",
+        "GetLoginProfile",
+        "GetUser",
+        "ListAccessKeys",
+        "ListMFADevices",
+        "ListServiceSpecificCredentials",
+        "ListSigningCertificates",
+        "ListSSHPublicKeys",
+        "UpdateAccessKey",
+    }
+)
+"""Those that mean who asks where no user is named."""
+
+
 def find_resource(
     name: str, given: Mapping[str, Any], account_id: str, state: IdentityState
 ) -> str:
@@ -548,4 +619,19 @@ def find_resource(
     for noun, word in (("User", "user"), ("Role", "role"), ("Polic", "policy")):
         if name.startswith(f"List{noun}"):
             return f"{arn}{word}{path}"
-    return f"{arn}root" if name.endswith(("AccessKey", "AccessKeys", "GetUser")) else "*"
+    return f"{arn}root" if name in OWN_OPERATIONS else "*"
+
+
+def find_new_resource(
+    given: Mapping[str, Any], account_id: str, state: IdentityState
+) -> tuple[str, str] | None:
+    """Returns name and ARN that UpdateUser gives a user; None for another operation.
+
+    Who renames needs permission on both, or a name that policies speak of could be put on and off.
+    """
+    if "NewUserName" not in given and "NewPath" not in given:
+        return None
+    entry = state.find_holder(Holder(account_id, HolderKind.USER, given["UserName"]))
+    name = given.get("NewUserName", given["UserName"])
+    path = given.get("NewPath", "/" if entry is None else entry.path)
+    return name, f"arn:aws:iam::{account_id}:user{path}{name}"

@@ -17,7 +17,12 @@ from whimbrel.wire.access.rule import PERMISSIONS_BOUNDARY, POLICY_ARN, Rule
 from whimbrel.wire.access.table import RULES
 from whimbrel.wire.iam.call import IamCall, Result, holder_named, own_file, own_user_name, read_tags
 from whimbrel.wire.iam.model import ACCOUNT_ID, ACCOUNT_OPERATIONS, API_VERSION, INPUTS
-from whimbrel.wire.iam.operations import HANDLERS, find_resource
+from whimbrel.wire.iam.operations import (
+    HANDLERS,
+    OWN_OPERATIONS,
+    find_new_resource,
+    find_resource,
+)
 from whimbrel.wire.iam.shown import boundary_arn
 from whimbrel.wire.query.form import Form, tell_parameters, unknown_action
 from whimbrel.wire.shape import Member, StructureShape
@@ -27,10 +32,6 @@ ACCOUNT_PARAMETER: Final = "AccountId"
 ADMINISTRATOR_TEXT: Final = "Only the root user of the server's own account may do this"
 # AWS's, of credentials of GetSessionToken without MFA: whoever took them must not make himself lasting ones.
 NO_SESSION_TEXT: Final = "The security token included in the request is invalid"
-# Those of AWS's operations that mean who asks where no user is named.
-_OWN_OPERATIONS: Final = frozenset(
-    {"GetUser", "CreateAccessKey", "ListAccessKeys", "UpdateAccessKey", "DeleteAccessKey"}
-)
 _IN_ACCOUNT: Final = StructureShape("InAccount", {ACCOUNT_PARAMETER: Member(ACCOUNT_ID)})
 
 
@@ -68,7 +69,7 @@ async def perform(
     given = form.decode(shape)
     validate(shape, given)
     account_id = _find_account(form, principal)
-    if form.action in _OWN_OPERATIONS and (name := own_user_name(given, principal, account_id)):
+    if form.action in OWN_OPERATIONS and (name := own_user_name(given, principal, account_id)):
         given["UserName"] = name
     states = tuple(file.state for file in files)
     if not principal.is_administrator:
@@ -77,6 +78,10 @@ async def perform(
         facts = {**context, **_describe(form.action, given, account_id, state)}
         resource = find_resource(form.action, given, account_id, state)
         _check(form.action, given, resource, principal, account_id=account_id, context=facts)
+        if (new := find_new_resource(given, account_id, state)) is not None:
+            name, resource = new
+            named = {"UserName": name}
+            _check(form.action, named, resource, principal, account_id=account_id, context=facts)
     call = IamCall(
         input=given,
         identities=identities,
