@@ -171,7 +171,8 @@ _IAM_NAMES: Final = {
         "ListRoleTags PutRolePermissionsBoundary PutRolePolicy TagRole UntagRole UpdateAssumeRolePolicy UpdateRole"
     ),
     Target.MANAGED_POLICY: (
-        "CreatePolicy CreatePolicyVersion DeletePolicy GetPolicy GetPolicyVersion ListPolicies ListPolicyVersions"
+        "CreatePolicy CreatePolicyVersion DeletePolicy GetPolicy GetPolicyVersion ListPolicies ListPolicyVersions "
+        "TagPolicy"
     ),
 }
 # Which of them know the permissions boundary of the user or role; those that make one or bound it, the one asked for.
