@@ -63,7 +63,7 @@ SECTIONS = (
 BESIDES = f"""
 With `{EXPLAIN}` on an index, its queries are explained to others than the root user as well; without it they pass
 over the header `x-whimbrel-explain`. A session of a role with tags needs `{TAG_SESSION}` in the role's trust
-policy.
+policy. `UpdateUser` needs its action on the user as it is and on the user as it is to be.
 """
 KEYS = """
 ## Condition keys
@@ -90,7 +90,9 @@ Of vector buckets and indexes:
 
 `aws:ResourceTag` of an index are its own tags, `s3vectors:VectorBucketTag` those of its vector bucket. When
 something is made, `s3vectors:sseType` and `s3vectors:kmsKeyArn` are those that the request asks for, or else those
-of the vector bucket. Keys know no case; of tags that differ in case alone all values count: an `Allow` must hold of each,
+of the vector bucket. Of users and roles, `aws:ResourceTag` and `iam:ResourceTag` are their tags, and
+`iam:PermissionsBoundary` is the ARN of the boundary that they have; where one is made or put, of the one that the
+request asks for. Keys know no case; of tags that differ in case alone all values count: an `Allow` must hold of each,
 a `Deny` of one ([policies](policies.md#operators)).
 """
 

@@ -314,6 +314,31 @@ def test_lists_come_in_pages(iam, unique):
     assert [user["UserName"] for page in pages for user in page["Users"]] == names
 
 
+def test_a_user_is_renamed_and_keeps_its_key(iam, as_key, user):
+    name, key = user
+    iam.update_user(UserName=name, NewUserName=f"{name}-2", NewPath="/other/")
+    arn = as_key("sts", key).get_caller_identity()["Arn"]
+    assert arn == f"arn:aws:iam::123456789012:user/other/{name}-2"
+    assert refusal(iam.get_user, UserName=name) == ("NoSuchEntity", 404)
+
+
+def test_nobody_has_what_is_not_here(iam, user, unique):
+    name, _ = user
+    role = {"RoleName": f"role-{unique}"}
+    iam.create_role(**role, AssumeRolePolicyDocument=trust("arn:aws:iam::123456789012:root"))
+    assert iam.list_instance_profiles_for_role(**role)["InstanceProfiles"] == []
+    for operation, member in (
+        ("list_groups_for_user", "Groups"),
+        ("list_mfa_devices", "MFADevices"),
+        ("list_service_specific_credentials", "ServiceSpecificCredentials"),
+        ("list_signing_certificates", "Certificates"),
+        ("list_ssh_public_keys", "SSHPublicKeys"),
+    ):
+        assert getattr(iam, operation)(UserName=name)[member] == []
+        assert refusal(getattr(iam, operation), UserName="nobody") == ("NoSuchEntity", 404)
+    assert refusal(iam.get_login_profile, UserName=name) == ("NoSuchEntity", 404)
+
+
 def test_tags_change(iam, user):
     name, _ = user
     iam.tag_user(UserName=name, Tags=[{"Key": "a", "Value": "1"}, {"Key": "team", "Value": "x"}])

@@ -22,6 +22,7 @@ from whimbrel.core.rand import SeededRandom, SystemRandom
 from whimbrel.engine.context import Context
 from whimbrel.engine.engine import Engine
 from whimbrel.identity import Identities, IdentityService, KnownKeys, SessionGiver
+from whimbrel.identity.credentials import Source
 from whimbrel.kms.local.keys import LocalKeys
 from whimbrel.kms.local.service import LocalKeyService
 from whimbrel.storage.envelope import MasterKeys
@@ -106,6 +107,7 @@ class Fortress:
     options: WireOptions = field(default_factory=lambda: WireOptions(metrics_signed=True))
     proxies: str = ""
     peer: Peer = field(default_factory=lambda: Peer("192.0.2.7"))
+    files: Sequence[Source] = ()
 
     def __post_init__(self) -> None:
         self.loop = asyncio.new_event_loop()
@@ -119,20 +121,17 @@ class Fortress:
         )
         self.engine = Engine(context)
         self.loop.run_until_complete(self.engine.start())
+        random = SeededRandom(7)
+        masters = MasterKeys([bytes(32)], random=random)
         self.identities = Identities(
-            context, account_id=ACCOUNT, secrets=None, log=logging.getLogger("fortress")
+            context, account_id=ACCOUNT, secrets=masters, log=logging.getLogger("fortress")
         )
         self.loop.run_until_complete(self.identities.start())
-        known = KnownKeys(self.identities, root=None, further=())
-        identity = IdentityService(self.identities, known, SessionGiver(self.identities, known))
-        random = SeededRandom(7)
+        self.known = KnownKeys(self.identities, root=None, further=self.files)
+        sessions = SessionGiver(self.identities, self.known)
+        identity = IdentityService(self.identities, self.known, sessions)
         local_keys = LocalKeyService(
-            LocalKeys(
-                self.store,
-                wrapper=MasterKeys([bytes(32)], random=random),
-                clock=self.clock,
-                random=random,
-            ),
+            LocalKeys(self.store, wrapper=masters, clock=self.clock, random=random),
             arn_prefix=f"arn:aws:kms:us-east-1:{ACCOUNT}:key/",
             random=random,
         )

@@ -61,7 +61,12 @@ def test_there_is_a_sample_of_every_operation():
 def test_every_rule_is_of_an_operation():
     actions = {route.action for route in list_routes()}
     covered = {also.action for rule in RULES.values() for also in rule.also}
-    assert RULES.keys() - actions == {"whimbrel:Explain", "sts:TagSession", "kms:TagResource"}
+    assert RULES.keys() - actions == {
+        "whimbrel:Explain",
+        "sts:TagSession",
+        "kms:TagResource",
+        "iam:TagPolicy",
+    }
     assert covered <= RULES.keys()
 
 

@@ -96,6 +96,11 @@ class Principal:
         return self.unique_id or self.account_id
 
     @property
+    def is_own_session(self) -> bool:
+        """Whether it is a user or root with temporary credentials of its own, not with its key."""
+        return self.expires_at_s is not None and self.kind is not PrincipalKind.ROLE
+
+    @property
     def is_administrator(self) -> bool:
         """Whether this one may see how requests are worked on; the root of the server's account may."""
         return self.kind is PrincipalKind.ROOT and not self.is_foreign

@@ -192,7 +192,7 @@ TASKS: Final[dict[str, tuple[str, dict[str, Task]]]] = {
             "delete": Task(
                 action="DeleteAccount",
                 text="Delete an account in which nothing is left.",
-                arguments={"account_id": "DeletedAccountId"},
+                arguments={"account": "DeletedAccountId"},
             ),
         },
     ),
@@ -282,10 +282,12 @@ def _read_parameters(task: Task, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read_tags(pairs: Sequence[str]) -> dict[str, str]:
+    from whimbrel.identity.tags import collect_tags
+
     for pair in pairs:
         if "=" not in pair:
             raise click.UsageError(f"not a tag, which is KEY=VALUE. tag=`{pair}`")
-    return dict(pair.split("=", 1) for pair in pairs)
+    return collect_tags((key, value) for key, _, value in (pair.partition("=") for pair in pairs))
 
 
 def _read_file(name: str) -> str:

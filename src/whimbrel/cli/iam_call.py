@@ -28,6 +28,11 @@ Call = Callable[[str, Parameters], dict[str, Any]]
 TIMEOUT_S: Final = 60.0
 ANSWER_BYTES_MAX: Final = 64 * 1024 * 1024
 FORM_TYPE: Final = "application/x-www-form-urlencoded; charset=utf-8"
+# What XML has no types for: these members are numbers, and booleans.
+NUMBERS: Final = frozenset(
+    {"AttachmentCount", "MaxSessionDuration", "PermissionsBoundaryUsageCount"}
+)
+BOOLEANS: Final = frozenset({"IsAttachable", "IsDefaultVersion", "IsTruncated"})
 _STATUSES: Final[dict[int, type[CallError]]] = {
     400: InvalidCallError,
     403: DeniedCallError,
@@ -127,7 +132,10 @@ def _name(node: "Element") -> str:
 def _value(node: "Element") -> Any:
     children = list(node)
     if not children:
-        return node.text or ""
+        text = node.text or ""
+        if _name(node) in NUMBERS:
+            return int(text)
+        return text == "true" if _name(node) in BOOLEANS else text
     if all(_name(child) == "member" for child in children):
         return [_value(child) for child in children]
     return {_name(child): _value(child) for child in children}
@@ -171,6 +179,7 @@ async def _do(flags: Mapping[str, Any], body: bytes) -> "Result | None":
                 identities=identity.identities,
                 principal=root_principal("", account_id=account_id, own_account_id=account_id),
                 context={},
+                files=identity.known.further,
             )
         except (IdentityError, InvalidRequestError) as error:
             answer = answer_query_error(error)

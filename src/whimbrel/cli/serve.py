@@ -13,9 +13,7 @@ from whimbrel.cli.streams import discard_output
 if TYPE_CHECKING:
     from whimbrel.server.serving import Announcement
 
-UNENCRYPTED = (
-    "AES256 is reported for compatibility; data on disk is not yet encrypted by this server."
-)
+UNENCRYPTED = "Data in the store is NOT encrypted; AES256 is reported for compatibility."
 
 
 @click.command("serve")
@@ -75,7 +73,8 @@ def _announce(announcement: "Announcement") -> None:
             ("indexer", announcement.indexer),
         ]
     )
-    click.echo(UNENCRYPTED)
+    if not announcement.is_encrypted:
+        click.echo(UNENCRYPTED)
     if server.no_auth:
         click.echo(
             "Requests are NOT authenticated: any program on this machine may use this server."
@@ -97,7 +96,7 @@ def _announce_json(announcement: "Announcement") -> None:
             "kernel": announcement.kernel,
             "indexer": announcement.indexer,
             "no_auth": server.no_auth,
-            "encryption_at_rest": False,
+            "encryption_at_rest": announcement.is_encrypted,
         }
     )
     sys.stdout.flush()

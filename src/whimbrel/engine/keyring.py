@@ -94,6 +94,11 @@ class Keyring:
 
     # --- the protocol ------------------------------------------------------------------------------
 
+    @property
+    def makes_keys(self) -> bool:
+        """Whether new spaces get a key when nothing else is asked for."""
+        return self._maker is not None
+
     def find(self, object_name: str) -> bytes | None:
         """Returns the data key of the space that a name begins with; None when that is a plain space.
 

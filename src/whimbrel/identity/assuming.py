@@ -32,7 +32,7 @@ SESSION_POLICY_COUNT_MAX: Final = 10
 ASSUME: Final = "sts:AssumeRole"
 TAG_SESSION: Final = "sts:TagSession"
 NOT_BY_ROOT: Final = "Roles may not be assumed by root accounts."
-NOT_BY_SESSION: Final = "Cannot call GetSessionToken with session credentials"
+NOT_BY_SESSION: Final = "Cannot call {} with session credentials"
 _ROLE_ARN: Final = re.compile(
     r"arn:aws:iam::(\d{12}):role(/(?:[\x21-\x7e]+/)?)([\w+=,.@-]{1,64})", re.ASCII
 )
@@ -150,7 +150,7 @@ class SessionGiver:
             InvalidRequestError: the duration is out of bounds.
         """
         if principal.expires_at_s is not None:
-            raise DeniedError("AccessDenied", NOT_BY_SESSION)
+            raise DeniedError("AccessDenied", NOT_BY_SESSION.format("GetSessionToken"))
         wanted_s = USER_SESSION_S_DEFAULT if duration_s is None else duration_s
         if not SESSION_S_MIN <= wanted_s <= USER_SESSION_S_MAX:
             raise _duration_error(wanted_s, USER_SESSION_S_MAX)

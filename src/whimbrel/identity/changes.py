@@ -4,8 +4,9 @@ Pure, and called again with a newer state whenever another process was first. Nu
 AWS's, as far as they are known; policies were parsed before they get here.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -15,6 +16,7 @@ from whimbrel.core.errors import (
     IdentityLimitError,
     IdentityNotFoundError,
 )
+from whimbrel.identity.document import count_policy_chars
 from whimbrel.identity.model import (
     AccountEntry,
     Holder,
@@ -31,11 +33,13 @@ from whimbrel.identity.model import (
     RemovePolicy,
     RemoveRole,
     RemoveUser,
+    RenameUser,
     RoleEntry,
     UserEntry,
 )
 from whimbrel.identity.secrets import TOKEN_KEY_NAME, secret_name
 from whimbrel.identity.state import Entry, IdentityState, fold, measure
+from whimbrel.identity.tags import collect_tags, merge_tags, without_tags
 
 ACCOUNT_COUNT_MAX: Final = 100
 USER_COUNT_MAX: Final = 5_000
@@ -50,6 +54,10 @@ INLINE_CHARS_MAX: Final = {HolderKind.USER: 2_048, HolderKind.ROLE: 10_240}
 INLINE_COUNT_MAX: Final = 100
 # Every process holds all of it in memory, and a snapshot writes all of it.
 SIZE_BYTES_MAX: Final = 64 * 1024 * 1024
+# Of an account beside the server's own: all of them together leave it 14 MiB, whatever they do.
+ACCOUNT_BYTES_MAX: Final = 512 * 1024
+
+ROOT_KEY_TEXT: Final = "The root user of the server's own account has the key that the server was started with, and no others."
 
 _WORDS: Final = {HolderKind.USER: "user", HolderKind.ROLE: "role"}
 
@@ -57,11 +65,6 @@ _WORDS: Final = {HolderKind.USER: "user", HolderKind.ROLE: "role"}
 def policy_arn(account_id: str, entry: PolicyEntry) -> str:
     """Returns the ARN of a managed policy."""
     return f"arn:aws:iam::{account_id}:policy{entry.path}{entry.name}"
-
-
-def count_policy_chars(document: str) -> int:
-    """Returns how long a policy is for the quotas: white space does not count."""
-    return sum(not char.isspace() for char in document)
 
 
 # --- what must be there --------------------------------------------------------------------------
@@ -127,17 +130,27 @@ def expect_inline(state: IdentityState, holder: Holder, name: str) -> str:
     return found
 
 
-def attached_to(
-    state: IdentityState, account_id: str, name: str
-) -> list[tuple[UserEntry | RoleEntry, bool]]:
-    """Returns who has a managed policy attached, or as its boundary (True)."""
-    account = state.account(account_id)
-    found: list[tuple[UserEntry | RoleEntry, bool]] = []
+class Uses(NamedTuple):
+    """How often the managed policies of an account are used, by name.
+
+    Attributes:
+        attached: by how many users and roles each is attached.
+        bounding: how many each is the boundary of.
+    """
+
+    attached: Counter[str]
+    bounding: Counter[str]
+
+
+def count_uses(state: IdentityState, account_id: str) -> Uses:
+    """Counts them all, in one pass over the account: once for a listing, not once for each of its lines."""
+    account, uses = state.account(account_id), Uses(Counter(), Counter())
     entries: list[UserEntry | RoleEntry] = [*account.users.values(), *account.roles.values()]
     for entry in entries:
-        found += [(entry, False)] * (name in entry.attached)
-        found += [(entry, True)] * (entry.boundary == name)
-    return found
+        uses.attached.update(entry.attached)
+        if entry.boundary is not None:
+            uses.bounding[entry.boundary] += 1
+    return uses
 
 
 # --- accounts ------------------------------------------------------------------------------------
@@ -212,6 +225,27 @@ def create_role(
     return _grown(state, PutRole(account_id, entry))
 
 
+def update_user(
+    state: IdentityState,
+    account_id: str,
+    name: str,
+    *,
+    new_name: str | None = None,
+    new_path: str | None = None,
+) -> IdentityRecord | None:
+    """Gives a user another name or path; None when it has them. It stays the same user, with its keys and policies."""
+    before = expect_user(state, account_id, name)
+    entry = msgspec.structs.replace(
+        before, name=new_name or before.name, path=new_path or before.path
+    )
+    if entry == before:
+        return None
+    other = state.account(account_id).users.get(fold(entry.name))
+    if other is not None and other.unique_id != before.unique_id:
+        raise IdentityExistsError(f"User with name {entry.name} already exists.")
+    return _grown(state, RenameUser(account_id, before.name, entry), before=before)
+
+
 def delete_holder(state: IdentityState, holder: Holder) -> IdentityRecord:
     """Removes a user or a role that nothing belongs to any more."""
     entry = expect_holder(state, holder)
@@ -253,15 +287,15 @@ def update_role(
 def tag_holder(state: IdentityState, holder: Holder, tags: Mapping[str, str]) -> IdentityRecord:
     """Adds or replaces tags of a user or role."""
     entry = expect_holder(state, holder)
-    merged = {**entry.tags, **tags}
+    merged = merge_tags(entry.tags, tags)
     _check_tags(merged)
     return _put(state, holder.account_id, msgspec.structs.replace(entry, tags=merged))
 
 
 def untag_holder(state: IdentityState, holder: Holder, keys: Iterable[str]) -> IdentityRecord:
     """Removes tags of a user or role; those that are not there are fine."""
-    entry, gone = expect_holder(state, holder), set(keys)
-    left = {key: value for key, value in entry.tags.items() if key not in gone}
+    entry = expect_holder(state, holder)
+    left = without_tags(entry.tags, keys)
     return _put(state, holder.account_id, msgspec.structs.replace(entry, tags=left))
 
 
@@ -275,7 +309,10 @@ def expect_keys(state: IdentityState, account_id: str, user_name: str) -> Mappin
         IdentityNotFoundError: there is no such user, or the account's root is the server's own.
     """
     if not user_name:
-        return expect_account(state, account_id).keys
+        entry = state.account(account_id).entry
+        if entry is None:
+            raise IdentityNotFoundError(ROOT_KEY_TEXT)
+        return entry.keys
     return expect_user(state, account_id, user_name).keys
 
 
@@ -419,7 +456,7 @@ def replace_policy(
 def delete_policy(state: IdentityState, account_id: str, arn: str) -> RemovePolicy:
     """Removes a managed policy that is attached to nobody."""
     entry = expect_policy(state, account_id, arn)
-    if attached_to(state, account_id, entry.name):
+    if any(uses[entry.name] for uses in count_uses(state, account_id)):
         raise IdentityInUseError("Cannot delete a policy attached to entities.")
     return RemovePolicy(account_id, entry.name)
 
@@ -470,17 +507,25 @@ def _put(state: IdentityState, account_id: str, entry: UserEntry | RoleEntry) ->
     return _grown(state, PutRole(account_id, entry), before=before)
 
 
-P = TypeVar("P", PutAccount, PutUser, PutRole, PutPolicy)
+P = TypeVar("P", PutAccount, PutUser, RenameUser, PutRole, PutPolicy)
 
 
 def _grown(state: IdentityState, record: P, *, before: Entry | None = None) -> P:
     grown = measure(record.entry) - (measure(before) if before is not None else 0)
-    if grown > 0 and state.size_bytes + grown > SIZE_BYTES_MAX:
-        raise IdentityLimitError(f"Cannot exceed quota for bytes of identities: {SIZE_BYTES_MAX}")
+    account_id = record.account_id
+    is_beside = state.account(account_id).entry is not None
+    share = ACCOUNT_BYTES_MAX if is_beside else SIZE_BYTES_MAX
+    for size_bytes, limit in (
+        (state.account_bytes(account_id), share),
+        (state.size_bytes, SIZE_BYTES_MAX),
+    ):
+        if grown > 0 and size_bytes + grown > limit:
+            raise IdentityLimitError(f"Cannot exceed quota for bytes of identities: {limit}")
     return record
 
 
 def _check_tags(tags: Mapping[str, str]) -> None:
+    collect_tags(tags.items())
     if len(tags) > TAG_COUNT_MAX:
         raise IdentityLimitError(
             f"The number of tags has reached the maximum limit: {TAG_COUNT_MAX}"

@@ -29,6 +29,7 @@ from whimbrel.identity.sessions import (
     session_secret,
 )
 from whimbrel.identity.state import IdentityState
+from whimbrel.identity.tags import merge_tags
 
 KEPT_COUNT_MAX: Final = 4_096
 SECRETS_TEXT: Final = "The secrets of identities cannot be read"
@@ -96,6 +97,7 @@ class KnownKeys:
         self._root = (
             None if root is None else RootCredentials(root, account_id=identities.account_id)
         )
+        self.further = tuple(further)
         self.sources: tuple[Source, ...] = (*further, StoreSource(identities))
         self._kept: OrderedDict[tuple[str, str], StoredKey] = OrderedDict()
         self._versions: tuple[object, ...] = ()
@@ -110,7 +112,10 @@ class KnownKeys:
         if versions != self._versions:
             self._kept.clear()
             self._versions = versions
-        is_session = access_key_id.startswith(SESSION_KEY_PREFIX)
+        # Keys that operators choose may begin like those of sessions.
+        is_session = (
+            access_key_id.startswith(SESSION_KEY_PREFIX) and self.account_of(access_key_id) is None
+        )
         name = (access_key_id, session_token or "") if is_session else (access_key_id, "")
         kept = self._kept.get(name)
         if kept is not None:
@@ -214,7 +219,7 @@ class KnownKeys:
                 role,
                 session_name=claims.session_name,
                 unique_id=f"{role.unique_id}:{claims.session_name}",
-                tags={**role.tags, **claims.tags},
+                tags=merge_tags(role.tags, claims.tags),
                 session_policies=limits,
             )
         return None

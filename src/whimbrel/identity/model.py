@@ -55,7 +55,7 @@ class UserEntry(msgspec.Struct, frozen=True, kw_only=True):
         created_at_s: seconds since 1970.
         tags: by key.
         keys: by access key id.
-        inline: policies of its own, by name, as they were given.
+        inline: policies of its own, by name, without white space between what they say.
         attached: names of managed policies, in order of attachment.
         boundary: name of the managed policy that bounds it; None without one.
     """
@@ -76,7 +76,7 @@ class RoleEntry(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         name, unique_id, path, created_at_s, tags, inline, attached, boundary: as of a user.
-        trust: the policy that says who may assume it, as it was given.
+        trust: the policy that says who may assume it.
         description: for people.
         session_s_max: a session's longest life.
     """
@@ -102,7 +102,7 @@ class PolicyEntry(msgspec.Struct, frozen=True, kw_only=True):
         unique_id: never given twice.
         path: from slash to slash.
         created_at_s, updated_at_s: seconds since 1970.
-        document: as it was given.
+        document: the policy.
         version: how often it was given a document; only the newest is kept.
         description: for people.
         tags: by key.
@@ -153,6 +153,14 @@ class PutUser(msgspec.Struct, frozen=True, tag="put_user"):
     entry: UserEntry
 
 
+class RenameUser(msgspec.Struct, frozen=True, tag="rename_user"):
+    """The user of that name has another one, or writes it in another case, and is as said."""
+
+    account_id: str
+    name: str
+    entry: UserEntry
+
+
 class RemoveUser(msgspec.Struct, frozen=True, tag="remove_user"):
     """The user is gone."""
 
@@ -198,6 +206,7 @@ IdentityRecord = (
     PutAccount
     | RemoveAccount
     | PutUser
+    | RenameUser
     | RemoveUser
     | PutRole
     | RemoveRole

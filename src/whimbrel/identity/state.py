@@ -6,6 +6,9 @@ Invariants:
 3. Names that differ in case alone are one name, as on AWS.
 """
 
+from collections import Counter
+from collections.abc import Mapping
+
 import msgspec
 
 from whimbrel.identity.model import (
@@ -23,6 +26,7 @@ from whimbrel.identity.model import (
     RemoveAccount,
     RemovePolicy,
     RemoveUser,
+    RenameUser,
     RoleEntry,
     UserEntry,
 )
@@ -51,9 +55,14 @@ class Account(msgspec.Struct):
     policies: dict[str, PolicyEntry] = {}
 
     @property
+    def tables(self) -> dict[str, Mapping[str, UserEntry | RoleEntry | PolicyEntry]]:
+        """What is in it, by the word that ARNs have for its kind."""
+        return {"user": self.users, "role": self.roles, "policy": self.policies}
+
+    @property
     def is_empty(self) -> bool:
         """Whether nothing is in it."""
-        return not (self.users or self.roles or self.policies)
+        return not any(self.tables.values())
 
     def list_entries(self) -> list[Entry]:
         """Returns all entries."""
@@ -76,7 +85,7 @@ class IdentityState(msgspec.Struct, dict=True):
         """Prepares what is looked up by id, and the size."""
         self._key_holders: dict[str, tuple[str, str]] = {}
         self._holders: dict[str, Holder] = {}
-        self._bytes = 0
+        self._bytes: Counter[str] = Counter()
         self._count = 0
         for account_id, account in self.accounts.items():
             for entry in account.list_entries():
@@ -91,26 +100,28 @@ class IdentityState(msgspec.Struct, dict=True):
             self.token_key = record.secret
         elif isinstance(record, RemoveAccount):
             account = self.accounts.pop(record.account_id)
-            self._forget(account.entry)
+            self._forget(record.account_id, account.entry)
         elif isinstance(record, PutAccount):
             account = self.accounts.setdefault(record.account_id, Account())
-            self._forget(account.entry)
+            self._forget(record.account_id, account.entry)
             account.entry = record.entry
             self._note(record.account_id, record.entry)
-        elif isinstance(record, PutUser | PutRole | PutPolicy):
+        elif isinstance(record, PutUser | RenameUser | PutRole | PutPolicy):
             table = self._table(record)
+            if isinstance(record, RenameUser):
+                self._forget(record.account_id, table.pop(fold(record.name)))
             name = fold(record.entry.name)
-            self._forget(table.get(name))
+            self._forget(record.account_id, table.get(name))
             table[name] = record.entry
             self._note(record.account_id, record.entry)
         else:
-            self._forget(self._table(record).pop(fold(record.name)))
+            self._forget(record.account_id, self._table(record).pop(fold(record.name)))
 
     def _table(self, record: IdentityRecord) -> dict[str, UserEntry | RoleEntry | PolicyEntry]:
         assert not isinstance(record, PutTokenKey)
         account = self.accounts.setdefault(record.account_id, Account())
         table: dict[str, UserEntry] | dict[str, RoleEntry] | dict[str, PolicyEntry]
-        if isinstance(record, PutUser | RemoveUser):
+        if isinstance(record, PutUser | RenameUser | RemoveUser):
             table = account.users
         elif isinstance(record, PutPolicy | RemovePolicy):
             table = account.policies
@@ -119,7 +130,7 @@ class IdentityState(msgspec.Struct, dict=True):
         return table  # type: ignore[return-value]
 
     def _note(self, account_id: str, entry: Entry) -> None:
-        self._bytes += measure(entry)
+        self._bytes[account_id] += measure(entry)
         self._count += 1
         if isinstance(entry, UserEntry | RoleEntry):
             kind = HolderKind.USER if isinstance(entry, UserEntry) else HolderKind.ROLE
@@ -129,10 +140,10 @@ class IdentityState(msgspec.Struct, dict=True):
             for key_id in entry.keys:
                 self._key_holders[key_id] = (account_id, name)
 
-    def _forget(self, entry: Entry | None) -> None:
+    def _forget(self, account_id: str, entry: Entry | None) -> None:
         if entry is None:
             return
-        self._bytes -= measure(entry)
+        self._bytes[account_id] -= measure(entry)
         self._count -= 1
         if isinstance(entry, UserEntry | RoleEntry):
             del self._holders[entry.unique_id]
@@ -150,7 +161,11 @@ class IdentityState(msgspec.Struct, dict=True):
     @property
     def size_bytes(self) -> int:
         """How large all entries are together, encoded."""
-        return self._bytes
+        return self._bytes.total()
+
+    def account_bytes(self, account_id: str) -> int:
+        """Returns how large the entries of an account are together, encoded."""
+        return self._bytes[account_id]
 
     def account(self, account_id: str) -> Account:
         """Returns an account's content; empty when there is none."""

@@ -10,6 +10,7 @@ from whimbrel.core.rand import Random
 from whimbrel.core.settings import Settings
 from whimbrel.engine.context import Context
 from whimbrel.identity import Identities, IdentityService, KnownKeys, SessionGiver
+from whimbrel.identity.sharing import list_shared
 from whimbrel.identity.users_file import UsersFile
 from whimbrel.server.master_key import find_master_keys
 from whimbrel.storage.envelope import MASTER_KEY_BYTES, MasterKeys
@@ -43,6 +44,15 @@ async def open_identities(
         path = Path(settings.users)
         further = (UsersFile(path, account_id=settings.account_id, environment=environment),)
     await identities.start()
+    for file in further:
+        shared = list(list_shared(file.state, identities.state))
+        if shared:
+            _log.warning(
+                "the file of users and the store both have some identities: policies cannot tell them apart. "
+                "count=`%d` first=`%s`",
+                len(shared),
+                shared[0],
+            )
     known = KnownKeys(identities, root=root, further=further)
     try:
         yield IdentityService(identities, known, SessionGiver(identities, known), further)

@@ -52,6 +52,7 @@ class Announcement:
         are_new: whether this start made them.
         kernel: the instruction set in use.
         indexer: how indexes are tended: `process`, `task` or `off`.
+        is_encrypted: whether new vector buckets and indexes are encrypted at rest.
     """
 
     server: RunningServer
@@ -59,6 +60,7 @@ class Announcement:
     are_new: bool
     kernel: str
     indexer: str
+    is_encrypted: bool
 
 
 async def serve(
@@ -92,6 +94,7 @@ async def serve(
                     are_new=access.is_new,
                     kernel=kernel.active_isa(),
                     indexer=application.indexer,
+                    is_encrypted=application.context.keys.makes_keys,
                 )
                 if stop is None:
                     stack.enter_context(runtime_note(settings, environment, announcement.server))

@@ -84,6 +84,7 @@ async def serve_with_workers(
         # The store is laid out by one; what each worker does afterwards may race.
         async with open_context(settings, environment) as opened:
             store_url = opened.context.store.url
+            is_encrypted = opened.context.keys.makes_keys
         ear = stack.enter_context(_Ear())
         if mode == "process":
             indexer = await stack.enter_async_context(
@@ -104,6 +105,7 @@ async def serve_with_workers(
                 are_new=access.is_new,
                 kernel=kernel.active_isa(),
                 indexer=mode,
+                is_encrypted=is_encrypted,
             )
         )
         await stop.wait()

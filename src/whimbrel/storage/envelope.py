@@ -72,6 +72,10 @@ class SpaceKeys(ObjectKeys, Protocol):
 
     is_plain: bool
 
+    @property
+    def makes_keys(self) -> bool:
+        """Whether new spaces get a key when nothing else is asked for."""
+
     def has(self, space: str) -> bool:
         """Says whether `open` would return at once."""
 
@@ -123,6 +127,7 @@ class NoKeys:
     """All spaces are plain."""
 
     is_plain = True
+    makes_keys = False
 
     def find(self, object_name: str) -> bytes | None:
         """Returns None."""

@@ -9,14 +9,15 @@ from typing import Any, Final
 
 from whimbrel.auth import Principal
 from whimbrel.auth.policy import ContextValue
-from whimbrel.core.errors import InvalidRequestError
+from whimbrel.core.errors import DeniedError, InvalidRequestError
 from whimbrel.identity import IdentityService
-from whimbrel.identity.assuming import RoleRequest
+from whimbrel.identity.assuming import NOT_BY_SESSION, RoleRequest
 from whimbrel.identity.sessions import SessionKey
 from whimbrel.wire.access import Need
 from whimbrel.wire.errors import ErrorAnswer
 from whimbrel.wire.exchange import XML_TYPE, Answered, Exchange
 from whimbrel.wire.extension import LaneName
+from whimbrel.wire.iam.call import read_tags
 from whimbrel.wire.iam.model import ARN, KEY_ID, TAG_KEYS, TAGS
 from whimbrel.wire.options import WireOptions
 from whimbrel.wire.query.errors import answer_query_error, no_identities
@@ -32,9 +33,12 @@ SIGNING_NAME: Final = "sts"
 API_VERSION: Final = "2011-06-15"
 NAMESPACE: Final = "https://sts.amazonaws.com/doc/2011-06-15/"
 PATH: Final = b"/"
-TRANSITIVE_TEXT: Final = "TransitiveTagKeys are not supported by this server"
+UNSUPPORTED_TEXT: Final = "{} is not supported by this server"
+POLICY_ARN_TEXT: Final = "Each of PolicyArns must have an arn"
 
 _POLICY_ARN: Final = StructureShape("PolicyDescriptorType", {"arn": Member(ARN)})
+_SERIAL_NUMBER: Final = StringShape("serialNumberType", 9, 256, pattern=r"[A-Za-z0-9_+=/:,.@-]*")
+_TOKEN_CODE: Final = StringShape("tokenCodeType", 6, 6, pattern=r"[0-9]*")
 INPUTS: Final = {
     "GetCallerIdentity": StructureShape("GetCallerIdentityRequest"),
     "GetAccessKeyInfo": StructureShape(
@@ -42,7 +46,11 @@ INPUTS: Final = {
     ),
     "GetSessionToken": StructureShape(
         "GetSessionTokenRequest",
-        {"DurationSeconds": Member(IntegerShape("durationSecondsType", 900, 129600))},
+        {
+            "DurationSeconds": Member(IntegerShape("durationSecondsType", 900, 129600)),
+            "SerialNumber": Member(_SERIAL_NUMBER),
+            "TokenCode": Member(_TOKEN_CODE),
+        },
     ),
     "AssumeRole": StructureShape(
         "AssumeRoleRequest",
@@ -60,10 +68,30 @@ INPUTS: Final = {
             "ExternalId": Member(
                 StringShape("externalIdType", 2, 1224, pattern=r"[A-Za-z0-9_+=,.@:\/-]*")
             ),
+            "SerialNumber": Member(_SERIAL_NUMBER),
+            "TokenCode": Member(_TOKEN_CODE),
+            "SourceIdentity": Member(
+                StringShape("sourceIdentityType", 2, 64, pattern=r"[A-Za-z0-9_+=,.@-]*")
+            ),
+            "ProvidedContexts": Member(
+                ListShape("ProvidedContextsListType", StructureShape("ProvidedContext"), 1, 5)
+            ),
         },
     ),
 }
 """The parameters of each operation, by its name."""
+
+UNSUPPORTED: Final = (
+    "ProvidedContexts",
+    "SerialNumber",
+    "SourceIdentity",
+    "TokenCode",
+    "TransitiveTagKeys",
+)
+"""Parameters that would change what a session is, so that they must not be passed over."""
+
+OWN_SESSION_ACTIONS: Final = frozenset({"AssumeRole", "GetCallerIdentity"})
+"""What credentials of GetSessionToken may be used for here, as on AWS."""
 
 CHECKED_HERE: Final = frozenset({"sts:GetAccessKeyInfo"})
 """Actions that an identity policy has to allow. Of a role its trust policy has a say, the rest is anybody's."""
@@ -142,6 +170,11 @@ class StsProtocol:
         access, action = self._service.access, f"{SIGNING_NAME}:{form.action}"
         exchange.name_operation(form.action, action, tell_parameters(given))
         validate(shape, given)
+        if principal.is_own_session and form.action not in OWN_SESSION_ACTIONS:
+            raise DeniedError("AccessDenied", NOT_BY_SESSION.format(form.action))
+        for name in UNSUPPORTED:
+            if given.get(name):
+                raise InvalidRequestError(UNSUPPORTED_TEXT.format(name))
         if action in CHECKED_HERE:
             await access.check(Need(action), principal=principal, exchange=exchange)
         context = access.describe(principal, exchange)
@@ -186,15 +219,17 @@ async def _get_session_token(call: _Call) -> Result:
 
 async def _assume_role(call: _Call) -> Result:
     given, identity = call.given, call.expect_identity()
-    if given.get("TransitiveTagKeys"):
-        raise InvalidRequestError(TRANSITIVE_TEXT)
+    arns = [each.get("arn") for each in given.get("PolicyArns", ())]
+    if None in arns:
+        # Were it passed over, the session would have fewer limits than were asked for, or none.
+        raise InvalidRequestError(POLICY_ARN_TEXT)
     request = RoleRequest(
         role_arn=given["RoleArn"],
         session_name=given["RoleSessionName"],
         duration_s=given.get("DurationSeconds"),
         policy=given.get("Policy"),
-        policy_arns=tuple(each["arn"] for each in given.get("PolicyArns", ()) if "arn" in each),
-        tags={tag["Key"]: tag["Value"] for tag in given.get("Tags", ())},
+        policy_arns=tuple(arns),
+        tags=read_tags(given),
         external_id=given.get("ExternalId"),
     )
     assumed = await identity.sessions.assume_role(request, call.principal, call.context)

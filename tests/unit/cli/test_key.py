@@ -1,37 +1,11 @@
 """`whimbrel key`: keys made, shown and changed, over a real store."""
 
-import asyncio
 import base64
 import json
 
-import pytest
-
-from whimbrel.core.settings import load_settings
-from whimbrel.engine.engine import Engine
-from whimbrel.server.assembly import open_context
 from whimbrel.storage.envelope import master_key_id
 
 NEW = base64.b64encode(bytes(32)).decode()
-
-
-@pytest.fixture
-def store(tmp_path, monkeypatch, whimbrel):
-    """Returns a sealed store with a bucket; its master key is in `config`."""
-    monkeypatch.setenv("WHIMBREL_STORE", str(tmp_path / "store"))
-
-    async def make():
-        environment = {
-            "WHIMBREL_STORE": str(tmp_path / "store"),
-            "WHIMBREL_CONFIG_DIR": str(tmp_path / "config" / "whimbrel"),
-        }
-        async with open_context(load_settings(environment), environment) as opened:
-            engine = Engine(opened.context)
-            await engine.start()
-            await engine.create_bucket("books", tags={})
-            await engine.close()
-
-    asyncio.run(make())
-    return tmp_path / "store"
 
 
 def key_in(tmp_path):

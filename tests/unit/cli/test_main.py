@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from whimbrel.cli.__main__ import COMMANDS
+from whimbrel.cli.__main__ import main as command_line
 from whimbrel.cli.report import ExitCode, exit_code_of, format_bytes, hint_of
 from whimbrel.core.errors import (
     BucketNotFoundError,
@@ -37,6 +38,23 @@ def test_every_command_explains_itself(whimbrel, name):
     result = whimbrel(name, "--help")
     assert result.code == ExitCode.OK
     assert result.out.startswith(f"Usage: whimbrel {name}")
+
+
+def walk(command, path=()):
+    """Yields every command below one, with its path."""
+    yield path, command
+    for name, below in getattr(command, "commands", {}).items():
+        yield from walk(below, (*path, name))
+
+
+def test_no_two_parameters_of_a_command_share_a_name():
+    found = list(walk(command_line))
+    assert {("iam", "account", "delete"), ("serve",)} <= {path for path, _ in found}
+    for path, command in found:
+        names = [parameter.name for parameter in command.params]
+        flags = [flag for parameter in command.params for flag in parameter.opts]
+        assert len(set(names)) == len(names), path
+        assert len(set(flags)) == len(flags), path
 
 
 def test_a_wrong_flag_is_a_usage_error_with_a_hint(whimbrel):

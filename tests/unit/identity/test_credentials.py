@@ -100,6 +100,31 @@ def test_a_key_that_is_disabled_or_deleted_signs_nothing():
     run(body)
 
 
+def test_a_key_that_begins_like_those_of_sessions_signs():
+    async def body(world):
+        one, _, _ = await prepare(world)
+        await one.change(
+            lambda state: changes.create_key(
+                state, ACCOUNT, "ada", "WHITEBIRDS", key_of(one, "WHITEBIRDS", SECRET)
+            )
+        )
+        root = Credential("WHITEROOT0000000001", "r" * 40)
+        known, sessions = keys_of(one, root)
+        assert known.find("WHITEBIRDS", session_token=None).principal.name == "ada"
+        found = known.find(root.access_key_id, session_token=None)
+        assert found.principal.is_administrator
+        key = await sessions.get_session_token(found.principal, 900)
+        assert known.find(key.access_key_id, session_token=key.token).principal.is_own_session
+        await one.change(
+            lambda state: changes.set_key_active(
+                state, ACCOUNT, "ada", "WHITEBIRDS", is_active=False
+            )
+        )
+        assert known.find("WHITEBIRDS", session_token=key.token) is None
+
+    run(body)
+
+
 def test_the_root_of_another_account_is_no_administrator():
     async def body(world):
         one, known, _ = await prepare(world)

@@ -13,6 +13,7 @@ from whimbrel.core.errors import (
     IdentityInUseError,
     IdentityLimitError,
     IdentityNotFoundError,
+    InvalidRequestError,
 )
 from whimbrel.identity import changes
 from whimbrel.identity.model import AccountEntry, Holder, HolderKind, KeyEntry
@@ -60,6 +61,10 @@ class Changing(RuleBasedStateMachine):
     @rule(name=NAMES)
     def create_role(self, name):
         self.change(changes.create_role, ACCOUNT, role(name, unique_id=self.next_id()))
+
+    @rule(name=NAMES, other=NAMES, path=st.sampled_from(["/", "/x/"]))
+    def rename_user(self, name, other, path):
+        self.change(changes.update_user, ACCOUNT, name, new_name=other, new_path=path)
 
     @rule(kind=KINDS, name=NAMES)
     def delete(self, kind, name):
@@ -134,6 +139,7 @@ class Changing(RuleBasedStateMachine):
         for number in range(1, self.made + 1):
             assert self.state.holder_of_id(f"ID{number}") == holders.get(f"ID{number}")
         assert self.state.size_bytes == size
+        assert size == sum(map(self.state.account_bytes, self.state.accounts))
 
     @invariant()
     def nothing_names_a_policy_that_is_gone(self):
@@ -155,6 +161,8 @@ class Changing(RuleBasedStateMachine):
             assert one == self.state
             assert one.size_bytes == self.state.size_bytes
             assert one.entry_count == self.state.entry_count
+            for account_id in (ACCOUNT, OTHER):
+                assert one.account_bytes(account_id) == self.state.account_bytes(account_id)
 
 
 Changing.TestCase.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
@@ -178,6 +186,36 @@ def test_names_that_differ_in_case_are_one():
     with pytest.raises(IdentityExistsError):
         changes.create_user(state, ACCOUNT, user("aDA"))
     assert changes.expect_user(state, ACCOUNT, "ADA").name == "Ada"
+
+
+def test_keys_of_tags_that_differ_in_case_are_one():
+    state = made(changes.create_user(IdentityState(), ACCOUNT, user("ada", tags={"Team": "a"})))
+    after(state, changes.tag_holder(state, ADA, {"TEAM": "b", "shift": "late"}))
+    assert state.find_holder(ADA).tags == {"TEAM": "b", "shift": "late"}
+    after(state, changes.untag_holder(state, ADA, ["team", "none"]))
+    assert state.find_holder(ADA).tags == {"shift": "late"}
+    for tags in ({"a": "", "A": ""}, {"aws:a": ""}, {"AWS:a": ""}):
+        for decide in (
+            lambda tags=tags: changes.tag_holder(state, ADA, tags),
+            lambda tags=tags: changes.create_user(state, ACCOUNT, user("eve", tags=tags)),
+        ):
+            with pytest.raises(InvalidRequestError):
+                decide()
+
+
+def test_a_user_that_is_renamed_stays_who_it_is():
+    state = made(changes.create_user(IdentityState(), ACCOUNT, user("ada")))
+    after(state, changes.create_user(state, ACCOUNT, user("eve")))
+    after(state, changes.create_key(state, ACCOUNT, "ada", "K1", KeyEntry(1.0, b"")))
+    with pytest.raises(IdentityExistsError):
+        changes.update_user(state, ACCOUNT, "ada", new_name="EVE")
+    assert changes.update_user(state, ACCOUNT, "ada", new_name="ada") is None
+    for name in ("ADA", "bob"):
+        after(state, changes.update_user(state, ACCOUNT, "ada", new_name=name, new_path="/x/"))
+        assert state.holder_of_key("K1") == (ACCOUNT, name)
+        assert state.holder_of_id("AIDAADA") == Holder(ACCOUNT, HolderKind.USER, name)
+    assert set(state.account(ACCOUNT).users) == {"bob", "eve"}
+    assert changes.expect_user(state, ACCOUNT, "bob").path == "/x/"
 
 
 def test_an_arn_of_another_path_names_nothing():
@@ -257,3 +295,48 @@ def test_a_full_store_lets_keys_be_disabled_and_deleted(monkeypatch):
     after(state, changes.set_key_active(state, ACCOUNT, "ada", "K1", is_active=False))
     after(state, changes.delete_key(state, ACCOUNT, "ada", "K1"))
     assert state.find_key("K1") is None
+
+
+def fill(state, account_id):
+    """Makes users until there is no room for another; returns how many."""
+    for number in range(1_000):
+        one = user(f"{account_id}-{number}", tags={"a": "x" * 200})
+        try:
+            record = changes.create_user(state, account_id, one)
+        except IdentityLimitError:
+            return number
+        after(state, record)
+    raise AssertionError("no end")
+
+
+def test_no_account_takes_the_room_of_others(monkeypatch):
+    monkeypatch.setattr(changes, "ACCOUNT_BYTES_MAX", 2_000)
+    monkeypatch.setattr(changes, "SIZE_BYTES_MAX", 6_000)
+    state, others = IdentityState(), [f"{number:012}" for number in (1, 2)]
+    for account_id in others:
+        entry = AccountEntry(name="x", created_at_s=1.0)
+        after(state, changes.create_account(state, account_id, entry, own_account_id=ACCOUNT))
+    assert fill(state, others[0]) == fill(state, others[1]) > 0
+    assert fill(state, ACCOUNT) > 0, "the server's own has room yet"
+    for account_id in others:
+        assert 1_500 < state.account_bytes(account_id) <= 2_000
+    assert 5_500 < state.size_bytes <= 6_000
+
+
+def test_all_other_accounts_together_leave_room():
+    shares = changes.ACCOUNT_COUNT_MAX * changes.ACCOUNT_BYTES_MAX
+    assert changes.SIZE_BYTES_MAX - shares == 14 * 1024 * 1024
+
+
+def test_uses_of_policies_are_counted_in_one_pass():
+    state = IdentityState()
+    for name in ("p", "q", "r"):
+        after(state, changes.create_policy(state, ACCOUNT, policy(name)))
+    for name in ("ada", "eve"):
+        after(state, changes.create_user(state, ACCOUNT, user(name)))
+        after(state, changes.attach(state, Holder(ACCOUNT, HolderKind.USER, name), arn("p")))
+    after(state, changes.create_role(state, ACCOUNT, role("night")))
+    after(state, changes.set_boundary(state, Holder(ACCOUNT, HolderKind.ROLE, "night"), arn("q")))
+    uses = changes.count_uses(state, ACCOUNT)
+    assert dict(uses.attached) == {"p": 2}
+    assert dict(uses.bounding) == {"q": 1}

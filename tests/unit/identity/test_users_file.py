@@ -142,6 +142,7 @@ def user(**members):
         (user(policy='"x"', policy_file='"y"'), "both policy and policy_file"),
         (user(account=f'"{OTHER}"'), f"The account {OTHER} cannot be found"),
         (user(acces_key_id='"x"'), "unknown field"),
+        (user(tags='{ team = "a", Team = "b" }'), "Duplicate tag keys"),
         (user() + "\n" + user(), "already exists"),
         (user() + "\n" + user(name='"y"'), "names a key twice"),
     ],

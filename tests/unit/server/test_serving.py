@@ -52,6 +52,7 @@ def fail_to_serve(environment, *flags):
 def test_a_durable_store_survives_a_restart_and_shows_no_secret(serve, tmp_path):
     first = serve("--store", str(tmp_path / "data"))
     assert first.announcement["indexer"] == "process"
+    assert first.announcement["encryption_at_rest"] is True
     make_index(first.client())
     put_one(first.client())
     assert first.client("sts").get_caller_identity()["Account"] == "123456789012"
@@ -87,6 +88,7 @@ def children_of(pid, *, wanted=True):
 def test_log_lines_are_json_with_a_request_id(serve):
     server = serve("--store", "memory:")
     assert server.announcement["indexer"] == "task"
+    assert server.announcement["encryption_at_rest"] is False
     make_index(server.client())
     server.end()
     lines = [json.loads(line) for line in server.log().splitlines()]
@@ -217,7 +219,7 @@ def test_it_serves_people_too(environment, tmp_path):
     text = "".join(lines)
     credentials = tmp_path / "config" / "whimbrel" / "credentials"
     assert f"{credentials} (new)" in text
-    assert "not yet encrypted" in text
+    assert "NOT encrypted" in text
     assert "http://127.0.0.1:" in text
     secret = credentials.read_text().rpartition("= ")[2].strip()
     assert secret not in text

@@ -15,6 +15,8 @@ from whimbrel.wire.access.rule import (
     ENCRYPTION_CONTEXT,
     ENCRYPTION_CONTEXT_KEYS,
     KMS_KEY_ARN,
+    PERMISSIONS_BOUNDARY,
+    POLICY_ARN,
     REQUEST_TAG,
     SSE_TYPE,
     TAG_KEYS,
@@ -158,21 +160,57 @@ _STS: Final = {
 _IAM_NAMES: Final = {
     Target.USER: (
         "AttachUserPolicy CreateAccessKey CreateUser DeleteAccessKey DeleteUser DeleteUserPermissionsBoundary "
-        "DeleteUserPolicy DetachUserPolicy GetUser GetUserPolicy ListAccessKeys ListAttachedUserPolicies "
-        "ListUserPolicies ListUsers ListUserTags PutUserPermissionsBoundary PutUserPolicy TagUser UntagUser "
-        "UpdateAccessKey"
+        "DeleteUserPolicy DeleteLoginProfile DetachUserPolicy GetLoginProfile GetUser GetUserPolicy ListAccessKeys "
+        "ListAttachedUserPolicies ListGroupsForUser ListMFADevices ListServiceSpecificCredentials "
+        "ListSigningCertificates ListSSHPublicKeys ListUserPolicies ListUsers ListUserTags PutUserPermissionsBoundary "
+        "PutUserPolicy TagUser UntagUser UpdateAccessKey UpdateUser"
     ),
     Target.ROLE: (
         "AttachRolePolicy CreateRole DeleteRole DeleteRolePermissionsBoundary DeleteRolePolicy DetachRolePolicy "
-        "GetRole GetRolePolicy ListAttachedRolePolicies ListRolePolicies ListRoles ListRoleTags "
-        "PutRolePermissionsBoundary PutRolePolicy TagRole UntagRole UpdateAssumeRolePolicy UpdateRole"
+        "GetRole GetRolePolicy ListAttachedRolePolicies ListInstanceProfilesForRole ListRolePolicies ListRoles "
+        "ListRoleTags PutRolePermissionsBoundary PutRolePolicy TagRole UntagRole UpdateAssumeRolePolicy UpdateRole"
     ),
     Target.MANAGED_POLICY: (
-        "CreatePolicy CreatePolicyVersion DeletePolicy GetPolicy GetPolicyVersion ListPolicies ListPolicyVersions"
+        "CreatePolicy CreatePolicyVersion DeletePolicy GetPolicy GetPolicyVersion ListPolicies ListPolicyVersions "
+        "TagPolicy"
     ),
 }
+# Which of them know the permissions boundary of the user or role; those that make one or bound it, the one asked for.
+_IAM_BOUNDED: Final = frozenset(
+    operation.format(kind)
+    for kind in ("User", "Role")
+    for operation in (
+        "Attach{}Policy",
+        "Create{}",
+        "Delete{}PermissionsBoundary",
+        "Delete{}Policy",
+        "Detach{}Policy",
+        "Put{}PermissionsBoundary",
+        "Put{}Policy",
+    )
+)
+_IAM_TAGGED: Final = {
+    Target.USER: "iam:TagUser",
+    Target.ROLE: "iam:TagRole",
+    Target.MANAGED_POLICY: "iam:TagPolicy",
+}
+
+
+def _iam_rule(name: str, target: Target) -> Rule:
+    is_new = name in ("CreateUser", "CreateRole", "CreatePolicy")
+    keys = [PERMISSIONS_BOUNDARY] if name in _IAM_BOUNDED else []
+    if name.startswith(("Attach", "Detach")):
+        keys.append(POLICY_ARN)
+    if is_new or name.startswith("Tag"):
+        keys += [REQUEST_TAG, TAG_KEYS]
+    elif name.startswith("Untag"):
+        keys.append(TAG_KEYS)
+    tagged = Also(_IAM_TAGGED[target], target, "the request has tags", _has_tags)
+    return Rule(targets=(target,), also=(tagged,) if is_new else (), keys=tuple(keys))
+
+
 _IAM: Final = {
-    f"iam:{name}": Rule(targets=(target,))
+    f"iam:{name}": _iam_rule(name, target)
     for target, names in _IAM_NAMES.items()
     for name in names.split()
 }

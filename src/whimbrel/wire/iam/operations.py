@@ -6,6 +6,7 @@ from typing import Any, Final
 from whimbrel.auth.policy import PolicyKind, parse_policy
 from whimbrel.core.errors import IdentityNotFoundError, InvalidRequestError
 from whimbrel.identity import changes
+from whimbrel.identity.document import compact_policy
 from whimbrel.identity.model import (
     AccountEntry,
     Holder,
@@ -27,7 +28,7 @@ from whimbrel.identity.secrets import (
 )
 from whimbrel.identity.state import IdentityState, fold
 from whimbrel.wire.iam import shown
-from whimbrel.wire.iam.call import IamCall, Result
+from whimbrel.wire.iam.call import IamCall, Result, read_tags
 from whimbrel.wire.query.xml import format_time
 
 Handler = Callable[[IamCall], Awaitable[Result | None]]
@@ -38,27 +39,13 @@ ONE_VERSION_TEXT: Final = (
 
 
 def _check_policy(document: str, kind: PolicyKind = PolicyKind.IDENTITY) -> str:
-    """Returns a policy that was found to be one.
+    """Returns a policy that was found to be one, as it is stored.
 
     Raises:
         PolicyError: it is none.
     """
     parse_policy(document, kind, bytes_max=DOCUMENT_BYTES_MAX)
-    return document
-
-
-def _tags(given: Mapping[str, Any]) -> dict[str, str]:
-    """Returns tags.
-
-    Raises:
-        InvalidRequestError: two have the same key.
-    """
-    pairs = [(tag["Key"], tag["Value"]) for tag in given.get("Tags", ())]
-    if len({key.lower() for key, _ in pairs}) != len(pairs):
-        raise InvalidRequestError(
-            "Duplicate tag keys found. Please note that Tag keys are case insensitive."
-        )
-    return dict(pairs)
+    return compact_policy(document)
 
 
 # --- users ---------------------------------------------------------------------------------------
@@ -72,7 +59,7 @@ async def create_user(call: IamCall) -> Result:
         unique_id=make_unique_id(USER_ID_PREFIX, call.identities.context.random),
         path=given.get("Path", "/"),
         created_at_s=call.now_s,
-        tags=_tags(given),
+        tags=read_tags(given),
     )
     boundary = given.get("PermissionsBoundary")
     state = await call.change(
@@ -84,7 +71,8 @@ async def create_user(call: IamCall) -> Result:
 
 async def get_user(call: IamCall) -> Result:
     """GetUser; without a name, who asks."""
-    state, name = await call.read(), call.user_name
+    name = call.user_name
+    state = await call.read_of_user(name)
     if not name:
         account = state.account(call.account_id).entry
         created_at_s = 0.0 if account is None else account.created_at_s
@@ -105,6 +93,20 @@ async def list_users(call: IamCall) -> Result:
     )
 
 
+async def update_user(call: IamCall) -> None:
+    """UpdateUser."""
+    given = call.input
+    await call.change(
+        lambda state: changes.update_user(
+            state,
+            call.account_id,
+            given["UserName"],
+            new_name=given.get("NewUserName"),
+            new_path=given.get("NewPath"),
+        )
+    )
+
+
 async def delete_holder(call: IamCall) -> None:
     """DeleteUser and DeleteRole."""
     await call.change(lambda state: changes.delete_holder(state, call.holder))
@@ -112,7 +114,7 @@ async def delete_holder(call: IamCall) -> None:
 
 async def tag_holder(call: IamCall) -> None:
     """TagUser and TagRole."""
-    tags = _tags(call.input)
+    tags = read_tags(call.input)
     await call.change(lambda state: changes.tag_holder(state, call.holder, tags))
 
 
@@ -144,6 +146,36 @@ async def delete_boundary(call: IamCall) -> None:
     await call.change(lambda state: changes.set_boundary(state, call.holder, None))
 
 
+# --- what nobody has here, and tools ask for before they delete a user or role ----------------------------
+
+
+async def _expect_named(call: IamCall) -> None:
+    if "RoleName" in call.input:
+        changes.expect_role(await call.read(), call.account_id, call.input["RoleName"])
+    elif name := call.user_name:
+        changes.expect_user(await call.read_of_user(name), call.account_id, name)
+
+
+def list_none(member: str) -> Handler:
+    """Makes the operation that lists, under a member of its answer, what no user or role has."""
+
+    async def list_nothing(call: IamCall) -> Result:
+        await _expect_named(call)
+        return {member: [], "IsTruncated": False}
+
+    return list_nothing
+
+
+async def refuse_login_profile(call: IamCall) -> Result:
+    """GetLoginProfile and DeleteLoginProfile.
+
+    Raises:
+        IdentityNotFoundError: always.
+    """
+    await _expect_named(call)
+    raise IdentityNotFoundError(f"Login Profile for User {call.user_name} cannot be found.")
+
+
 # --- access keys ---------------------------------------------------------------------------------
 
 
@@ -168,7 +200,13 @@ async def create_key(call: IamCall) -> Result:
 async def list_keys(call: IamCall) -> Result:
     """ListAccessKeys; without a name, of who asks."""
     name = call.user_name
-    keys = changes.expect_keys(await call.read(), call.account_id, name)
+    state = await call.read_of_user(name)
+    if not name and call.account_id == call.identities.account_id:
+        # The key that the server was started with, which is none of the store's.
+        own = call.principal.access_key_id
+        keys: Mapping[str, KeyEntry] = {own: KeyEntry(0.0, b"")} if own else {}
+    else:
+        keys = changes.expect_keys(state, call.account_id, name)
     return call.page(
         "AccessKeyMetadata",
         keys.items(),
@@ -275,10 +313,15 @@ async def create_policy(call: IamCall) -> Result:
         updated_at_s=now_s,
         document=_check_policy(given["PolicyDocument"]),
         description=given.get("Description", ""),
-        tags=_tags(given),
+        tags=read_tags(given),
     )
     state = await call.change(lambda state: changes.create_policy(state, call.account_id, entry))
-    return {"Policy": shown.show_policy(state, call.account_id, entry)}
+    return {"Policy": _show_policy(state, call, entry)}
+
+
+def _show_policy(state: IdentityState, call: IamCall, entry: PolicyEntry) -> Result:
+    uses = changes.count_uses(state, call.account_id)
+    return shown.show_policy(call.account_id, entry, uses)
 
 
 def _expect_policy(state: IdentityState, call: IamCall) -> PolicyEntry:
@@ -288,27 +331,25 @@ def _expect_policy(state: IdentityState, call: IamCall) -> PolicyEntry:
 async def get_policy(call: IamCall) -> Result:
     """GetPolicy."""
     state = await call.read()
-    return {"Policy": shown.show_policy(state, call.account_id, _expect_policy(state, call))}
+    return {"Policy": _show_policy(state, call, _expect_policy(state, call))}
 
 
 async def list_policies(call: IamCall) -> Result:
     """ListPolicies."""
     state, given = await call.read(), call.input
-    prefix = given.get("PathPrefix", "/")
+    prefix, uses = given.get("PathPrefix", "/"), changes.count_uses(state, call.account_id)
     entries = [
         entry
         for entry in state.account(call.account_id).policies.values()
         if entry.path.startswith(prefix)
         and given.get("Scope") != "AWS"
-        and (
-            not given.get("OnlyAttached") or changes.attached_to(state, call.account_id, entry.name)
-        )
+        and (not given.get("OnlyAttached") or any(use[entry.name] for use in uses))
     ]
     return call.page(
         "Policies",
         entries,
         name=lambda entry: entry.name,
-        shown=lambda entry: shown.show_policy(state, call.account_id, entry, is_whole=False),
+        shown=lambda entry: shown.show_policy(call.account_id, entry, uses, is_whole=False),
     )
 
 
@@ -374,7 +415,7 @@ async def create_role(call: IamCall) -> Result:
         trust=_check_policy(given["AssumeRolePolicyDocument"], PolicyKind.TRUST),
         description=given.get("Description", ""),
         session_s_max=given.get("MaxSessionDuration", 3600),
-        tags=_tags(given),
+        tags=read_tags(given),
     )
     boundary = given.get("PermissionsBoundary")
     state = await call.change(
@@ -483,6 +524,15 @@ HANDLERS: Final[dict[str, Handler]] = {
     "CreateUser": create_user,
     "GetUser": get_user,
     "ListUsers": list_users,
+    "UpdateUser": update_user,
+    "GetLoginProfile": refuse_login_profile,
+    "DeleteLoginProfile": refuse_login_profile,
+    "ListGroupsForUser": list_none("Groups"),
+    "ListInstanceProfilesForRole": list_none("InstanceProfiles"),
+    "ListMFADevices": list_none("MFADevices"),
+    "ListServiceSpecificCredentials": list_none("ServiceSpecificCredentials"),
+    "ListSigningCertificates": list_none("Certificates"),
+    "ListSSHPublicKeys": list_none("SSHPublicKeys"),
     "CreateAccessKey": create_key,
     "ListAccessKeys": list_keys,
     "UpdateAccessKey": update_key,
@@ -525,6 +575,24 @@ HANDLERS: Final[dict[str, Handler]] = {
 """What does each operation of `model.INPUTS`, by its name."""
 
 
+OWN_OPERATIONS: Final = frozenset(
+    {
+        "CreateAccessKey",
+        "DeleteAccessKey",
+        "DeleteLoginProfile",
+        "GetLoginProfile",
+        "GetUser",
+        "ListAccessKeys",
+        "ListMFADevices",
+        "ListServiceSpecificCredentials",
+        "ListSigningCertificates",
+        "ListSSHPublicKeys",
+        "UpdateAccessKey",
+    }
+)
+"""Those that mean who asks where no user is named."""
+
+
 def find_resource(
     name: str, given: Mapping[str, Any], account_id: str, state: IdentityState
 ) -> str:
@@ -551,4 +619,19 @@ def find_resource(
     for noun, word in (("User", "user"), ("Role", "role"), ("Polic", "policy")):
         if name.startswith(f"List{noun}"):
             return f"{arn}{word}{path}"
-    return f"{arn}root" if name.endswith(("AccessKey", "AccessKeys", "GetUser")) else "*"
+    return f"{arn}root" if name in OWN_OPERATIONS else "*"
+
+
+def find_new_resource(
+    given: Mapping[str, Any], account_id: str, state: IdentityState
+) -> tuple[str, str] | None:
+    """Returns name and ARN that UpdateUser gives a user; None for another operation.
+
+    Who renames needs permission on both, or a name that policies speak of could be put on and off.
+    """
+    if "NewUserName" not in given and "NewPath" not in given:
+        return None
+    entry = state.find_holder(Holder(account_id, HolderKind.USER, given["UserName"]))
+    name = given.get("NewUserName", given["UserName"])
+    path = given.get("NewPath", "/" if entry is None else entry.path)
+    return name, f"arn:aws:iam::{account_id}:user{path}{name}"

@@ -77,6 +77,7 @@ class IamProtocol:
             identities=identity.identities,
             principal=principal,
             context=self._service.access.describe(principal, exchange),
+            files=identity.known.further,
         )
         timing.end_engine()
         request_id = exchange.record.request_id

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import quote
 
-from whimbrel.identity.changes import attached_to, policy_arn
+from whimbrel.identity.changes import Uses, policy_arn
 from whimbrel.identity.model import (
     AccountEntry,
     KeyEntry,
@@ -24,6 +24,15 @@ def holder_arn(account_id: str, entry: UserEntry | RoleEntry) -> str:
     """Returns the ARN of a user or role."""
     kind = "user" if isinstance(entry, UserEntry) else "role"
     return f"arn:aws:iam::{account_id}:{kind}{entry.path}{entry.name}"
+
+
+def boundary_arn(
+    state: IdentityState, account_id: str, entry: UserEntry | RoleEntry | None
+) -> str | None:
+    """Returns the ARN of the policy that bounds a user or role; None without one."""
+    if entry is None or entry.boundary is None:
+        return None
+    return policy_arn(account_id, state.account(account_id).policies[fold(entry.boundary)])
 
 
 def show_document(document: str) -> str:
@@ -87,11 +96,11 @@ def _boundary_and_tags(
     state: IdentityState, account_id: str, entry: UserEntry | RoleEntry
 ) -> Result:
     result: Result = {}
-    if entry.boundary is not None:
-        policy = state.account(account_id).policies[fold(entry.boundary)]
+    boundary = boundary_arn(state, account_id, entry)
+    if boundary is not None:
         result["PermissionsBoundary"] = {
             "PermissionsBoundaryType": "Policy",
-            "PermissionsBoundaryArn": policy_arn(account_id, policy),
+            "PermissionsBoundaryArn": boundary,
         }
     if entry.tags:
         result["Tags"] = show_tags(entry.tags)
@@ -99,18 +108,17 @@ def _boundary_and_tags(
 
 
 def show_policy(
-    state: IdentityState, account_id: str, entry: PolicyEntry, *, is_whole: bool = True
+    account_id: str, entry: PolicyEntry, uses: Uses, *, is_whole: bool = True
 ) -> Result:
     """Returns a managed policy; lists leave out its description and tags."""
-    used = [is_boundary for _, is_boundary in attached_to(state, account_id, entry.name)]
     result: Result = {
         "PolicyName": entry.name,
         "PolicyId": entry.unique_id,
         "Arn": policy_arn(account_id, entry),
         "Path": entry.path,
         "DefaultVersionId": f"v{entry.version}",
-        "AttachmentCount": used.count(False),
-        "PermissionsBoundaryUsageCount": used.count(True),
+        "AttachmentCount": uses.attached[entry.name],
+        "PermissionsBoundaryUsageCount": uses.bounding[entry.name],
         "IsAttachable": True,
     }
     if is_whole and entry.description:
