@@ -474,6 +474,11 @@ class RequestChannel:
 
     # --- called by the application ---
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the body is there whole."""
+        return not self._has_more
+
     async def receive(self) -> tuple[bytes, bool]:
         """Returns what came of the body since, and whether more follows.
 

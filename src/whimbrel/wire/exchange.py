@@ -96,6 +96,11 @@ class Exchange:
         """When the request was there whole."""
         return self._channel.arrived_s
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of the request is there."""
+        return self._channel.is_whole
+
     def given_up_when_client_goes(self) -> UntilGone:
         """Returns a block that is given up once the client has gone."""
         return UntilGone(self._channel)
