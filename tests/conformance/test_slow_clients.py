@@ -9,6 +9,7 @@ from tests.unit.wire.endpoint import ACCOUNT, Endpoint
 from whimbrel.auth import Credential, RootCredentials, SigV4Authenticator
 from whimbrel.auth.signing import SigningKey, SigningScope, sign_headers
 from whimbrel.core.clock import SystemClock
+from whimbrel.wire.app import WireApp
 from whimbrel.wire.options import WireOptions
 
 HEAD = b"POST /ListVectorBuckets HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
@@ -110,15 +111,24 @@ def test_strangers_take_no_room_for_bodies(stranger):
             assert honest.read_answer()[0] == 200
 
 
+def figures(app: WireApp) -> dict[tuple[str, str], float]:
+    """Returns what an application's metrics say of connections, by name and reason."""
+    samples = [sample for metric in app.connections.collect() for sample in metric.samples]
+    return {(sample.name, sample.labels.get("reason", "")): sample.value for sample in samples}
+
+
 def test_one_address_cannot_have_all_connections():
     options = WireOptions(connection_count_max=10, address_connection_count_max=4)
-    with listening(Endpoint(options=options).app, options) as port:
+    app = Endpoint(options=options).app
+    with listening(app, options) as port:
         with contextlib.ExitStack() as stack:
             for _ in range(4):
                 be_idle(stack.enter_context(Connection(port)))
             with Connection(port) as fifth:
                 status, headers, _ = fifth.read_answer()
                 assert (status, headers["connection"]) == (503, "close")
+            assert figures(app)["whimbrel_connections_refused_total", "address"] == 1.0
+            assert figures(app)["whimbrel_connections", ""] >= 4.0
         # Whoever goes makes room; the server notices within moments.
         while True:
             with Connection(port) as later, contextlib.suppress(ConnectionError):

@@ -26,6 +26,7 @@ from whimbrel.core.log import request_id
 from whimbrel.core.rand import Random
 from whimbrel.wire.admission import Lanes
 from whimbrel.wire.audit import AuditTrail
+from whimbrel.wire.connections import Connections
 from whimbrel.wire.deadline import Deadline
 from whimbrel.wire.errors import BodyTimeoutError, ErrorAnswer
 from whimbrel.wire.exchange import (
@@ -56,7 +57,11 @@ _QUIET_FAILURES: Final = (UnavailableError, TimeoutError)
 
 
 class WireApp:
-    """One HTTP endpoint over one engine."""
+    """One HTTP endpoint over one engine.
+
+    Attributes:
+        connections: those that lead to it.
+    """
 
     def __init__(
         self,
@@ -69,6 +74,8 @@ class WireApp:
         registry: CollectorRegistry,
         audit: AuditTrail | None = None,
     ) -> None:
+        self.connections = Connections()
+        registry.register(self.connections)
         self._audit = audit
         self._service = service
         self._authenticator = authenticator
