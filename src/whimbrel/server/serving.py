@@ -23,12 +23,13 @@ from whimbrel.auth import Credential
 from whimbrel.auth.noauth import check_loopback_address, is_loopback_address
 from whimbrel.core.metrics import add_gauge
 from whimbrel.core.rand import SystemRandom
-from whimbrel.core.settings import Settings
+from whimbrel.core.settings import SettingError, Settings
 from whimbrel.embeddings.configuration import read_configuration
 from whimbrel.embeddings.providers.secrets import find_secrets
 from whimbrel.server.address import bind_socket
 from whimbrel.server.application import Application, open_application
 from whimbrel.server.assembly import make_wire_options
+from whimbrel.server.audit_target import STANDARD_OUTPUT
 from whimbrel.server.descriptors import reserve_descriptors
 from whimbrel.server.platform import refuse_unsupported_platform
 from whimbrel.server.root_credential import find_config_directory, find_root_credential
@@ -130,6 +131,9 @@ def check_start(settings: Settings, environment: Mapping[str, str]) -> None:
             "requests and answers cross the network in the clear: set --tls-cert and --tls-key, or put TLS in front",
             extra={"host": settings.host},
         )
+    if settings.audit == "off" and settings.audit_file != STANDARD_OUTPUT:
+        message = "a file of the audit log is given, but nothing is to be recorded in it"
+        raise SettingError(message, hint="add --audit management or --audit all, or leave it out")
     if settings.tls_ca:
         trusting_context(settings.tls_ca)
     find_secrets(read_configuration(settings.embeddings), environment)
@@ -324,7 +328,9 @@ def hangup_signals(settings: Settings, on_hangup: Callable[[], None] | None) -> 
         settings: say whether there is a file of TLS or of the audit log.
         on_hangup: is called; None leaves the signal alone.
     """
-    has_files = settings.tls_cert or (settings.audit != "off" and settings.audit_file != "-")
+    has_files = settings.tls_cert or (
+        settings.audit != "off" and settings.audit_file != STANDARD_OUTPUT
+    )
     if on_hangup is None or not has_files:
         yield
         return
