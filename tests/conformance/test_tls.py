@@ -1,7 +1,9 @@
 """TLS as clients meet it: `whimbrel serve` with a certificate, and boto3, curl and openssl in front of it."""
 
+import asyncio
 import contextlib
 import json
+import logging
 import os
 import shutil
 import signal
@@ -14,12 +16,23 @@ from urllib.parse import urlsplit
 
 import boto3
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from tests.conformance.certificates import write_pair
 from tests.conformance.listening import Connection, tls_listening
 from tests.unit.wire.endpoint import Endpoint
+from whimbrel.auth.signing import SigningKey
+from whimbrel.cli import health, server_call
+from whimbrel.cli.iam_call import _ask
+from whimbrel.cli.report import exit_code_of
+from whimbrel.cli.server_call import Server
 from whimbrel.core.clock import SystemClock
+from whimbrel.core.settings import load_settings
+from whimbrel.server.interception import read_destination
+from whimbrel.server.serving import check_start
 from whimbrel.server.tls import TlsError, TlsFiles, TlsPair, load_context
+from whimbrel.server.trust import TrustError, trusting_context
 from whimbrel.testing.node import ManualClock
 from whimbrel.wire.options import WireOptions
 
@@ -110,19 +123,25 @@ def test_who_never_agrees_on_tls_is_sent_away_and_takes_nobodys_place(pair):
     options = WireOptions(
         connection_count_max=8, address_connection_count_max=4, tls_handshake_deadline_s=0.3
     )
-    with tls_listening(
-        Endpoint(options=options).app, options, TlsFiles(pair, ManualClock())
-    ) as port:
+    app = Endpoint(options=options).app
+    with tls_listening(app, options, TlsFiles(pair, ManualClock())) as port:
         silent = [Connection(port) for _ in range(2)]
         begun = [Connection(port) for _ in range(2)]
         for connection in begun:
             connection.send(b"\x16\x03\x01\x02\x00\x01")  # a record that goes on, and never comes
         with Connection(port) as fifth:
             assert fifth.is_closed()
+        opened, refused = app.connections.collect()
+        assert opened.samples[0].value == 4
+        assert sum(sample.value for sample in refused.samples) == 1
         for connection in silent + begun:
             with connection, contextlib.suppress(ConnectionResetError):
                 assert connection.read_rest() < 100  # an alert, at most
-        assert name_of(port) == "first"
+        # Whoever goes makes room; the server notices within moments.
+        while True:
+            with contextlib.suppress(ConnectionResetError, ssl.SSLEOFError):
+                assert name_of(port) == "first"
+                break
 
 
 @pytest.mark.parametrize("version", ["-tls1", "-tls1_1"])
@@ -156,17 +175,61 @@ def test_a_key_that_others_may_change_is_refused(pair):
         load_context(pair)
 
 
-def test_a_key_that_others_may_read_is_complained_about(pair, caplog):
+def test_a_mode_that_was_mended_is_noticed(pair, tmp_path):
+    files = TlsFiles(pair, ManualClock())
+    write_pair(tmp_path, name="second")
+    pair.key.chmod(0o620)
+    assert not files.check()
+    assert not files.check()
+    pair.key.chmod(0o600)
+    assert files.check()
+
+
+def test_a_key_that_others_may_read_is_complained_about_once(pair, caplog):
     pair.key.chmod(0o644)
-    load_context(pair)
-    assert "may read the key" in caplog.text
+    settings = load_settings(
+        {}, {"store": "memory:", "tls_cert": str(pair.certificate), "tls_key": str(pair.key)}
+    )
+    check_start(settings, {})
+    files = TlsFiles(pair, ManualClock())
+    assert caplog.text.count("may read the key") == 1
+    files.check(is_forced=True)
+    assert caplog.text.count("may read the key") == 2
+
+
+def test_the_log_calls_no_certificate_new_that_is_the_same(pair, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    files = TlsFiles(pair, ManualClock())
+    files.check(is_forced=True)
+    assert "the certificate is the same" in caplog.text
+    assert "a new certificate" not in caplog.text
+    write_pair(tmp_path, name="second")
+    files.check(is_forced=True)
+    assert "a new certificate" in caplog.text
 
 
 def test_a_certificate_that_ends_soon_is_complained_about(tmp_path, caplog):
-    TlsFiles(TlsPair(*write_pair(tmp_path, days=30)), SystemClock())
+    files = TlsFiles(TlsPair(*write_pair(tmp_path, days=30)), SystemClock())
+    assert 28 < (files.expires_at_s - SystemClock().now_s()) / 86400 < 29.1
     assert "the certificate ends in" not in caplog.text
     TlsFiles(TlsPair(*write_pair(tmp_path, days=7)), SystemClock())
     assert "the certificate ends in" in caplog.text
+
+
+def test_it_is_complained_about_once_a_day_while_the_server_runs(pair, caplog):
+    clock = ManualClock(SystemClock().now_s())
+
+    async def watch():
+        watching = asyncio.create_task(TlsFiles(pair, clock).watch())
+        for _ in range(32 * 24):  # the certificate is good for 29 days
+            await asyncio.sleep(0)
+            clock.advance(3600.0)
+            await asyncio.sleep(0)
+        watching.cancel()
+
+    asyncio.run(watch())
+    assert 13 <= caplog.text.count("the certificate ends in") <= 15
+    assert 2 <= caplog.text.count("the certificate ended") <= 4
 
 
 def test_what_is_no_pair_is_refused(pair, tmp_path):
@@ -175,6 +238,59 @@ def test_what_is_no_pair_is_refused(pair, tmp_path):
         load_context(pair)
     with pytest.raises(TlsError, match="cannot read"):
         load_context(TlsPair(tmp_path / "nothing", pair.key))
+
+
+@pytest.mark.parametrize("kind", ["same", "other"])
+def test_a_key_of_another_certificate_is_called_that(pair, tmp_path, kind):
+    other = tmp_path / "other.pem"
+    key = (
+        ec.generate_private_key(ec.SECP256R1())
+        if kind == "same"
+        else rsa.generate_private_key(65537, 2048)
+    )
+    other.touch(mode=0o600)
+    other.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    with pytest.raises(TlsError, match="the key is not this certificate's"):
+        load_context(TlsPair(pair.certificate, other))
+
+
+def test_a_key_that_cannot_be_read_is_named(pair, tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir(mode=0o700)
+    with pytest.raises(TlsError, match=f"cannot read.*path=`{folder}`"):
+        load_context(TlsPair(pair.certificate, folder))
+
+
+def test_a_file_of_certificates_to_trust_that_cannot_be_used_stops_the_start(pair, tmp_path):
+    broken = tmp_path / "broken.pem"
+    for content, reason in ((None, "No such file"), ("no certificate", "no certificate")):
+        if content is not None:
+            broken.write_text(content)
+        settings = load_settings({}, {"store": "memory:", "tls_ca": str(broken)})
+        with pytest.raises(TrustError, match=f"{reason}.*path=`{broken}`"):
+            check_start(settings, {})
+    trusting_context(str(pair.certificate))
+    assert exit_code_of(TrustError("", hint="")) == 2
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda server: _ask(server, b""),
+        lambda server: health.ask(urlsplit(server.endpoint), ca_bundle=server.ca_bundle),
+        lambda server: read_destination(server.endpoint, ca_bundle=server.ca_bundle),
+    ],
+)
+def test_clients_name_a_file_of_certificates_that_is_gone(ask):
+    with pytest.raises(TrustError, match=r"/nothing\.pem"):
+        ask(Server("https://localhost:1", "us-east-1", SigningKey("k", "s"), "/nothing.pem"))
+
+
+def test_commands_name_a_file_of_certificates_that_is_gone(monkeypatch):
+    server = Server("https://localhost:1", "us-east-1", SigningKey("k", "s"), "/nothing.pem")
+    monkeypatch.setattr(server_call, "find_server", lambda *_, **__: server)
+    with pytest.raises(TrustError, match=r"/nothing\.pem"), server_call.open_caller(None):
+        pass
 
 
 @pytest.mark.long
@@ -227,6 +343,8 @@ def check_clients(server: dict, pair: TlsPair, environment: dict, whimbrel: list
     if shutil.which("curl"):
         body = subprocess.check_output([*curl, endpoint + "/health/ready"], text=True)
         assert json.loads(body) == {"status": "ready"}
+        figures = subprocess.check_output([*curl, endpoint + "/metrics"], text=True)
+        assert "\nwhimbrel_tls_certificate_expiry_timestamp_seconds" in figures
     health = ["health", "--endpoint", endpoint, "--tls-cert", str(pair.certificate)]
     subprocess.run([*whimbrel, *health], env=environment, check=True)
     story = "import boto3; print(boto3.client('s3vectors').list_vector_buckets()['vectorBuckets'])"

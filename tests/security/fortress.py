@@ -99,6 +99,9 @@ class Asker:
         del request, service, payload_sha256
         return self.principal
 
+    def check_head(self, request: Any, *, service: str) -> None:
+        """Takes every head."""
+
 
 @dataclass
 class Fortress:

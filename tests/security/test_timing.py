@@ -1,6 +1,7 @@
 """What a stranger could learn from how long a refusal takes: by structure, as tests do not assert time itself."""
 
 import hmac
+from dataclasses import replace
 
 import pytest
 
@@ -47,12 +48,14 @@ def steps(monkeypatch):
     return taken
 
 
-def work_of(steps, request):
+def work_of(steps, request, *, sees_head_first=False):
     steps.clear()
     sigv4.derive_signing_key.cache_clear()
     credentials = RootCredentials(Credential(KEY_ID, SECRET), account_id="123456789012")
     authenticator = SigV4Authenticator(credentials, clock=FixedClock(NOW_S))
     try:
+        if sees_head_first:
+            authenticator.check_head(replace(request, body=b""), service="s3vectors")
         authenticator.authenticate(request, service="s3vectors")
     except DeniedError as error:
         return list(steps), error.code
@@ -68,3 +71,13 @@ def test_a_known_key_an_unknown_one_and_a_wrong_secret_take_the_same_steps(steps
     assert right == wrong == unknown
     assert right.count("digest") >= 5
     assert right[-1] == ("compare", 64, 64)
+
+
+def test_refusing_a_key_by_the_head_takes_the_same_steps(steps):
+    right, accepted = work_of(steps, sign(KEY_ID, SECRET), sees_head_first=True)
+    wrong, mismatch = work_of(steps, sign(KEY_ID, "another secret"), sees_head_first=True)
+    unknown, nobody = work_of(steps, sign("AKIDNOBODY", SECRET), sees_head_first=True)
+    assert (accepted, mismatch) == (None, "InvalidSignatureException")
+    assert nobody == "UnrecognizedClientException"
+    assert right == wrong == unknown
+    assert right.count("digest") >= 5

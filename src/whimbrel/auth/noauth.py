@@ -14,6 +14,7 @@ from the user's own, so:
 
 import ipaddress
 import re
+from dataclasses import replace
 from typing import Final
 
 from whimbrel.auth.refusal import IAM, STS, Refusal
@@ -93,6 +94,10 @@ class NoAuthenticator:
         self._check_origin(headers, service=service)
         self._check_content_type(request, headers, service=service)
         return self._principal
+
+    def check_head(self, request: SignedRequest, *, service: str) -> None:
+        """Refuses a request by its head; a body that nobody has seen counts as none, see `Authenticator`."""
+        self.authenticate(replace(request, body=b""), service=service)
 
     def _check_host(self, headers: dict[bytes, list[str]], *, service: str) -> None:
         hosts = headers.get(b"host", [])

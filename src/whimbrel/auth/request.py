@@ -151,3 +151,16 @@ class Authenticator(Protocol):
         Raises:
             DeniedError: the request is not authentic; carries the AWS code and message to answer.
         """
+
+    def check_head(self, request: SignedRequest, *, service: str) -> None:
+        """Refuses a request whose head alone shows that it will not be authentic, before its body has come.
+
+        A request that passes may still not be authentic: only all of it can tell.
+
+        Args:
+            request: the request; its body is not looked at.
+            service: as for `authenticate`.
+
+        Raises:
+            DeniedError: as `authenticate` would, whatever the body is.
+        """

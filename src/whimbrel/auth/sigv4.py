@@ -1,8 +1,8 @@
 """Signature Version 4 in the `Authorization` header: is a request what its sender signed?
 
 1. The digest of the body that arrived is what gets verified, whatever the headers claim of it.
-2. A request for an unknown key costs the same work as one for a known key, and signatures are compared in
-   constant time.
+2. A request for an unknown key costs the same work as one for a known key, whether it is refused by its head or as
+   a whole, and signatures are compared in constant time.
 3. Any region is accepted: the one in the request's own credential scope verifies it. The scope's service must
    be the one the request was routed to.
 4. There is no replay cache: two equal calls in one second are legitimate, and the signing time bounds how long
@@ -50,6 +50,9 @@ _NOBODY: Final = StoredKey(
     "a secret that no one was given, of the usual", Principal(access_key_id="", account_id="")
 )
 
+# Of no body: hashed where the real one has not come, since the answer is known without it.
+_EMPTY_SHA256: Final = hashlib.sha256().hexdigest()
+
 _PRESIGNED_NAMES: Final = (b"x-amz-signature=", b"x-amz-credential=", b"x-amz-algorithm=")
 
 
@@ -84,6 +87,31 @@ class SigV4Authenticator:
         Raises:
             DeniedError: the request is not signed, or not as it arrived, or not by a key known here.
         """
+        authorization, signing_time, headers = self._read_head(request, service=service)
+        digest = _check_payload(request, headers, known=payload_sha256, service=service)
+        key, token = self._find_key(authorization, headers, service=service)
+        text = _text_to_sign(request, authorization, signing_time, headers=headers, digest=digest)
+        _check_signature(authorization, text, key=key or _NOBODY, service=service)
+        assert key is not None
+        self._check_session(key.principal, token, service=service)
+        return key.principal
+
+    def check_head(self, request: SignedRequest, *, service: str) -> None:
+        """Refuses a request whose head alone shows that it will not be authentic; see `Authenticator`."""
+        authorization, signing_time, headers = self._read_head(request, service=service)
+        claimed = _claimed_digest(headers, service=service)
+        key, _ = self._find_key(authorization, headers, service=service)
+        if key is None:
+            digest = claimed or _EMPTY_SHA256
+            text = _text_to_sign(
+                request, authorization, signing_time, headers=headers, digest=digest
+            )
+            _check_signature(authorization, text, key=_NOBODY, service=service)
+
+    def _read_head(
+        self, request: SignedRequest, *, service: str
+    ) -> tuple[Authorization, SigningTime, dict[bytes, list[bytes]]]:
+        """Returns what a head says of the signature, and the headers by lower-case name."""
         if is_presigned(request.raw_query):
             raise Refusal.MISMATCH.error(service, PRESIGNED_TEXT)
         headers: dict[bytes, list[bytes]] = {}
@@ -96,22 +124,14 @@ class SigV4Authenticator:
         self._check_scope(authorization, signing_time, service=service)
         self._check_skew(signing_time, service=service)
         _check_coverage(authorization, signing_time, headers=headers, service=service)
-        digest = _check_payload(request, headers, known=payload_sha256, service=service)
-        signed = canonical_request(
-            request.method,
-            request.raw_path,
-            raw_query=request.raw_query,
-            headers=headers,
-            signed_names=authorization.signed_names,
-            payload_sha256=digest,
-        )
-        text = string_to_sign(signing_time.text, authorization.scope, request=signed)
+        return authorization, signing_time, headers
+
+    def _find_key(
+        self, authorization: Authorization, headers: dict[bytes, list[bytes]], *, service: str
+    ) -> tuple[StoredKey | None, str | None]:
+        """Returns the key, None where it may not sign, and the session token sent with it."""
         token = single_header(headers, b"x-amz-security-token", service=service)
-        key = self._credentials.find(authorization.access_key_id, session_token=token)
-        _check_signature(authorization, text, key=key or _NOBODY, service=service)
-        assert key is not None
-        self._check_session(key.principal, token, service=service)
-        return key.principal
+        return self._credentials.find(authorization.access_key_id, session_token=token), token
 
     def _check_scope(
         self, authorization: Authorization, signing_time: SigningTime, *, service: str
@@ -156,6 +176,25 @@ class SigV4Authenticator:
                 raise Refusal.UNKNOWN_KEY.error(service, SESSION_TOKEN_TEXT)
         elif self._clock.now_s() >= principal.expires_at_s:
             raise Refusal.EXPIRED.error(service, EXPIRED_TEXT)
+
+
+def _text_to_sign(
+    request: SignedRequest,
+    authorization: Authorization,
+    signing_time: SigningTime,
+    *,
+    headers: dict[bytes, list[bytes]],
+    digest: str,
+) -> str:
+    signed = canonical_request(
+        request.method,
+        request.raw_path,
+        raw_query=request.raw_query,
+        headers=headers,
+        signed_names=authorization.signed_names,
+        payload_sha256=digest,
+    )
+    return string_to_sign(signing_time.text, authorization.scope, request=signed)
 
 
 def _check_signature(
@@ -211,13 +250,19 @@ def _check_payload(
     service: str,
 ) -> str:
     """Returns the digest of the body that arrived, which a digest sent along must equal."""
-    claimed = single_header(headers, b"x-amz-content-sha256", service=service)
-    if claimed is not None and (claimed == "UNSIGNED-PAYLOAD" or claimed.startswith("STREAMING-")):
-        raise Refusal.MISMATCH.error(service, PAYLOAD_UNSIGNED_TEXT)
+    claimed = _claimed_digest(headers, service=service)
     digest = known or hashlib.sha256(request.body).hexdigest()
     if claimed is not None and claimed != digest:
         raise Refusal.MISMATCH.error(service, PAYLOAD_MISMATCH_TEXT)
     return digest
+
+
+def _claimed_digest(headers: dict[bytes, list[bytes]], *, service: str) -> str | None:
+    """Returns the digest of the body that was sent along, if any."""
+    claimed = single_header(headers, b"x-amz-content-sha256", service=service)
+    if claimed is not None and (claimed == "UNSIGNED-PAYLOAD" or claimed.startswith("STREAMING-")):
+        raise Refusal.MISMATCH.error(service, PAYLOAD_UNSIGNED_TEXT)
+    return claimed
 
 
 def _format_time(seconds: float) -> str:

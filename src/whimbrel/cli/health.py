@@ -51,15 +51,19 @@ def ask(url: "SplitResult", *, ca_bundle: str = "") -> str | None:
     Args:
         url: of the server.
         ca_bundle: file of the certificates that are trusted; empty trusts the system's.
+
+    Raises:
+        TrustError: that file cannot be used.
     """
-    import ssl
     from http.client import HTTPConnection, HTTPException, HTTPSConnection
+
+    from whimbrel.server.trust import trusting_context
 
     assert url.hostname is not None
     connection = HTTPConnection(url.hostname, url.port, timeout=TIMEOUT_S)
     try:
         if url.scheme == "https":
-            context = ssl.create_default_context(cafile=ca_bundle or None)
+            context = trusting_context(ca_bundle)
             connection = HTTPSConnection(url.hostname, url.port, timeout=TIMEOUT_S, context=context)
         connection.request("GET", url.path.rstrip("/") + PATH)
         status = connection.getresponse().status

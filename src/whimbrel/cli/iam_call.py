@@ -71,11 +71,11 @@ def call_server(endpoint_url: str | None) -> Call:
 
 
 def _ask(server: Server, body: bytes) -> dict[str, Any]:
-    import ssl
     from http.client import HTTPConnection, HTTPException, HTTPSConnection
 
     from whimbrel.auth.signing import SigningScope, sign_headers
     from whimbrel.core.clock import SystemClock
+    from whimbrel.server.trust import trusting_context
 
     url = urlsplit(server.endpoint)
     path = (url.path.rstrip("/") + "/").encode()
@@ -92,7 +92,7 @@ def _ask(server: Server, body: bytes) -> dict[str, Any]:
     assert url.hostname is not None
     connection = HTTPConnection(url.hostname, url.port, timeout=TIMEOUT_S)
     if url.scheme == "https":
-        context = ssl.create_default_context(cafile=server.ca_bundle or None)
+        context = trusting_context(server.ca_bundle)
         connection = HTTPSConnection(url.hostname, url.port, timeout=TIMEOUT_S, context=context)
     try:
         connection.request("POST", path.decode(), body=body, headers=headers)

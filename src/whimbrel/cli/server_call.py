@@ -148,8 +148,13 @@ def open_caller(endpoint_url: str | None, *, attempt_count_max: int = 1) -> Iter
         attempt_count_max: tries of one call, where the server is busy or cannot be reached.
     """
     from whimbrel.client import connect
+    from whimbrel.server.trust import trusting_context
 
     server = find_server(os.environ, endpoint_url=endpoint_url)
+    if server.ca_bundle:
+        trusting_context(
+            server.ca_bundle
+        )  # names a file that is gone; a client would fail in its first call
     key = server.key
     client = connect(
         server.endpoint,

@@ -42,7 +42,7 @@ class Metrics:
             text: what it is.
             read: gives the figure; must be quick.
         """
-        Gauge(name, text, registry=self.registry).set_function(read)
+        add_gauge(name, text, registry=self.registry, read=read)
 
     def add_store(self, read: Callable[[], StoreCounts]) -> None:
         """Registers the object store's own counts.
@@ -51,6 +51,13 @@ class Metrics:
             read: gives the counts since the process started; must be quick.
         """
         self.registry.register(_StoreCollector(read))
+
+
+def add_gauge(
+    name: str, text: str, *, registry: CollectorRegistry, read: Callable[[], float]
+) -> None:
+    """Registers a figure with a registry; see `Metrics.add_gauge`."""
+    Gauge(name, text, registry=registry).set_function(read)
 
 
 class _StoreCollector(Collector):

@@ -61,6 +61,7 @@ class SettingInfo:
         high: largest number allowed, inclusive.
         choices: the words allowed; empty for any.
         pattern: what a text must match in full; empty for any.
+        form: what the pattern says, for people.
         has_flag: whether `whimbrel serve` has a flag for it; else the environment alone sets it.
     """
 
@@ -73,6 +74,7 @@ class SettingInfo:
     high: float | None = None
     choices: tuple[str, ...] = ()
     pattern: str = ""
+    form: str = ""
     has_flag: bool = True
 
     @property
@@ -118,7 +120,7 @@ class SettingInfo:
 
     def _error(self, value: Any, source: str) -> SettingError:
         kind = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
-        allowed = self.bounds or self.pattern or kind[self.type]
+        allowed = self.bounds or self.form or self.pattern or kind[self.type]
         unit = f" {self.unit}" if self.unit else ""
         name = source or (self.flag if self.has_flag else self.variable)
         return SettingError(
@@ -157,6 +159,7 @@ def _setting(
     bounds: tuple[float, float] | None = None,
     choices: tuple[str, ...] = (),
     pattern: str = "",
+    form: str = "",
     has_flag: bool = True,
 ) -> Any:
     metadata = {
@@ -166,6 +169,7 @@ def _setting(
         "high": bounds[1] if bounds else None,
         "choices": choices,
         "pattern": pattern,
+        "form": form,
         "has_flag": has_flag,
     }
     return field(default=default, metadata=metadata)
@@ -184,11 +188,13 @@ class Settings:
         "./whimbrel-data",
         "Where the data is: a path, `file:///path`, `memory:`, `s3://bucket/prefix`, `gs://...`, `az://...`.",
         pattern=r".+",
+        form="a path or a URL",
     )
     s3_endpoint: str = _setting(
         "",
         "Address of an S3-compatible store, such as `http://127.0.0.1:9000`; empty for AWS.",
         pattern=ENDPOINT_PATTERN,
+        form="a URL such as http://127.0.0.1:9000, or nothing",
     )
     s3_region: str = _setting(
         "", "Region of the store's bucket; empty takes AWS_REGION or us-east-1."
@@ -219,7 +225,9 @@ class Settings:
         bounds=(0, TIB),
     )
     # --- what is served ---
-    host: str = _setting("127.0.0.1", "Address to listen on.", pattern=r"\S+")
+    host: str = _setting(
+        "127.0.0.1", "Address to listen on.", pattern=r"\S+", form="an address or a host's name"
+    )
     port: int = _setting(
         7676, "Port to listen on; 0 takes a free one and prints it.", bounds=(0, 65535)
     )
@@ -227,9 +235,13 @@ class Settings:
         "us-east-1",
         "Region that stands in ARNs; requests signed for any region are accepted.",
         pattern=r"[a-z0-9-]{1,64}",
+        form="a region such as eu-west-1",
     )
     account_id: str = _setting(
-        "123456789012", "Account that stands in ARNs and that STS names.", pattern=r"\d{12}"
+        "123456789012",
+        "Account that stands in ARNs and that STS names.",
+        pattern=r"\d{12}",
+        form="12 digits",
     )
     no_auth: bool = _setting(
         default=False, text="Accept unsigned requests, on a loopback address only."
@@ -276,6 +288,7 @@ class Settings:
         "Whose keys `aws:kms` means: those of the `local` key store, of `aws`, or of the server at this address that "
         "speaks the API of AWS's KMS.",
         pattern=r"local|aws|https?://[^\s/?#@]+(/[^\s?#]*)?",
+        form="local, aws, or a URL",
     )
     embeddings: str = _setting(
         "",
@@ -332,6 +345,7 @@ class Settings:
         "File of the audit log; `-` is standard output. With several workers each has its own, the worker's number in "
         "its name.",
         pattern=r".+",
+        form="a path, or -",
     )
     audit_bytes_max: int = _inner(
         64 * MIB,
@@ -362,6 +376,7 @@ class Settings:
         "Addresses or networks of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed, with commas "
         "between, such as `10.0.0.0/8,127.0.0.1`; empty believes nobody.",
         pattern=r"([0-9a-fA-F:.]+(/\d{1,3})?(,[0-9a-fA-F:.]+(/\d{1,3})?)*)?",
+        form="addresses or networks with commas between",
         has_flag=False,
     )
     wire_metrics_signed: bool = _setting(

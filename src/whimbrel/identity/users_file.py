@@ -135,7 +135,7 @@ class UsersFile:
         self._path = path
         self._account_id = account_id
         self._environment = environment
-        self._stamp = self._look()
+        self._stamps: dict[Path, tuple[int, ...] | None] = {}
         self._looked_s = float("-inf")
         self._state, self._secrets = self._read()
 
@@ -154,7 +154,7 @@ class UsersFile:
         return self._secrets[access_key_id]
 
     def refresh(self, now_s: float) -> None:
-        """Reads the file again if it has changed; looks at most every `LOOK_S`.
+        """Reads the file again if it, or one that it names, has changed; looks at most every `LOOK_S`.
 
         Args:
             now_s: on a clock that does not go back.
@@ -163,24 +163,17 @@ class UsersFile:
             return
         self._looked_s = now_s
         try:
-            stamp = self._look()
-            if stamp == self._stamp:
+            if all(_look(path) == stamp for path, stamp in self._stamps.items()):
                 return
-            self._stamp = stamp
             self._state, self._secrets = self._read()
         except UsersFileError as error:
             _log.error("users stay as they were. error=`%s`", error.message)
         else:
             _log.info("users were read again. path=`%s`", self._path)
 
-    def _look(self) -> tuple[int, int, int]:
-        try:
-            status = self._path.stat()
-        except OSError as error:
-            raise self._error(f"cannot be read: {error.strerror}") from None
-        return status.st_mtime_ns, status.st_size, status.st_ino
-
     def _read(self) -> tuple[IdentityState, dict[str, str]]:
+        # Looked at before they are read, each of them: a change meanwhile is seen the next time.
+        self._stamps = {self._path: _look(self._path)}
         try:
             parsed = msgspec.convert(
                 tomllib.loads(self._read_private(self._path, FILE_BYTES_MAX)), _File
@@ -304,7 +297,9 @@ class UsersFile:
         return secret
 
     def _beside(self, name: str) -> Path:
-        return self._path.parent / name  # an absolute name stays what it is
+        path = self._path.parent / name  # an absolute name stays what it is
+        self._stamps[path] = _look(path)
+        return path
 
     def _read_private(self, path: Path, bytes_max: int) -> str:
         return self._read_text(path, bytes_max, is_private=True)
@@ -328,6 +323,15 @@ class UsersFile:
     def _error(self, message: str) -> UsersFileError:
         hint = "docs/operations/identities.md shows what such a file holds"
         return UsersFileError(f"the file of users {message} file=`{self._path}`", hint=hint)
+
+
+def _look(path: Path) -> tuple[int, ...] | None:
+    """Returns what changes when a file, its mode or its owner does; None where there is no such file."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino
 
 
 def _unique_id(prefix: str, account_id: str, name: str) -> str:

@@ -79,14 +79,14 @@ class FileTarget:
         try:
             self._open()
         except OSError as error:
-            is_taken = error.errno in (errno.EAGAIN, errno.EACCES) and path.exists()
-            reason = os.strerror(error.errno) if error.errno else type(error).__name__
-            raise SettingError(
-                f"the audit log cannot be opened: {reason}. path=`{path}`",
-                hint="another server may write there: give each its own --audit-file"
-                if is_taken
-                else "make its directory, and let the server write there",
-            ) from error
+            if error.errno == errno.EAGAIN:
+                message = f"another process writes to the audit log. path=`{path}`"
+                hint = "give each server its own --audit-file"
+            else:
+                reason = os.strerror(error.errno) if error.errno else type(error).__name__
+                message = f"the audit log cannot be opened: {reason}. path=`{path}`"
+                hint = "make its directory, and let the server write there"
+            raise SettingError(message, hint=hint) from error
 
     def write(self, records: bytes) -> None:
         """Writes whole lines; see `AuditTarget`."""

@@ -6,7 +6,6 @@
 """
 
 import shutil
-import ssl
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -24,6 +23,7 @@ from whimbrel.proxy.hosts import BEDROCK, SERVICES, HostMap
 from whimbrel.proxy.proxy import TLS_PORT, Destination, Others, Proxy, Rules
 from whimbrel.proxy.trust import write_bundles
 from whimbrel.server.client_access import ClientAccess
+from whimbrel.server.trust import trusting_context
 
 DIRECTORY_PREFIX: Final = "whimbrel-run-"
 LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
@@ -112,6 +112,7 @@ def read_destination(endpoint: str, *, ca_bundle: str = "") -> Destination:
 
     Raises:
         EndpointError: it has a path or is no URL.
+        TrustError: the certificates cannot be read.
     """
     try:
         parts = urlsplit(endpoint)
@@ -122,7 +123,7 @@ def read_destination(endpoint: str, *, ca_bundle: str = "") -> Destination:
     if not parts.hostname or parts.path not in ("", "/") or parts.query or parts.username:
         raise EndpointError(endpoint)
     is_secure = parts.scheme == "https"
-    context = ssl.create_default_context(cafile=ca_bundle or None) if is_secure else None
+    context = trusting_context(ca_bundle) if is_secure else None
     return Destination(target=Target(parts.hostname, port), context=context)
 
 

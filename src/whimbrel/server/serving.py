@@ -21,18 +21,28 @@ import uvicorn
 from whimbrel import kernel
 from whimbrel.auth import Credential
 from whimbrel.auth.noauth import check_loopback_address, is_loopback_address
+from whimbrel.core.metrics import add_gauge
 from whimbrel.core.rand import SystemRandom
-from whimbrel.core.settings import Settings
+from whimbrel.core.settings import SettingError, Settings
 from whimbrel.embeddings.configuration import read_configuration
 from whimbrel.embeddings.providers.secrets import find_secrets
 from whimbrel.server.address import bind_socket
 from whimbrel.server.application import Application, open_application
 from whimbrel.server.assembly import make_wire_options
+from whimbrel.server.audit_target import STANDARD_OUTPUT
 from whimbrel.server.descriptors import reserve_descriptors
 from whimbrel.server.platform import refuse_unsupported_platform
 from whimbrel.server.root_credential import find_config_directory, find_root_credential
 from whimbrel.server.runtime_file import RunningServer, remove_runtime_file, write_runtime_file
-from whimbrel.server.tls import TlsFiles, find_client_bundle, find_endpoint, find_pair, load_context
+from whimbrel.server.tls import (
+    TlsFiles,
+    find_client_bundle,
+    find_endpoint,
+    find_pair,
+    load_context,
+    warn_of_readers,
+)
+from whimbrel.server.trust import trusting_context
 from whimbrel.storage.open_store import check_url
 from whimbrel.wire.listener import make_acceptor, make_server_config
 from whimbrel.wire.options import WireOptions
@@ -118,11 +128,17 @@ def check_start(settings: Settings, environment: Mapping[str, str]) -> None:
     pair = find_pair(settings)
     if pair is not None:
         load_context(pair)
+        warn_of_readers(pair)
     elif not is_loopback_address(settings.host):
         _log.warning(
             "requests and answers cross the network in the clear: set --tls-cert and --tls-key, or put TLS in front",
             extra={"host": settings.host},
         )
+    if settings.audit == "off" and settings.audit_file != STANDARD_OUTPUT:
+        message = "a file of the audit log is given, but nothing is to be recorded in it"
+        raise SettingError(message, hint="add --audit management or --audit all, or leave it out")
+    if settings.tls_ca:
+        trusting_context(settings.tls_ca)
     find_secrets(read_configuration(settings.embeddings), environment)
 
 
@@ -159,6 +175,13 @@ async def serve_on(
         )
         pair = find_pair(settings)
         tls = None if pair is None else TlsFiles(pair, application.context.clock)
+        if tls is not None:
+            add_gauge(
+                "whimbrel_tls_certificate_expiry_timestamp_seconds",
+                "When the certificate that new connections get ends, seconds since 1970.",
+                registry=application.registry,
+                read=lambda: tls.expires_at_s,
+            )
         server = AnnouncingServer(config, options=options, tls=tls)
         with hangup_signals(settings, server.renew if stop is None else None):
             await server.run(listener, on_ready=lambda: on_ready(application), stop=stop)
@@ -308,7 +331,9 @@ def hangup_signals(settings: Settings, on_hangup: Callable[[], None] | None) -> 
         settings: say whether there is a file of TLS or of the audit log.
         on_hangup: is called; None leaves the signal alone.
     """
-    has_files = settings.tls_cert or (settings.audit != "off" and settings.audit_file != "-")
+    has_files = settings.tls_cert or (
+        settings.audit != "off" and settings.audit_file != STANDARD_OUTPUT
+    )
     if on_hangup is None or not has_files:
         yield
         return

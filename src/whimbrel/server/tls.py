@@ -8,6 +8,7 @@
 
 import contextlib
 import logging
+import math
 import os
 import ssl
 import stat
@@ -23,11 +24,16 @@ from whimbrel.server.address import find_reachable_host, format_endpoint
 
 # Both files of a pair are seldom replaced in the same moment; until both are, the old pair stays.
 INTERVAL_S: Final = 2.0
-EXPIRES_SOON_S: Final = 14 * 86400
+DAY_S: Final = 86400
+EXPIRES_SOON_S: Final = 14 * DAY_S
 CERTIFICATE_BYTES_MAX: Final = 1024 * 1024
 # Forward secrecy and authenticated encryption only. TLS 1.3 has no others, and keeps its own list.
 CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
+# What OpenSSL calls it, by how the two kinds of key differ.
+_MISMATCHES: Final = frozenset(
+    ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
+)
 _log = logging.getLogger(__name__)
 
 
@@ -54,7 +60,14 @@ class TlsPair:
                 found = path.stat()
             except OSError as error:
                 raise _error("cannot read", path, error) from error
-            seen += (found.st_ino, found.st_dev, found.st_size, found.st_mtime_ns)
+            # Whoever changes a file's mode or owner changes nothing but the last of these.
+            seen += (
+                found.st_ino,
+                found.st_dev,
+                found.st_size,
+                found.st_mtime_ns,
+                found.st_ctime_ns,
+            )
         return tuple(seen)
 
 
@@ -80,6 +93,8 @@ def load_context(pair: TlsPair) -> ssl.SSLContext:
             change the key.
     """
     _check_mode(pair.key)
+    for path in (pair.certificate, pair.key):
+        _check_readable(path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(CIPHERS)
@@ -95,11 +110,16 @@ def load_context(pair: TlsPair) -> ssl.SSLContext:
     try:
         context.load_cert_chain(pair.certificate, pair.key, password=refuse_passphrase)
     except ssl.SSLError as error:
+        if error.reason in _MISMATCHES and read_certificates(pair.certificate):
+            message = (
+                f"the key is not this certificate's. cert=`{pair.certificate}` key=`{pair.key}`"
+            )
+            raise TlsError(
+                message, hint="give the key that the certificate was made for"
+            ) from error
         reason = (error.reason or "no PEM file of a certificate or key").replace("_", " ").lower()
         message = f"certificate and key cannot be used: {reason}. cert=`{pair.certificate}` key=`{pair.key}`"
         raise TlsError(message, hint="both are PEM files and belong together") from error
-    except OSError as error:
-        raise _error("cannot read", pair.certificate, error) from error
     return context
 
 
@@ -111,11 +131,23 @@ def _check_mode(key: Path) -> None:
     if mode & (stat.S_IWGRP | stat.S_IWOTH):
         message = f"others may change the key. path=`{key}` mode=`{mode:04o}`"
         raise TlsError(message, hint="chmod 600 the file")
-    if mode & stat.S_IROTH:
-        # Container engines mount secrets so, in a file system that nobody else sees.
-        _log.warning(
-            "every user of this machine may read the key. path=`%s` mode=`%04o`", key, mode
-        )
+
+
+def _check_readable(path: Path) -> None:
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise _error("cannot read", path, error) from error
+
+
+def warn_of_readers(pair: TlsPair) -> None:
+    """Says in the log when every user of the machine may read the key."""
+    with contextlib.suppress(OSError):
+        mode = stat.S_IMODE(pair.key.stat().st_mode)
+        if mode & stat.S_IROTH:
+            # Container engines mount secrets so, in a file system that nobody else sees.
+            text = "every user of this machine may read the key. path=`%s` mode=`%04o`"
+            _log.warning(text, pair.key, mode)
 
 
 class TlsFiles:
@@ -123,6 +155,7 @@ class TlsFiles:
 
     Attributes:
         context: for new connections.
+        expires_at_s: when its certificate ends, seconds since 1970; NaN where that cannot be told.
     """
 
     def __init__(self, pair: TlsPair, clock: Clock) -> None:
@@ -136,10 +169,13 @@ class TlsFiles:
         self._failure = ""
         self._seen = pair.look()
         self.context = load_context(pair)
+        self._chain = read_certificates(pair.certificate)
+        self.expires_at_s = _end_of(self._chain)
+        self._warned_s = -math.inf
         self._warn_of_expiry()
 
     def check(self, *, is_forced: bool = False) -> bool:
-        """Loads the pair again where a file has changed; says whether a new pair is used from now on.
+        """Loads the pair again where a file has changed; says whether what was loaded is used from now on.
 
         Args:
             is_forced: whether it is loaded also where no change is seen.
@@ -157,23 +193,38 @@ class TlsFiles:
             return False
         self._failure = ""
         self.context = context
-        path = str(self._pair.certificate)
-        _log.info("a new certificate is used from now on", extra={"path": path})
+        chain = read_certificates(self._pair.certificate)
+        is_new = chain != self._chain
+        text = "a new certificate is used from now on" if is_new else "the certificate is the same"
+        _log.info(text, extra={"path": str(self._pair.certificate)})
+        self._chain, self.expires_at_s = chain, _end_of(chain)
+        warn_of_readers(self._pair)
+        self._warned_s = -math.inf
         self._warn_of_expiry()
         return True
 
     async def watch(self) -> None:
-        """Looks for changes until it is cancelled."""
+        """Looks for changes, and at the calendar, until it is cancelled."""
         while True:
             await self._clock.sleep(INTERVAL_S)
             self.check()
+            self._warn_of_expiry()
 
     def _warn_of_expiry(self) -> None:
-        path = self._pair.certificate
-        for certificate in read_certificates(path)[:1]:
-            left_s = certificate.not_valid_after_utc.timestamp() - self._clock.now_s()
-            if left_s < EXPIRES_SOON_S:
-                _log.warning("the certificate ends in %d days. path=`%s`", left_s // 86400, path)
+        """Says once a day that the certificate ends soon, or has ended."""
+        now_s = self._clock.now_s()
+        left_s = self.expires_at_s - now_s
+        if not left_s < EXPIRES_SOON_S or now_s < self._warned_s + DAY_S:
+            return
+        self._warned_s = now_s
+        text = (
+            "the certificate ends in %d days" if left_s > 0 else "the certificate ended %d days ago"
+        )
+        _log.warning(text + ". path=`%s`", abs(left_s) // DAY_S, self._pair.certificate)
+
+
+def _end_of(chain: list[x509.Certificate]) -> float:
+    return chain[0].not_valid_after_utc.timestamp() if chain else math.nan
 
 
 def read_certificates(path: Path) -> list[x509.Certificate]:

@@ -22,6 +22,7 @@ from whimbrel.server.application import Application
 from whimbrel.server.lifeline import inherited_lifeline, watch_lifeline
 from whimbrel.server.metrics_board import INTERVAL_S, MetricsBoard
 from whimbrel.server.serving import find_access, serve_on
+from whimbrel.server.worker_failure import leave_failure
 from whimbrel.server.worker_variables import (
     BOARD_ENV,
     NUMBER_ENV,
@@ -48,6 +49,7 @@ def main() -> int:
         uvloop.run(_work(settings))
     except WhimbrelError as error:
         _log.error("worker ended: %s", error)
+        leave_failure(Path(os.environ[BOARD_ENV]), os.environ[NUMBER_ENV], error)
         return 1
     return 0
 

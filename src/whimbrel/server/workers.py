@@ -35,6 +35,7 @@ from whimbrel.server.serving import (
     stop_signals,
 )
 from whimbrel.server.supervisor import STOP_TIMEOUT_S, KeptProcess
+from whimbrel.server.worker_failure import find_failure
 from whimbrel.server.worker_variables import (
     BOARD_ENV,
     NUMBER_ENV,
@@ -158,21 +159,24 @@ async def _workers(
         try:
             for child in children:
                 await child.start()
-            await _wait_ready(children, ear, clock)
+            await _wait_ready(children, ear, clock, Path(board))
             yield
         finally:
             await asyncio.gather(*(child.stop() for child in children))
 
 
-async def _wait_ready(children: list[KeptProcess], ear: "_Ear", clock: Clock) -> None:
+async def _wait_ready(children: list[KeptProcess], ear: "_Ear", clock: Clock, folder: Path) -> None:
     """Waits until every child has said that it serves.
 
     Raises:
-        UnavailableError: one has ended instead; its log says why.
+        WorkerError: one has ended instead, and has left word of why in the folder.
+        UnavailableError: one has ended without a word, or takes too long; its log may say why.
     """
     limit_s = clock.monotonic_s() + START_TIMEOUT_S
     while ear.ready_count < len(children):
         if any(child.pid is None for child in children) or clock.monotonic_s() > limit_s:
+            if (failure := find_failure(folder)) is not None:
+                raise failure
             raise UnavailableError("a worker did not start; the lines above say why")
         await clock.sleep(POLL_S)
 

@@ -1,7 +1,8 @@
 """The application: from a request to its answer, for every API of `wire.protocols` and a few probes.
 
 1. Every request gets exactly one answer, in AWS's shape, also when it is refused or fails.
-2. A request is authenticated before its body is parsed, and routed before it is authenticated.
+2. A request is authenticated before its body is parsed, and routed before it is authenticated. Whose head shows that it
+   will not be authentic is refused before its body is taken in: strangers get no room in memory.
 3. Requests being worked on, the memory of bodies, and the time each request may take are bounded. A request counts once
    it has arrived and is authentic: who sends slowly, or is a stranger, takes nobody's place.
 4. A request whose handler ran is finished even when its client has gone: a write may have been accepted. Embedding is
@@ -25,6 +26,7 @@ from whimbrel.core.log import request_id
 from whimbrel.core.rand import Random
 from whimbrel.wire.admission import Lanes
 from whimbrel.wire.audit import AuditTrail
+from whimbrel.wire.connections import Connections
 from whimbrel.wire.deadline import Deadline
 from whimbrel.wire.errors import BodyTimeoutError, ErrorAnswer
 from whimbrel.wire.exchange import (
@@ -55,7 +57,11 @@ _QUIET_FAILURES: Final = (UnavailableError, TimeoutError)
 
 
 class WireApp:
-    """One HTTP endpoint over one engine."""
+    """One HTTP endpoint over one engine.
+
+    Attributes:
+        connections: those that lead to it.
+    """
 
     def __init__(
         self,
@@ -68,6 +74,8 @@ class WireApp:
         registry: CollectorRegistry,
         audit: AuditTrail | None = None,
     ) -> None:
+        self.connections = Connections()
+        registry.register(self.connections)
         self._audit = audit
         self._service = service
         self._authenticator = authenticator
@@ -210,6 +218,8 @@ class WireApp:
         exchange.record.operation = route.name
         exchange.noted.action = route.action
         check_encoding(exchange.head)
+        if not exchange.is_whole:
+            await self._check_head(protocol, exchange)
         body = await exchange.read_body(protocol.body_bytes_max)
         waited_s = timing.end(READ) - exchange.arrived_s
         lane = self._lanes.by_name[route.lane]
@@ -230,12 +240,23 @@ class WireApp:
                     route, exchange, body, principal=principal, timing=timing
                 )
 
+    async def _check_head(self, protocol: WireProtocol[Any], exchange: Exchange) -> None:
+        """Refuses by its head what it can, so that a body which has yet to come is not waited for in vain."""
+        exchange.body.check_declared(bytes_max=protocol.body_bytes_max)
+        await self._keep_keys_fresh()
+        head = exchange.head
+        request = SignedRequest(head.method, head.raw_path, head.raw_query, head.headers, b"")
+        self._authenticator.check_head(request, service=protocol.signing_name)
+
+    async def _keep_keys_fresh(self) -> None:
+        if self._service.identity is not None:
+            await self._service.identity.keep_fresh()
+
     async def _authenticate(self, head: RequestHead, body: bytes, *, service: str) -> Principal:
         digest = None
         if len(body) > self._options.inline_body_bytes_max:
             digest = await self._service.compute.run_aside(_sha256_hex, body)
-        if self._service.identity is not None:
-            await self._service.identity.keep_fresh()
+        await self._keep_keys_fresh()
         request = SignedRequest(head.method, head.raw_path, head.raw_query, head.headers, body)
         return self._authenticator.authenticate(request, service=service, payload_sha256=digest)
 

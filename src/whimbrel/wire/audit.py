@@ -18,12 +18,13 @@ from typing import Any, Final, Literal, Protocol
 import msgspec
 
 from whimbrel.auth import Principal
+from whimbrel.auth.noauth import NO_AUTH_KEY_ID
 from whimbrel.auth.request import PrincipalKind
 from whimbrel.core.clock import Clock
 from whimbrel.core.errors import UnavailableError
 from whimbrel.core.rand import Random
 from whimbrel.wire.arn import ArnFormat, parse_arn
-from whimbrel.wire.exchange import Exchange, make_request_id
+from whimbrel.wire.exchange import Exchange, Noted, make_request_id
 from whimbrel.wire.origin import TrustedProxies
 
 Scope = Literal["management", "all"]
@@ -37,6 +38,7 @@ HEAD_VALUE_BYTES_MAX: Final = 1024
 RECORD_BYTES_MAX: Final = 64 * 1024
 BUCKET_TYPE: Final = "AWS::S3Vectors::VectorBucket"
 INDEX_TYPE: Final = "AWS::S3Vectors::Index"
+KEY_TYPE: Final = "AWS::KMS::Key"
 
 # Operations whose requests come as often as vectors do.
 DATA_EVENTS: Final = frozenset(
@@ -67,6 +69,9 @@ NAMED: Final = frozenset(
 # Structures whose own members are told the same way.
 OPENED: Final = frozenset(
     {"encryptionConfiguration", "metadataConfiguration", "textSearchConfiguration", "source"}
+)
+_KEY_ARN = re.compile(
+    r"arn:aws[a-z-]*:kms:[a-z0-9-]{1,64}:(\d{12}):key/[A-Za-z0-9-]{1,128}", re.ASCII
 )
 _CLAIMED_KEY = re.compile(rb"Credential=([A-Za-z0-9]{1,128})/")
 
@@ -218,21 +223,21 @@ def make_record(
         "sourceIPAddress": origin.address,
         "userAgent": _header(exchange, b"user-agent"),
         "requestParameters": tell_parameters(noted.parameters, vector_count=noted.vector_count),
-        "responseElements": None,
+        "responseElements": noted.answer,
         "requestID": told.request_id,
         "eventID": event_id,
         "readOnly": is_read_only(told.operation),
         "eventType": "AwsApiCall",
         "managementEvent": not is_data,
-        "recipientAccountId": arns.account_id,
+        "recipientAccountId": noted.account_id or arns.account_id,
         "eventCategory": "Data" if is_data else "Management",
     }
     if told.code:
         record["errorCode"] = told.code
         record["errorMessage"] = noted.message[:TEXT_CHARS_MAX]
-    if noted.principal is None and (claimed := _claimed_key(exchange)):
-        record["additionalEventData"] = {"claimedAccessKeyId": claimed}
-    if resources := tell_resources(noted.parameters, arns):
+    if additional := _tell_signature(exchange, is_data=is_data):
+        record["additionalEventData"] = additional
+    if resources := [*tell_resources(noted.parameters, arns), *_tell_key(noted)]:
         record["resources"] = resources
     if exchange.peer.is_secure:
         record["tlsDetails"] = {
@@ -352,7 +357,7 @@ def _tell(name: str, value: Any) -> Any:
 
 
 def tell_resources(members: Mapping[str, Any] | None, arns: ArnFormat) -> list[dict[str, str]]:
-    """Returns the vector bucket or index that a request names; none where it names neither."""
+    """Returns the vector bucket that a request names, and the index in it; none where it names neither."""
     if members is None:
         return []
     named = (members.get(name) for name in ("indexArn", "resourceArn", "vectorBucketArn"))
@@ -364,8 +369,37 @@ def tell_resources(members: Mapping[str, Any] | None, arns: ArnFormat) -> list[d
     parsed = parse_arn(arn[:TEXT_CHARS_MAX])
     if parsed is None:
         return []
-    kind = BUCKET_TYPE if parsed.index_name is None else INDEX_TYPE
-    return [{"accountId": parsed.account_id, "type": kind, "ARN": arn}]
+    owner = {"accountId": parsed.account_id}
+    if parsed.index_name is None:
+        return [{**owner, "type": BUCKET_TYPE, "ARN": arn}]
+    bucket_arn = arn.partition("/index/")[0]
+    return [
+        {**owner, "type": BUCKET_TYPE, "ARN": bucket_arn},
+        {**owner, "type": INDEX_TYPE, "ARN": arn},
+    ]
+
+
+def _tell_key(noted: Noted) -> list[dict[str, str]]:
+    """Returns the key of a KMS that a request is about, or that it made; none where it names none by its ARN."""
+    made = (noted.answer or {}).get("keyMetadata", {})
+    match = _KEY_ARN.fullmatch(made.get("arn", noted.key_arn))
+    if match is None:
+        return []
+    return [{"accountId": match[1], "type": KEY_TYPE, "ARN": match[0]}]
+
+
+def _tell_signature(exchange: Exchange, *, is_data: bool) -> dict[str, str]:
+    """Returns what is told of how a request was signed: of data events that, of strangers the key they claim."""
+    principal = exchange.noted.principal
+    if principal is None:
+        claimed = _claimed_key(exchange)
+        return {"claimedAccessKeyId": claimed} if claimed else {}
+    if not is_data or principal.access_key_id == NO_AUTH_KEY_ID:
+        return {}
+    signature = {"SignatureVersion": "SigV4"}
+    if exchange.peer.is_secure:
+        signature["cipherSuite"] = exchange.peer.tls_cipher
+    return signature
 
 
 def _header(exchange: Exchange, name: bytes) -> str:

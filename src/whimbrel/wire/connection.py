@@ -26,9 +26,10 @@ import msgspec
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
+from whimbrel.wire.connections import Connections, find_excess
 from whimbrel.wire.errors import UNAVAILABLE_TEXT
 from whimbrel.wire.options import WireOptions
-from whimbrel.wire.peer import ConnectionCounts, Peer
+from whimbrel.wire.peer import Peer
 from whimbrel.wire.plain_http import PlainHttpParser, head_without_offer
 from whimbrel.wire.request import Channel, ClientGoneError, RequestHead
 from whimbrel.wire.unsent import UnsentAnswers
@@ -87,13 +88,13 @@ class HttpConnection(asyncio.Protocol):
         endpoint: answers requests.
         options: the endpoint's limits.
         unsent: the answers that wait for their clients.
-        counts: the connections that are open.
+        connections: those that are open, and how many were refused.
     """
 
     endpoint: ClassVar[Endpoint]
     options: ClassVar[WireOptions]
     unsent: ClassVar[UnsentAnswers]
-    counts: ClassVar[ConnectionCounts]
+    connections: ClassVar[Connections]
 
     def __init__(
         self,
@@ -134,23 +135,19 @@ class HttpConnection(asyncio.Protocol):
         self.transport = transport
         self._connections.add(self)
         self.peer = Peer.of(transport)
-        self.counts.add(self.peer.address)
-        if self._is_too_many():
+        opened = self.connections.opened
+        excess = find_excess(opened, address=self.peer.address, options=self.options)
+        opened.add(self.peer.address)
+        if excess is not None:
+            self.connections.note_refusal(excess, now_s=self.loop.time())
             self._refuse(503, "ServiceUnavailableException", UNAVAILABLE_TEXT)
         else:
             self._set_deadline(self.options.header_deadline_s)
 
-    def _is_too_many(self) -> bool:
-        options = self.options
-        return (
-            self.counts.total > options.connection_count_max
-            or self.counts.count_from(self.peer.address) > options.address_connection_count_max
-        )
-
     def connection_lost(self, exc: Exception | None) -> None:
         """Tells the requests that their client is gone."""
         self._connections.discard(self)
-        self.counts.remove(self.peer.address)
+        self.connections.opened.remove(self.peer.address)
         for timer in (self._timer, self._body_timer):
             if timer is not None:
                 timer.cancel()
@@ -473,6 +470,11 @@ class RequestChannel:
             self._reader.set_result(None)
 
     # --- called by the application ---
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the body is there whole."""
+        return not self._has_more
 
     async def receive(self) -> tuple[bytes, bool]:
         """Returns what came of the body since, and whether more follows.

@@ -8,6 +8,7 @@ import msgspec
 
 from whimbrel.auth import Principal
 from whimbrel.core.rand import Random
+from whimbrel.wire.audit_answer import tell_answer
 from whimbrel.wire.errors import ErrorAnswer, ProtocolError
 from whimbrel.wire.gone import UntilGone
 from whimbrel.wire.options import WireOptions
@@ -52,6 +53,9 @@ class Noted:
         principal: who sent it; None while that is unknown.
         parameters: its members as they were decoded; None before that.
         vector_count: of the records of PutVectors.
+        answer: what may be told of its answer; None where that is nothing.
+        key_arn: the key of a KMS that it is about; empty for none.
+        account_id: the account that it acts in, where that is not the server's own; else empty.
         message: what its sender is told went wrong.
         is_recorded: whether the log has it.
         check: refuses an operation, by its name, that could not be recorded although it has to be; None refuses none.
@@ -61,6 +65,9 @@ class Noted:
     principal: Principal | None = None
     parameters: Mapping[str, Any] | None = None
     vector_count: int | None = None
+    answer: Mapping[str, Any] | None = None
+    key_arn: str = ""
+    account_id: str = ""
     message: str = ""
     is_recorded: bool = False
     check: Callable[[str], None] | None = None
@@ -96,6 +103,11 @@ class Exchange:
         """When the request was there whole."""
         return self._channel.arrived_s
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of the request is there."""
+        return self._channel.is_whole
+
     def given_up_when_client_goes(self) -> UntilGone:
         """Returns a block that is given up once the client has gone."""
         return UntilGone(self._channel)
@@ -116,6 +128,14 @@ class Exchange:
         self.noted.parameters = parameters
         if self.noted.check is not None:
             self.noted.check(name)
+
+    def note_answer(self, answer: object) -> None:
+        """Takes note of what was created or given out.
+
+        Args:
+            answer: of the operation, done; a mapping or Struct.
+        """
+        self.noted.answer = tell_answer(self.record.operation, answer)
 
     async def read_body(self, bytes_max: int) -> bytes:
         """Returns the request's body; see `RequestBody.read` for what it raises."""

@@ -9,8 +9,8 @@ import uvicorn
 
 from whimbrel.wire import connection
 from whimbrel.wire.connection import HttpConnection
+from whimbrel.wire.connections import Connections
 from whimbrel.wire.options import WireOptions
-from whimbrel.wire.peer import ConnectionCounts
 from whimbrel.wire.tls_acceptor import TlsAcceptor
 from whimbrel.wire.unsent import UnsentAnswers
 
@@ -18,7 +18,13 @@ Message = MutableMapping[str, Any]
 
 
 class Endpoint(connection.Endpoint, Protocol):
-    """The application that a listener serves, and tells when it starts and stops."""
+    """The application that a listener serves, and tells when it starts and stops.
+
+    Attributes:
+        connections: those that lead to it.
+    """
+
+    connections: Connections
 
     def start(self) -> None:
         """Requests will come from now on."""
@@ -47,7 +53,7 @@ def make_acceptor(
         listener,
         make_protocol=lambda: protocol(server.config, server.server_state, {}),
         read_context=read_context,
-        counts=protocol.counts,
+        connections=protocol.connections,
         options=options,
     )
 
@@ -68,7 +74,7 @@ def make_server_config(
         "endpoint": endpoint,
         "options": options,
         "unsent": unsent,
-        "counts": ConnectionCounts(),
+        "connections": endpoint.connections,
     }
     protocol = type("Connection", (HttpConnection,), shared)
     return uvicorn.Config(

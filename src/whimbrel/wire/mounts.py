@@ -12,6 +12,7 @@ from typing import Final
 from whimbrel.core.clock import Clock
 from whimbrel.core.rand import Random
 from whimbrel.wire.app import WireApp
+from whimbrel.wire.connections import Connections
 from whimbrel.wire.errors import ErrorAnswer
 from whimbrel.wire.exchange import JSON_TYPE, Answered, Exchange, encode_error, make_request_id
 from whimbrel.wire.options import WireOptions
@@ -21,7 +22,11 @@ GONE_CODE: Final = "AccessDeniedException"
 
 
 class MountedApps:
-    """An endpoint that hands each request on to one of several."""
+    """An endpoint that hands each request on to one of several.
+
+    Attributes:
+        connections: those that lead to any of them.
+    """
 
     def __init__(
         self, *, gone_text: str, options: WireOptions, random: Random, clock: Clock
@@ -39,6 +44,7 @@ class MountedApps:
         self._random = random
         self._clock = clock
         self._apps: dict[bytes, WireApp] = {}
+        self.connections = Connections()
 
     def mount(self, name: str, app: WireApp) -> None:
         """Serves an application under `/<name>/` from now on."""

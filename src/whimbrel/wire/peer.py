@@ -58,7 +58,7 @@ def find_network(address: str) -> bytes | str:
 
 
 class ConnectionCounts:
-    """Connections that are open, all together and by origin. For one event loop.
+    """Connections that are there, all together and by origin. For one event loop.
 
     Attributes:
         total: how many are open.

@@ -105,6 +105,10 @@ class Channel(Protocol):
     began_s: float
     arrived_s: float
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of it is there."""
+
     async def receive(self) -> tuple[bytes, bool]:
         """Returns what came of the body since, and whether more follows.
 
@@ -144,6 +148,16 @@ class RequestBody:
         self._taken_bytes = 0
         self.is_complete = not head.has_body
 
+    def check_declared(self, *, bytes_max: int) -> None:
+        """Refuses a body by the length that its client declared.
+
+        Raises:
+            InvalidRequestError: it is longer than allowed.
+        """
+        declared = self._head.content_length
+        if declared is not None and declared > bytes_max:
+            raise _too_large()
+
     async def read(self, *, bytes_max: int) -> bytes:
         """Returns the whole body.
 
@@ -157,9 +171,7 @@ class RequestBody:
         """
         if self.is_complete:
             return b""
-        declared = self._head.content_length
-        if declared is not None and declared > bytes_max:
-            raise _too_large()
+        self.check_declared(bytes_max=bytes_max)
         # What was declared is not taken yet: a client that sends nothing must not keep the room of those that do.
         parts: list[bytes] = []
         byte_count = 0

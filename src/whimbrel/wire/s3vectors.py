@@ -68,6 +68,7 @@ class S3VectorsProtocol:
             principal=principal,
             explain=explain,
         )
+        exchange.note_answer(answer)
         timing.end_engine()
         encoded = await encode_answer(answer, self._service.compute)
         timing.end(ENCODE)

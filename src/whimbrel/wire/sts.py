@@ -180,6 +180,7 @@ class StsProtocol:
         context = access.describe(principal, exchange)
         call = _Call(given, principal, context, self._service.identity)
         result = await _HANDLERS[form.action](call)
+        exchange.note_answer(result)
         timing.end_engine()
         request_id = exchange.record.request_id
         encoded = encode_answer(form.action, result, namespace=NAMESPACE, request_id=request_id)

@@ -18,8 +18,9 @@ import ssl
 from collections.abc import Callable
 from typing import Final
 
+from whimbrel.wire.connections import Connections, find_excess
 from whimbrel.wire.options import WireOptions
-from whimbrel.wire.peer import ConnectionCounts, read_address
+from whimbrel.wire.peer import read_address
 
 HANDSHAKE_RECORD: Final = 22  # RFC 8446, section 5.1: the first byte of whoever begins a handshake
 ACCEPT_COUNT_MAX: Final = 64  # at a time, so that requests have their turn as well
@@ -45,7 +46,7 @@ class TlsAcceptor:
         *,
         make_protocol: Callable[[], asyncio.Protocol],
         read_context: Callable[[], ssl.SSLContext],
-        counts: ConnectionCounts,
+        connections: Connections,
         options: WireOptions,
     ) -> None:
         """Begins to accept.
@@ -54,16 +55,16 @@ class TlsAcceptor:
             listener: bound, listening and not blocking; stays its owner's to close.
             make_protocol: makes what a connection is handed to.
             read_context: returns certificate and key as they are now.
-            counts: the connections that were handed on.
+            connections: those that were handed on, and those that have yet to agree on keys.
             options: the bounds.
         """
         self._loop = asyncio.get_running_loop()
         self._listener = listener
         self._make_protocol = make_protocol
         self._read_context = read_context
-        self._counts = counts
+        self._connections = connections
         self._options = options
-        self._handshakes = ConnectionCounts()
+        self._handshakes = connections.handshakes
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_closed = False
         self._loop.add_reader(listener, self._accept)
@@ -106,12 +107,10 @@ class TlsAcceptor:
             self._loop.add_reader(self._listener, self._accept)
 
     def _take(self, connection: socket.socket, address: str) -> None:
-        total = self._counts.total + self._handshakes.total
-        from_address = self._counts.count_from(address) + self._handshakes.count_from(address)
-        if (
-            total >= self._options.connection_count_max
-            or from_address >= self._options.address_connection_count_max
-        ):
+        opened = self._connections.opened
+        excess = find_excess(opened, self._handshakes, address=address, options=self._options)
+        if excess is not None:
+            self._connections.note_refusal(excess, now_s=self._loop.time())
             connection.close()
             return
         self._handshakes.add(address)

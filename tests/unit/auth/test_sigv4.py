@@ -410,6 +410,46 @@ def test_a_session_token_is_refused_by_name():
     assert "AWS_SESSION_TOKEN" in error.message
 
 
+# --- by the head alone ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "request_of",
+    [
+        lambda: with_header(sign(), b"authorization", None),
+        lambda: with_header(sign(), b"authorization", b"Bearer abc"),
+        lambda: with_header(sign(), b"x-amz-date", b"now"),
+        lambda: with_header(sign(), b"x-amz-date", b"20150830T123600Z"),
+        lambda: with_header(sign(), b"x-amz-other", b"1"),
+        lambda: with_header(sign(), b"x-amz-content-sha256", b"UNSIGNED-PAYLOAD"),
+        lambda: replace(sign(), raw_query=b"X-Amz-Signature=1"),
+        lambda: sign(service="sts"),
+        lambda: sign(key_id="AKIDSOMEONE"),
+        lambda: sign(key_id="AKIDSOMEONE", token="FQoGZXIvYXdzE"),
+    ],
+)
+def test_what_a_head_shows_is_refused_by_it_in_the_same_words(request_of):
+    request = request_of()
+    now_s = datetime.now(tz=UTC).timestamp()
+    with pytest.raises(DeniedError) as caught:
+        authenticator(now_s).check_head(replace(request, body=b""), service="s3vectors")
+    whole = refusal(request, seconds=now_s)
+    assert (caught.value.code, caught.value.message) == (whole.code, whole.message)
+
+
+@pytest.mark.parametrize(
+    "request_of",
+    [
+        sign,
+        lambda: sign(secret=SECRET[:-1] + "x"),
+        lambda: sign(headers={"X-Amz-Content-SHA256": hashlib.sha256(b"x").hexdigest()}),
+    ],
+)
+def test_what_rests_on_the_body_is_left_open_by_a_head(request_of):
+    now_s = datetime.now(tz=UTC).timestamp()
+    authenticator(now_s).check_head(replace(request_of(), body=b""), service="s3vectors")
+
+
 # --- payload and form of the header --------------------------------------------------------------
 
 

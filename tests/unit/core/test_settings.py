@@ -59,6 +59,14 @@ def test_a_refusal_names_what_the_value_came_from():
         load_settings({"WHIMBREL_PORT": "1"}, {"port": "http"})
 
 
+@pytest.mark.parametrize("info", [info for info in Settings.infos() if info.pattern])
+def test_a_refusal_says_in_words_what_a_text_may_be(info):
+    with pytest.raises(SettingError) as caught:
+        info.parse("\n?")
+    assert caught.value.hint == f"it may be: {info.form}"
+    assert info.form
+
+
 def test_sizes_may_carry_a_unit():
     assert load_settings({"WHIMBREL_CACHE_BYTES": "2GiB"}).cache_bytes == 2 * GIB
     assert load_settings({"WHIMBREL_CACHE_BYTES": "1_073_741_824"}).cache_bytes == GIB

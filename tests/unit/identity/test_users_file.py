@@ -115,6 +115,31 @@ def test_it_is_read_again_when_it_has_changed_and_kept_when_it_is_wrong(make, ca
     assert SECRET not in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "is_there"),
+    [("reader.secret", f"{SECRET}-9", True), ("reader.json", "nonsense", False)],
+)
+def test_a_changed_file_that_it_names_is_read_again(
+    make, tmp_path, caplog, name, content, is_there
+):
+    file = make(FULL)
+    (tmp_path / name).write_text(content)
+    file.refresh(LOOK_S)
+    assert file.secret("READERKEY0000000001").endswith("-9") == is_there
+    assert ("users stay as they were" in caplog.text) != is_there
+
+
+def test_a_mode_that_was_mended_is_noticed(make, caplog):
+    file = make(FULL)
+    file._path.write_text(FULL.replace("READERKEY0000000001", "READERKEY0000000009"))
+    file._path.chmod(0o644)
+    file.refresh(LOOK_S)
+    assert "users stay as they were" in caplog.text
+    file._path.chmod(0o600)
+    file.refresh(2 * LOOK_S)
+    assert file.secret("READERKEY0000000009")
+
+
 @pytest.mark.parametrize("mode", [0o640, 0o604])
 def test_a_file_that_others_can_read_is_refused(make, mode):
     with pytest.raises(UsersFileError, match="read by others"):

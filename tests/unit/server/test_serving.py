@@ -1,5 +1,7 @@
 """`whimbrel serve` as a process: ready, served, stopped, killed."""
 
+import contextlib
+import fcntl
 import json
 import os
 import re
@@ -15,6 +17,10 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.unit.server.conftest import KEY_ID, SECRET, TIMEOUT_S
+from whimbrel.core.errors import Kind
+from whimbrel.core.settings import SettingError, load_settings
+from whimbrel.server.serving import check_start
+from whimbrel.server.worker_failure import find_failure, leave_failure
 
 
 def put_one(client, key="k"):
@@ -344,6 +350,42 @@ def test_a_mistake_in_the_configuration_of_embeddings_stops_the_server(
     assert error["hint"]
     assert "sk-pasted" not in ended.stderr
     assert not store.exists(), "nothing was made yet"
+
+
+def test_an_audit_file_of_another_process_stops_a_server_with_workers_and_is_called_that(
+    tmp_path, environment
+):
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context((tmp_path / "audit-0.log").open("ab"))
+        fcntl.flock(file, fcntl.LOCK_EX)
+        audit = ("--audit", "all", "--audit-file", str(tmp_path / "audit.log"))
+        store = ("--store", str(tmp_path / "store"), "--workers", "2")
+        ended = fail_to_serve(environment, *store, *audit, "--json")
+    assert ended.returncode == 2
+    error = json.loads(ended.stderr.splitlines()[-1])["error"]
+    assert "another process writes to the audit log" in error["message"]
+    assert error["hint"] == "give each server its own --audit-file"
+
+
+def test_a_worker_tells_its_server_why_it_ends(tmp_path):
+    assert find_failure(tmp_path) is None
+    (tmp_path / "0").write_text("figures")
+    (tmp_path / "failure-0").write_text("broken off")
+    assert find_failure(tmp_path) is None
+    leave_failure(tmp_path, "1", SettingError("no such thing", hint="take another"))
+    failure = find_failure(tmp_path)
+    assert (str(failure), failure.kind, failure.hint) == (
+        "a worker did not start: no such thing",
+        Kind.INVALID,
+        "take another",
+    )
+
+
+def test_an_audit_file_without_anything_to_record_is_refused(tmp_path):
+    flags = {"store": "memory:", "audit_file": str(tmp_path / "audit.log")}
+    with pytest.raises(SettingError, match="nothing is to be recorded"):
+        check_start(load_settings({}, flags), {})
+    check_start(load_settings({}, flags | {"audit": "management"}), {})
 
 
 def test_a_server_does_not_look_for_packages_before_a_model_is_asked_for(serve, tmp_path):

@@ -145,6 +145,9 @@ class OpenAuthenticator:
             raise self.error
         return Principal(access_key_id="AKID", account_id=ACCOUNT)
 
+    def check_head(self, request: Any, *, service: str) -> None:
+        """Lets everyone send a body."""
+
 
 @dataclass
 class Reply:
@@ -169,6 +172,8 @@ class Reply:
 
 class RecordingChannel:
     """A client that sends a body in parts and takes the answer."""
+
+    is_whole = False
 
     def __init__(self, parts: Iterable[bytes], *, now_s: float) -> None:
         self.began_s = self.arrived_s = now_s

@@ -5,7 +5,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from tests.unit.wire.endpoint import ACCOUNT, Endpoint
+from tests.unit.wire.endpoint import ACCOUNT, BUCKET_ARN, Endpoint
 from whimbrel.auth import Principal
 from whimbrel.auth.request import PrincipalKind
 from whimbrel.core.errors import DeniedError, UnavailableError
@@ -75,7 +75,9 @@ def test_a_query_is_one_record_without_what_it_looks_for(sink):
     reply = endpoint.post("QueryVectors", body, headers={"user-agent": "Boto3/1"})
     assert reply.status == 200
     (record,) = sink.records
-    assert record.keys() == ALWAYS | {"resources"}
+    assert record.keys() == ALWAYS | {"resources", "additionalEventData"}
+    assert record["additionalEventData"] == {"SignatureVersion": "SigV4"}
+    assert record["responseElements"] is None
     assert record["requestParameters"] == {
         "indexArn": INDEX_ARN,
         "queryVector": "HIDDEN_DUE_TO_SECURITY_REASONS",
@@ -85,7 +87,8 @@ def test_a_query_is_one_record_without_what_it_looks_for(sink):
         "nextToken": "HIDDEN_DUE_TO_SECURITY_REASONS",
     }
     assert record["resources"] == [
-        {"accountId": ACCOUNT, "type": "AWS::S3Vectors::Index", "ARN": INDEX_ARN}
+        {"accountId": ACCOUNT, "type": "AWS::S3Vectors::VectorBucket", "ARN": BUCKET_ARN},
+        {"accountId": ACCOUNT, "type": "AWS::S3Vectors::Index", "ARN": INDEX_ARN},
     ]
     assert record["eventSource"] == "s3vectors.amazonaws.com"
     assert (record["eventName"], record["readOnly"]) == ("QueryVectors", True)
@@ -256,6 +259,11 @@ def test_tls_is_told(sink):
         "tlsVersion": "TLSv1.3",
         "cipherSuite": "TLS_AES_256_GCM_SHA384",
         "clientProvidedHostHeader": "localhost",
+    }
+    endpoint.post("ListVectors", {"indexArn": INDEX_ARN})
+    assert sink.records[1]["additionalEventData"] == {
+        "SignatureVersion": "SigV4",
+        "cipherSuite": "TLS_AES_256_GCM_SHA384",
     }
 
 

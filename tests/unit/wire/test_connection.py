@@ -9,8 +9,8 @@ from uvicorn.server import ServerState
 from tests.unit.wire.endpoint import Endpoint
 from whimbrel.testing.embedding import LetterProvider, letter_models
 from whimbrel.wire.connection import UNREAD_BYTES_MAX, HttpConnection
+from whimbrel.wire.connections import Connections
 from whimbrel.wire.options import WireOptions
-from whimbrel.wire.peer import ConnectionCounts
 from whimbrel.wire.unsent import UnsentAnswers
 
 PATH = "/model/cohere.embed-v4:0/invoke"
@@ -74,7 +74,7 @@ def test_the_end_of_a_client_is_noticed_after_a_long_body(is_pipelined):
         shared = {
             "endpoint": endpoint.app,
             "options": options,
-            "counts": ConnectionCounts(),
+            "connections": Connections(),
             "unsent": UnsentAnswers(options.answer_bytes_in_flight_max),
         }
         connection = type("Connection", (HttpConnection,), shared)(

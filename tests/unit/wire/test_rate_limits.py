@@ -1,5 +1,8 @@
 """Rate limits: what passes at once, what passes in the long run, and that memory is bounded."""
 
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -111,3 +114,29 @@ def test_a_principals_limit_is_checked_before_anything_is_done():
     replies = [endpoint.request("POST", "/ListVectorBuckets", b"{}") for _ in range(2)]
     assert [reply.status for reply in replies] == [200, 429]
     assert len(endpoint.engine.calls) == 1
+
+
+TARGET = {"x-amz-target": "TrentService.ListKeys"}
+IAM = {"authorization": "Credential=K/20260301/us-east-1/iam/aws4_request"}
+FORM = b"Action=GetCallerIdentity&Version=2011-06-15"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "headers", "status", "code"),
+    [
+        ("/ListVectorBuckets", b"{}", {}, 429, "TooManyRequestsException"),
+        ("/whimbrel/CountVectors", b"{}", {}, 429, "TooManyRequestsException"),
+        ("/model/amazon.titan-embed-text-v2:0/invoke", b"{}", {}, 429, "ThrottlingException"),
+        ("/", b"{}", TARGET, 400, "ThrottlingException"),
+        ("/", FORM, {}, 429, "Throttling"),
+        ("/", FORM, IAM, 429, "Throttling"),
+    ],
+)
+def test_each_api_has_its_own_word_for_it_as_documented(path, body, headers, status, code):
+    endpoint = Endpoint(rates=Rates(principal_requests=1, burst_s=1))
+    for _ in range(2):
+        reply = endpoint.request("POST", path, body, headers=headers)
+    found = code in (reply.code, *re.findall("<Code>(.*)</Code>", reply.body.decode()))
+    assert (reply.status, found) == (status, True)
+    page = Path("docs/operations/limits.md").read_text()
+    assert f"| {status} `{code}` |" in page

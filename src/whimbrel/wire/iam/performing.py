@@ -68,7 +68,7 @@ async def perform(
         raise unknown_action(form.action, API_VERSION)
     given = form.decode(shape)
     validate(shape, given)
-    account_id = _find_account(form, principal)
+    account_id = find_account(form, principal)
     if form.action in OWN_OPERATIONS and (name := own_user_name(given, principal, account_id)):
         given["UserName"] = name
     states = tuple(file.state for file in files)
@@ -92,7 +92,7 @@ async def perform(
     return await HANDLERS[form.action](call)
 
 
-def _find_account(form: Form, principal: Principal) -> str:
+def find_account(form: Form, principal: Principal) -> str:
     """Returns the account to act in.
 
     Raises:

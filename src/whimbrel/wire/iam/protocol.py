@@ -1,14 +1,16 @@
 """IAM as one of the endpoint's APIs: told from STS, which has the same path, by the service it is signed for."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 from whimbrel.auth import Principal
+from whimbrel.core.errors import DeniedError
 from whimbrel.wire.errors import ErrorAnswer
 from whimbrel.wire.exchange import XML_TYPE, Answered, Exchange
 from whimbrel.wire.extension import LaneName
 from whimbrel.wire.iam.model import API_VERSION, INPUTS, NAMESPACE
-from whimbrel.wire.iam.performing import action_of, perform
+from whimbrel.wire.iam.performing import ACCOUNT_PARAMETER, action_of, find_account, perform
 from whimbrel.wire.options import WireOptions
 from whimbrel.wire.query.errors import answer_query_error, no_identities
 from whimbrel.wire.query.form import parse_form, tell_parameters
@@ -68,7 +70,11 @@ class IamProtocol:
         shape = INPUTS.get(form.action)
         if shape is not None:
             given = tell_parameters(form.decode(shape))
+            if isinstance(named := form.tree.get(ACCOUNT_PARAMETER), str):
+                given["accountId"] = named
             exchange.name_operation(form.action, action_of(form.action), given)
+            with suppress(DeniedError):  # which is for the operation to say
+                exchange.noted.account_id = find_account(form, principal)
         identity = self._service.identity
         if identity is None:
             raise no_identities()
@@ -79,6 +85,7 @@ class IamProtocol:
             context=self._service.access.describe(principal, exchange),
             files=identity.known.further,
         )
+        exchange.note_answer(result)
         timing.end_engine()
         request_id = exchange.record.request_id
         body = encode_answer(form.action, result, namespace=NAMESPACE, request_id=request_id)

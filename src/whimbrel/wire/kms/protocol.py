@@ -69,10 +69,12 @@ class KmsProtocol:
         named = getattr(request, "KeyId", None)
         exchange.noted.parameters = {"keyId": named} if named else {}
         needs, wish = find_needs(route, request, keys)
+        exchange.noted.key_arn = needs[0].resource
         await self._service.access.check(*needs, principal=principal, exchange=exchange, wish=wish)
         if keys is None:
             raise KmsRefusedError("UnsupportedOperationException", NO_KEYS_TEXT)
         answer = await route.handler(keys, request)
+        exchange.note_answer(answer)
         timing.end_engine()
         return Answered(200, AMZ_JSON_TYPE, msgspec.json.encode(answer))
 
