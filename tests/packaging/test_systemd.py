@@ -77,7 +77,7 @@ def test_every_file_that_is_handed_over_is_named_by_a_setting_and_by_the_page():
 
 
 def test_the_page_has_an_environment_file_that_systemd_reads_as_meant():
-    """systemd strips no comment behind a value."""
+    """Of a line, systemd strips no comment behind a value."""
     page = ROOT / "docs" / "operations" / "deployment.md"
     (block,) = [
         block.text for block in code_blocks(page) if block.text.startswith("WHIMBREL_PORT=")

@@ -167,7 +167,8 @@ def _fetch(bucket: str, endpoint_url: str | None) -> "Policy | None":
     """Returns the policy of a vector bucket of a server; None when it has none."""
     from whimbrel.auth.policy import PolicyKind, parse_policy
     from whimbrel.auth.policy.limits import BUCKET_BYTES_MAX
-    from whimbrel.cli.server_call import MissingError, open_caller
+    from whimbrel.cli.refusals import MissingError
+    from whimbrel.cli.server_call import open_caller
 
     try:
         with open_caller(endpoint_url) as caller:

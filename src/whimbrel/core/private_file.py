@@ -1,7 +1,7 @@
 """Files that only their owner may read: created whole or not at all, and refused when others could read them.
 
 Credentials that systemd hands to a service are taken as they are handed over: they lie in a directory that it made for
-that service alone, belong to root where an access list lets the service's user in, and show that list as a group's right.
+that service alone, belong to root where an access list lets the service's user in, and show that as a group's right.
 """
 
 import contextlib
