@@ -52,7 +52,12 @@ def status(*, as_json: bool, **flags: Any) -> int:
         spaces = [{"key": key, "spaces": count} for key, count in sorted(counts.items())]
         print_json({"master_keys": list(here), "spaces": spaces})
         return ExitCode.OK
-    print_table([(key, f"{count:,} spaces") for key, count in sorted(counts.items())])
+    print_table(
+        [
+            (key, f"{count:,} {'space' if count == 1 else 'spaces'}")
+            for key, count in sorted(counts.items())
+        ]
+    )
     click.echo(f"master keys here: {', '.join(here) or 'none'}")
     return ExitCode.OK
 

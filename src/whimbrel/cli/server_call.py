@@ -43,8 +43,8 @@ class Server:
 def find_server(environment: Mapping[str, str], *, endpoint_url: str | None) -> Server:
     """Finds the server that is meant: the one given, or else in AWS's variables, or else this user's running one.
 
-    Keys are those of AWS's variables, or else this user's own. Which certificates to trust is known of this user's running
-    server; for others `AWS_CA_BUNDLE` says it.
+    Keys are those of AWS's variables, or else this user's own. Of this user's running server it is known which
+    certificates to trust; of others `AWS_CA_BUNDLE` says it.
 
     Raises:
         CredentialsError: there are no keys.
@@ -60,7 +60,7 @@ def find_server(environment: Mapping[str, str], *, endpoint_url: str | None) -> 
         environment.get(f"AWS_{name}", "") for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY")
     )
     key = SigningKey(key_id, secret, environment.get("AWS_SESSION_TOKEN", ""))
-    running = find_running(with_secret_files(environment), {})
+    running = find_running(environment, {})
     ca_bundle = environment.get(CA_BUNDLE, "")
     if running is not None and _is_same(running.endpoint, named):
         ca_bundle = running.ca_bundle or ca_bundle

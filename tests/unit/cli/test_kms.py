@@ -242,3 +242,14 @@ def test_help_names_every_action():
     result = CliRunner().invoke(module.command, ["--help"])
     for action in ("create", "list", "describe", "enable", "disable", "delete", "check"):
         assert action in result.output
+
+
+def test_no_retry_mends_a_master_key_that_is_not_here(run, monkeypatch, capsys):
+    for key in (base64.b64encode(bytes(31) + b"1").decode(), None):
+        monkeypatch.delenv("WHIMBREL_MASTER_KEY")
+        if key is not None:
+            monkeypatch.setenv("WHIMBREL_MASTER_KEY", key)
+        with pytest.raises(SystemExit) as ended:
+            main(["fsck"])
+        assert ended.value.code == ExitCode.REFUSED
+        assert "is needed, and not here" in capsys.readouterr().err

@@ -169,3 +169,87 @@ def test_an_unknown_server_is_trusted_by_the_variable_of_aws_or_the_certificate_
     result = ask("iam", "user", "list", "--endpoint-url", plain, code=ExitCode.UNAVAILABLE)
     assert "speaks TLS" in result.err
     assert "https://" in result.err
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Returns a function that writes a policy of one statement and returns its file."""
+
+    def write(name, **members):
+        path = tmp_path / f"{name}.json"
+        path.write_text(json.dumps({"Version": "2012-10-17", "Statement": [READER | members]}))
+        return path
+
+    return write
+
+
+def test_who_may_do_what_is_shown(ask, written):
+    ask("iam", "user", "create", "eve", "--tag", "team=birds")
+    assert ask("iam", "policy", "list", "--user", "eve").err == "there are no policies\n"
+    ask("iam", "policy", "create", "reads", written("reads"))
+    ask("iam", "policy", "put", "own", written("own", Action="s3vectors:List*"), "--user", "eve")
+    ask("iam", "policy", "attach", "reads", "--user", "eve")
+    lines = ask("iam", "policy", "list", "--user", "eve").out.splitlines()
+    arn = "arn:aws:iam::123456789012:policy/reads"
+    assert [line.split() for line in lines] == [["own", "inline"], ["reads", "attached", arn]]
+    rows = json.loads(ask("iam", "policy", "list", "--user", "eve", "--json").out)["Policies"]
+    assert [row["PolicyName"] for row in rows] == ["own", "reads"]
+    told = json.loads(ask("iam", "policy", "show", "reads", "--json").out)
+    assert told["Policy"]["Arn"] == arn
+    assert told["PolicyVersion"]["Document"]["Statement"] == [READER]
+    assert '"s3vectors:Get*"' in ask("iam", "policy", "show", arn).out
+    assert "there is no managed policy" in ask("iam", "policy", "show", "x", code=4).err
+    ask("iam", "policy", "list", "--user", "eve", "--role", "x", code=ExitCode.USAGE)
+    bound = ("--boundary", "reads")
+    ask("iam", "role", "create", "night", "--trust", trust(written), *bound)
+    assert ask("iam", "policy", "list", "--role", "night").out.split() == ["reads", "boundary", arn]
+
+
+def trust(written):
+    path = written("trust", Action="sts:AssumeRole", Principal={"AWS": "123456789012"})
+    text = json.loads(path.read_text())
+    del text["Statement"][0]["Resource"]
+    path.write_text(json.dumps(text))
+    return path
+
+
+def test_what_a_user_of_the_server_may_do_is_asked_of_it(ask, written):
+    ask("iam", "user", "create", "joe", "--tag", "team=birds")
+    condition = {"StringEquals": {"aws:PrincipalTag/team": "birds"}}
+    ask("iam", "policy", "put", "own", written("own", Condition=condition), "--user", "joe")
+    asked = ("policy", "simulate", "--user", "joe", "--fail", "--resource")
+    resource = "arn:aws:s3vectors:us-east-1:123456789012:bucket/films"
+    result = ask(*asked, resource, "--action", "s3vectors:GetIndex")
+    assert result.out.startswith(
+        "allowed\ndecided by  Statement[0] of the identity-based policy own"
+    )
+    ask(*asked, resource, "--action", "s3vectors:PutVectors", code=ExitCode.FAILED)
+    ask("iam", "policy", "create", "limit", written("limit", Action="s3vectors:Put*"))
+    ask("iam", "role", "create", "day", "--trust", trust(written), "--boundary", "limit")
+    ask("iam", "policy", "put", "own", written("own"), "--role", "day")
+    simulated = ("policy", "simulate", "--role", "day", "--resource", resource)
+    result = ask(*simulated, "--action", "s3vectors:GetIndex")
+    assert "no permissions boundary allows" in result.out
+    both = (*asked, resource, "--action", "s3vectors:GetIndex", "--principal", "123456789012")
+    assert "give one of" in ask(*both, code=ExitCode.USAGE).err
+
+
+def test_the_running_server_is_asked_whether_it_serves(ask, monkeypatch, running):
+    monkeypatch.delenv("AWS_CA_BUNDLE")
+    assert ask("health").out == f"{running[1]} is ready\n"
+    result = ask("health", "--endpoint", running[1], code=ExitCode.UNAVAILABLE)
+    assert "certificate is not trusted" in result.err
+    assert "AWS_CA_BUNDLE" in result.err
+    plain = running[1].replace("https", "http")
+    result = ask("health", "--endpoint", plain, code=ExitCode.UNAVAILABLE)
+    assert "speaks TLS" in result.err
+    assert "use https://" in result.err
+    ask("health", "--endpoint", running[1], "--tls-ca", running[0] / "cert.pem")
+
+
+def test_accounts_are_in_none_and_lists_say_that_they_are_empty(ask):
+    assert "--in-account" not in ask("iam", "account", "list", "--help").out
+    assert "--in-account" in ask("iam", "user", "list", "--help").out
+    assert ask("iam", "account", "list").err == "there are no accounts\n"
+    ask("iam", "user", "create", "kim")
+    assert ask("iam", "key", "list", "kim").err == "there are no access keys\n"
