@@ -3,9 +3,11 @@
 import asyncio
 import base64
 import json
+from collections import Counter
 
 import pytest
 
+from whimbrel.cli import key as module
 from whimbrel.core.settings import load_settings
 from whimbrel.engine.engine import Engine
 from whimbrel.server.assembly import open_context
@@ -84,3 +86,14 @@ def test_rotation_needs_a_key(whimbrel, store, tmp_path):
     result = whimbrel("key", "rotate")
     assert result.code == 2
     assert "no master key" in result.err
+
+
+def test_one_space_is_not_called_spaces(whimbrel, monkeypatch):
+    async def count(_):
+        return (), Counter({"master a": 1, "master b": 2})
+
+    monkeypatch.setattr(module, "_count", count)
+    assert whimbrel("key", "status").out.splitlines()[:2] == [
+        "master a  1 space",
+        "master b  2 spaces",
+    ]
