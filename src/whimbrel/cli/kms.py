@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from whimbrel.cli.flags import STORE_SETTINGS, json_flag, setting_flags
-from whimbrel.cli.kms_call import NAME_COUNT_MAX, KmsCaller, open_kms_caller, open_store_keys
+from whimbrel.cli.kms_call import KmsCaller, open_kms_caller, open_store_keys
 from whimbrel.cli.report import ExitCode, print_json, print_none, print_table
 
 if TYPE_CHECKING:
@@ -305,8 +305,8 @@ def _format(at_s: float | None) -> str | None:
 
 
 def _show_guarded(guarded: "Guarded") -> None:
-    for what, count, names in _guarded_kinds(guarded):
-        click.echo(f"\nguards {count:,} {what}")
+    for text, count, names in _guarded_kinds(guarded):
+        click.echo(f"\nguards {text}")
         for name in names:
             click.echo(f"  {name}")
         if count > len(names):
@@ -315,15 +315,21 @@ def _show_guarded(guarded: "Guarded") -> None:
 
 def _warn_of(guarded: "Guarded | None") -> None:
     """Says on standard error what cannot be read without the key."""
-    for what, count, names in () if guarded is None else _guarded_kinds(guarded):
+    for text, count, names in () if guarded is None else _guarded_kinds(guarded):
         if count:
             more = ", ..." if count > len(names) else ""
-            click.echo(f"warning: it guards {count:,} {what}: {', '.join(names)}{more}", err=True)
+            click.echo(f"warning: it guards {text}: {', '.join(names)}{more}", err=True)
 
 
 def _guarded_kinds(guarded: "Guarded") -> tuple[tuple[str, int, list[str]], ...]:
-    assert len(guarded.indexes) <= NAME_COUNT_MAX
+    """Returns of each kind what and how many they are, how many, and the first names."""
+    indexes = _count("index", "indexes", guarded.index_count)
+    buckets = _count("vector bucket", "vector buckets", guarded.bucket_count)
     return (
-        ("vector buckets, in what is new there", guarded.bucket_count, guarded.buckets),
-        ("indexes", guarded.index_count, guarded.indexes),
+        (indexes, guarded.index_count, guarded.indexes),
+        (f"new indexes of {buckets}", guarded.bucket_count, guarded.buckets),
     )
+
+
+def _count(one: str, many: str, count: int) -> str:
+    return f"{count:,} {one if count == 1 else many}"

@@ -154,6 +154,7 @@ def test_what_a_key_guards_is_listed(run, arn, tmp_path, capsys, monkeypatch):
     run("describe", arn)
     shown = capsys.readouterr().out
     assert "guards 3 indexes\n  films/aaa\n  films/ccc\n  and 1 more" in shown
+    assert "guards new indexes of 1 vector bucket\n  films\n" in shown
     assert run("delete", arn, "--now") == 2
     assert "warning: it guards 3 indexes: films/aaa, films/ccc, ..." in capsys.readouterr().err
     assert run("disable", arn) == 0
