@@ -7,7 +7,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from whimbrel.cli import signed_call
+from whimbrel.cli.refusals import refuse
 from whimbrel.cli.report import ExitCode
+from whimbrel.core.errors import Kind
 
 BUSY = (
     503,
@@ -117,3 +119,36 @@ def test_requests_say_whose_they_are(run):
         (headers,) = server.asked
     assert headers["user-agent"].startswith("whimbrel/")
     assert "user-agent" not in headers["authorization"]
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "service", "kind", "hint"),
+    [
+        (
+            409,
+            "LimitExceeded",
+            "iam",
+            Kind.CONFLICT,
+            "docs/operations/identities.md has the limits",
+        ),
+        (409, "DeleteConflict", "iam", Kind.CONFLICT, "remove first"),
+        (400, "ValidationError", "iam", Kind.INVALID, "the value that the message names"),
+        (400, "Throttling", "iam", Kind.UNAVAILABLE, "wait longer"),
+        (
+            400,
+            "LimitExceededException",
+            "kms",
+            Kind.CONFLICT,
+            "docs/reference/kms.md has the limits",
+        ),
+        (400, "AccessDeniedException", "kms", Kind.DENIED, "policies do not allow"),
+        (400, "InvalidSignatureException", "kms", Kind.DENIED, "AWS_SECRET_ACCESS_KEY"),
+        (400, "NotFoundException", "kms", Kind.NOT_FOUND, "whimbrel kms list"),
+        (404, "NotFoundException", "", Kind.NOT_FOUND, "check the name"),
+        (418, "Teapot", "", Kind.BUG, "the server's log"),
+    ],
+)
+def test_a_code_says_what_to_do(status, code, service, kind, hint):
+    error = refuse(status, code, "no", service=service)
+    assert (str(error), error.kind) == ("no", kind)
+    assert hint in error.hint
