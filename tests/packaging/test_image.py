@@ -1,6 +1,7 @@
 """The container image: careful in what it is, complete in what it copies, and it runs."""
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -46,6 +47,14 @@ def test_state_lies_in_the_volume_and_nowhere_else():
         assert environment[name].startswith(f"{volume}/")
     assert environment["WHIMBREL_PORT"] == FINAL.last("EXPOSE").value
     assert environment["WHIMBREL_HOST"] == "0.0.0.0"
+
+
+def test_the_page_keeps_all_state_in_a_volume_with_a_name():
+    """With the data alone in it, the master key would go with the container."""
+    (volume,) = FINAL.last("VOLUME").words()
+    page = text_of(Path("docs/operations/deployment.md"))
+    mounted = re.findall(r"(?:--volume|-v) (\S+)", page)
+    assert mounted == [f"whimbrel:{volume}"]
 
 
 def test_the_context_holds_the_whole_package_and_little_else():

@@ -14,12 +14,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.docs.pages import code_blocks
 from tests.tidy.source_tree import ROOT
+from whimbrel.core.secret_files import NAMES as SECRETS
 from whimbrel.core.settings import Settings
 from whimbrel.server.supervisor import STOP_TIMEOUT_S
 
 UNIT = ROOT / "packaging" / "systemd" / "whimbrel.service"
 TEXT = UNIT.read_text(encoding="utf-8")
+DROP_IN = UNIT.with_name("credentials.conf")
 ANALYZE = shutil.which("systemd-analyze")
 needs_systemd = pytest.mark.skipif(ANALYZE is None, reason="no systemd-analyze on this machine")
 EXPOSURE_MAX = 2.0
@@ -43,6 +46,54 @@ def test_systemd_takes_it(tmp_path):
     copy.write_text(TEXT.replace("Type=notify", "Type=nonsense"), encoding="utf-8")
     run = subprocess.run([ANALYZE, "verify", copy], capture_output=True, text=True, check=False)
     assert run.stdout + run.stderr != ""
+
+
+@needs_systemd
+def test_systemd_takes_it_with_the_files_of_root(tmp_path):
+    copy = tmp_path / UNIT.name
+    command = service()["ExecStart"].split()[0]
+    copy.write_text(TEXT.replace(command, "/bin/true"), encoding="utf-8")
+    folder = tmp_path / f"{UNIT.name}.d"
+    folder.mkdir()
+    for content, is_taken in ((DROP_IN.read_text(encoding="utf-8"), True), ("[Service\n", False)):
+        (folder / DROP_IN.name).write_text(content, encoding="utf-8")
+        run = subprocess.run([ANALYZE, "verify", copy], capture_output=True, text=True, check=False)
+        assert ((run.stdout + run.stderr) == "") is is_taken, run.stderr
+
+
+def test_every_file_that_is_handed_over_is_named_by_a_setting_and_by_the_page():
+    lines = DROP_IN.read_text(encoding="utf-8").splitlines()
+    loaded = dict(
+        line.removeprefix("LoadCredential=").split(":")
+        for line in lines
+        if line.startswith("LoadCredential=")
+    )
+    named = dict(line.split("=")[1:] for line in lines if line.startswith("Environment="))
+    known = {info.variable for info in Settings.infos()} | {"WHIMBREL_MASTER_KEY_FILE"}
+    assert set(named) <= known
+    assert set(named.values()) == {f"%d/{name}" for name in loaded}
+    page = (ROOT / "docs" / "operations" / "deployment.md").read_text(encoding="utf-8")
+    assert all(Path(path).name in page for path in loaded.values())
+
+
+def test_the_page_has_an_environment_file_that_systemd_reads_as_meant():
+    """Of a line, systemd strips no comment behind a value."""
+    page = ROOT / "docs" / "operations" / "deployment.md"
+    (block,) = [
+        block.text for block in code_blocks(page) if block.text.startswith("WHIMBREL_PORT=")
+    ]
+    known = {info.variable for info in Settings.infos()} | set(SECRETS)
+    for line in block.splitlines():
+        name, _, value = line.partition("=")
+        assert name in known
+        assert value
+        assert not set(" #\t") & set(value)
+
+
+def test_the_audit_log_can_be_written_where_the_page_says():
+    assert service()["LogsDirectory"] == "whimbrel"
+    page = (ROOT / "docs" / "operations" / "deployment.md").read_text(encoding="utf-8")
+    assert "WHIMBREL_AUDIT_FILE=/var/log/whimbrel/audit.log" in page
 
 
 @needs_systemd

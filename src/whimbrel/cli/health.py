@@ -1,6 +1,7 @@
 """`whimbrel health`: asks a server whether it serves; for container engines and scripts."""
 
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -13,30 +14,30 @@ if TYPE_CHECKING:
 
 PATH: Final = "/health/ready"
 TIMEOUT_S: Final = 4.0
+BODY_BYTES_MAX: Final = 64 * 1024
+_LOG_HINT: Final = "look at the server's log; docs/operations/running.md says what it tells"
 
 
 @click.command("health")
 @click.option("--endpoint", help="URL of the server; --host and --port say it otherwise.")
-@setting_flags("host", "port", "tls_cert", "tls_ca")
+@setting_flags("host", "port", "tls_cert", "tls_ca", "config_dir")
 @json_flag
 def command(*, endpoint: str | None, as_json: bool, **flags: Any) -> int:
     """Ask a server whether it serves.
 
-    Exits 0 when it does, and 5 when it does not or nothing answers within 4 seconds. Needs no credentials.
+    The server is the one that --endpoint, or --host and --port, or their variables name, or else this user's running
+    one. Exits 0 when it does, and 5 when it does not or nothing answers within 4 seconds. Needs no credentials.
     """
     from urllib.parse import urlsplit
 
-    from whimbrel.core.settings import load_settings
-    from whimbrel.server.tls import find_client_bundle, find_endpoint
-
-    settings = load_settings(os.environ, flags)
-    url = urlsplit(endpoint or find_endpoint(settings, settings.port))
+    address, ca_bundle = _find(endpoint, flags)
+    url = urlsplit(address)
     if url.scheme not in {"http", "https"} or not url.hostname:
         raise click.UsageError(f"not a URL of a server. endpoint=`{endpoint}`")
-    problem = ask(url, ca_bundle=find_client_bundle(settings))
+    problem = ask(url, ca_bundle=ca_bundle)
     if problem is not None:
-        hint = "look at the server's log; docs/operations/running.md says what it tells"
-        print_error(f"{problem}. endpoint=`{url.geturl()}`", hint, as_json=as_json)
+        message, hint = problem
+        print_error(f"{message}. endpoint=`{url.geturl()}`", hint, as_json=as_json)
         return ExitCode.UNAVAILABLE
     if as_json:
         print_json({"ready": True, "endpoint": url.geturl()})
@@ -45,30 +46,43 @@ def command(*, endpoint: str | None, as_json: bool, **flags: Any) -> int:
     return ExitCode.OK
 
 
-def ask(url: "SplitResult", *, ca_bundle: str = "") -> str | None:
-    """Returns why the server at a URL does not serve, or None when it does.
+def _find(endpoint: str | None, flags: Mapping[str, Any]) -> tuple[str, str]:
+    """Returns the URL of the server that is meant, and the file of certificates to trust; empty for the system's."""
+    from whimbrel.core.settings import load_settings
+    from whimbrel.server.client_access import CA_BUNDLE, find_running
+    from whimbrel.server.tls import find_client_bundle, find_endpoint
+
+    settings = load_settings(os.environ, flags)
+    ca_bundle = find_client_bundle(settings) or os.environ.get(CA_BUNDLE, "")
+    is_given = flags["host"] is not None or flags["port"] is not None
+    if endpoint or is_given or {"host", "port"} & settings.changed().keys():
+        return endpoint or find_endpoint(settings, settings.port), ca_bundle
+    running = find_running(os.environ, flags)
+    if running is not None:
+        return running.endpoint, running.ca_bundle or ca_bundle
+    return find_endpoint(settings, settings.port), ca_bundle
+
+
+def ask(url: "SplitResult", *, ca_bundle: str = "") -> tuple[str, str] | None:
+    """Returns why the server at a URL does not serve, and what to do about it; None when it does.
 
     Args:
         url: of the server.
         ca_bundle: file of the certificates that are trusted; empty trusts the system's.
-
-    Raises:
-        TrustError: that file cannot be used.
     """
-    from http.client import HTTPConnection, HTTPException, HTTPSConnection
+    from http.client import HTTPException
 
-    from whimbrel.server.trust import trusting_context
+    from whimbrel.cli.http_call import explain_failure, find_plain_misuse, open_connection
 
-    assert url.hostname is not None
-    connection = HTTPConnection(url.hostname, url.port, timeout=TIMEOUT_S)
+    connection = open_connection(url, ca_bundle=ca_bundle, timeout_s=TIMEOUT_S)
     try:
-        if url.scheme == "https":
-            context = trusting_context(ca_bundle)
-            connection = HTTPSConnection(url.hostname, url.port, timeout=TIMEOUT_S, context=context)
         connection.request("GET", url.path.rstrip("/") + PATH)
-        status = connection.getresponse().status
+        answer = connection.getresponse()
+        status, body = answer.status, answer.read(BODY_BYTES_MAX)
     except (OSError, HTTPException) as error:
-        return f"nothing answers: {error or type(error).__name__}"
+        return explain_failure(error)
     finally:
         connection.close()
-    return None if status == 200 else f"not ready, it answers {status}"
+    if status == 200:
+        return None
+    return find_plain_misuse(body) or (f"not ready, it answers {status}", _LOG_HINT)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote
@@ -11,10 +11,12 @@ import click
 
 from whimbrel.cli.flags import STORE_SETTINGS, json_flag, setting_flags
 from whimbrel.cli.iam_call import Call, Parameters, call_server, call_store
-from whimbrel.cli.report import ExitCode, print_json, print_table
+from whimbrel.cli.iam_policy import list_all, list_held, resolve_names, show_managed
+from whimbrel.cli.report import ExitCode, print_json, print_none, print_table
 
 DOCUMENTS: Final = frozenset({"PolicyDocument", "Document", "AssumeRolePolicyDocument"})
-PAGE_SIZE: Final = "1000"
+ACCOUNT_ACTIONS: Final = frozenset({"CreateAccount", "ListAccounts", "DeleteAccount"})
+HELD_COLUMNS: Final = ("PolicyName", "Kind", "Arn")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +31,8 @@ class Task:
         fixed: parameters that are always the same.
         rows: the member of the answer that lists what is shown, one per line; empty shows all of the answer.
         columns: of each, what is shown.
+        is_document: whether the policy's document is shown as well.
+        may_be_held: whether `--user` or `--role` has those of one user or role listed.
     """
 
     action: str
@@ -38,6 +42,8 @@ class Task:
     fixed: Mapping[str, str] = field(default_factory=dict)
     rows: str = ""
     columns: tuple[str, ...] = ()
+    is_document: bool = False
+    may_be_held: bool = False
 
 
 _USER: Final = {"user": "UserName"}
@@ -136,11 +142,17 @@ TASKS: Final[dict[str, tuple[str, dict[str, Task]]]] = {
             ),
             "list": Task(
                 action="ListPolicies",
-                text="List managed policies.",
+                text="List managed policies; of a user or role, those attached, its own, and its boundary.",
                 rows="Policies",
                 columns=("PolicyName", "AttachmentCount", "UpdateDate", "Arn"),
+                may_be_held=True,
             ),
-            "show": Task(action="GetPolicy", text="Show a managed policy.", arguments=_ARN),
+            "show": Task(
+                action="GetPolicy",
+                text="Show a managed policy and its document.",
+                arguments=_ARN,
+                is_document=True,
+            ),
             "update": Task(
                 action="CreatePolicyVersion",
                 text="Replace a managed policy by a file.",
@@ -202,10 +214,12 @@ TASKS: Final[dict[str, tuple[str, dict[str, Task]]]] = {
 _HELP: Final = {
     "path": "Path in the ARN, from slash to slash.",
     "tag": "A tag, KEY=VALUE; may be given several times.",
-    "boundary": "ARN of the managed policy that bounds what it may do.",
+    "boundary": "Name or ARN of the managed policy that bounds what it may do.",
     "trust": "File with the trust policy.",
     "duration": "Longest life of a session, 3600 to 43200 seconds.",
 }
+
+_WORDS: Final = {"AccessKeyMetadata": "access keys"}
 
 
 @click.group("iam")
@@ -213,37 +227,47 @@ def command() -> None:
     """Manage users, access keys, roles, policies and accounts.
 
     Asks a running server, the one that AWS's variables name or this user's own, as whoever the keys belong to; or with
-    --store works on a store directly, as the root of its account.
+    --store works on a store directly, as the root of its account. ARN is that of a managed policy, or its name.
     """
 
 
 def _make_command(name: str, task: Task) -> click.Command:
     is_for_holder = "{}" in task.action
+    has_account = task.action not in ACCOUNT_ACTIONS
 
     @setting_flags(*STORE_SETTINGS, "account_id")
     @json_flag
     def run(
-        *, as_json: bool, endpoint_url: str | None, in_account: str | None, **given: Any
+        *, as_json: bool, endpoint_url: str | None, in_account: str | None = None, **given: Any
     ) -> int:
         flags = {key: given.pop(key) for key in (*STORE_SETTINGS, "account_id")}
         parameters = _read_parameters(task, given)
         action = task.action
-        if is_for_holder:
+        kind = ""
+        if is_for_holder or (task.may_be_held and (given["user"] or given["role"])):
             kind, holder = _read_holder(given["user"], given["role"])
             action = action.format(kind)
             parameters[f"{kind}Name"] = holder
         if in_account is not None:
             parameters["AccountId"] = in_account
         call = call_server(endpoint_url) if flags["store"] is None else call_store(flags)
-        result = _read_all(call, action, parameters, task.rows)
-        _show(task, result, as_json=as_json)
+        parameters = resolve_names(call, parameters)
+        if task.may_be_held and kind:
+            result = list_held(call, kind, parameters)
+        elif task.is_document:
+            result = _readable(show_managed(call, parameters))
+        else:
+            result = _read_all(call, action, parameters, task.rows)
+        shown = replace(task, columns=HELD_COLUMNS) if task.may_be_held and kind else task
+        _show(shown, result, as_json=as_json)
         return ExitCode.OK
 
     decorated = click.option("--endpoint-url", help="URL of the server.")(run)
-    decorated = click.option(
-        "--in-account", help="Account to act in; another one is for the server's root alone."
-    )(decorated)
-    if is_for_holder:
+    if has_account:
+        decorated = click.option(
+            "--in-account", help="Account to act in; another one is for the server's root alone."
+        )(decorated)
+    if is_for_holder or task.may_be_held:
         decorated = click.option("--role", help="Name of the role.")(decorated)
         decorated = click.option("--user", help="Name of the user.")(decorated)
     for option in task.options:
@@ -308,14 +332,7 @@ def _read_all(call: Call, action: str, parameters: Parameters, rows: str) -> dic
     if not rows:
         answer: dict[str, Any] = _readable(call(action, parameters))
         return answer
-    found: list[Any] = []
-    marker: dict[str, str] = {}
-    while True:
-        page = call(action, {**parameters, "MaxItems": PAGE_SIZE, **marker})
-        found += page.get(rows) or []
-        if not page.get("Marker"):
-            return {rows: found}
-        marker = {"Marker": page["Marker"]}
+    return {rows: list_all(call, action, parameters, rows)}
 
 
 def _readable(value: Any) -> Any:
@@ -335,6 +352,8 @@ def _show(task: Task, result: dict[str, Any], *, as_json: bool) -> None:
         print_json(result)
     elif task.rows:
         _print_rows([[str(row[column]) for column in task.columns] for row in result[task.rows]])
+        if not result[task.rows]:
+            print_none(_WORDS.get(task.rows, task.rows.lower()))
     else:
         rows: dict[str, Any] = {}
         for name, value in result.items():

@@ -3,19 +3,11 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
-from whimbrel.cli.server_call import (
-    BusyCallError,
-    CallError,
-    ConflictCallError,
-    DeniedCallError,
-    InvalidCallError,
-    MissingError,
-    Server,
-    UnansweredError,
-    find_server,
-)
+from whimbrel.cli.refusals import CallError, refuse
+from whimbrel.cli.server_call import Server, find_server
+from whimbrel.cli.signed_call import SignedRequest, send
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -25,21 +17,12 @@ if TYPE_CHECKING:
 Parameters = Mapping[str, str | Sequence[str] | Mapping[str, str]]
 Call = Callable[[str, Parameters], dict[str, Any]]
 
-TIMEOUT_S: Final = 60.0
-ANSWER_BYTES_MAX: Final = 64 * 1024 * 1024
 FORM_TYPE: Final = "application/x-www-form-urlencoded; charset=utf-8"
 # What XML has no types for: these members are numbers, and booleans.
 NUMBERS: Final = frozenset(
     {"AttachmentCount", "MaxSessionDuration", "PermissionsBoundaryUsageCount"}
 )
 BOOLEANS: Final = frozenset({"IsAttachable", "IsDefaultVersion", "IsTruncated"})
-_STATUSES: Final[dict[int, type[CallError]]] = {
-    400: InvalidCallError,
-    403: DeniedCallError,
-    404: MissingError,
-    409: ConflictCallError,
-    503: BusyCallError,
-}
 
 
 def encode_form(action: str, parameters: Parameters) -> bytes:
@@ -67,62 +50,44 @@ def encode_form(action: str, parameters: Parameters) -> bytes:
 def call_server(endpoint_url: str | None) -> Call:
     """Returns what calls the server that is meant; see `server_call.find_server`."""
     server = find_server(os.environ, endpoint_url=endpoint_url)
-    return lambda action, parameters: _ask(server, encode_form(action, parameters))
+    return lambda action, parameters: _ask(server, action, encode_form(action, parameters))
 
 
-def _ask(server: Server, body: bytes) -> dict[str, Any]:
-    from http.client import HTTPConnection, HTTPException, HTTPSConnection
-
-    from whimbrel.auth.signing import SigningScope, sign_headers
-    from whimbrel.core.clock import SystemClock
-    from whimbrel.server.trust import trusting_context
-
-    url = urlsplit(server.endpoint)
-    path = (url.path.rstrip("/") + "/").encode()
-    headers = sign_headers(
-        "POST",
-        path,
-        raw_query=b"",
-        headers={"host": url.netloc, "content-type": FORM_TYPE},
-        body=body,
-        key=server.key,
-        scope=SigningScope(server.region, "iam"),
-        now_s=SystemClock().now_s(),
+def _ask(server: Server, action: str, body: bytes) -> dict[str, Any]:
+    request = SignedRequest(
+        service="iam", operation=action, headers={"content-type": FORM_TYPE}, body=body
     )
-    assert url.hostname is not None
-    connection = HTTPConnection(url.hostname, url.port, timeout=TIMEOUT_S)
-    if url.scheme == "https":
-        context = trusting_context(server.ca_bundle)
-        connection = HTTPSConnection(url.hostname, url.port, timeout=TIMEOUT_S, context=context)
-    try:
-        connection.request("POST", path.decode(), body=body, headers=headers)
-        answer = connection.getresponse()
-        status, text = answer.status, answer.read(ANSWER_BYTES_MAX)
-    except (OSError, HTTPException) as error:
-        raise UnansweredError(f"nothing answers: {error} endpoint=`{server.endpoint}`") from error
-    finally:
-        connection.close()
-    return read_answer(status, text)
+    return read_answer(send(server, request, read_refusal))
 
 
-def read_answer(status: int, text: bytes) -> dict[str, Any]:
+def read_answer(text: bytes) -> dict[str, Any]:
     """Returns what an answer says.
 
     Raises:
-        CallError: the server refused the request, or answers with something else than IAM does.
+        CallError: it is none of IAM's.
     """
-    from xml.etree import ElementTree as ET
-
-    try:
-        root = ET.fromstring(text)  # noqa: S314 - expat bounds what entities grow to
-    except ET.ParseError as error:
-        raise CallError(f"the answer is not one of IAM. status=`{status}`") from error
-    if status != 200:
-        message = next((node.text for node in root.iter() if _name(node) == "Message"), None)
-        raise _STATUSES.get(status, CallError)(message or f"the server answers {status}")
+    root = _parse(text)
+    if root is None:
+        raise CallError("the answer is not one of IAM")
     result = next((node for node in root if _name(node).endswith("Result")), None)
     found = None if result is None else _value(result)
     return found if isinstance(found, dict) else {}
+
+
+def read_refusal(text: bytes) -> tuple[str, str]:
+    """Returns code and message of an answer that is no success; empty where it has none."""
+    root = _parse(text)
+    parts = {} if root is None else {_name(node): node.text or "" for node in root.iter()}
+    return parts.get("Code", ""), parts.get("Message", "")
+
+
+def _parse(text: bytes) -> "Element | None":
+    from xml.etree import ElementTree as ET
+
+    try:
+        return ET.fromstring(text)  # noqa: S314 - expat bounds what entities grow to
+    except ET.ParseError:
+        return None
 
 
 def _name(node: "Element") -> str:
@@ -183,7 +148,7 @@ async def _do(flags: Mapping[str, Any], body: bytes) -> "Result | None":
             )
         except (IdentityError, InvalidRequestError) as error:
             answer = answer_query_error(error)
-            raise _STATUSES.get(answer.status, CallError)(answer.message) from error
+            raise refuse(answer.status, answer.code, answer.message) from error
 
 
 def _plain(result: "Result | None") -> dict[str, Any]:

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from whimbrel.storage.envelope import MasterKeys, Rewrapped
 
 LABELS = {
-    "spaces": "spaces",
-    "kms_objects": "objects of local KMS keys",
-    "identity_secrets": "secrets of identities",
+    "spaces": ("space", "spaces"),
+    "kms_objects": ("object of local KMS keys", "objects of local KMS keys"),
+    "identity_secrets": ("secret of identities", "secrets of identities"),
 }
 
 
@@ -88,7 +88,11 @@ def rotate(**flags: Any) -> int:
 def _show(here: tuple[str, ...], use: "Use") -> None:
     rows = []
     for key, counts in sorted(use.counts.items()):
-        parts = [f"{counts[kind]:,} {label}" for kind, label in LABELS.items() if counts[kind]]
+        parts = [
+            f"{counts[kind]:,} {labels[counts[kind] > 1]}"
+            for kind, labels in LABELS.items()
+            if counts[kind]
+        ]
         rows.append((key, ", ".join(parts)))
     print_table(rows)
     click.echo(f"master keys here: {', '.join(here) or 'none'}")

@@ -2,23 +2,24 @@
 
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from whimbrel.cli.flags import STORE_SETTINGS, json_flag, setting_flags
-from whimbrel.cli.report import ExitCode, print_json, print_table
+from whimbrel.cli.kms_call import KmsCaller, open_kms_caller, open_store_keys
+from whimbrel.cli.refusals import BusyCallError, CallError
+from whimbrel.cli.report import ExitCode, print_json, print_none, print_table
 
 if TYPE_CHECKING:
+    from whimbrel.core.errors import WhimbrelError
     from whimbrel.core.settings import Settings
-    from whimbrel.kms.local.key import LocalKey
-    from whimbrel.kms.local.service import LocalKeyService
-    from whimbrel.server.kms import Kms
+    from whimbrel.server.guarded import Guarded
 
 SETTINGS = (*STORE_SETTINGS, "region", "account_id")
-PAGE_SIZE = 1000
+PAGE_SIZE: Final = 1000
 DAYS_MIN, DAYS_MAX = 7, 30
 
 
@@ -26,97 +27,142 @@ DAYS_MIN, DAYS_MAX = 7, 30
 def command() -> None:
     """Make keys for encryption with aws:kms, disable them, destroy them.
 
-    Keys are kept in the store, under its master key, and servers see a change within half a minute; their API is that
-    of AWS's KMS. KEY is an id or an ARN. All but check work on the store itself, beside servers.
+    Asks a running server, the one that AWS's variables name or this user's own, as whoever the keys belong to; or with
+    --store works on a store directly, also while servers run, past their permissions and their audit log. check and
+    delete --now work directly alone. KEY is an id or an ARN. Servers see a change within half a minute.
     """
+
+
+def _endpoint_flag(decorated: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option("--endpoint-url", help="URL of the server.")(decorated)
 
 
 @command.command("create")
 @click.option("--description", default="", help="What the key is for.")
+@_endpoint_flag
 @setting_flags(*SETTINGS)
 @json_flag
-def create(*, description: str, as_json: bool, **flags: Any) -> int:
+def create(*, description: str, endpoint_url: str | None, as_json: bool, **flags: Any) -> int:
     """Make a key and print its ARN."""
-
-    async def make(keys: "LocalKeyService") -> "LocalKey":
-        return await keys.create(description=description)
-
-    keys, key = _run(flags, make)
+    with open_kms_caller(flags, endpoint_url=endpoint_url) as caller:
+        found = caller.call("CreateKey", {"Description": description})["KeyMetadata"]
     if as_json:
-        print_json(_members(keys, key))
+        print_json(_members(found, version_count=1))
     else:
-        click.echo(keys.arn_of(key))
+        click.echo(found["Arn"])
     return ExitCode.OK
 
 
 @command.command("list")
+@_endpoint_flag
 @setting_flags(*SETTINGS)
 @json_flag
-def list_(*, as_json: bool, **flags: Any) -> int:
+def list_(*, endpoint_url: str | None, as_json: bool, **flags: Any) -> int:
     """List the keys."""
-
-    async def find(keys: "LocalKeyService") -> "dict[str, LocalKey | None]":
-        found: dict[str, LocalKey | None] = {}
-        after = ""
-        while True:
-            page = await keys.keys.list_page(after=after, limit=PAGE_SIZE)
-            found |= page.keys
-            after = page.next_id
-            if not after:
-                return found
-
-    keys, found = _run(flags, find)
-    if as_json:
-        readable = [_members(keys, key) for key in found.values() if key is not None]
-        unreadable = [keys.name_of(key_id) for key_id, key in found.items() if key is None]
-        print_json({"keys": readable, "unreadable": unreadable})
-    else:
-        print_table((keys.name_of(key_id), _describe(key)) for key_id, key in found.items())
+    with open_kms_caller(flags, endpoint_url=endpoint_url) as caller:
+        found = {name: _find(caller, name) for name in _list_names(caller)}
+        if as_json:
+            rows = [
+                _members(key, version_count=_count_versions(caller, key["Arn"]))
+                for key in found.values()
+                if key is not None
+            ]
+            unreadable = [name for name, key in found.items() if key is None]
+            print_json({"keys": rows, "unreadable": unreadable})
+            return ExitCode.OK
+    print_table((name, _describe(key)) for name, key in found.items())
+    if not found:
+        print_none("keys")
     return ExitCode.OK
+
+
+def _list_names(caller: KmsCaller) -> list[str]:
+    names: list[str] = []
+    asked: dict[str, Any] = {"Limit": PAGE_SIZE}
+    while True:
+        page = caller.call("ListKeys", asked)
+        names += [key["KeyArn"] for key in page["Keys"]]
+        if not page.get("Truncated"):
+            return names
+        asked["Marker"] = page["NextMarker"]
+
+
+def _find(caller: KmsCaller, name: str) -> Mapping[str, Any] | None:
+    """Returns what a key is; None where its state is damaged, or under a master key that is not there."""
+    from whimbrel.core.errors import CorruptObjectError, KeyUnavailableError
+
+    try:
+        found: Mapping[str, Any] = caller.call("DescribeKey", {"KeyId": name})["KeyMetadata"]
+    except (CorruptObjectError, KeyUnavailableError, BusyCallError):
+        return None
+    except CallError as error:
+        if type(error) is not CallError:  # the one of no class is a failure inside the server
+            raise
+        return None
+    return found
+
+
+def _describe(key: Mapping[str, Any] | None) -> str:
+    return "cannot be read" if key is None else f"{key['KeyState']}  {key['Description']}"
 
 
 @command.command("describe")
 @click.argument("key")
+@_endpoint_flag
 @setting_flags(*SETTINGS)
 @json_flag
-def describe(*, key: str, as_json: bool, **flags: Any) -> int:
-    """Show a key: its state, how often it was rotated, when it is destroyed."""
-    keys, found = _run(flags, lambda keys: keys.find(key))
-    members = _members(keys, found)
-    print_json(members) if as_json else print_table(members.items())
+def describe(*, key: str, endpoint_url: str | None, as_json: bool, **flags: Any) -> int:
+    """Show a key: its state, its versions, when it is destroyed; with --store, what it guards.
+
+    That is the vector buckets and indexes that nobody can read or write once the key is disabled or destroyed.
+    """
+    with open_kms_caller(flags, endpoint_url=endpoint_url) as caller:
+        found = caller.call("DescribeKey", {"KeyId": key})["KeyMetadata"]
+        members = _members(found, version_count=_count_versions(caller, found["Arn"]))
+        guarded = caller.find_guarded(found["Arn"])
+    if as_json:
+        print_json(members | ({} if guarded is None else {"guards": asdict(guarded)}))
+        return ExitCode.OK
+    print_table((name, value) for name, value in members.items() if value is not None)
+    if guarded is not None:
+        _show_guarded(guarded)
     return ExitCode.OK
 
 
 @command.command("enable")
 @click.argument("key")
+@_endpoint_flag
 @setting_flags(*SETTINGS)
-def enable(*, key: str, **flags: Any) -> int:
+def enable(*, key: str, endpoint_url: str | None, **flags: Any) -> int:
     """Let a key be used again; its indexes come back without a restart."""
-    return _change(flags, key, lambda keys, *names: keys.keys.enable(*names, is_enabled=True))
+    return _change(flags, endpoint_url, "EnableKey", key, state="Enabled")
 
 
 @command.command("disable")
 @click.argument("key")
+@_endpoint_flag
 @setting_flags(*SETTINGS)
-def disable(*, key: str, **flags: Any) -> int:
+def disable(*, key: str, endpoint_url: str | None, **flags: Any) -> int:
     """Stop all use of a key: within a minute no server reads or writes its indexes, or has them in memory."""
-    return _change(flags, key, lambda keys, *names: keys.keys.enable(*names, is_enabled=False))
+    return _change(flags, endpoint_url, "DisableKey", key, state="Disabled")
 
 
 @command.command("rotate")
 @click.argument("key")
+@_endpoint_flag
 @setting_flags(*SETTINGS)
-def rotate(*, key: str, **flags: Any) -> int:
+def rotate(*, key: str, endpoint_url: str | None, **flags: Any) -> int:
     """Give a key new material, which encrypts from now on; what the old encrypted can still be read."""
-    return _change(flags, key, lambda keys, *names: keys.keys.rotate(*names))
+    return _change(flags, endpoint_url, "RotateKeyOnDemand", key, state="Enabled")
 
 
 @command.command("cancel-deletion")
 @click.argument("key")
+@_endpoint_flag
 @setting_flags(*SETTINGS)
-def cancel_deletion(*, key: str, **flags: Any) -> int:
+def cancel_deletion(*, key: str, endpoint_url: str | None, **flags: Any) -> int:
     """Take back that a key shall be destroyed; it is disabled then."""
-    return _change(flags, key, lambda keys, *names: keys.keys.cancel_deletion(*names))
+    return _change(flags, endpoint_url, "CancelKeyDeletion", key, state="Disabled")
 
 
 @command.command("delete")
@@ -127,32 +173,51 @@ def cancel_deletion(*, key: str, **flags: Any) -> int:
     default=None,
     help=f"Days until the key is destroyed, and can be had back  [default {DAYS_MAX}]",
 )
-@click.option("--now", "is_now", is_flag=True, help="Destroy it at once, for ever.")
+@click.option(
+    "--now", "is_now", is_flag=True, help="Destroy it at once, for ever; on the store itself alone."
+)
 @click.option("--confirm", default="", metavar="ID", help="The key's id once more, for --now.")
+@_endpoint_flag
 @setting_flags(*SETTINGS)
-def delete(*, key: str, days: int | None, is_now: bool, confirm: str, **flags: Any) -> int:
+def delete(
+    *,
+    key: str,
+    days: int | None,
+    is_now: bool,
+    confirm: str,
+    endpoint_url: str | None,
+    **flags: Any,
+) -> int:
     """Have a key destroyed, and with it everything that it encrypted.
 
     Until then it cannot be used, and cancel-deletion takes it back. With --now there is no way back: what the key
-    encrypted cannot be read again by anyone.
+    encrypted cannot be read again by anyone; no server does so, it takes --store. With --store it says what the key
+    guards.
     """
     if not is_now:
-        chosen = days or DAYS_MAX
-        return _change(
-            flags, key, lambda keys, *names: keys.keys.schedule_deletion(*names, days=chosen)
-        )
+        with open_kms_caller(flags, endpoint_url=endpoint_url) as caller:
+            asked = {"KeyId": key, "PendingWindowInDays": days or DAYS_MAX}
+            done = caller.call("ScheduleKeyDeletion", asked)
+            click.echo(f"{done['KeyId']} is {done['KeyState']}")
+            _warn_of(caller.find_guarded(done["KeyId"]))
+        return ExitCode.OK
     if days is not None:
         raise click.UsageError("--days and --now exclude each other")
+    if flags["store"] is None:
+        raise click.UsageError(
+            "--now works on a store itself, past its servers: name it by --store"
+        )
     wanted = key.rpartition("/")[2]
-    if not confirm and sys.stdin.isatty():
-        confirm = click.prompt("Everything it encrypted is lost for ever. The key's id", err=True)
-    if confirm != wanted:
-        raise click.UsageError(f"--now needs --confirm {wanted}")
-
-    async def destroy(keys: "LocalKeyService") -> None:
-        await keys.keys.destroy(keys.id_of(key), keys.name_of(keys.id_of(key)))
-
-    _run(flags, destroy)
+    with open_store_keys(flags) as store:
+        if confirm != wanted:
+            _warn_of(store.find_guarded(store.keys.name_of(wanted)))
+        if not confirm and sys.stdin.isatty():
+            confirm = click.prompt(
+                "Everything it encrypted is lost for ever. The key's id", err=True
+            )
+        if confirm != wanted:
+            raise click.UsageError(f"--now needs --confirm {wanted}")
+        store.destroy(key)
     click.echo(f"destroyed {wanted}")
     return ExitCode.OK
 
@@ -164,83 +229,129 @@ def delete(*, key: str, days: int | None, is_now: bool, confirm: str, **flags: A
 def check(*, arn: str, as_json: bool, **flags: Any) -> int:
     """Ask the KMS of --kms for a data key and to unwrap it, as servers do; says what it refuses.
 
-    Nothing is stored. The encryption context is one that no index has.
+    Nothing is stored. The encryption context is one that no index has. Works with the settings of a server, without
+    asking one: run it where that runs.
     """
     import asyncio
 
-    from whimbrel.core.errors import KmsNotFoundError
     from whimbrel.core.settings import load_settings
-    from whimbrel.kms import make_context
 
-    async def ask(settings: "Settings") -> dict[str, str]:
-        async with _opened(settings) as kms:
-            service = kms.service
-            if service is None:
-                raise KmsNotFoundError("there is no KMS: the local key store needs a master key")
-            context = make_context(arn="whimbrel:kms:check", resource_id="none")
-            made = await service.generate_data_key(arn, context)
-            again = await service.unwrap(arn, made.wrapped, context)
-            assert again == made.plaintext, "the KMS gave another key back"
-            return {"key": arn, "generate": "ok", "unwrap": "ok"}
-
-    found = asyncio.run(ask(load_settings(os.environ, flags)))
+    found = asyncio.run(_check(load_settings(os.environ, flags), arn))
     print_json(found) if as_json else print_table(found.items())
     return ExitCode.OK
 
 
-@asynccontextmanager
-async def _opened(settings: "Settings") -> "AsyncIterator[Kms]":
-    from whimbrel.core.secret_files import with_secret_files
-    from whimbrel.server.assembly import open_existing_context
+async def _check(settings: "Settings", arn: str) -> dict[str, str]:
+    from whimbrel.cli.kms_call import open_store
+    from whimbrel.core.errors import KeyUnavailableError
+    from whimbrel.core.settings import SettingError
+    from whimbrel.kms import make_context
 
-    environment = with_secret_files(os.environ)
-    async with open_existing_context(settings, environment, is_read_only=False) as opened:
-        assert opened.kms is not None
-        yield opened.kms
-
-
-def _run(flags: dict[str, Any], action: "Callable[[LocalKeyService], Awaitable[Any]]") -> Any:
-    """Does something with the local key store; returns that and what came of it."""
-    import asyncio
-
-    from whimbrel.core.settings import SettingError, load_settings
-
-    async def run() -> Any:
-        async with _opened(load_settings(os.environ, flags)) as kms:
-            if kms.local is None:
-                hint = "set WHIMBREL_MASTER_KEY_FILE; `whimbrel key generate` makes a master key"
-                raise SettingError("there is no master key to keep keys under", hint=hint)
-            return kms.local, await action(kms.local)
-
-    return asyncio.run(run())
+    async with open_store(settings) as opened:
+        service = None if opened.kms is None else opened.kms.service
+        if service is None:
+            hint = "set WHIMBREL_MASTER_KEY_FILE, or name another KMS by --kms"
+            raise SettingError("there is no KMS: the local key store needs a master key", hint=hint)
+        context = make_context(arn="whimbrel:kms:check", resource_id="none")
+        try:
+            made = await service.generate_data_key(arn, context)
+            again = await service.unwrap(arn, made.wrapped, context)
+        except KeyUnavailableError as error:
+            raise _explain_check(error, settings.kms) from error
+        assert again == made.plaintext, "the KMS gave another key back"
+        return {"key": arn, "generate": "ok", "unwrap": "ok"}
 
 
-def _change(flags: dict[str, Any], name: str, change: "Callable[..., Awaitable[LocalKey]]") -> int:
-    async def act(keys: "LocalKeyService") -> "LocalKey":
-        key_id = keys.id_of(name)
-        return await change(keys, key_id, keys.name_of(key_id))
+def _explain_check(error: Any, kms: str) -> "WhimbrelError":
+    """Returns an error of a KMS with a hint that speaks of that, not of the store."""
+    from whimbrel.cli.http_call import explain_failure
+    from whimbrel.cli.refusals import (
+        ConflictCallError,
+        DeniedCallError,
+        MissingError,
+        UnansweredError,
+    )
+    from whimbrel.core.errors import KmsDeniedError, KmsNotFoundError
 
-    keys, key = _run(flags, act)
-    click.echo(f"{keys.arn_of(key)} is {key.phase.value}")
+    where = f"kms=`{kms}`"
+    if isinstance(error, KmsDeniedError):
+        hint = "set WHIMBREL_KMS_ACCESS_KEY_ID and WHIMBREL_KMS_SECRET_ACCESS_KEY to keys that may use this key"
+        return DeniedCallError(f"{error.message} {where}", hint=hint)
+    if isinstance(error, KmsNotFoundError):
+        hint = (
+            "check the ARN, and that --kms names the KMS that has this key; docs/reference/kms.md"
+        )
+        return MissingError(f"{error.message} {where}", hint=hint)
+    if type(error).__name__ != "KeyUnavailableError":
+        hint = "look at the key's state where it is kept; of the local key store: `whimbrel kms describe`"
+        return ConflictCallError(f"{error.message} {where}", hint=hint)
+    if error.hint:
+        return DeniedCallError(f"{error.message} {where}", hint=error.hint)
+    _, found = explain_failure(error)
+    is_untrusted = "AWS_CA_BUNDLE" in found
+    hint = "check that --kms names the KMS, that it runs there and can be reached from here"
+    return UnansweredError(f"{error.message} {where}", hint=found if is_untrusted else hint)
+
+
+def _change(
+    flags: Mapping[str, Any], endpoint_url: str | None, operation: str, key: str, *, state: str
+) -> int:
+    with open_kms_caller(flags, endpoint_url=endpoint_url) as caller:
+        done = caller.call(operation, {"KeyId": key})
+    click.echo(f"{done.get('KeyId', key)} is {state}")
     return ExitCode.OK
 
 
-def _describe(key: "LocalKey | None") -> str:
-    return "cannot be read" if key is None else f"{key.phase.value}  {key.description}"
+def _count_versions(caller: KmsCaller, key: str) -> int:
+    asked = {"KeyId": key, "Limit": PAGE_SIZE}
+    return 1 + len(caller.call("ListKeyRotations", asked)["Rotations"])
 
 
-def _members(keys: "LocalKeyService", key: "LocalKey") -> dict[str, Any]:
+def _members(key: Mapping[str, Any], *, version_count: int) -> dict[str, Any]:
     return {
-        "arn": keys.arn_of(key),
-        "state": key.phase.value,
-        "description": key.description,
-        "created": _format(key.created_at_s),
-        "versions": key.version,
-        "destroyed": _format(key.deletes_at_s),
+        "arn": key["Arn"],
+        "state": key["KeyState"],
+        "description": key["Description"],
+        "created": _format(key["CreationDate"]),
+        "versions": version_count,
+        "destroyed": _format(key.get("DeletionDate")),
     }
 
 
 def _format(at_s: float | None) -> str | None:
     from datetime import UTC, datetime
 
-    return None if at_s is None else datetime.fromtimestamp(at_s, UTC).isoformat(timespec="seconds")
+    if at_s is None:
+        return None
+    return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _show_guarded(guarded: "Guarded") -> None:
+    for text, count, names in _guarded_kinds(guarded):
+        click.echo(f"\nguards {text}")
+        for name in names:
+            click.echo(f"  {name}")
+        if count > len(names):
+            click.echo(f"  and {count - len(names):,} more")
+
+
+def _warn_of(guarded: "Guarded | None") -> None:
+    """Says on standard error what cannot be read without the key."""
+    for text, count, names in () if guarded is None else _guarded_kinds(guarded):
+        if count:
+            more = ", ..." if count > len(names) else ""
+            click.echo(f"warning: it guards {text}: {', '.join(names)}{more}", err=True)
+
+
+def _guarded_kinds(guarded: "Guarded") -> tuple[tuple[str, int, list[str]], ...]:
+    """Returns of each kind what and how many they are, how many, and the first names."""
+    indexes = _count("index", "indexes", guarded.index_count)
+    buckets = _count("vector bucket", "vector buckets", guarded.bucket_count)
+    return (
+        (indexes, guarded.index_count, guarded.indexes),
+        (f"new indexes of {buckets}", guarded.bucket_count, guarded.buckets),
+    )
+
+
+def _count(one: str, many: str, count: int) -> str:
+    return f"{count:,} {one if count == 1 else many}"

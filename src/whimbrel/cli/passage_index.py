@@ -8,13 +8,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
-from whimbrel.cli.server_call import (
-    Caller,
-    ConflictCallError,
-    InvalidCallError,
-    Members,
-    MissingError,
-)
+from whimbrel.cli.refusals import ConflictCallError, InvalidCallError, MissingError
+from whimbrel.cli.server_call import Caller, Members
 from whimbrel.core.errors import Kind, WhimbrelError
 from whimbrel.documents.passages import CHUNK, HEADINGS
 

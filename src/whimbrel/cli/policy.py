@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from whimbrel.cli.flags import json_flag
-from whimbrel.cli.report import print_json, print_table
+from whimbrel.cli.report import ExitCode, print_json, print_table
 
 if TYPE_CHECKING:
     from whimbrel.auth.policy import AccessRequest, Decision, Finding, Policy, PolicyKind
+    from whimbrel.cli.iam_policy import HeldPolicies
 
 STANDARD_INPUT: Final = "-"
 TEXT_BYTES_MAX: Final = 1 << 20  # what is read of a file, far above any limit of a policy
@@ -53,9 +54,13 @@ def check(*, file: str, kind: str, bytes_max: int | None, as_json: bool) -> None
 
 
 @command.command("simulate")
+@click.option("--principal", metavar="ARN", help="Who asks; a role asks in a session of it.")
 @click.option(
-    "--principal", required=True, metavar="ARN", help="Who asks; a role asks in a session of it."
+    "--user",
+    metavar="NAME",
+    help="User of a running server who asks, with the policies it has there.",
 )
+@click.option("--role", metavar="NAME", help="Likewise a role of a running server.")
 @click.option("--action", required=True, metavar="ACTION", help="Such as s3vectors:PutVectors.")
 @click.option("--resource", required=True, metavar="ARN", help="What it is asked of.")
 @click.option(
@@ -91,12 +96,15 @@ def check(*, file: str, kind: str, bytes_max: int | None, as_json: bool) -> None
 @click.option(
     "--endpoint-url",
     metavar="URL",
-    help="Address of the server that --bucket is on, such as http://127.0.0.1:7676.",
+    help="Address of the server that --bucket, --user and --role are on, such as http://127.0.0.1:7676.",
 )
+@click.option("--fail", "is_failing", is_flag=True, help="Exit 1 when the request would be denied.")
 @json_flag
 def simulate(  # noqa: PLR0913 - one parameter for each flag
     *,
-    principal: str,
+    principal: str | None,
+    user: str | None,
+    role: str | None,
     action: str,
     resource: str,
     identity: tuple[str, ...],
@@ -108,21 +116,30 @@ def simulate(  # noqa: PLR0913 - one parameter for each flag
     context: tuple[str, ...],
     resource_account: str | None,
     endpoint_url: str | None,
+    is_failing: bool,
     as_json: bool,
-) -> None:
-    """Say whether policies would allow a request, which statement decided, and why others did not match."""
-    from whimbrel.auth.policy import PolicyKind, decide, explain
-    from whimbrel.cli.policy_request import make_request
+) -> int:
+    """Say whether policies would allow a request, which statement decided, and why others did not match.
 
+    Exits 0 also when it would be denied, unless --fail is given.
+    """
+    from whimbrel.auth.policy import PolicyKind, decide, explain
+    from whimbrel.cli.policy_request import find_doubts, make_request
+
+    if sum(one is not None for one in (principal, user, role)) != 1:
+        raise click.UsageError("give one of --principal, --user and --role")
+    held = _read_held(user, role, endpoint_url)
     if sum(one is not None for one in (bucket_policy, trust, bucket)) > 1:
         raise click.UsageError("give one of --bucket-policy, --bucket and --trust")
     asked = make_request(
-        principal=principal,
+        principal=principal or (held.arn if held else ""),
         action=action,
         resource=resource,
         account=resource_account,
-        context=context,
+        context=(*(_tag_context(held) if held else ()), *context),
     )
+    for doubt in find_doubts(action, resource):
+        click.echo(f"warning: {doubt}", err=True)
     resource_policy: Policy | None = None
     if bucket is not None:
         resource_policy = _fetch(bucket, endpoint_url)
@@ -132,6 +149,10 @@ def simulate(  # noqa: PLR0913 - one parameter for each flag
         resource_policy = _read(trust, PolicyKind.TRUST)
     identities = [_read(file, PolicyKind.IDENTITY) for file in identity]
     limit = None if boundary is None else _read(boundary, PolicyKind.IDENTITY)
+    if held is not None:
+        identities += [_parse_held(text, name) for name, text in held.identity.items()]
+        if limit is None and held.boundary is not None:
+            limit = _parse_held(held.boundary, "boundary")
     limits = [_read(file, PolicyKind.SESSION) for file in session]
     decision = decide(
         asked, identity=identities, resource=resource_policy, boundary=limit, session=limits
@@ -141,6 +162,32 @@ def simulate(  # noqa: PLR0913 - one parameter for each flag
     )
     show = _show_json if as_json else _show
     show(asked, decision, findings)
+    return ExitCode.FAILED if is_failing and not decision.is_allowed else ExitCode.OK
+
+
+def _read_held(
+    user: str | None, role: str | None, endpoint_url: str | None
+) -> "HeldPolicies | None":
+    """Returns the policies that a server has of a user or role; None where neither is named."""
+    from whimbrel.cli.iam_call import call_server
+    from whimbrel.cli.iam_policy import read_held
+
+    if user is None and role is None:
+        return None
+    kind = "User" if user is not None else "Role"
+    return read_held(call_server(endpoint_url), kind, user or role or "")
+
+
+def _tag_context(held: "HeldPolicies") -> list[str]:
+    return [f"aws:PrincipalTag/{key}={value}" for key, value in held.tags.items()]
+
+
+def _parse_held(text: str, name: str) -> "Policy":
+    from whimbrel.auth.policy import PolicyKind, parse_policy
+    from whimbrel.auth.policy.limits import BYTES_MAX
+
+    kind = PolicyKind.IDENTITY
+    return parse_policy(text, kind, bytes_max=BYTES_MAX[kind], name=name)
 
 
 def _read(file: str, kind: "PolicyKind", *, bytes_max: int | None = None) -> "Policy":
@@ -167,7 +214,8 @@ def _fetch(bucket: str, endpoint_url: str | None) -> "Policy | None":
     """Returns the policy of a vector bucket of a server; None when it has none."""
     from whimbrel.auth.policy import PolicyKind, parse_policy
     from whimbrel.auth.policy.limits import BUCKET_BYTES_MAX
-    from whimbrel.cli.server_call import MissingError, open_caller
+    from whimbrel.cli.refusals import MissingError
+    from whimbrel.cli.server_call import open_caller
 
     try:
         with open_caller(endpoint_url) as caller:

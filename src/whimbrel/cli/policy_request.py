@@ -15,6 +15,7 @@ _ACCOUNT: Final = re.compile(r"\d{12}", re.ASCII)
 _IDENTITY: Final = re.compile(r"arn:[a-z-]+:iam::(\d{12}):(root|user|role)(?:/(.+))?", re.ASCII)
 _SESSION: Final = re.compile(r"arn:([a-z-]+):sts::(\d{12}):assumed-role/([^/]+)/[^/]+", re.ASCII)
 _SERVICE: Final = re.compile(r"[a-z0-9-]+(?:\.[a-z0-9-]+)+", re.ASCII)
+_ARN: Final = re.compile(r"arn:[^:*]+:[^:*]+:[^:]*:[^:]*:.+", re.ASCII | re.DOTALL)
 _RESOURCE_ACCOUNT: Final = re.compile(r"arn:[^:]+:[^:]+:[^:]*:(\d{12}):.+", re.ASCII)
 
 
@@ -97,6 +98,18 @@ def make_request(
         resource_account=account or (found[1] if found else who.account_id),
         context=who.context() | _parse_context(context),
     )
+
+
+def find_doubts(action: str, resource: str) -> list[str]:
+    """Returns what is odd about a request that nobody could send to a server: most likely a slip of the pen."""
+    from whimbrel.wire.access.table import RULES
+
+    doubts = []
+    if action.lower() not in {known.lower() for known in RULES}:
+        doubts.append(f"no operation here is of this action. action=`{action}`")
+    if resource != "*" and not _ARN.fullmatch(resource):
+        doubts.append(f"the resource is no ARN. resource=`{resource}`")
+    return doubts
 
 
 def _parse_context(pairs: Sequence[str]) -> dict[str, ContextValue]:

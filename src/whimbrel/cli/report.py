@@ -13,7 +13,14 @@ from typing import Any
 
 import click
 
-from whimbrel.core.errors import Kind, NotFoundError, StoreRefusedError, WhimbrelError
+from whimbrel.core.errors import (
+    KeyUnavailableError,
+    Kind,
+    KmsNotFoundError,
+    NotFoundError,
+    StoreRefusedError,
+    WhimbrelError,
+)
 
 
 class ExitCode(IntEnum):
@@ -24,7 +31,7 @@ class ExitCode(IntEnum):
     USAGE = 2  # a flag, setting or argument is wrong
     REFUSED = 3  # credentials, address or store cannot be used as asked
     NOT_FOUND = 4
-    UNAVAILABLE = 5  # the store failed or the port is taken; a retry may succeed
+    UNAVAILABLE = 5  # store or server failed, or the port is taken; a retry may succeed
     INTERRUPTED = 130
 
 
@@ -43,6 +50,8 @@ _HINTS = {
     Kind.CORRUPT: "run `whimbrel fsck` to see everything that is damaged",
 }
 
+_KEY_HINT = "docs/operations/encryption.md says what keys are needed, docs/reference/kms.md what those of a KMS are"
+
 
 def message_of(error: WhimbrelError) -> str:
     """Returns what is wrong, for people; the engine's own errors of this kind carry just the name."""
@@ -55,6 +64,11 @@ def exit_code_of(error: WhimbrelError) -> ExitCode:
     """Returns the exit code for an error of ours."""
     if isinstance(error, StoreRefusedError):
         return ExitCode.REFUSED
+    if isinstance(error, KmsNotFoundError):
+        return ExitCode.NOT_FOUND
+    if isinstance(error, KeyUnavailableError):
+        may_pass = error.kind is Kind.UNAVAILABLE and not error.is_lasting
+        return ExitCode.UNAVAILABLE if may_pass else ExitCode.REFUSED
     return _CODES.get(error.kind, ExitCode.FAILED)
 
 
@@ -62,6 +76,8 @@ def hint_of(error: WhimbrelError) -> str:
     """Returns what to do about an error; never empty."""
     if isinstance(error, StoreRefusedError) and not error.hint:
         return "check --store, its settings and its credentials; docs/operations/stores.md says what it needs"
+    if isinstance(error, KeyUnavailableError) and not error.hint:
+        return _KEY_HINT
     hint: str = getattr(error, "hint", "") or _HINTS.get(error.kind, "")
     return hint or "see docs/operations/running.md"
 
@@ -122,6 +138,11 @@ def format_bytes(count: float) -> str:
             return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.1f} {unit}"
         count /= 1024
     return f"{count:,.1f} TiB"
+
+
+def print_none(what: str) -> None:
+    """Says on standard error that a list is empty, so that nobody waits for it, and nothing that reads it stumbles."""
+    click.echo(f"there are no {what}", err=True)
 
 
 def print_table(rows: Iterable[tuple[str, object]]) -> None:

@@ -7,11 +7,11 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import urlsplit
 
 from whimbrel.auth.signing import SigningKey
-from whimbrel.core.errors import Kind, WhimbrelError
+from whimbrel.cli.refusals import CallError, InvalidCallError, UnansweredError, refuse
 
 if TYPE_CHECKING:
     from whimbrel.client import Client
@@ -30,68 +30,6 @@ class Caller(Protocol):
         """Returns the members of the answer."""
 
 
-class CallError(WhimbrelError):
-    """The server refused a request, or did not answer it.
-
-    Attributes:
-        hint: what to do about it.
-    """
-
-    kind: ClassVar[Kind] = Kind.BUG
-    hint = "the server's log says more"
-
-
-class InvalidCallError(CallError):
-    """Something in the request is wrong."""
-
-    kind = Kind.INVALID
-    hint = "docs/reference/extensions.md says what each operation takes"
-
-
-class DeniedCallError(CallError):
-    """The keys are not the server's, or may not do this."""
-
-    kind = Kind.DENIED
-    hint = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; `whimbrel env` prints those of a server of this user"
-
-
-class MissingError(CallError):
-    """There is nothing of this name."""
-
-    kind = Kind.NOT_FOUND
-    hint = "check the name, and that --endpoint-url names the right server"
-
-
-class ConflictCallError(CallError):
-    """Something of this name is there already, or in the way."""
-
-    kind = Kind.CONFLICT
-
-
-class UnansweredError(CallError):
-    """The server cannot be reached, or cannot answer now."""
-
-    kind = Kind.UNAVAILABLE
-    hint = "check that `whimbrel serve` runs there, then try again"
-
-
-class BusyCallError(UnansweredError):
-    """It answers that it cannot do this now, and says why."""
-
-    hint = "mend what it says, or try again in a moment; the server's log says more"
-
-
-_STATUSES: Final[dict[int, type[CallError]]] = {
-    400: InvalidCallError,
-    403: DeniedCallError,
-    404: MissingError,
-    408: BusyCallError,
-    409: ConflictCallError,
-    429: BusyCallError,
-    503: BusyCallError,
-}
-
-
 @dataclass(frozen=True, slots=True)
 class Server:
     """Where a server is, and how requests to it are signed."""
@@ -105,14 +43,16 @@ class Server:
 def find_server(environment: Mapping[str, str], *, endpoint_url: str | None) -> Server:
     """Finds the server that is meant: the one given, or else in AWS's variables, or else this user's running one.
 
-    Keys are those of AWS's variables, or else this user's own.
+    Keys are those of AWS's variables, or else this user's own. Of this user's running server it is known which
+    certificates to trust; of others `AWS_CA_BUNDLE` says it.
 
     Raises:
         CredentialsError: there are no keys.
         NoServerError: no server is named, and none of this user runs.
     """
+    from whimbrel.auth.credentials import Credential
     from whimbrel.core.secret_files import with_secret_files
-    from whimbrel.server.client_access import find_client_access
+    from whimbrel.server.client_access import CA_BUNDLE, find_client_access, find_running
 
     named = endpoint_url or _first(environment, ENDPOINT_VARIABLES)
     region = _first(environment, REGION_VARIABLES)
@@ -120,12 +60,19 @@ def find_server(environment: Mapping[str, str], *, endpoint_url: str | None) -> 
         environment.get(f"AWS_{name}", "") for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY")
     )
     key = SigningKey(key_id, secret, environment.get("AWS_SESSION_TOKEN", ""))
-    ca_bundle = ""
+    running = find_running(environment, {})
+    ca_bundle = environment.get(CA_BUNDLE, "")
+    if running is not None and _is_same(running.endpoint, named):
+        ca_bundle = running.ca_bundle or ca_bundle
     if not (named and key_id):
         access = find_client_access(
-            with_secret_files(environment), {}, endpoint=named or None, may_guess=False
+            with_secret_files(environment),
+            {},
+            endpoint=named or None,
+            may_guess=False,
+            credential=Credential(key_id, secret) if key_id else None,
         )
-        ca_bundle = "" if named else access.ca_bundle
+        ca_bundle = ca_bundle if named else access.ca_bundle or ca_bundle
         named, region = named or access.endpoint, region or access.region
         if not key_id:
             key = SigningKey(access.credential.access_key_id, access.credential.secret_access_key)
@@ -133,6 +80,10 @@ def find_server(environment: Mapping[str, str], *, endpoint_url: str | None) -> 
     if url.scheme not in {"http", "https"} or not url.hostname:
         raise InvalidCallError(f"not a URL of a server. endpoint=`{named}`")
     return Server(named, region or "us-east-1", key, ca_bundle)
+
+
+def _is_same(one: str, other: str) -> bool:
+    return one.rstrip("/").lower() == other.rstrip("/").lower()
 
 
 def _first(environment: Mapping[str, str], names: tuple[str, ...]) -> str:
@@ -202,6 +153,7 @@ class ClientCaller:
         Raises:
             CallError: the server refused the request, or did not answer.
         """
+        from whimbrel.cli.http_call import explain_failure
         from whimbrel.client.exceptions import (
             PARAMETER_NAME,
             TRANSPORT_NAMES,
@@ -219,14 +171,14 @@ class ClientCaller:
                 raise InvalidCallError(str(error)) from error
             if type(error).__name__ not in TRANSPORT_NAMES:
                 raise
-            message = f"nothing answers: {error}"
+            message, hint = explain_failure(error)
             where = self._client.meta.endpoint_url
-            raise UnansweredError(f"{message} endpoint=`{where}`") from error
+            raise UnansweredError(f"{message} endpoint=`{where}`", hint=hint) from error
         answer.pop("ResponseMetadata", None)
         return answer
 
 
 def _refusal(response: Mapping[str, Any]) -> CallError:
     status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    message = response.get("Error", {}).get("Message") or f"the server answers {status}"
-    return _STATUSES.get(status, CallError)(message)
+    error = response.get("Error", {})
+    return refuse(status, error.get("Code", ""), error.get("Message", ""))

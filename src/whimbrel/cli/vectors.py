@@ -168,7 +168,7 @@ def search(
 
 def _stored(caller: "Caller", index: "Members", key: str) -> Any:
     """Returns the components of a stored vector."""
-    from whimbrel.cli.server_call import MissingError
+    from whimbrel.cli.refusals import MissingError
 
     vectors = caller.call("GetVectors", index | {"keys": [key], "returnData": True})["vectors"]
     if not vectors:

@@ -338,14 +338,16 @@ class KeyUnavailableError(WhimbrelError):
     Attributes:
         message: names the space and the id of the key that is needed; never holds a key.
         hint: what to do about it; empty where the message says all.
+        is_lasting: whether it stays so until somebody changes settings or credentials here.
     """
 
     kind = Kind.UNAVAILABLE
 
-    def __init__(self, message: str, *, hint: str = "") -> None:
+    def __init__(self, message: str, *, hint: str = "", is_lasting: bool = False) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.is_lasting = is_lasting
 
 
 class KmsDisabledError(KeyUnavailableError):

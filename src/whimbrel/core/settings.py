@@ -315,13 +315,15 @@ class Settings:
     )
     rate_index_vectors_per_s: float = _inner(
         0.0,
-        "Vectors written to one index; 0 takes what `rate_limits` says.",
+        "Vectors written to one index; 0 takes what `rate_limits` says. One limit of a preset cannot be switched off, "
+        "only set high.",
         unit="1/s",
         bounds=(0, 10**9),
     )
     rate_index_writes_per_s: float = _inner(
         0.0,
-        "Requests that write to one index or delete from it; 0 takes what `rate_limits` says.",
+        "Requests that write to one index or delete from it; 0 takes what `rate_limits` says, and a preset's is set "
+        "high rather than switched off.",
         unit="1/s",
         bounds=(0, 10**9),
     )

@@ -153,7 +153,7 @@ class Keyring:
             if self._is_strict and await self._is_there(space):
                 message = f"space has no key, and plain ones are refused. key=`{name}`"
                 hint = "set encryption to auto to read what was stored before there were keys"
-                raise KeyUnavailableError(message, hint=hint)
+                raise KeyUnavailableError(message, hint=hint, is_lasting=True)
             self._keep(space, None)
             return
         if wrapped.wrapped_by == WRAPPED_BY_KMS and self._leases is not None:
@@ -244,7 +244,7 @@ class Keyring:
         if wrapped.wrapped_by == WRAPPED_BY_MASTER:
             raise missing_master_key(name, wrapped.master_key_id, ())
         message = f"nothing here unwraps this key. wrapped_by=`{wrapped.wrapped_by}` key=`{name}`"
-        raise KeyUnavailableError(message)
+        raise KeyUnavailableError(message, is_lasting=True)
 
 
 async def list_spaces(store: ObjectStore) -> AsyncIterator[str]:

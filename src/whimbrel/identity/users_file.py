@@ -290,6 +290,9 @@ class UsersFile:
             secret = self._read_private(self._beside(user.secret_file), SECRET_BYTES_MAX).strip()
         elif user.secret_env is not None:
             secret = self._environment.get(user.secret_env, "")
+            if not secret:
+                place = f"variable=`{user.secret_env}`"
+                raise self._error(f"names a variable that is not set, for `{user.name}`. {place}")
         if secret is None or not is_secret(secret):
             raise self._error(
                 f"gives `{user.name}` no usable secret: 16 to 512 visible ASCII characters"

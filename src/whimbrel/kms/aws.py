@@ -236,7 +236,8 @@ def _translated(call: Callable[[], T], key_arn: str) -> T:
         raise _error_of(error.response, key_arn) from error
     except botocore.exceptions.NoCredentialsError as error:
         hint = f"set {ACCESS_KEY_ENV} and {SECRET_KEY_ENV}"
-        raise KeyUnavailableError("there are no credentials for the KMS", hint=hint) from error
+        message = "there are no credentials for the KMS"
+        raise KeyUnavailableError(message, hint=hint, is_lasting=True) from error
     except botocore.exceptions.BotoCoreError as error:
         raise KeyUnavailableError(f"the KMS does not answer: {error}") from error
     except Exception as error:
@@ -265,4 +266,4 @@ def _refuse_own_keys(session: boto3.Session, server_key_id: str) -> None:
     if found is None:
         return  # the first call reports it
     if found.access_key == server_key_id or found.access_key.startswith(GENERATED_KEY_PREFIX):
-        raise KeyUnavailableError(OWN_KEYS_TEXT)
+        raise KeyUnavailableError(OWN_KEYS_TEXT, is_lasting=True)

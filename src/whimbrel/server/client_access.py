@@ -18,7 +18,7 @@ from whimbrel.auth.credentials import (
 from whimbrel.core.errors import Kind, WhimbrelError
 from whimbrel.core.settings import load_settings
 from whimbrel.server.root_credential import find_config_directory
-from whimbrel.server.runtime_file import read_runtime_file
+from whimbrel.server.runtime_file import RunningServer, read_runtime_file
 from whimbrel.server.tls import find_client_bundle, find_endpoint
 
 # They would win over the keys below, or add to them what belongs to other keys.
@@ -96,12 +96,27 @@ class ClientAccess:
         return (*REMOVED, BEDROCK_TOKEN) if self.takes_bedrock else REMOVED
 
 
+def find_running(environment: Mapping[str, str], flags: Mapping[str, Any]) -> RunningServer | None:
+    """Returns this user's running server, as it left a note of itself; None without one.
+
+    Args:
+        environment: as `os.environ`.
+        flags: values of settings by name, None where not given.
+
+    Raises:
+        SettingError: a setting is impossible.
+    """
+    directory = find_config_directory(load_settings(environment, flags), environment)
+    return None if directory is None else read_runtime_file(directory)
+
+
 def find_client_access(
     environment: Mapping[str, str],
     flags: Mapping[str, Any],
     *,
     endpoint: str | None,
     may_guess: bool = True,
+    credential: Credential | None = None,
 ) -> ClientAccess:
     """Finds the server that clients of this user mean.
 
@@ -111,6 +126,7 @@ def find_client_access(
         endpoint: a URL that was given; None takes the address among the settings, or else this user's running server,
             or else, as a guess, the default address.
         may_guess: whether the guess will do.
+        credential: the keys to sign with, where they are known; else this user's own are found.
 
     Raises:
         CredentialsError: there are no credentials yet, or they cannot be used.
@@ -133,7 +149,7 @@ def find_client_access(
     return ClientAccess(
         endpoint=endpoint or find_endpoint(settings, settings.port),
         region=region,
-        credential=_find_keys(directory, environment, no_auth=no_auth),
+        credential=credential or _find_keys(directory, environment, no_auth=no_auth),
         no_auth=no_auth,
         is_guess=is_guess,
         ca_bundle=ca_bundle,

@@ -106,7 +106,8 @@ async def open_keys(
             master = _make(settings, environment, random=random)
         is_refused = settings.encryption == "on" or (may_make and is_remote)
         if master is None and is_refused:
-            raise KeyUnavailableError("there is no master key to encrypt with", hint=_KEY_HINT)
+            message = "there is no master key to encrypt with"
+            raise KeyUnavailableError(message, hint=_KEY_HINT, is_lasting=True)
         if master is None:  # a tool over a plain store, or a machine where no key can be kept
             return _open_plain(store, open_kms)
     wrappings = {} if master is None else {WRAPPED_BY_MASTER: master}

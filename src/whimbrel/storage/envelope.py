@@ -396,4 +396,5 @@ def missing_master_key(name: str, key_id: str, known: Iterable[str]) -> KeyUnava
     return KeyUnavailableError(
         f"master key `{key_id}` is needed, and not here. key=`{name}` have={have}",
         hint="set WHIMBREL_MASTER_KEY or WHIMBREL_MASTER_KEY_FILE to the master key of this store",
+        is_lasting=True,
     )

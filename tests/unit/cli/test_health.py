@@ -75,3 +75,12 @@ def test_nobody_listening_is_not_healthy(whimbrel):
 @pytest.mark.parametrize("endpoint", ["ftp://x", "nonsense", "http://"])
 def test_what_is_no_url_is_refused(whimbrel, endpoint):
     assert whimbrel("health", "--endpoint", endpoint).code == ExitCode.USAGE
+
+
+def test_tls_spoken_to_a_port_without_is_said_so(whimbrel):
+    with answering(200) as server:
+        url = f"https://127.0.0.1:{server.server_port}"
+        result = whimbrel("health", "--endpoint", url)
+    assert result.code == ExitCode.UNAVAILABLE
+    assert "does not speak TLS" in result.err
+    assert "http://" in result.err

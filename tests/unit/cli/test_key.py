@@ -99,7 +99,7 @@ def test_a_damaged_key_object_makes_status_and_rotation_fail_and_the_rest_is_don
     (damaged,) = store.glob("bucket/*/key")
     damaged.write_bytes(b"{}")
     status = whimbrel("key", "status")
-    assert (status.code, "1 spaces" in status.out) == (1, True)
+    assert (status.code, "1 space\n" in status.out) == (1, True)
     assert str(damaged.relative_to(store)) in status.err
     monkeypatch.setenv("WHIMBREL_MASTER_KEY", f"{NEW},{key_in(tmp_path)}")
     rotated = whimbrel("key", "rotate")

@@ -131,6 +131,25 @@ def test_a_service_and_a_role_to_assume(whimbrel, written):
         assert whimbrel("policy", "simulate", *flags).out.splitlines()[0] == first
 
 
+def test_what_is_odd_is_warned_of_and_decided(whimbrel, written):
+    reader = written("reader", STATEMENT | {"Action": "*", "Resource": "*"})
+    asked = ("policy", "simulate", "--principal", ANA, "--identity", reader)
+    odd = ("--action", "s3vectors:GetIndexx", "--resource", "library")
+    result = whimbrel(*asked, *odd)
+    assert (result.code, result.out.splitlines()[0]) == (0, "allowed")
+    assert "no operation here is of this action. action=`s3vectors:GetIndexx`" in result.err
+    assert "the resource is no ARN. resource=`library`" in result.err
+    assert whimbrel("policy", "simulate", *ASKED, "--identity", reader).err == ""
+
+
+def test_a_denial_fails_only_where_that_is_asked_for(whimbrel, written):
+    reader = written("reader", STATEMENT)
+    for action, code in (("s3vectors:GetIndex", 0), ("s3vectors:PutVectors", ExitCode.FAILED)):
+        asked = ("--principal", ANA, "--action", action, "--resource", f"{BUCKET}/index/birds")
+        assert whimbrel("policy", "simulate", *asked, "--identity", reader).code == 0
+        assert whimbrel("policy", "simulate", *asked, "--identity", reader, "--fail").code == code
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

@@ -7,7 +7,8 @@ import shutil
 import pytest
 
 import whimbrel as library
-from whimbrel.cli.server_call import ClientCaller, UnansweredError
+from whimbrel.cli.refusals import UnansweredError
+from whimbrel.cli.server_call import ClientCaller
 from whimbrel.embeddings.builtin import provider
 
 TARGET = "films/plots"

@@ -160,7 +160,7 @@ def user(**members):
         (user(secret='"short"'), "$.users[0].secret"),
         (user(secret=None), "must give `x` one of"),
         (user(secret_env='"X"'), "must give `x` one of"),
-        (user(secret=None, secret_env='"UNSET"'), "no usable secret"),
+        (user(secret=None, secret_env='"UNSET"'), "not set, for `x`. variable=`UNSET`"),
         (user(secret=None, secret_file='"none"'), "cannot be read"),
         (user(policies='["nothing"]'), "was not found"),
         (user(policy='"{}"'), "holds a mistake"),

@@ -101,6 +101,26 @@ def test_states_and_their_errors(kms):
     assert kms.call("DescribeKey", key).json["KeyMetadata"]["KeyState"] == "Disabled"
 
 
+def test_rotations_are_listed_by_page(kms):
+    key = {"KeyId": kms.new_key()}
+    assert kms.call("ListKeyRotations", key).json == {"Rotations": [], "Truncated": False}
+    for _ in range(3):
+        kms.call("RotateKeyOnDemand", key)
+    first = kms.call("ListKeyRotations", key | {"Limit": 2}).json
+    assert (len(first["Rotations"]), first["Truncated"]) == (2, True)
+    asked = key | {"Limit": 2, "Marker": first["NextMarker"]}
+    last = kms.call("ListKeyRotations", asked).json
+    assert (len(last["Rotations"]), last["Truncated"]) == (1, False)
+    found = [*first["Rotations"], *last["Rotations"]]
+    assert {(each["KeyId"], each["RotationType"]) for each in found} == {
+        (key["KeyId"], "ON_DEMAND")
+    }
+    dates = [each["RotationDate"] for each in found]
+    assert dates == sorted(dates)
+    refused = kms.call("ListKeyRotations", key | {"Marker": "x"})
+    assert_refused(refused, "ValidationException")
+
+
 @pytest.mark.parametrize(
     "operation",
     ["DescribeKey", "EnableKey", "DisableKey", "ScheduleKeyDeletion", "CancelKeyDeletion"],

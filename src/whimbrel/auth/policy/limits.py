@@ -12,7 +12,6 @@ from typing import Final
 from whimbrel.auth.policy.document import PolicyKind
 
 USER_INLINE_BYTES_MAX: Final = 2_048
-GROUP_INLINE_BYTES_MAX: Final = 5_120
 ROLE_INLINE_BYTES_MAX: Final = 10_240
 MANAGED_BYTES_MAX: Final = 6_144  # managed policies, and boundaries, which are such
 TRUST_BYTES_MAX: Final = 2_048

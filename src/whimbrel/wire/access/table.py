@@ -140,6 +140,7 @@ _KMS: Final = {
     "kms:GenerateDataKey": _BY_KEY,
     "kms:GenerateDataKeyWithoutPlaintext": _BY_KEY,
     "kms:GetKeyRotationStatus": _OF_KEY,
+    "kms:ListKeyRotations": _OF_KEY,
     "kms:ListResourceTags": _OF_KEY,
     "kms:RotateKeyOnDemand": _OF_KEY,
     "kms:ScheduleKeyDeletion": _OF_KEY,

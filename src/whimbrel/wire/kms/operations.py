@@ -107,6 +107,23 @@ async def _rotate_key(keys: LocalKeyService, request: shapes.RotateKeyOnDemand) 
     return {"KeyId": keys.arn_of(key)}
 
 
+async def _list_rotations(keys: LocalKeyService, request: shapes.ListKeyRotations) -> Answer:
+    key = await keys.find(request.KeyId)
+    start = int(request.Marker or 0)
+    limit = start + request.Limit
+    # The first version is the key's own, and no rotation.
+    found = [
+        {
+            "KeyId": keys.arn_of(key),
+            "RotationDate": version.created_at_s,
+            "RotationType": "ON_DEMAND",
+        }
+        for version in key.versions[1:]
+    ]
+    answer: Answer = {"Rotations": found[start:limit], "Truncated": limit < len(found)}
+    return answer | ({"NextMarker": str(limit)} if limit < len(found) else {})
+
+
 async def _list_tags(keys: LocalKeyService, request: shapes.ListResourceTags) -> Answer:
     key = await keys.find(request.KeyId)
     tags = [{"TagKey": name, "TagValue": value} for name, value in key.tags.items()]
@@ -166,6 +183,7 @@ ROUTES: Final[dict[str, KmsRoute]] = {
             _generate_without_plaintext,
         ),
         KmsRoute("GetKeyRotationStatus", shapes.GetKeyRotationStatus, _get_rotation_status),
+        KmsRoute("ListKeyRotations", shapes.ListKeyRotations, _list_rotations),
         KmsRoute("ListKeys", shapes.ListKeys, _list_keys),
         KmsRoute("ListResourceTags", shapes.ListResourceTags, _list_tags),
         KmsRoute("RotateKeyOnDemand", shapes.RotateKeyOnDemand, _rotate_key),

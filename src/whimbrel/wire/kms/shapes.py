@@ -3,7 +3,7 @@
 Blobs are base64 in JSON, times seconds since 1970.
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
@@ -42,6 +42,14 @@ class CancelKeyDeletion(KeyRequest):
 
 class GetKeyRotationStatus(KeyRequest):
     """Asks whether a key gets new material by itself."""
+
+
+class ListKeyRotations(KeyRequest):
+    """Asks when a key got new material."""
+
+    IncludeKeyMaterial: Literal["ROTATIONS_ONLY"] = "ROTATIONS_ONLY"
+    Limit: Annotated[int, Meta(ge=1, le=1000)] = 100
+    Marker: Annotated[str, Meta(pattern=r"^[0-9]{0,4}$")] = ""
 
 
 class RotateKeyOnDemand(KeyRequest):
