@@ -185,10 +185,6 @@ class Keyring:
         if self._leases is not None:
             self._leases.watchers.append(watcher)
 
-    def refused_for_s(self, space: str) -> float:
-        """Returns for how long a KMS has been known to refuse the key of a space; 0 when it does not."""
-        return 0.0 if self._leases is None else self._leases.refused_for_s(space)
-
     def _kms(self, under: KmsKey) -> Leases:
         if self._leases is None:
             raise KmsNotFoundError(f"Key '{under.key_arn}' does not exist: this server has no KMS")

@@ -49,7 +49,6 @@ class _Lease:
         given_at_s: when the KMS was last asked and gave it.
         asked_at_s: when it was last asked.
         used_at_s: when somebody last asked for it here.
-        refused_at_s: since when it may not be used.
         refusal: why it may not be used; None where it may.
         is_settling: whether what it opened is to be dropped once more.
         asking: the request under way.
@@ -61,7 +60,6 @@ class _Lease:
     data_key: bytes | None = field(default=None, repr=False)
     given_at_s: float = float("-inf")
     asked_at_s: float = float("-inf")
-    refused_at_s: float = float("inf")
     refusal: WhimbrelError | None = None
     is_settling: bool = False
     asking: "asyncio.Future[None] | None" = None
@@ -116,16 +114,6 @@ class Leases:
         # One that nobody asked for again is no longer good: the KMS may have refused it.
         is_unanswered = lease.asked_at_s > lease.given_at_s
         return age_s <= FRESH_S + (GRACE_S if is_unanswered else 0)
-
-    def refused_for_s(self, space: str) -> float:
-        """Returns for how long the KMS has been known to refuse the key of a space; 0 when it does not.
-
-        That it does not answer is no refusal.
-        """
-        lease = self._leases.get(space)
-        if lease is None or lease.refusal is None or type(lease.refusal) is KeyUnavailableError:
-            return 0.0
-        return self._clock.monotonic_s() - lease.refused_at_s
 
     async def make_under(self, key: KmsKey, space: str) -> tuple[bytes, WrappedKey]:
         """Has the KMS make a data key; raises `KeyUnavailableError`."""
@@ -193,7 +181,6 @@ class Leases:
             return
         was_refused, lease.refusal = lease.refusal is not None, error
         if not was_refused:
-            lease.refused_at_s = self._clock.monotonic_s()
             arn = lease.wrapped.kms_key_arn
             _log.warning("key of a space may not be used. key=`%s` error=`%s`", arn, error)
         self._drop(space, lease)

@@ -107,9 +107,6 @@ class SpaceKeys(ObjectKeys, Protocol):
         What was opened by that key should leave memory then.
         """
 
-    def refused_for_s(self, space: str) -> float:
-        """Returns for how long this process has known that a KMS refuses the key of a space; 0 when it does not."""
-
 
 class NoKeys:
     """All spaces are plain."""
@@ -138,11 +135,6 @@ class NoKeys:
 
     def watch(self, watcher: Callable[[str], None]) -> None:
         """Does nothing."""
-
-    def refused_for_s(self, space: str) -> float:
-        """Returns 0."""
-        del space
-        return 0.0
 
 
 NO_KEYS: Final = NoKeys()

@@ -7,7 +7,6 @@ import pytest
 
 from whimbrel.core.errors import (
     CorruptObjectError,
-    IndexExistsError,
     IndexNotFoundError,
     KeyUnavailableError,
     KmsDeniedError,
@@ -18,7 +17,6 @@ from whimbrel.core.errors import (
 )
 from whimbrel.core.rand import SeededRandom
 from whimbrel.engine import paths
-from whimbrel.engine.directory import REFUSED_S
 from whimbrel.engine.forks import Source
 from whimbrel.engine.indexer import KEY_RETRY_S
 from whimbrel.engine.keyring import Keyring
@@ -26,11 +24,9 @@ from whimbrel.engine.leases import (
     FRESH_S,
     GRACE_S,
     IDLE_S,
+    REFUSED_S,
     ROUND_S,
     Leases,
-)
-from whimbrel.engine.leases import (
-    REFUSED_S as ASKED_AGAIN_S,
 )
 from whimbrel.engine.model import IndexConfig, Metric
 from whimbrel.engine.query import PAGE_SIZE
@@ -295,7 +291,7 @@ async def test_an_enabled_key_brings_all_back_without_a_restart(world):
         with pytest.raises(KmsDisabledError):
             await content_of(node)
     del world.kms.states[ONE]
-    world.clock.advance(ASKED_AGAIN_S)
+    world.clock.advance(REFUSED_S)
     for node in (one, two):
         assert await content_of(node) == RECORDS
     await two.put(BUCKET, INDEX, {b"new": record(7)})
@@ -363,7 +359,7 @@ async def test_a_kms_that_does_not_answer_stops_nothing_for_five_minutes(world):
     with pytest.raises(KeyUnavailableError):
         await content_of(node)
     del world.kms.states[ONE]
-    world.clock.advance(ASKED_AGAIN_S)
+    world.clock.advance(REFUSED_S)
     await use()
 
 
@@ -389,34 +385,6 @@ async def test_the_indexer_leaves_a_refused_index_alone_and_loses_nothing(world)
     assert node.indexer.stats.flush_count == 2
     assert await content_of(node) == RECORDS
     assert (await node.fsck()).findings == []
-
-
-@scenario
-async def test_an_index_of_a_destroyed_key_can_be_deleted_and_made_anew(world):
-    node = await world.node()
-    await make_index(node)
-    await node.put(BUCKET, INDEX, RECORDS)
-    await node.flush(BUCKET, INDEX)
-    world.kms.states[ONE] = KmsNotFoundError
-    await world.live(FRESH_S + ROUND_S)
-    info = await node.engine.get_index(BUCKET, INDEX)
-    assert (info.kms_key_arn, info.config.dimension) == (ONE, 2)
-    with pytest.raises(KmsNotFoundError):
-        await node.engine.delete_index(BUCKET, INDEX)
-    config = IndexConfig(2, Metric.EUCLIDEAN)
-    with pytest.raises(IndexExistsError):
-        await node.engine.create_index(BUCKET, INDEX, config, tags={}, kms_key_arn=TWO)
-    await world.live(REFUSED_S)
-    await node.engine.delete_index(BUCKET, INDEX)
-    with pytest.raises(IndexNotFoundError):
-        await content_of(node)
-    await node.engine.create_index(BUCKET, INDEX, config, tags={}, kms_key_arn=TWO)
-    assert await content_of(node) == {}
-    await node.tend(turns=12)
-    await node.engine.delete_index(BUCKET, INDEX)
-    await node.engine.delete_bucket(BUCKET)
-    await node.tend(turns=12)
-    assert (await world.store.list("bucket/")).objects == []
 
 
 @scenario
