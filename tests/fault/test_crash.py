@@ -15,7 +15,6 @@ from whimbrel.core.errors import (
     BucketNotFoundError,
     IndexExistsError,
     IndexNotFoundError,
-    KmsDisabledError,
     SnapshotExistsError,
     SnapshotNotFoundError,
     UnavailableError,
@@ -31,6 +30,7 @@ from whimbrel.engine.text.field import TextField
 from whimbrel.testing.crash import BUCKET, INDEX, Scenario, crash_everywhere, read_index
 from whimbrel.testing.node import Node
 from whimbrel.testing.oracle import OracleRecord, writing
+from whimbrel.testing.sealing import refuse_keys_of_indexes
 from whimbrel.testing.small_lists import small_lists
 
 
@@ -323,24 +323,6 @@ class DeleteIndex(Scenario):
             await node.list_all(BUCKET, INDEX)
 
 
-class RefusedKeys:
-    """The keys of a process that may use those of buckets, and of no index."""
-
-    def __init__(self, keys):
-        self._keys = keys
-
-    def __getattr__(self, name):
-        return getattr(self._keys, name)
-
-    def has(self, space):
-        return "/index/" not in space and self._keys.has(space)
-
-    async def open(self, space):
-        if "/index/" in space:
-            raise KmsDisabledError("as the KMS says")
-        await self._keys.open(space)
-
-
 class DeleteRefusedIndex(Scenario):
     """By a process that may not use its key, while another one, which may, writes to it."""
 
@@ -350,7 +332,7 @@ class DeleteRefusedIndex(Scenario):
         await world.put(self.other, records(0, 6, version=5))
 
     async def act(self, world, node):
-        object.__setattr__(node.context, "keys", RefusedKeys(node.context.keys))
+        refuse_keys_of_indexes(node.context)
         try:
             await world.put(self.other, records(6, 8))
         except (IndexNotFoundError, UnavailableError):
