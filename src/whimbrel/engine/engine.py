@@ -143,7 +143,7 @@ class Engine:
         """Lets go of everything in memory that a key opened which may not be used any more."""
         self.directory.forget_space(space)
         self.segments.forget_space(space)
-        self._planner.forget_results()
+        self._planner.forget_space(space)
         self._queried = {index for index in self._queried if space not in index.spaces}
 
     def _note_tail(self, index: Index) -> None:

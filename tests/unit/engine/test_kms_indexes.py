@@ -155,6 +155,7 @@ def record(number):
     return OracleRecord((float(number), 1.0), {"word": MARK, "number": number})
 
 
+MANY = {b"p%d" % number: record(number) for number in range(PAGE_SIZE + 10)}
 RECORDS = {b"k%d" % number: record(number) for number in range(8)}
 
 
@@ -270,13 +271,77 @@ async def test_what_it_opened_leaves_memory(world):
 async def test_results_kept_for_further_pages_leave_memory_too(world):
     node = await world.node()
     await make_index(node)
-    await node.put(BUCKET, INDEX, {b"p%d" % n: record(n) for n in range(PAGE_SIZE + 10)})
-    page = await node.query(BUCKET, INDEX, [1.0, 1.0], top_k=PAGE_SIZE + 10)
+    await node.put(BUCKET, INDEX, MANY)
+    page = await node.query(BUCKET, INDEX, [1.0, 1.0], top_k=len(MANY))
     assert page.next_token
     assert len(node.engine._planner._results)
     world.kms.states[ONE] = KmsDisabledError
     await world.live(FRESH_S + ROUND_S)
     assert not len(node.engine._planner._results)
+
+
+@scenario
+async def test_a_result_that_comes_after_its_key_went_is_not_kept(world):
+    node = await world.node()
+    await make_index(node)
+    await node.put(BUCKET, INDEX, MANY)
+    planner, is_there, may_go = node.engine._planner, asyncio.Event(), asyncio.Event()
+    compute = planner._compute
+
+    async def compute_slowly(*arguments):
+        result = await compute(*arguments)
+        is_there.set()
+        await may_go.wait()
+        return result
+
+    planner._compute = compute_slowly
+    query = asyncio.ensure_future(node.query(BUCKET, INDEX, [1.0, 1.0], top_k=len(MANY)))
+    await is_there.wait()
+    world.kms.states[ONE] = KmsDisabledError
+    await world.live(FRESH_S + 4 * ROUND_S)
+    may_go.set()
+    await query
+    assert len(planner._results) == 0
+
+
+@pytest.mark.parametrize("is_refused", [False, True])
+def test_a_key_that_goes_takes_no_results_of_other_indexes(is_refused):
+    """Neither does one that nobody uses."""
+
+    @scenario
+    async def play(world):
+        node = await world.node()
+        await make_index(node)
+        config = IndexConfig(2, Metric.EUCLIDEAN)
+        await node.engine.create_index(BUCKET, OTHER, config, tags={}, kms_key_arn=TWO)
+        await node.put(BUCKET, INDEX, MANY)
+        await node.put(BUCKET, OTHER, MANY)
+        for name in (INDEX, OTHER):
+            await node.query(BUCKET, name, [1.0, 1.0], top_k=len(MANY))
+        if is_refused:
+            world.kms.states[ONE] = KmsDisabledError
+        duration_s = FRESH_S + ROUND_S if is_refused else IDLE_S + 2 * ROUND_S
+        await world.live(duration_s, use=lambda: content_of(node, OTHER))
+        assert len(node.engine._planner._results) == 1
+
+    play()
+
+
+@scenario
+async def test_a_result_of_a_fork_goes_with_the_key_of_what_it_was_made_from(world):
+    node = await world.node()
+    await make_index(node, bucket_key="")
+    await node.engine.create_index(
+        BUCKET, OTHER, IndexConfig(2, Metric.EUCLIDEAN), tags={}, kms_key_arn=ONE
+    )
+    await node.put(BUCKET, OTHER, MANY)
+    await node.flush(BUCKET, OTHER)
+    await node.engine.fork_index(Source(BUCKET, OTHER), BUCKET, "fork", tags={})
+    await node.query(BUCKET, "fork", [1.0, 1.0], top_k=len(MANY))
+    assert len(node.engine._planner._results) == 1
+    world.kms.states[ONE] = KmsDisabledError
+    await world.live(FRESH_S + ROUND_S)
+    assert len(node.engine._planner._results) == 0
 
 
 @scenario
