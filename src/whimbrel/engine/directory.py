@@ -221,6 +221,7 @@ class Directory:
         """Creates a bucket; a key of a KMS guards its indexes, while names, tags and policy are under the server's own.
 
         Raises:
+            KeyUnavailableError: the KMS makes no data key.
             BucketExistsError: the name is taken.
             QuotaExceededError: there are 10,000 buckets.
         """
@@ -243,8 +244,11 @@ class Directory:
 
     async def _name_bucket(self, state: BucketState) -> None:
         start, incarnation = self.root.position, self.new_incarnation(state.name)
-        space = paths.bucket_space(incarnation)
-        await self._context.keys.create(space.prefix)
+        space, keys = paths.bucket_space(incarnation), self._context.keys
+        if state.kms_key_arn:
+            # Nothing of the bucket is sealed by it, but its first index should not be what finds out.
+            await keys.check(KmsKey(state.kms_key_arn, state.name, ""), space.prefix)
+        await keys.create(space.prefix)
         key, data = first_snapshot(self._context, space, state)
         await self._upload_first(key, data)
 

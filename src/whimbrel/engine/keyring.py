@@ -176,9 +176,9 @@ class Keyring:
         else:
             self._keep(space, data_key)
 
-    async def check(self, under: KmsKey) -> None:
+    async def check(self, under: KmsKey, space: str) -> None:
         """Sees that the KMS makes data keys under a key of its own; see `storage.envelope.SpaceKeys`."""
-        await self._kms(under).make_under(under, paths.ROOT.prefix)
+        await self._kms(under).make_under(under, space)
 
     def watch(self, watcher: Callable[[str], None]) -> None:
         """Has a function called with each space whose key is no longer good here."""

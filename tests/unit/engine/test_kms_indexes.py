@@ -6,7 +6,9 @@ import itertools
 import pytest
 
 from whimbrel.core.errors import (
+    BucketExistsError,
     CorruptObjectError,
+    IndexExistsError,
     IndexNotFoundError,
     KeyUnavailableError,
     KmsDeniedError,
@@ -226,6 +228,32 @@ async def test_no_key_no_bucket_and_no_index(world):
         await node.engine.create_index(BUCKET, INDEX, config, tags={}, kms_key_arn=ONE)
     with pytest.raises(IndexNotFoundError):
         await node.engine.get_index(BUCKET, INDEX)
+
+
+@scenario
+async def test_the_key_of_a_bucket_is_tried_for_that_bucket(world):
+    node = await world.node()
+    await node.engine.create_bucket(BUCKET, tags={}, kms_key_arn=ONE)
+    incarnation = node.engine.directory.root.state.buckets[BUCKET].incarnation
+    assert world.kms.contexts == [{"arn": f"{BUCKET}/", "id": f"bucket/{incarnation}/"}]
+
+
+@scenario
+async def test_a_name_that_is_taken_is_said_before_a_key_is_asked_for(world):
+    node = await world.node()
+    await make_index(node)
+    world.kms.states[ONE] = world.kms.states[TWO] = KmsNotFoundError
+    made, config = world.kms.made_count, IndexConfig(2, Metric.EUCLIDEAN)
+    for arn in (ONE, TWO):
+        with pytest.raises(BucketExistsError):
+            await node.engine.create_bucket(BUCKET, tags={}, kms_key_arn=arn)
+        with pytest.raises(IndexExistsError):
+            await node.engine.create_index(BUCKET, INDEX, config, tags={}, kms_key_arn=arn)
+    assert world.kms.made_count == made
+    with pytest.raises(KmsNotFoundError):
+        await node.engine.create_bucket(OTHER, tags={}, kms_key_arn=ONE)
+    names = await node.engine.list_buckets(prefix="", page_size=None, page_token=None, principal="")
+    assert [name for name, _ in names.entries] == [BUCKET]
 
 
 @scenario
