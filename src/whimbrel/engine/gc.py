@@ -18,7 +18,12 @@ from typing import Any
 
 import msgspec
 
-from whimbrel.core.errors import ObjectNotFoundError, StoreUnavailableError
+from whimbrel.core.errors import (
+    CorruptObjectError,
+    KeyUnavailableError,
+    ObjectNotFoundError,
+    StoreUnavailableError,
+)
 from whimbrel.engine import paths
 from whimbrel.engine.catalog import (
     Barrier,
@@ -363,7 +368,10 @@ class Collector:
         await self._let_go(prefix)
         space = IndexSpace(prefix)
         await self._pins.weed(space)
-        pinned = await self._pins.read(space)
+        try:
+            pinned = await self._pins.read(space)
+        except KeyUnavailableError:
+            return False  # something is pinned, and nobody can tell what; the key may come back, and the pins may go
         if not pinned:
             await self.delete_prefix(prefix)
             return True
@@ -374,11 +382,20 @@ class Collector:
         return False
 
     async def _empty_bucket(self, prefix: str) -> bool:
-        """Deletes what no pin keeps of a deleted bucket; says whether that was all."""
-        is_all = True
+        """Deletes what no pin keeps of a deleted bucket; says whether that was all.
+
+        Raises:
+            CorruptObjectError: a pin is damaged, so that all of its index was left alone.
+        """
+        is_all, damage = True, None
         for index_prefix in await list_prefixes(self._context.store, f"{prefix}index/"):
-            is_all = await self._empty_index(index_prefix) and is_all
+            try:
+                is_all = await self._empty_index(index_prefix) and is_all
+            except CorruptObjectError as error:
+                damage = error
         await delete_all(self._context.store, prefix, but=f"{prefix}index/")
+        if damage is not None:
+            raise damage
         return is_all
 
     async def collect_hints(self, catalog: BucketCatalog, bucket_incarnation: str) -> None:

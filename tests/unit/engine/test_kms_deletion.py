@@ -325,3 +325,39 @@ async def test_without_the_fence_a_node_that_has_the_key_goes_on(world):
     await refused.engine.delete_index(BUCKET, INDEX)
     await other.put(BUCKET, INDEX, LATE)
     assert len(await content_of(other)) == len(RECORDS) + 1
+
+
+async def destroy(world, _):
+    world.kms.states[ONE] = KmsNotFoundError
+
+
+@pytest.mark.parametrize("how", [destroy, lose, damage, forge])
+def test_a_pinned_index_whose_key_is_gone_stops_no_other_collection(how, caplog):
+    """Of its bucket, which was deleted: what is pinned stays, all else goes."""
+
+    @scenario
+    async def play(world):
+        node = await world.node()
+        await make_index(node)
+        await node.engine.create_index(BUCKET, OTHER, CONFIG, tags={}, kms_key_arn=TWO)
+        pinned, other = await id_of(node), await id_of(node, OTHER)
+        for name in (INDEX, OTHER):
+            await node.put(BUCKET, name, RECORDS)
+            await node.flush(BUCKET, name)
+        await node.engine.create_bucket("heir", tags={})
+        await node.engine.fork_index(Source(BUCKET, INDEX), "heir", "fork", tags={})
+        await how(world, paths.key_object(pinned.space.prefix))
+        fresh = await world.node()
+        for name in (INDEX, OTHER):
+            await fresh.engine.delete_index(BUCKET, name)
+        await fresh.engine.delete_bucket(BUCKET)
+        await fresh.tend(turns=12)
+        assert await list_all(world.store, other.space.prefix) == []
+        assert await list_all(world.store, pinned.space.prefix) != []
+        caplog.clear()
+        await fresh.tend(turns=12)
+        # Damage is told of again and again, a key that is gone is not.
+        expected = set() if how is destroy else {"damaged object"}
+        assert {entry.getMessage() for entry in caplog.records} == expected
+
+    play()
