@@ -186,7 +186,7 @@ class Log:
         """
         name = self.space.fence
         put_id = self._random.token(PUT_ID_BYTES)  # and no key: it must be made and read without
-        data = ObjectWriter(name, ObjectKind.FENCE, put_id).finish()
+        data = ObjectWriter(name, ObjectKind.MARKER, put_id).finish()
         try:
             await self._store.put_if_absent(name, data, use_reserve=True)
         except ObjectExistsError:

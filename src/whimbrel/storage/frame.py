@@ -78,7 +78,6 @@ class ObjectKind(IntEnum):
     TEXT = 12
     PIN = 13
     HOLD = 14
-    FENCE = 15
 
 
 @dataclass(frozen=True, slots=True)
