@@ -482,7 +482,7 @@ class Collector:
     async def _manifests(self, space: LogSpace) -> list[_Found]:
         """Returns the existing manifests, oldest first; a fence is none."""
         listed = await list_all(self._context.store, space.manifest_prefix)
-        found = [meta for meta in reversed(listed) if meta.key != space.fence]
+        found = [meta for meta in reversed(listed) if meta.key != space.fence()]
         return [_Found(paths.parse_generation(meta.key), meta) for meta in found]
 
     def _split(self, found: list[_Found], now_s: float) -> tuple[list[_Found], list[_Found]]:

@@ -130,7 +130,7 @@ class Log:
             if not listing.objects:
                 break
             newest = listing.objects[0]
-            if newest.key == self.space.fence:
+            if newest.key == self.space.fence():
                 await self.heed_fence()
                 continue
             try:
@@ -184,7 +184,7 @@ class Log:
         Raises:
             StoreError: the store failed; with durability `unknown` when the log may be closed, at once or later.
         """
-        name = self.space.fence
+        name = self.space.fence()
         put_id = self._random.token(PUT_ID_BYTES)  # and no key: it must be made and read without
         data = ObjectWriter(name, ObjectKind.MARKER, put_id).finish()
         try:
@@ -200,7 +200,7 @@ class Log:
         """
         while True:
             listed = await list_all(self._store, self.space.manifest_prefix)
-            names = [meta.key for meta in reversed(listed) if meta.key != self.space.fence]
+            names = [meta.key for meta in reversed(listed) if meta.key != self.space.fence()]
             if not names:
                 return
             for name in names:
@@ -220,7 +220,7 @@ class Log:
     async def is_fenced(self) -> bool:
         """Says whether there is a fence; some process may still stand on a manifest if there is."""
         listing = await self._store.list(self.space.manifest_prefix, limit=1)
-        return any(meta.key == self.space.fence for meta in listing.objects)
+        return any(meta.key == self.space.fence() for meta in listing.objects)
 
     # --- manifests ---------------------------------------------------------------------------------
 
