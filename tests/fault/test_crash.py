@@ -17,6 +17,7 @@ from whimbrel.core.errors import (
     IndexNotFoundError,
     SnapshotExistsError,
     SnapshotNotFoundError,
+    UnavailableError,
     WhimbrelError,
 )
 from whimbrel.engine.ingest import Ingest, newest_rows
@@ -26,9 +27,10 @@ from whimbrel.engine.options import EngineOptions
 from whimbrel.engine.plan import Kind
 from whimbrel.engine.rules import ProtocolRules
 from whimbrel.engine.text.field import TextField
-from whimbrel.testing.crash import BUCKET, INDEX, Scenario, crash_everywhere
+from whimbrel.testing.crash import BUCKET, INDEX, Scenario, crash_everywhere, read_index
 from whimbrel.testing.node import Node
 from whimbrel.testing.oracle import OracleRecord, writing
+from whimbrel.testing.sealing import refuse_keys_of_indexes
 from whimbrel.testing.small_lists import small_lists
 
 
@@ -321,6 +323,31 @@ class DeleteIndex(Scenario):
             await node.list_all(BUCKET, INDEX)
 
 
+class DeleteRefusedIndex(Scenario):
+    """By a process that may not use its key, while another one, which may, writes to it."""
+
+    async def prepare(self, world, node):
+        await make_segments(world, node, 2)
+        self.other = await world.spawn()
+        await world.put(self.other, records(0, 6, version=5))
+
+    async def act(self, world, node):
+        refuse_keys_of_indexes(node.context)
+        try:
+            await world.put(self.other, records(6, 8))
+        except (IndexNotFoundError, UnavailableError):
+            assert await read_index(self.other, INDEX) is None
+        with suppress(IndexNotFoundError):
+            await world.delete_index(node)
+        assert await read_index(self.other, INDEX) is None
+
+    async def verify(self, world, node):
+        for one in (node, self.other):
+            with pytest.raises(IndexNotFoundError):
+                await one.list_all(BUCKET, INDEX)
+        await self.other.close()
+
+
 class CollectDeletedIndex(Scenario):
     async def prepare(self, world, node):
         await make_segments(world, node, 2)
@@ -547,6 +574,7 @@ MUTATION_COUNTS = {
     Upkeep: 29,
     OrphanCollection: 45,
     DeleteIndex: 3,
+    DeleteRefusedIndex: 6,  # fence, three manifests, record, marker
     CollectDeletedIndex: 15,
     Recreate: 27,
     DeleteBucket: 2,
@@ -568,6 +596,7 @@ LONG = {ForkOfAFork, DeleteSnapshot, CollectWhatIsPinned}
 REMOTE_COUNTS = {
     CreateIndex: 3,
     DeleteIndex: 4,
+    DeleteRefusedIndex: 7,
     CollectDeletedIndex: 15,
     Recreate: 28,
     Fork: 8,
@@ -582,6 +611,7 @@ KEY_COUNTS = {
     CreateBucket: 1,
     CreateIndex: 1,
     Flush: 0,
+    DeleteRefusedIndex: 0,
     CollectDeletedIndex: 1,
     Fork: 1,
     Restore: 1,
@@ -647,6 +677,10 @@ class RecreateUnderTheSameNames(Recreate):
     rules = ProtocolRules(name_incarnations=False)
 
 
+class DeletionWithoutFence(DeleteRefusedIndex):
+    rules = ProtocolRules(end_log_on_delete=False)
+
+
 class LateMark(Put):
     """An acknowledgement that comes before the write is durable."""
 
@@ -660,7 +694,7 @@ class LateMark(Put):
 
 @pytest.mark.parametrize(
     "scenario",
-    [FlushThatNamesFirst, RecreateUnderTheSameNames, LateMark],
+    [FlushThatNamesFirst, RecreateUnderTheSameNames, DeletionWithoutFence, LateMark],
     ids=lambda one: one.__name__,
 )
 def test_harness_notices_a_broken_rule(scenario):

@@ -2,7 +2,7 @@
 
 A cached index needs no look at any catalog: its own log ends with a terminal record when it is deleted, and its
 name cannot belong to another incarnation before that. Only a name that is not cached, or whose log ended, goes
-through the catalogs. Whoever finds a log ended without its catalog record writes that record.
+through the catalogs. Whoever finds a log ended, or fenced, without its catalog record writes that record.
 """
 
 import asyncio
@@ -20,7 +20,6 @@ from whimbrel.core.errors import (
     Durability,
     IndexExistsError,
     IndexNotFoundError,
-    KeyUnavailableError,
     ObjectExistsError,
     QuotaExceededError,
     StoreError,
@@ -49,7 +48,8 @@ from whimbrel.engine.catalog import (
 )
 from whimbrel.engine.context import Context
 from whimbrel.engine.hint import Hints
-from whimbrel.engine.index import Index, IndexId, Snapshot, mark_dirty
+from whimbrel.engine.index import Index, IndexId, Snapshot
+from whimbrel.engine.log import UNREADABLE
 from whimbrel.engine.manifest import Manifest, encode_manifest
 from whimbrel.engine.model import IndexConfig
 from whimbrel.engine.paths import LogSpace
@@ -60,7 +60,6 @@ from whimbrel.storage.envelope import KmsKey
 BUCKET_COUNT_MAX = 10_000
 INDEX_COUNT_MAX = 10_000
 ATTEMPT_COUNT_MAX = 16
-REFUSED_S = 60.0
 # Of the age that is allowed, where refreshing ahead of time begins.
 AHEAD_RATIO = 0.5
 
@@ -222,6 +221,7 @@ class Directory:
         """Creates a bucket; a key of a KMS guards its indexes, while names, tags and policy are under the server's own.
 
         Raises:
+            KeyUnavailableError: the KMS makes no data key.
             BucketExistsError: the name is taken.
             QuotaExceededError: there are 10,000 buckets.
         """
@@ -244,8 +244,11 @@ class Directory:
 
     async def _name_bucket(self, state: BucketState) -> None:
         start, incarnation = self.root.position, self.new_incarnation(state.name)
-        space = paths.bucket_space(incarnation)
-        await self._context.keys.create(space.prefix)
+        space, keys = paths.bucket_space(incarnation), self._context.keys
+        if state.kms_key_arn:
+            # Nothing of the bucket is sealed by it, but its first index should not be what finds out.
+            await keys.check(KmsKey(state.kms_key_arn, state.name, ""), space.prefix)
+        await keys.create(space.prefix)
         key, data = first_snapshot(self._context, space, state)
         await self._upload_first(key, data)
 
@@ -408,7 +411,12 @@ class Directory:
             self.hints.heal(index_id.bucket_incarnation, name, index_id.incarnation)
         if index is None:
             index = self._make_index(bucket_name, name, index_id)
-            await index.open(live_at_s=live_at_s)
+            try:
+                await index.open(live_at_s=live_at_s)
+            except IndexNotFoundError:
+                if index.is_ended:
+                    await self.complete_end(bucket_name, name, index)
+                raise
         return index
 
     async def _open_guess(
@@ -521,11 +529,11 @@ class Directory:
     async def _finish_half_deleted(self, bucket_name: str, name: str) -> bool:
         """Returns whether the index is live; if its log has ended, its catalog record is written first.
 
-        One whose log cannot be read for want of its key is as live as the catalog says.
+        One whose log cannot be read for want of its key, or for damage, is as live as the catalog says.
         """
         try:
             await self.describe_index(bucket_name, name)
-        except KeyUnavailableError:
+        except UNREADABLE:
             return True
         except IndexNotFoundError:
             return False
@@ -637,18 +645,17 @@ class Directory:
         """Deletes an index: ends its log, then writes the bucket's record.
 
         Whoever ends the log is the one who deleted the index; of several at the same time, the others are told that
-        there is none, as is everybody who finds a deletion half done.
+        there is none, as is everybody who finds a deletion half done. A log that cannot be read, for want of its key or
+        for damage, is fenced instead.
 
         Raises:
             IndexNotFoundError: there is no such index.
-            KeyUnavailableError: its key may not be used, and has not been refused for a minute yet.
             UnavailableError: the store failed; `durability` says whether the index may be gone.
         """
         try:
             await self._delete_index(bucket_name, name)
-        except KeyUnavailableError:
-            if not await self._delete_refused(bucket_name, name):
-                raise
+        except UNREADABLE:
+            await self._delete_unreadable(bucket_name, name)
 
     async def _delete_index(self, bucket_name: str, name: str) -> None:
         for _ in range(ATTEMPT_COUNT_MAX):
@@ -670,33 +677,27 @@ class Directory:
             return
         raise UnavailableError(UNAVAILABLE)
 
-    async def _delete_refused(self, bucket_name: str, name: str) -> bool:
-        """Deletes an index whose key a KMS refuses, or has destroyed; says whether that could be done.
+    async def _delete_unreadable(self, bucket_name: str, name: str) -> None:
+        """Deletes an index whose log nothing can be appended to here: fences it, then writes the bucket's record.
 
-        Its log cannot be ended, since nothing can be sealed under that key. No process may still be answering from the
-        log by then: the refusal must be older than any process takes to notice it.
+        Other processes may have its key still, and write to it until they meet the fence. One that ends the log just
+        then deletes the index as well; nobody here could tell.
         """
         catalog, entry = await self.index_entry(bucket_name, name)
-        space = paths.index_space(bucket_incarnation_of(catalog), entry.incarnation)
-        if self._context.keys.refused_for_s(space.prefix) < REFUSED_S:
-            return False
-
-        def decide(state: BucketState) -> DeleteIndex:
-            found = state.indexes.get(name)
-            if found is None or found.incarnation != entry.incarnation:
-                raise IndexNotFoundError(name)
-            return DeleteIndex(name, entry.incarnation)
-
-        try:
-            await catalog.append(decide, use_reserve=True)
-        except CatalogGoneError:
-            raise IndexNotFoundError(name) from None
         index_id = IndexId(bucket_incarnation_of(catalog), entry.incarnation)
+        index = self._make_index(bucket_name, name, index_id)
+        is_ours = True
+        if self._context.rules.end_log_on_delete:
+            is_ours = await index.log.fence()
+            await after_the_end(index.log.clear())
+        index.end("")
+        self._discard((bucket_name, name))
+        await after_the_end(self.complete_end(bucket_name, name, index))
         await asyncio.gather(
-            mark_dirty(self._context, index_id),
-            self.hints.remove(index_id.bucket_incarnation, name),
+            index.mark_dirty(), self.hints.remove(index_id.bucket_incarnation, name)
         )
-        return True
+        if not is_ours:
+            raise IndexNotFoundError(name)  # another's deletion is whole now
 
     async def _upload_first(self, key: str, data: bytes) -> None:
         try:

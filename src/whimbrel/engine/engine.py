@@ -69,7 +69,6 @@ from whimbrel.engine.update import Updater, UpdateRequest
 from whimbrel.engine.wal import Write
 from whimbrel.engine.warm import Warmed, Warmer, WarmRequest
 from whimbrel.engine.write import UNAVAILABLE, ChangeFields, Writer
-from whimbrel.storage.envelope import KmsKey
 
 TAG_COUNT_MAX = 50
 NAME_PAGE_SIZE = 500
@@ -143,7 +142,7 @@ class Engine:
         """Lets go of everything in memory that a key opened which may not be used any more."""
         self.directory.forget_space(space)
         self.segments.forget_space(space)
-        self._planner.forget_results()
+        self._planner.forget_space(space)
         self._queried = {index for index in self._queried if space not in index.spaces}
 
     def _note_tail(self, index: Index) -> None:
@@ -216,8 +215,6 @@ class Engine:
             BucketExistsError: the name is taken.
             QuotaExceededError: there are too many.
         """
-        if kms_key_arn:
-            await self._context.keys.check(KmsKey(kms_key_arn, name, ""))
         creating = self.directory.create_bucket(name, tags=tags, kms_key_arn=kms_key_arn)
         return describe_bucket(await _guard(creating))
 

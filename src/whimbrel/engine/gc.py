@@ -18,7 +18,12 @@ from typing import Any
 
 import msgspec
 
-from whimbrel.core.errors import ObjectNotFoundError, StoreUnavailableError
+from whimbrel.core.errors import (
+    CorruptObjectError,
+    KeyUnavailableError,
+    ObjectNotFoundError,
+    StoreUnavailableError,
+)
 from whimbrel.engine import paths
 from whimbrel.engine.catalog import (
     Barrier,
@@ -363,7 +368,10 @@ class Collector:
         await self._let_go(prefix)
         space = IndexSpace(prefix)
         await self._pins.weed(space)
-        pinned = await self._pins.read(space)
+        try:
+            pinned = await self._pins.read(space)
+        except KeyUnavailableError:
+            return False  # something is pinned, and nobody can tell what; the key may come back, and the pins may go
         if not pinned:
             await self.delete_prefix(prefix)
             return True
@@ -374,11 +382,20 @@ class Collector:
         return False
 
     async def _empty_bucket(self, prefix: str) -> bool:
-        """Deletes what no pin keeps of a deleted bucket; says whether that was all."""
-        is_all = True
+        """Deletes what no pin keeps of a deleted bucket; says whether that was all.
+
+        Raises:
+            CorruptObjectError: a pin is damaged, so that all of its index was left alone.
+        """
+        is_all, damage = True, None
         for index_prefix in await list_prefixes(self._context.store, f"{prefix}index/"):
-            is_all = await self._empty_index(index_prefix) and is_all
+            try:
+                is_all = await self._empty_index(index_prefix) and is_all
+            except CorruptObjectError as error:
+                damage = error
         await delete_all(self._context.store, prefix, but=f"{prefix}index/")
+        if damage is not None:
+            raise damage
         return is_all
 
     async def collect_hints(self, catalog: BucketCatalog, bucket_incarnation: str) -> None:
@@ -463,9 +480,10 @@ class Collector:
         )
 
     async def _manifests(self, space: LogSpace) -> list[_Found]:
-        """Returns the existing manifests, oldest first."""
+        """Returns the existing manifests, oldest first; a fence is none."""
         listed = await list_all(self._context.store, space.manifest_prefix)
-        return [_Found(paths.parse_generation(meta.key), meta) for meta in reversed(listed)]
+        found = [meta for meta in reversed(listed) if meta.key != space.fence()]
+        return [_Found(paths.parse_generation(meta.key), meta) for meta in found]
 
     def _split(self, found: list[_Found], now_s: float) -> tuple[list[_Found], list[_Found]]:
         """Splits manifests, oldest first, into those whose successor is old enough and those to keep."""

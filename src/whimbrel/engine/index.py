@@ -17,7 +17,7 @@ from typing import Any
 from whimbrel.core.errors import IndexNotFoundError, StoreError
 from whimbrel.core.timing import note_store
 from whimbrel.engine.context import Context
-from whimbrel.engine.log import Base, BaseLostError, Log, LogGoneError
+from whimbrel.engine.log import UNREADABLE, Base, BaseLostError, Log, LogFencedError, LogGoneError
 from whimbrel.engine.manifest import Manifest, ManifestStore
 from whimbrel.engine.memtable import Memtable, MemtableSnapshot, empty_tail
 from whimbrel.engine.paths import IndexSpace, dirty_marker
@@ -132,7 +132,7 @@ class Index:
         self._forming: asyncio.Future[Snapshot] | None = None
         self._reopening: asyncio.Future[None] | None = None
         self.is_deleted = False  # whatever told so
-        self.is_ended = False  # its log told so
+        self.is_ended = False  # its log told so, or a fence before it
         self.successor = ""  # the incarnation that goes on in its place, as its log told
         self.is_tail_known = (
             False  # whether the log above the base was looked at since it was opened
@@ -256,9 +256,15 @@ class Index:
 
         Args:
             live_at_s: monotonic time no later than the beginning of the proof.
+
+        Raises:
+            IndexNotFoundError: this incarnation was deleted, and its log closed.
         """
         try:
             base, manifest = await self.manifests.load_newest()
+        except LogFencedError:
+            self.end("")
+            raise self._gone() from None
         except LogGoneError:
             return False
         now_s = self._context.clock.monotonic_s()
@@ -277,10 +283,19 @@ class Index:
 
         Raises:
             KeyUnavailableError: one may not be used any more, or not now.
+            IndexNotFoundError: that does not matter, since the index was deleted.
         """
-        for space in self._spaces:
-            if not self._context.keys.has(space):
-                await self._context.keys.open(space)
+        try:
+            for space in self._spaces:
+                if not self._context.keys.has(space):
+                    await self._context.keys.open(space)
+        except UNREADABLE:
+            try:
+                await self.log.heed_fence()
+            except LogFencedError:
+                self.end("")
+                raise self._gone() from None
+            raise
 
     @contextmanager
     def in_use(self) -> Iterator[None]:

@@ -521,8 +521,13 @@ class Indexer:
             found = await self.collector.begin_deleted(space)
 
             async def finish(space: paths.LogSpace = space, incarnation: str = incarnation) -> None:
-                if not await self.collector.finish_deleted(root, space, incarnation):
-                    later_s = self._now_s() + options.orphan_age_s
+                later_s = self._now_s() + options.orphan_age_s
+                try:
+                    is_all = await self.collector.finish_deleted(root, space, incarnation)
+                except CorruptObjectError:
+                    self._deleted_buckets[incarnation] = later_s  # it stays so
+                    raise
+                if not is_all:
                     self._deleted_buckets[incarnation] = later_s  # pins go seldom
 
             self._waiting.append((found, finish))

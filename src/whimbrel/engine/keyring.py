@@ -187,9 +187,9 @@ class Keyring:
         else:
             self._keep(space, data_key)
 
-    async def check(self, under: KmsKey) -> None:
+    async def check(self, under: KmsKey, space: str) -> None:
         """Sees that the KMS makes data keys under a key of its own; see `storage.envelope.SpaceKeys`."""
-        await self._kms(under).make_under(under, paths.ROOT.prefix)
+        await self._kms(under).make_under(under, space)
 
     def using(self, space: str) -> AbstractContextManager[None]:
         """Has the key of a space count as used during a block; see `storage.envelope.SpaceKeys`."""
@@ -199,10 +199,6 @@ class Keyring:
         """Has a function called with each space whose key is no longer good here."""
         if self._leases is not None:
             self._leases.watchers.append(watcher)
-
-    def refused_for_s(self, space: str) -> float:
-        """Returns for how long a KMS has been known to refuse the key of a space; 0 when it does not."""
-        return 0.0 if self._leases is None else self._leases.refused_for_s(space)
 
     def _kms(self, under: KmsKey) -> Leases:
         if self._leases is None:

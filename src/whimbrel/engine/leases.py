@@ -63,7 +63,6 @@ class _Lease:
         failed_count: how often the KMS has not answered since.
         failure: the last of these.
         retry_at_s: before which it is not asked for, as the KMS refused or did not answer.
-        refused_at_s: since when it may not be used.
         refusal: why it may not be used; None where it may.
         is_settling: whether what it opened is to be dropped once more.
         asking: the request under way.
@@ -78,7 +77,6 @@ class _Lease:
     failed_count: int = 0
     failure: KeyUnavailableError | None = None
     retry_at_s: float = float("-inf")
-    refused_at_s: float = float("inf")
     refusal: WhimbrelError | None = None
     is_settling: bool = False
     asking: "asyncio.Future[None] | None" = None
@@ -148,16 +146,6 @@ class Leases:
         age_s = self._clock.monotonic_s() - lease.given_at_s
         # One that nobody wants again is no longer good: the KMS may have refused it.
         return age_s <= FRESH_S + (GRACE_S if lease.is_awaited else 0)
-
-    def refused_for_s(self, space: str) -> float:
-        """Returns for how long the KMS has been known to refuse the key of a space; 0 when it does not.
-
-        That it does not answer is no refusal.
-        """
-        lease = self._leases.get(space)
-        if lease is None or lease.refusal is None or type(lease.refusal) is KeyUnavailableError:
-            return 0.0
-        return self._clock.monotonic_s() - lease.refused_at_s
 
     @contextmanager
     def using(self, space: str) -> Iterator[None]:
@@ -267,7 +255,6 @@ class Leases:
     def _refuse(self, space: str, lease: _Lease, error: WhimbrelError) -> None:
         """Takes a key that may not be used."""
         if type(lease.refusal) is not type(error):
-            lease.refused_at_s = self._clock.monotonic_s()
             arn, hint = lease.wrapped.kms_key_arn, getattr(error, "hint", "")
             _log.warning("key of a space may not be used. key=`%s` error=`%s` %s", arn, error, hint)
         lease.refusal = error

@@ -8,6 +8,9 @@ proofs; in short:
    it was loaded with; otherwise the process knows nothing and must re-open (`BaseLostError`).
 3. A manifest is adopted only if it was found by listing (the newest is never deleted), or as the successor of one
    that still existed after the successor was read.
+4. A *fence* closes a log that cannot be read or written, for want of its key for instance. It is a plain object whose
+   name a listing shows before all manifests, so nobody opens the log any more; whoever meets it, or made it, deletes
+   all manifests before he says so. Then nobody stands on one, and what a job publishes later has lost its base.
 """
 
 import asyncio
@@ -17,13 +20,17 @@ from typing import TypeVar
 
 from whimbrel.core.errors import (
     CorruptObjectError,
+    InvalidCiphertextError,
+    KeyUnavailableError,
     ObjectExistsError,
     ObjectNotFoundError,
     WhimbrelError,
 )
 from whimbrel.engine.context import Context
+from whimbrel.engine.listing import list_all
 from whimbrel.engine.paths import LogSpace, parse_generation, parse_sequence, space_of
 from whimbrel.storage.base import Listing, ObjectMeta, StoredObject
+from whimbrel.storage.frame import PUT_ID_BYTES, ObjectKind, ObjectWriter
 
 READ_AHEAD_COUNT_MAX = 32
 LIST_COUNT = 1000
@@ -32,6 +39,8 @@ NEWEST_ATTEMPT_COUNT_MAX = 8
 OPENING_READ_COUNT_MAX = 64  # log objects read beside a manifest, before it says which are above it
 T = TypeVar("T")
 OPENING_MARGIN_S = 5.0  # stores round times, to whole seconds for instance
+# Why a log may be closed to whoever wants to read it, although the store answers.
+UNREADABLE = (KeyUnavailableError, CorruptObjectError, InvalidCiphertextError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +95,17 @@ class LogGoneError(WhimbrelError):
     """The log has no manifest at all: it was deleted, or never existed."""
 
 
+class LogFencedError(LogGoneError):
+    """The log was closed without being written to, and nobody stands on a manifest of it any more."""
+
+
 class Log:
     """Reads and appends one log. Holds no state of its own; safe for concurrent use."""
 
     def __init__(self, context: Context, space: LogSpace) -> None:
         self._store = context.store
         self._keys = context.keys
+        self._random = context.random
         self._clock = context.clock
         self._rules = context.rules
         self._proof_age_max_s = context.options.proof_age_max_s
@@ -105,6 +119,7 @@ class Log:
 
         Raises:
             LogGoneError: there is none.
+            LogFencedError: the log was closed.
             KeyUnavailableError: it is sealed, and its key is not there.
         """
         return await self._open_key(self._load_newest)
@@ -115,6 +130,9 @@ class Log:
             if not listing.objects:
                 break
             newest = listing.objects[0]
+            if newest.key == self.space.fence():
+                await self.heed_fence()
+                continue
             try:
                 found = await self._store.get(newest.key)
             except ObjectNotFoundError:
@@ -144,12 +162,67 @@ class Log:
         keys, space = self._keys, space_of(self.space.manifest_prefix)
         if keys.has(space):
             return await load()
-        if self._store.is_remote:
-            _, found = await asyncio.gather(keys.open(space), load())
-            if keys.find(self.space.manifest_prefix) is not None:
-                return found
-        await keys.open(space)
+        try:
+            if self._store.is_remote:
+                _, found = await asyncio.gather(keys.open(space), load())
+                if keys.find(self.space.manifest_prefix) is not None:
+                    return found
+            await keys.open(space)
+        except UNREADABLE:
+            await self.heed_fence()
+            raise
         return await load()
+
+    # --- the fence ---------------------------------------------------------------------------------
+
+    async def fence(self) -> bool:
+        """Closes the log without reading it or writing to it, whatever keys there are; nobody answers from it then.
+
+        Returns:
+            Whether this process made the fence; not, when another one did.
+
+        Raises:
+            StoreError: the store failed; with durability `unknown` when the log may be closed, at once or later.
+        """
+        name = self.space.fence()
+        put_id = self._random.token(PUT_ID_BYTES)  # and no key: it must be made and read without
+        data = ObjectWriter(name, ObjectKind.MARKER, put_id).finish()
+        try:
+            await self._store.put_if_absent(name, data, use_reserve=True)
+        except ObjectExistsError:
+            return False
+        return True
+
+    async def clear(self) -> None:
+        """Takes away what everybody stands on who still uses a fenced log.
+
+        Once a listing shows nothing but the fence, no manifest comes that counts: who makes one had lost its base.
+        """
+        while True:
+            listed = await list_all(self._store, self.space.manifest_prefix)
+            names = [meta.key for meta in reversed(listed) if meta.key != self.space.fence()]
+            if not names:
+                return
+            for name in names:
+                await self._store.delete(name)
+
+    async def heed_fence(self) -> None:
+        """Looks for a fence; needs no key.
+
+        Raises:
+            LogFencedError: there is one.
+        """
+        if await self.is_fenced():
+            await self.clear()
+            message = f"log was closed. prefix=`{self.space.prefix}`"
+            raise LogFencedError(message)
+
+    async def is_fenced(self) -> bool:
+        """Says whether there is a fence; some process may still stand on a manifest if there is."""
+        listing = await self._store.list(self.space.manifest_prefix, limit=1)
+        return any(meta.key == self.space.fence() for meta in listing.objects)
+
+    # --- manifests ---------------------------------------------------------------------------------
 
     async def _open(self) -> Opening:
         for _ in range(NEWEST_ATTEMPT_COUNT_MAX):

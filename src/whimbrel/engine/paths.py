@@ -45,6 +45,10 @@ class LogSpace:
         """Returns the name of the manifest with this number; later generations sort first."""
         return f"{self.manifest_prefix}{format_number(NUMBER_MAX - generation)}"
 
+    def fence(self) -> str:
+        """Returns the name of the object that closes the log for ever; it sorts before all manifests."""
+        return self.manifest(NUMBER_MAX)
+
     @property
     def manifest_prefix(self) -> str:
         """Returns what all names of manifests start with."""

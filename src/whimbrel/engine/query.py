@@ -8,6 +8,7 @@ Invariants:
 1. A result in the cache holds on to nothing but what its size counts: segments are named, not held open, and of the
    tail it has the hits' metadata only. Otherwise a few results could keep many old tails in memory.
 2. A snapshot is read again only while its very manifest exists, so nothing above its position was ever deleted.
+3. A result is in the cache only while the keys may be used that opened what it was made from (`forget_space`).
 """
 
 import hashlib
@@ -41,6 +42,7 @@ from whimbrel.engine.model import (
 )
 from whimbrel.engine.page_token import INVALID_PAGE_TOKEN, PageTokens, QueryPosition, bind
 from whimbrel.engine.part import TAIL
+from whimbrel.engine.paths import space_of
 from whimbrel.engine.ranking import Ranked, Wanted, rank_records
 from whimbrel.engine.records import check_query_vector
 from whimbrel.engine.search import Search, estimate_ns
@@ -97,6 +99,19 @@ class _Result:
         if self.tail_vectors is not None:
             tail_bytes += self.tail_vectors.nbytes
         return self.ranked.size_bytes + tail_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A result in the cache.
+
+    Attributes:
+        result: the result.
+        spaces: whose keys opened what it was made from.
+    """
+
+    result: _Result
+    spaces: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,15 +196,26 @@ class QueryPlanner:
         self._context = context
         self._segments = segments
         self._tokens = tokens
-        self._results: LruCache[bytes, _Result] = LruCache(
+        self._results: LruCache[bytes, _Kept] = LruCache(
             count_max=RESULT_COUNT_MAX, bytes_max=context.options.result_cache_bytes_max
         )
         # Segments that were searched before, so that their codes are in memory and verified.
         self._warm: WeakSet[SegmentSet] = WeakSet()
 
-    def forget_results(self) -> None:
-        """Lets go of all results that are kept for further pages, which compute them again."""
-        self._results.clear()
+    def forget_space(self, space: str) -> None:
+        """Lets go of the results that a key opened which may not be used any more; further pages compute them again."""
+        for key in list(self._results):
+            kept = self._results.peek(key)
+            if kept is not None and space in kept.spaces:
+                self._results.drop(key)
+
+    def _keep(self, index: Index, key: bytes, result: _Result) -> None:
+        """Keeps a result for further pages, unless a key went while it was computed: nobody would let go of it."""
+        keys, spaces = self._context.keys, frozenset[str]()
+        if not keys.is_plain:
+            spaces = frozenset([index.id.space.prefix, *(space_of(e.key) for e in result.entries)])
+        if all(keys.has(space) for space in spaces):
+            self._results.put(key, _Kept(result, spaces), result.size_bytes)
 
     async def query(self, index: Index, request: QueryRequest) -> QueryPage:
         """Answers one page.
@@ -242,7 +268,7 @@ class QueryPlanner:
                 continue
             if len(result.ranked.hits.keys) > PAGE_SIZE:
                 key = _result_key(index, result.base.generation, result.position, question.digest)
-                self._results.put(key, result, result.size_bytes)
+                self._keep(index, key, result)
             return result
         raise UnavailableError(UNAVAILABLE)
 
@@ -250,7 +276,8 @@ class QueryPlanner:
         """Finds the result that a token continues, or computes it again on the same snapshot."""
         await index.prove()  # the index may have been deleted since page 1
         key = _result_key(index, token.generation, token.position, question.digest)
-        result = self._results.get(key)
+        kept = self._results.get(key)
+        result = kept.result if kept is not None else None
         lacks_vectors = result is not None and result.tail_vectors is None
         is_lacking = question.keep.vectors and lacks_vectors
         if result is None or is_lacking or result.base.etag != token.etag:
@@ -260,7 +287,7 @@ class QueryPlanner:
                 result = await self._compute(question, snapshot, segments)
             except ObjectNotFoundError:
                 raise InvalidRequestError(INVALID_PAGE_TOKEN) from None
-            self._results.put(key, result, result.size_bytes)
+            self._keep(index, key, result)
         return result
 
     async def _reopen(self, index: Index, token: QueryPosition) -> tuple[Snapshot, SegmentSet]:

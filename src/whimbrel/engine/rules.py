@@ -23,7 +23,7 @@ class ProtocolRules:
         discard_slow_proofs: a proof that took too long is taken again (3).
         bar_late_jobs: a job older than the barrier gives up (5).
         name_incarnations: every creation has names of its own (6).
-        end_log_on_delete: DeleteIndex ends the index's log before its catalog record (6).
+        end_log_on_delete: DeleteIndex ends the index's log, or fences it, before its catalog record (6).
         mark_after_flush: a tail that outlives a flush is marked again (7).
         prove_guesses: an incarnation that was guessed is used only once the catalog has named it (8).
         compare_before_naming: a write that stands on what was read is compared with the log up to its own name (9).

@@ -83,7 +83,7 @@ class Kms:
         self._service = self._open_service()
         if self._service is None:
             return None
-        wrapping = KmsWrapping(self._service, self._arns.format_index)
+        wrapping = KmsWrapping(self._service, self._arns.format_resource)
         self._leases = Leases(wrapping, self._clock)
         self._refreshing = asyncio.ensure_future(self._leases.run())
         return self._leases

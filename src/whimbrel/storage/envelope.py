@@ -55,7 +55,7 @@ class KmsKey:
     Attributes:
         key_arn: of the key.
         bucket_name: of the vector bucket.
-        index_name: of the index.
+        index_name: of the index; empty for the vector bucket itself.
     """
 
     key_arn: str
@@ -100,8 +100,12 @@ class SpaceKeys(ObjectKeys, Protocol):
             StoreError: the store does not answer.
         """
 
-    async def check(self, under: KmsKey) -> None:
+    async def check(self, under: KmsKey, space: str) -> None:
         """Sees that a KMS makes data keys under a key of its own.
+
+        Args:
+            under: the key, and what it shall guard.
+            space: of the incarnation of that.
 
         Raises:
             KeyUnavailableError: it does not.
@@ -118,9 +122,6 @@ class SpaceKeys(ObjectKeys, Protocol):
 
         What was opened by that key should leave memory then.
         """
-
-    def refused_for_s(self, space: str) -> float:
-        """Returns for how long this process has known that a KMS refuses the key of a space; 0 when it does not."""
 
 
 class NoKeys:
@@ -143,9 +144,9 @@ class NoKeys:
     async def create(self, space: str, *, under: KmsKey | None = None) -> None:
         """Does nothing; refuses a KMS's key."""
         if under is not None:
-            await self.check(under)
+            await self.check(under, space)
 
-    async def check(self, under: KmsKey) -> None:
+    async def check(self, under: KmsKey, space: str) -> None:
         """Refuses."""
         raise KmsNotFoundError(f"Key '{under.key_arn}' does not exist: this server has no KMS")
 
@@ -156,11 +157,6 @@ class NoKeys:
 
     def watch(self, watcher: Callable[[str], None]) -> None:
         """Does nothing."""
-
-    def refused_for_s(self, space: str) -> float:
-        """Returns 0."""
-        del space
-        return 0.0
 
 
 NO_KEYS: Final = NoKeys()

@@ -207,7 +207,7 @@ class WireApp:
         if answer.status >= 500 and not (
             isinstance(error, _QUIET_FAILURES) and error.__cause__ is None
         ):
-            self._log.write_failure(exchange.record, error)
+            self._log.write_failure(exchange.record, error, named=exchange.noted.resource)
         return answer
 
     async def _admit(

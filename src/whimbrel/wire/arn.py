@@ -64,3 +64,9 @@ class ArnFormat:
     def format_index(self, bucket_name: str, index_name: str) -> str:
         """Returns the ARN of an index."""
         return f"{self._prefix}{bucket_name}/index/{index_name}"
+
+    def format_resource(self, bucket_name: str, index_name: str) -> str:
+        """Returns the ARN of an index; of the vector bucket itself where the index's name is empty."""
+        if not index_name:
+            return self.format_bucket(bucket_name)
+        return self.format_index(bucket_name, index_name)

@@ -20,6 +20,9 @@ XML_TYPE: Final = b"text/xml"
 # With the value 1 it asks a query what it takes; the answer's says it.
 EXPLAIN_HEADER: Final = b"x-whimbrel-explain"
 ENCODING_TEXT: Final = "Encoded bodies are not supported: send no Content-Encoding"
+RESOURCE_MEMBERS: Final = (
+    "vectorBucketName", "indexName", "vectorBucketArn", "indexArn", "resourceArn"
+)  # fmt: skip
 MEDIA_TYPE_TEXT: Final = "The Content-Type must be application/json"
 
 
@@ -71,6 +74,12 @@ class Noted:
     message: str = ""
     is_recorded: bool = False
     check: Callable[[str], None] | None = None
+
+    @property
+    def resource(self) -> str:
+        """What tells the vector bucket and index asked for from others; empty while that is unknown."""
+        named = self.parameters or {}
+        return "/".join(str(named.get(member, "")) for member in RESOURCE_MEMBERS)
 
 
 class Exchange:

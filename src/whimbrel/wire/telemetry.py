@@ -16,7 +16,9 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from whimbrel.core.clock import Clock
+from whimbrel.core.errors import KeyUnavailableError
 from whimbrel.core.log import find_event_handler
+from whimbrel.engine.lru import LruCache
 from whimbrel.wire.admission import Lane
 from whimbrel.wire.extension import LaneName
 
@@ -28,6 +30,9 @@ Render = Callable[[CollectorRegistry], bytes]
 """Makes Prometheus text of a registry."""
 # Traceback text in the log is cut here, so that a deep recursion cannot flood it.
 TRACEBACK_CHARS_MAX: Final = 16_384
+MESSAGE_CHARS_MAX: Final = 1_024
+REFUSALS_INTERVAL_S: Final = 60.0
+REFUSALS_COUNT_MAX: Final = 1_024
 
 
 @dataclass(slots=True)
@@ -130,12 +135,29 @@ class _LaneCollector(Collector):
         yield waiting
 
 
+@dataclass(slots=True)
+class _Refusals:
+    """Requests that failed for want of one key.
+
+    Attributes:
+        told_at_s: when that was last written, on the monotonic clock.
+        untold_count: how many have failed since.
+    """
+
+    told_at_s: float
+    untold_count: int = 0
+
+
 class RequestLog:
     """Writes one JSON object per request, and one more per failure of ours, to a logger."""
 
     def __init__(self, logger: logging.Logger, clock: Clock) -> None:
         self._logger = logger
         self._clock = clock
+        # When a missing key was last told of, and how many requests it has failed since, by what they named.
+        self._refusals: LruCache[str, _Refusals] = LruCache(
+            count_max=REFUSALS_COUNT_MAX, bytes_max=REFUSALS_COUNT_MAX
+        )
 
     def write(self, record: RequestRecord, duration_s: float) -> None:
         """Notes a request that was answered."""
@@ -154,8 +176,21 @@ class RequestLog:
         else:
             handler.write_event(self._logger, "info", line, now_s=self._clock.now_s())
 
-    def write_failure(self, record: RequestRecord, error: BaseException) -> None:
-        """Notes why a request is answered with a 5xx, with the traceback the client does not get."""
+    def write_failure(self, record: RequestRecord, error: BaseException, *, named: str) -> None:
+        """Notes why a request is answered with a 5xx, with the traceback the client does not get.
+
+        Where it fails for want of a key, as every request for that index does until the key is there again, it is told
+        in a line, once a minute.
+
+        Args:
+            record: of the request.
+            error: why.
+            named: what it asked for; is not written.
+        """
+        missing = error if isinstance(error, KeyUnavailableError) else error.__cause__
+        if isinstance(missing, KeyUnavailableError):
+            self._write_refusal(record, missing, named)
+            return
         lines = "".join(traceback.format_exception(error))
         line = {
             "event": "failure",
@@ -165,3 +200,19 @@ class RequestLog:
             "traceback": lines[-TRACEBACK_CHARS_MAX:],
         }
         self._logger.error("%s", msgspec.json.encode(line).decode())
+
+    def _write_refusal(self, record: RequestRecord, error: KeyUnavailableError, named: str) -> None:
+        now_s, earlier = self._clock.monotonic_s(), self._refusals.get(named)
+        if earlier is not None and now_s - earlier.told_at_s < REFUSALS_INTERVAL_S:
+            earlier.untold_count += 1
+            return
+        self._refusals.put(named, _Refusals(now_s), 1)
+        line = {
+            "event": "failure",
+            "request_id": record.request_id,
+            "operation": record.operation,
+            "error": type(error).__name__,
+            "message": error.message[:MESSAGE_CHARS_MAX],
+            "earlier_count": 0 if earlier is None else earlier.untold_count,
+        }
+        self._logger.warning("%s", msgspec.json.encode(line).decode())

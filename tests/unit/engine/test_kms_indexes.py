@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from whimbrel.core.errors import (
+    BucketExistsError,
     CorruptObjectError,
     IndexExistsError,
     IndexNotFoundError,
@@ -19,7 +20,6 @@ from whimbrel.core.errors import (
 )
 from whimbrel.core.rand import SeededRandom
 from whimbrel.engine import paths
-from whimbrel.engine.directory import REFUSED_S
 from whimbrel.engine.forks import Source
 from whimbrel.engine.indexer import KEY_RETRY_S
 from whimbrel.engine.ingest import Ingest, newest_rows
@@ -29,11 +29,9 @@ from whimbrel.engine.leases import (
     FRESH_S,
     GRACE_S,
     IDLE_S,
+    REFUSED_S,
     ROUND_S,
     Leases,
-)
-from whimbrel.engine.leases import (
-    REFUSED_S as ASKED_AGAIN_S,
 )
 from whimbrel.engine.model import Blobs, IndexConfig, Metric
 from whimbrel.engine.query import PAGE_SIZE
@@ -162,6 +160,7 @@ def record(number):
     return OracleRecord((float(number), 1.0), {"word": MARK, "number": number})
 
 
+MANY = {b"p%d" % number: record(number) for number in range(PAGE_SIZE + 10)}
 RECORDS = {b"k%d" % number: record(number) for number in range(8)}
 
 
@@ -235,6 +234,32 @@ async def test_no_key_no_bucket_and_no_index(world):
 
 
 @scenario
+async def test_the_key_of_a_bucket_is_tried_for_that_bucket(world):
+    node = await world.node()
+    await node.engine.create_bucket(BUCKET, tags={}, kms_key_arn=ONE)
+    incarnation = node.engine.directory.root.state.buckets[BUCKET].incarnation
+    assert world.kms.contexts == [{"arn": f"{BUCKET}/", "id": f"bucket/{incarnation}/"}]
+
+
+@scenario
+async def test_a_name_that_is_taken_is_said_before_a_key_is_asked_for(world):
+    node = await world.node()
+    await make_index(node)
+    world.kms.states[ONE] = world.kms.states[TWO] = KmsNotFoundError
+    made, config = world.kms.made_count, IndexConfig(2, Metric.EUCLIDEAN)
+    for arn in (ONE, TWO):
+        with pytest.raises(BucketExistsError):
+            await node.engine.create_bucket(BUCKET, tags={}, kms_key_arn=arn)
+        with pytest.raises(IndexExistsError):
+            await node.engine.create_index(BUCKET, INDEX, config, tags={}, kms_key_arn=arn)
+    assert world.kms.made_count == made
+    with pytest.raises(KmsNotFoundError):
+        await node.engine.create_bucket(OTHER, tags={}, kms_key_arn=ONE)
+    names = await node.engine.list_buckets(prefix="", page_size=None, page_token=None, principal="")
+    assert [name for name, _ in names.entries] == [BUCKET]
+
+
+@scenario
 async def test_a_disabled_key_stops_everything_on_every_node_within_a_minute(world):
     one, two = await world.node(), await world.node()
     await make_index(one)
@@ -277,13 +302,77 @@ async def test_what_it_opened_leaves_memory(world):
 async def test_results_kept_for_further_pages_leave_memory_too(world):
     node = await world.node()
     await make_index(node)
-    await node.put(BUCKET, INDEX, {b"p%d" % n: record(n) for n in range(PAGE_SIZE + 10)})
-    page = await node.query(BUCKET, INDEX, [1.0, 1.0], top_k=PAGE_SIZE + 10)
+    await node.put(BUCKET, INDEX, MANY)
+    page = await node.query(BUCKET, INDEX, [1.0, 1.0], top_k=len(MANY))
     assert page.next_token
     assert len(node.engine._planner._results)
     world.kms.states[ONE] = KmsDisabledError
     await world.live(FRESH_S + ROUND_S)
     assert not len(node.engine._planner._results)
+
+
+@scenario
+async def test_a_result_that_comes_after_its_key_went_is_not_kept(world):
+    node = await world.node()
+    await make_index(node)
+    await node.put(BUCKET, INDEX, MANY)
+    planner, is_there, may_go = node.engine._planner, asyncio.Event(), asyncio.Event()
+    compute = planner._compute
+
+    async def compute_slowly(*arguments):
+        result = await compute(*arguments)
+        is_there.set()
+        await may_go.wait()
+        return result
+
+    planner._compute = compute_slowly
+    query = asyncio.ensure_future(node.query(BUCKET, INDEX, [1.0, 1.0], top_k=len(MANY)))
+    await is_there.wait()
+    world.kms.states[ONE] = KmsDisabledError
+    await world.live(FRESH_S + 4 * ROUND_S)
+    may_go.set()
+    await query
+    assert len(planner._results) == 0
+
+
+@pytest.mark.parametrize("is_refused", [False, True])
+def test_a_key_that_goes_takes_no_results_of_other_indexes(is_refused):
+    """Neither does one that nobody uses."""
+
+    @scenario
+    async def play(world):
+        node = await world.node()
+        await make_index(node)
+        config = IndexConfig(2, Metric.EUCLIDEAN)
+        await node.engine.create_index(BUCKET, OTHER, config, tags={}, kms_key_arn=TWO)
+        await node.put(BUCKET, INDEX, MANY)
+        await node.put(BUCKET, OTHER, MANY)
+        for name in (INDEX, OTHER):
+            await node.query(BUCKET, name, [1.0, 1.0], top_k=len(MANY))
+        if is_refused:
+            world.kms.states[ONE] = KmsDisabledError
+        duration_s = FRESH_S + ROUND_S if is_refused else IDLE_S + 2 * ROUND_S
+        await world.live(duration_s, use=lambda: content_of(node, OTHER))
+        assert len(node.engine._planner._results) == 1
+
+    play()
+
+
+@scenario
+async def test_a_result_of_a_fork_goes_with_the_key_of_what_it_was_made_from(world):
+    node = await world.node()
+    await make_index(node, bucket_key="")
+    await node.engine.create_index(
+        BUCKET, OTHER, IndexConfig(2, Metric.EUCLIDEAN), tags={}, kms_key_arn=ONE
+    )
+    await node.put(BUCKET, OTHER, MANY)
+    await node.flush(BUCKET, OTHER)
+    await node.engine.fork_index(Source(BUCKET, OTHER), BUCKET, "fork", tags={})
+    await node.query(BUCKET, "fork", [1.0, 1.0], top_k=len(MANY))
+    assert len(node.engine._planner._results) == 1
+    world.kms.states[ONE] = KmsDisabledError
+    await world.live(FRESH_S + ROUND_S)
+    assert len(node.engine._planner._results) == 0
 
 
 @scenario
@@ -298,7 +387,7 @@ async def test_an_enabled_key_brings_all_back_without_a_restart(world):
         with pytest.raises(KmsDisabledError):
             await content_of(node)
     del world.kms.states[ONE]
-    world.clock.advance(ASKED_AGAIN_S)
+    world.clock.advance(REFUSED_S)
     for node in (one, two):
         assert await content_of(node) == RECORDS
     await two.put(BUCKET, INDEX, {b"new": record(7)})
@@ -392,34 +481,6 @@ async def test_the_indexer_leaves_a_refused_index_alone_and_loses_nothing(world)
     assert node.indexer.stats.flush_count == 2
     assert await content_of(node) == RECORDS
     assert (await node.fsck()).findings == []
-
-
-@scenario
-async def test_an_index_of_a_destroyed_key_can_be_deleted_and_made_anew(world):
-    node = await world.node()
-    await make_index(node)
-    await node.put(BUCKET, INDEX, RECORDS)
-    await node.flush(BUCKET, INDEX)
-    world.kms.states[ONE] = KmsNotFoundError
-    await world.live(FRESH_S + ROUND_S)
-    info = await node.engine.get_index(BUCKET, INDEX)
-    assert (info.kms_key_arn, info.config.dimension) == (ONE, 2)
-    with pytest.raises(KmsNotFoundError):
-        await node.engine.delete_index(BUCKET, INDEX)
-    config = IndexConfig(2, Metric.EUCLIDEAN)
-    with pytest.raises(IndexExistsError):
-        await node.engine.create_index(BUCKET, INDEX, config, tags={}, kms_key_arn=TWO)
-    await world.live(REFUSED_S)
-    await node.engine.delete_index(BUCKET, INDEX)
-    with pytest.raises(IndexNotFoundError):
-        await content_of(node)
-    await node.engine.create_index(BUCKET, INDEX, config, tags={}, kms_key_arn=TWO)
-    assert await content_of(node) == {}
-    await node.tend(turns=12)
-    await node.engine.delete_index(BUCKET, INDEX)
-    await node.engine.delete_bucket(BUCKET)
-    await node.tend(turns=12)
-    assert (await world.store.list("bucket/")).objects == []
 
 
 @scenario

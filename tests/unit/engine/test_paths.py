@@ -26,6 +26,7 @@ MADE = {
         paths.bucket_space(BUCKET).manifest(1),
         SPACE.manifest(1),
     },
+    "LogSpace.fence": {SPACE.fence()},
     "IndexSpace.segment": {SPACE.segment(1, UNIQUE)},
     "IndexSpace.deletions": {SPACE.deletions(1, UNIQUE)},
     "IndexSpace.page": {SPACE.page(1, UNIQUE)},

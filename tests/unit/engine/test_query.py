@@ -420,7 +420,7 @@ def test_results_are_kept_within_bounds_and_hold_on_to_no_tail():
         for number in range(30):
             await page(process, vector=[float(number), 1.0])
             assert results.size_bytes <= 100_000
-        kept = [result for result, _ in results._entries.values()]
+        kept = [kept.result for kept, _ in results._entries.values()]
         assert 0 < len(kept) < 30
         assert results.size_bytes == sum(result.size_bytes for result in kept)
         for result in kept:
@@ -428,7 +428,7 @@ def test_results_are_kept_within_bounds_and_hold_on_to_no_tail():
         # A result that alone is larger is not kept; its pages are computed again.
         await put_many(process, spread(2500), metadata={"text": "x" * 100})
         first = await page(process, top_k=2500)
-        assert [result for result, _ in results._entries.values()] == kept
+        assert [kept.result for kept, _ in results._entries.values()] == kept
         second = await page(process, first.next_token, top_k=2500)
         assert second.keys == [b"k%05d" % n for n in range(100, 200)]
 

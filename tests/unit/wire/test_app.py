@@ -13,11 +13,13 @@ from whimbrel.core.errors import (
     DeniedError,
     IndexNotFoundError,
     InvalidRequestError,
+    KeyUnavailableError,
     QuotaExceededError,
     StoreFullError,
     ThrottledError,
     UnavailableError,
 )
+from whimbrel.testing.node import ManualClock
 from whimbrel.wire.options import WireOptions
 from whimbrel.wire.request import RequestHead
 from whimbrel.wire.routes import ROUTES
@@ -362,6 +364,40 @@ def test_a_failure_of_ours_is_logged_with_its_traceback_under_the_request_id():
     assert failure["event"] == "failure"
     assert "ZeroDivisionError: why" in failure["traceback"]
     assert failure["request_id"] == request["request_id"] == reply.headers["x-amzn-requestid"]
+
+
+def lacking_a_key():
+    """The error of a write whose confirmation failed for want of a key."""
+    error = UnavailableError("busy")
+    error.__cause__ = KeyUnavailableError("the KMS does not answer")
+    return error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [KeyUnavailableError("the KMS does not answer"), lacking_a_key()],
+    ids=["bare", "cause"],
+)
+def test_a_missing_key_is_logged_in_a_line_once_a_minute_and_index(error):
+    clock = ManualClock()
+    endpoint = Endpoint(RecordingEngine(error), clock=clock)
+
+    def ask(**names):
+        assert endpoint.post("QueryVectors", QUERY | names).status == 503
+        lines = map(json.loads, endpoint.lines)
+        return [line for line in lines if line["event"] == "failure"]
+
+    for _ in range(3):
+        (failure,) = ask()
+    assert failure["message"] == "the KMS does not answer"
+    assert failure["earlier_count"] == 0
+    assert "traceback" not in failure
+    assert "waders" not in str(failure)
+    assert len(ask(indexName="gulls")) == 2
+    clock.advance(59)
+    assert len(ask()) == 2
+    clock.advance(1)
+    assert [line["earlier_count"] for line in ask()] == [0, 0, 3]
 
 
 def test_being_busy_is_not_logged_as_a_failure():

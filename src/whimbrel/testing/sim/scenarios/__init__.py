@@ -6,7 +6,16 @@ from dataclasses import dataclass, field, replace
 from whimbrel.engine.options import EngineOptions
 from whimbrel.engine.rules import ALL_RULES, ProtocolRules
 from whimbrel.storage.base import ObjectStore
-from whimbrel.testing.sim.scenarios import conditions, forks, guesses, jobs, lifecycle, log, pages
+from whimbrel.testing.sim.scenarios import (
+    conditions,
+    fences,
+    forks,
+    guesses,
+    jobs,
+    lifecycle,
+    log,
+    pages,
+)
 from whimbrel.testing.sim.simulation import small_query_pages
 from whimbrel.testing.sim.stage import STAGE_OPTIONS, Stage
 from whimbrel.testing.sim.world import Conditions
@@ -100,6 +109,11 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario(play=lifecycle.stalled_snapshot_publisher),
     Scenario(play=lifecycle.reader_of_a_deleted_bucket),
     Scenario(play=lifecycle.zombie_catalog_of_a_bucket),
+    Scenario(play=fences.fence_against_a_cached_index, breaks_without=("end_log_on_delete",)),
+    Scenario(play=fences.fence_against_a_stalled_writer, breaks_without=("check_after_create",)),
+    Scenario(play=fences.manifest_behind_a_fence),
+    Scenario(play=fences.manifest_before_a_fence_is_cleared),
+    Scenario(play=fences.half_a_fence),
     Scenario(play=guesses.hint_of_a_deleted_index, breaks_without=("prove_guesses",)),
     Scenario(play=guesses.hint_of_an_earlier_life, breaks_without=("prove_guesses",)),
     Scenario(play=guesses.catalog_of_an_earlier_life, breaks_without=("prove_guesses",)),
