@@ -39,8 +39,9 @@ def generate() -> int:
 def status(*, as_json: bool, **flags: Any) -> int:
     """Show which keys wrap the data keys of a store's spaces, and which master keys are here.
 
-    A space is a vector bucket's catalog, an index, or the rest of the store. A master key that wraps none may be thrown
-    away. Changes nothing, and needs no key.
+    A space is a vector bucket's catalog, an index, or the rest of the store. One whose key a KMS wraps is counted under
+    that key and under the master key that wraps it once more. A master key that wraps none may be thrown away. Changes
+    nothing, and needs no key.
     """
     import asyncio
 
@@ -89,9 +90,11 @@ async def _count(settings: "Settings") -> tuple[tuple[str, ...], Counter[str]]:
             wrapped = found.wrapped
             if wrapped is None:
                 counts["not encrypted"] += 1
-            else:
-                name = wrapped.master_key_id or wrapped.kms_key_arn
-                counts[f"{wrapped.wrapped_by} {name}"] += 1
+                continue
+            if wrapped.master_key_id:  # also of what a KMS wrapped
+                counts[f"master {wrapped.master_key_id}"] += 1
+            if wrapped.kms_key_arn:
+                counts[f"kms {wrapped.kms_key_arn}"] += 1
     return (master.ids if master else ()), counts
 
 
