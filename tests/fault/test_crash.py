@@ -21,12 +21,14 @@ from whimbrel.core.errors import (
     WhimbrelError,
 )
 from whimbrel.engine.ingest import Ingest, newest_rows
+from whimbrel.engine.keyring import Keyring
 from whimbrel.engine.listing import list_all
 from whimbrel.engine.model import Blobs, TextQuery
 from whimbrel.engine.options import EngineOptions
 from whimbrel.engine.plan import Kind
 from whimbrel.engine.rules import ProtocolRules
 from whimbrel.engine.text.field import TextField
+from whimbrel.storage.envelope import NO_KEYS
 from whimbrel.testing.crash import BUCKET, INDEX, Scenario, crash_everywhere, read_index
 from whimbrel.testing.node import Node
 from whimbrel.testing.oracle import OracleRecord, writing
@@ -547,12 +549,23 @@ class FirstStart(Scenario):
             seed=99,
             options=world.options,
             is_sealed=world.is_sealed,
+            keys=self.keys_of(node.store),
         )
         await other.start()
+
+    def keys_of(self, store):
+        return NO_KEYS
 
     async def prepare(self, world, node):
         for item in await list_all(world.store, ""):
             await world.store.delete(item.key)
+
+
+class FirstPlainStart(FirstStart):
+    """Of one that says that the store is plain, to whoever begins a sealed one at the same time."""
+
+    def keys_of(self, store):
+        return Keyring(store, {}, maker=None)
 
 
 # How many mutations each scenario consists of; the harness must have interrupted every one.
@@ -660,6 +673,11 @@ def test_crash_at_every_mutation_of_a_sealed_store(scenario, after):
 def test_crash_while_segments_with_codes_are_made(scenario):
     with small_lists():
         assert run(scenario(), after=True) == MUTATION_COUNTS[scenario]
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_crash_at_every_mutation_of_the_first_start_of_a_plain_store(after):
+    assert run(FirstPlainStart(), after=after) == MUTATION_COUNTS[FirstStart] + 1
 
 
 def test_every_scenario_is_run():

@@ -14,24 +14,27 @@ from whimbrel.engine.context import Context
 from whimbrel.engine.engine import Engine
 from whimbrel.engine.forks import Source
 from whimbrel.engine.fsck import check_outsides
+from whimbrel.engine.keyring import Keyring
 from whimbrel.engine.listing import list_all
 from whimbrel.engine.model import Blobs, Metric, PutBatch, QueryRequest, TextQuery
 from whimbrel.engine.options import EngineOptions
-from whimbrel.engine.paths import key_object, space_of
+from whimbrel.engine.paths import KEY_CHECK, is_key_object, key_object, space_of
 from whimbrel.engine.text.field import TextField
 from whimbrel.storage.cache import PartCache
+from whimbrel.storage.envelope import master_key_id
 from whimbrel.storage.memory import MemoryStore
 from whimbrel.testing.crash import find_leftovers
 from whimbrel.testing.distant_store import DistantStore
 from whimbrel.testing.node import ManualClock, Node
 from whimbrel.testing.oracle import OracleRecord
-from whimbrel.testing.sealing import seal_for_test
+from whimbrel.testing.sealing import TEST_MASTER_KEY, seal_for_test
 from whimbrel.testing.small_lists import small_lists
 
 BUCKET, INDEX, OTHER = "marked-bucket", "marked-index", "marked-other"
 COUNT, DIMENSION = 400, 32
 # Every one of these is put into the store, and must not be seen in it.
 MARKS = (b"marked", b"Kranichflug", b"kranichflug", b"schattenwort", b"zugvogel", b"geheimnis")
+TEST_KEY_ID = master_key_id(TEST_MASTER_KEY)
 CONDITION = {"zugvogel": "geheimnis-3"}
 
 
@@ -160,8 +163,11 @@ def test_a_node_without_the_right_key_serves_nothing():
         object.__setattr__(other.context, "keys", ring)
         with pytest.raises(KeyUnavailableError, match="master key"):
             await Engine(other.context).start()
-        with pytest.raises(CorruptObjectError, match="its space has no key"):
+        with pytest.raises(KeyUnavailableError, match="no key is here"):
             await Node(store, clock=clock, seed=10).start()
+        nobody = Node(store, clock=clock, seed=11, keys=Keyring(store, {}, maker=None))
+        with pytest.raises(KeyUnavailableError, match=f"`{TEST_KEY_ID}` is needed"):
+            await nobody.start()
 
     run(body)
 
@@ -208,13 +214,14 @@ def test_a_plain_store_stays_readable_and_what_is_new_is_sealed():
         await node.put(BUCKET, INDEX, records(30, 40))
         await node.flush(BUCKET, INDEX)
         before = await everything(store)
-        assert not [name for name in before if name.endswith("/key")]
+        assert not [name for name in before if is_key_object(name)]
         await node.create_index(BUCKET, OTHER, dimension=DIMENSION)
         await node.put(BUCKET, OTHER, records(0, 30))
         await node.flush(BUCKET, OTHER)
         await node.compact(BUCKET, INDEX)
         found = await everything(store)
-        (key,) = [name for name in found if name.endswith("/key")]
+        key, check = sorted(name for name in found if is_key_object(name))
+        assert (check, json.loads(found[check])["master_key_id"]) == (KEY_CHECK, TEST_KEY_ID)
         assert space_of(key) == key.removesuffix("key")
         for name, data in found.items():
             if name.startswith(space_of(key)):

@@ -47,9 +47,10 @@ def status(*, as_json: bool, **flags: Any) -> int:
     """Show what each key wraps in a store, and which master keys are here.
 
     Counts spaces (each vector bucket's catalog, each index, the rest of the store), objects of local KMS keys, and
-    secrets of identities. A master key that is not listed may be thrown away, if nothing is said to be uncounted or
-    damaged. Identities are only counted where the master key of the store's own data key is here. Changes nothing;
-    exits 1 when something is damaged.
+    secrets of identities. A space whose key a KMS wraps is counted under that key and under the master key that wraps
+    it once more. A master key that is not listed may be thrown away, if nothing is said to be uncounted or damaged.
+    Identities are only counted where the master key of the store's own data key is here. Changes nothing; exits 1 when
+    something is damaged.
     """
     import asyncio
 

@@ -25,7 +25,7 @@ from whimbrel.engine.log import Log, LogGoneError
 from whimbrel.engine.manifest import Manifest, ManifestStore, SegmentEntry, TextEntry
 from whimbrel.engine.model import Blobs
 from whimbrel.engine.page_token import decode_secret
-from whimbrel.engine.paths import IndexSpace
+from whimbrel.engine.paths import IndexSpace, LogSpace
 from whimbrel.engine.pins import Pins, decode_pin, foreign_keys
 from whimbrel.engine.segments import OpenSegment, SegmentCache
 from whimbrel.engine.wal import decode_fragment
@@ -105,6 +105,9 @@ class Fsck:
             self.report.bucket_count += 1
             try:
                 catalog = await self._directory.catalog_by_id(entry.incarnation)
+            except KeyUnavailableError as error:
+                self._note_key(paths.bucket_space(entry.incarnation), error)
+                continue
             except CorruptObjectError as error:
                 self._note(error)
                 continue
@@ -129,9 +132,11 @@ class Fsck:
         try:
             await check
         except KeyUnavailableError as error:
-            detail = f"key may not be used: {error.message}."
-            key = paths.key_object(index_id.space.prefix)
-            self.report.findings.append(Finding(key, 0, detail))
+            self._note_key(index_id.space, error)
+
+    def _note_key(self, space: LogSpace, error: KeyUnavailableError) -> None:
+        detail = f"key may not be used: {error.message}."
+        self.report.findings.append(Finding(paths.key_object(space.prefix), 0, detail))
 
     async def _check_secret(self) -> None:
         """Checks the key of page tokens; a server makes it when it is absent."""
@@ -399,7 +404,7 @@ async def check_outsides(store: ObjectStore) -> AsyncIterator[tuple[str, Finding
         finding = None
         try:
             data = (await store.get(item.key)).data
-            if item.key == paths.key_object(paths.space_of(item.key)):
+            if paths.is_key_object(item.key):
                 decode_key_object(item.key, data)
             else:
                 check_outside(item.key, data)

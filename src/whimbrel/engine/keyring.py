@@ -2,12 +2,16 @@
 
 Each incarnation of a bucket and of an index is a *space* of its own, and so is the rest of the store (`catalog/`). The
 key of a space is wrapped in the object `<space>key`, which is created before the first object that is sealed under it
-and deleted after the last one. A space without that object is plain.
+and deleted after the last one. A space without that object is plain, and so is `catalog/` when its own says so.
 
 Invariants:
 1. No two keys are ever made for one space: its object is created by put-if-absent, and who loses uses the winner's.
 2. A key that is known here stays right, as long as what wraps it says so: nothing replaces the data key of a space.
    What a KMS wraps is good for seconds only (`engine.leases`).
+3. Whether `catalog/` is sealed is decided once, by its key object: those who start a new store at once agree on it.
+4. Whatever is sealed in a store needs one master key, which the key object of `catalog/` names, or the *key check*.
+5. Only what the master key wrapped is taken for a key, even where a KMS wrapped it first. Without a master key there is
+   no such proof: keys of a KMS are then taken for what they are, in a store whose catalog is plain as well.
 """
 
 import asyncio
@@ -15,6 +19,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Final
 
 from whimbrel.core.errors import (
     CorruptObjectError,
@@ -28,8 +33,10 @@ from whimbrel.engine.leases import Leases
 from whimbrel.engine.listing import list_prefixes
 from whimbrel.storage.base import ObjectStore
 from whimbrel.storage.envelope import (
+    KEY_OBJECT_VERSION,
     WRAPPED_BY_KMS,
     WRAPPED_BY_MASTER,
+    WRAPPED_BY_NONE,
     KeyWrapping,
     KmsKey,
     MasterKeys,
@@ -44,19 +51,22 @@ KEPT_COUNT_MAX = (
     65_536  # spaces; about 20 MB. Indexes that are open use their own at every request.
 )
 YOUNG_S = 86_400.0  # a space is made in far less
+_PLAIN: Final = WrappedKey(version=KEY_OBJECT_VERSION, wrapped_by=WRAPPED_BY_NONE)
 
 
 @dataclass(frozen=True, slots=True)
 class SpaceKey:
-    """A space, and the key object that it has.
+    """A space, and a key object that it has.
 
     Attributes:
         space: what the names of its objects begin with.
-        wrapped: its key, wrapped; None for a plain space.
+        name: of the key object.
+        wrapped: what it holds; None for a plain space.
         error: what is wrong with the object; None when nothing is.
     """
 
     space: str
+    name: str
     wrapped: WrappedKey | None
     error: CorruptObjectError | None = None
 
@@ -91,6 +101,7 @@ class Keyring:
         self._leases = leases
         self._known: OrderedDict[str, bytes | None] = OrderedDict()
         self._opening: dict[str, asyncio.Future[None]] = {}
+        self._is_bound = False  # whether the store names the master key that is here
 
     # --- the protocol ------------------------------------------------------------------------------
 
@@ -148,18 +159,76 @@ class Keyring:
 
     async def _open(self, space: str) -> None:
         name = paths.key_object(space)
-        wrapped = await self.load(space)
-        if wrapped is None:
-            if self._is_strict and await self._is_there(space):
+        wrapped = await load_key(self._store, name)
+        if wrapped is None or _says_plain(space, wrapped):
+            if self._is_strict and (wrapped is not None or await self._is_there(space)):
                 message = f"space has no key, and plain ones are refused. key=`{name}`"
                 hint = "set encryption to auto to read what was stored before there were keys"
                 raise KeyUnavailableError(message, hint=hint, is_lasting=True)
             self._keep(space, None)
             return
-        if wrapped.wrapped_by == WRAPPED_BY_KMS and self._leases is not None:
-            await self._leases.open(space, name, wrapped)
-            return
+        if wrapped.wrapped_by == WRAPPED_BY_KMS:
+            wrapped = await self._unguard(space, name, wrapped)
+            if self._leases is not None:
+                await self._leases.open(space, name, wrapped)
+                return
         self._keep(space, await self._unwrap(name, wrapped))
+
+    async def _unguard(self, space: str, name: str, wrapped: WrappedKey) -> WrappedKey:
+        """Returns what a KMS wrapped for a space.
+
+        Raises:
+            KeyUnavailableError: the master key that guards it is not here.
+            CorruptObjectError: it was not made for this space by who has the master key.
+        """
+        if not paths.is_index_space(space):
+            raise CorruptObjectError(name, 0, "key of a catalog is wrapped by a KMS.")
+        if wrapped.master_key_id:
+            master = self._wrappings.get(WRAPPED_BY_MASTER)
+            if master is None:
+                raise missing_master_key(name, wrapped.master_key_id, ())
+            return master.unguard(name, wrapped)
+        await self.open(paths.ROOT.prefix)
+        if self._is_strict or self.find(paths.KEY_CHECK) is not None:
+            raise CorruptObjectError(name, 0, "key of a KMS was not wrapped by the master key.")
+        return wrapped
+
+    async def require(self, name: str, wrapped: WrappedKey) -> None:
+        """Unwraps what `find_first_key` found, so that whoever lacks the store's master key is told at once.
+
+        Raises:
+            KeyUnavailableError: the master key is not here.
+            CorruptObjectError: the object is damaged.
+        """
+        if wrapped.wrapped_by != WRAPPED_BY_MASTER:
+            raise CorruptObjectError(
+                name, 0, "key of the catalog is not wrapped by the master key."
+            )
+        data_key = await self._unwrap(name, wrapped)
+        self._is_bound = True
+        if name == paths.key_object(paths.ROOT.prefix):
+            self._keep(paths.ROOT.prefix, data_key)
+
+    async def _bind(self) -> None:
+        """Has a store whose catalog is plain name the master key that is here, before the first space that needs it.
+
+        Raises:
+            KeyUnavailableError: it names another one.
+            CorruptObjectError: the object is damaged.
+        """
+        master = self._wrappings.get(WRAPPED_BY_MASTER)
+        if self._is_bound or master is None:
+            return
+        await self.open(paths.ROOT.prefix)
+        if self.find(paths.KEY_CHECK) is None:
+            _, check = await master.make(paths.KEY_CHECK)
+            try:
+                await self._store.put_if_absent(paths.KEY_CHECK, encode_key_object(check))
+            except ObjectExistsError:
+                found = await load_key(self._store, paths.KEY_CHECK)
+                if found is not None:
+                    await self.require(paths.KEY_CHECK, found)
+        self._is_bound = True
 
     async def create(self, space: str, *, under: KmsKey | None = None) -> None:
         """Gives a new space a key, unless new spaces are plain.
@@ -168,24 +237,37 @@ class Keyring:
             KeyUnavailableError: no key can be made.
             StoreError: the store does not answer.
         """
-        maker, name = self._maker, paths.key_object(space)
         if under is not None:
-            data_key, wrapped = await self._kms(under).make_under(under, space)
-        elif maker is not None:
-            data_key, wrapped = await maker.make(name)
-        else:
-            # Another process may think otherwise of a store that is new.
-            await self.open(space)
+            await self._create_under(space, under)
             return
+        is_root = space == paths.ROOT.prefix
+        if self._maker is None:
+            # Nobody else knows of a new incarnation; of a new store, somebody else may be making a sealed one.
+            if not is_root or await self._put(space, _PLAIN):
+                self._keep(space, None)
+            return
+        if not is_root:
+            await self._bind()
+        data_key, wrapped = await self._maker.make(paths.key_object(space))
+        if await self._put(space, wrapped):
+            self._keep(space, data_key)
+
+    async def _create_under(self, space: str, under: KmsKey) -> None:
+        leases, master = self._kms(under), self._wrappings.get(WRAPPED_BY_MASTER)
+        data_key, wrapped = await leases.make_under(under, space)
+        name = paths.key_object(space)
+        await self._bind()
+        if await self._put(space, wrapped if master is None else master.guard(name, wrapped)):
+            leases.keep(space, name, wrapped, data_key)
+
+    async def _put(self, space: str, wrapped: WrappedKey) -> bool:
+        """Creates the key object of a space; opens the one that is there, and says False, when another was first."""
         try:
-            await self._store.put_if_absent(name, encode_key_object(wrapped))
+            await self._store.put_if_absent(paths.key_object(space), encode_key_object(wrapped))
         except ObjectExistsError:
             await self.open(space)
-            return
-        if under is not None:
-            self._kms(under).keep(space, name, wrapped, data_key)
-        else:
-            self._keep(space, data_key)
+            return False
+        return True
 
     async def check(self, under: KmsKey, space: str) -> None:
         """Sees that the KMS makes data keys under a key of its own; see `storage.envelope.SpaceKeys`."""
@@ -215,19 +297,6 @@ class Keyring:
         while len(self._known) > KEPT_COUNT_MAX:
             self._known.popitem(last=False)
 
-    async def load(self, space: str) -> WrappedKey | None:
-        """Reads a space's key object; None when it has none.
-
-        Raises:
-            CorruptObjectError: it is damaged.
-        """
-        name = paths.key_object(space)
-        try:
-            stored = await self._store.get(name)
-        except ObjectNotFoundError:
-            return None
-        return decode_key_object(name, stored.data)
-
     async def _is_there(self, space: str) -> bool:
         """Says whether a space is more than what is left of one that was collected."""
         listing = await self._store.list(paths.LogSpace(space).manifest_prefix, limit=1)
@@ -243,6 +312,37 @@ class Keyring:
         raise KeyUnavailableError(message, is_lasting=True)
 
 
+def _says_plain(space: str, wrapped: WrappedKey) -> bool:
+    return space == paths.ROOT.prefix and wrapped.wrapped_by == WRAPPED_BY_NONE
+
+
+async def load_key(store: ObjectStore, name: str) -> WrappedKey | None:
+    """Reads a key object; None when it is not there.
+
+    Raises:
+        CorruptObjectError: it is damaged.
+    """
+    try:
+        stored = await store.get(name)
+    except ObjectNotFoundError:
+        return None
+    return decode_key_object(name, stored.data)
+
+
+async def find_first_key(store: ObjectStore) -> tuple[str, WrappedKey] | None:
+    """Returns name and content of the object that names a store's master key; None where nothing is sealed under one.
+
+    Raises:
+        CorruptObjectError: it is damaged.
+        StoreError: the store does not answer.
+    """
+    for name in (paths.key_object(paths.ROOT.prefix), paths.KEY_CHECK):
+        found = await load_key(store, name)
+        if found is not None and found.wrapped_by != WRAPPED_BY_NONE:
+            return name, found
+    return None
+
+
 async def list_spaces(store: ObjectStore) -> AsyncIterator[str]:
     """Yields every space of a store: the catalog's, then those of buckets, each with its indexes."""
     yield paths.ROOT.prefix
@@ -253,39 +353,56 @@ async def list_spaces(store: ObjectStore) -> AsyncIterator[str]:
 
 
 async def list_keys(store: ObjectStore) -> AsyncIterator[SpaceKey]:
-    """Yields every space of a store with the key that it has, and those whose key object is damaged as well."""
-    keyring = Keyring(store, {}, maker=None)
+    """Yields every space of a store with the key object that it has, also a damaged one, and the key check if any."""
+    check = await _find_key(store, paths.ROOT.prefix, paths.KEY_CHECK)
+    if check.wrapped is not None or check.error is not None:
+        yield check
     async for space in list_spaces(store):
-        try:
-            yield SpaceKey(space, await keyring.load(space))
-        except CorruptObjectError as error:
-            yield SpaceKey(space, None, error)
+        yield await _find_key(store, space, paths.key_object(space))
+
+
+async def _find_key(store: ObjectStore, space: str, name: str) -> SpaceKey:
+    try:
+        wrapped = await load_key(store, name)
+    except CorruptObjectError as error:
+        return SpaceKey(space, name, None, error)
+    is_plain = wrapped is not None and _says_plain(space, wrapped)
+    return SpaceKey(space, name, None if is_plain else wrapped)
 
 
 async def rotate_keys(store: ObjectStore, master: MasterKeys) -> AsyncIterator[Rewrapped]:
     """Puts the data key of each space under the first of the master keys.
 
-    Data keys stay what they are, so no process need be told, and it may be broken off and begun again. Those that a KMS
-    wraps are left alone, as are plain spaces. One that cannot be unwrapped stops nothing of the rest.
+    Data keys stay what they are, so no process need be told, and it may be broken off and begun again. Those that no
+    master key guards are left alone, as are plain spaces. One that cannot be unwrapped stops nothing of the rest.
     """
+    checked = await _rotate_key(store, master, paths.ROOT.prefix, paths.KEY_CHECK)
+    if checked is not None:
+        yield checked
     async for space in list_spaces(store):
-        name = paths.key_object(space)
-        try:
-            stored = await store.get(name)
-            wrapped = decode_key_object(name, stored.data)
-            if wrapped.wrapped_by != WRAPPED_BY_MASTER:
-                continue
-            is_due = not master.is_current(wrapped.wrapped)
-            if is_due:
-                again = master.wrapped_key(name, master.unwrap(name, wrapped.wrapped))
-                await store.put(name, encode_key_object(again))
-                await _withdraw_if_collected(store, space, since_s=stored.meta.modified_at_s)
-        except ObjectNotFoundError:
-            continue  # plain, or collected meanwhile
-        except (CorruptObjectError, KeyUnavailableError) as error:
-            yield Rewrapped(name, error=error)
-        else:
-            yield Rewrapped(name, is_changed=is_due)
+        done = await _rotate_key(store, master, space, paths.key_object(space))
+        if done is not None:
+            yield done
+
+
+async def _rotate_key(
+    store: ObjectStore, master: MasterKeys, space: str, name: str
+) -> Rewrapped | None:
+    """Puts one key object under the first master key; None where it is under none, or not there (any more)."""
+    try:
+        stored = await store.get(name)
+        wrapped = decode_key_object(name, stored.data)
+        if not wrapped.master_key_id:
+            return None
+        is_due = not master.is_current(wrapped.wrapped)
+        if is_due:
+            await store.put(name, encode_key_object(master.wrap_anew(name, wrapped)))
+            await _withdraw_if_collected(store, space, since_s=stored.meta.modified_at_s)
+    except ObjectNotFoundError:
+        return None
+    except (CorruptObjectError, KeyUnavailableError) as error:
+        return Rewrapped(name, error=error)
+    return Rewrapped(name, is_changed=is_due)
 
 
 async def _withdraw_if_collected(store: ObjectStore, space: str, *, since_s: float) -> None:

@@ -17,6 +17,7 @@ DIRTY_PREFIX = "dirty/"
 PAGE_TOKEN_SECRET = "secret/page-token"
 INDEXER_PREFIX = "indexer/"
 KEY_NAME = "key"
+KEY_CHECK = "catalog/key-check"
 INCARNATION_PATTERN = re.compile(r"[0-9a-f]{32}")
 
 
@@ -192,6 +193,17 @@ def space_of(key: str) -> str:
 def key_object(space: str) -> str:
     """Returns the name of the object that holds a space's data key, wrapped."""
     return f"{space}{KEY_NAME}"
+
+
+def is_index_space(space: str) -> bool:
+    """Says whether a space is that of an index."""
+    parts = space.split("/")
+    return len(parts) == 5 and parts[0] == "bucket" and parts[2] == "index"
+
+
+def is_key_object(key: str) -> bool:
+    """Says whether a name is one of an object that holds a wrapped key."""
+    return key in {key_object(space_of(key)), KEY_CHECK}
 
 
 def parse_space(key: str) -> IndexSpace:

@@ -3,7 +3,13 @@
 from collections.abc import Callable
 
 from whimbrel.core.errors import CorruptObjectError, InvalidCiphertextError
-from whimbrel.kms.service import DATA_KEY_BYTES, KeyService, make_context
+from whimbrel.kms.service import (
+    ARN_CONTEXT,
+    DATA_KEY_BYTES,
+    RESOURCE_CONTEXT,
+    KeyService,
+    make_context,
+)
 from whimbrel.storage.envelope import KEY_OBJECT_VERSION, WRAPPED_BY_KMS, KmsKey, WrappedKey
 
 
@@ -30,7 +36,7 @@ class KmsWrapping:
             KeyUnavailableError: the KMS refuses, or does not answer.
         """
         arn = self._format_arn(key.bucket_name, key.index_name)
-        context = make_context(arn=arn, resource_id=space.rstrip("/").rpartition("/")[2])
+        context = make_context(arn=arn, resource_id=_incarnation(space))
         made = await self._service.generate_data_key(key.key_arn, context)
         wrapped = WrappedKey(
             version=KEY_OBJECT_VERSION,
@@ -46,8 +52,12 @@ class KmsWrapping:
 
         Raises:
             KeyUnavailableError: the KMS refuses, or does not answer.
-            CorruptObjectError: this is not what the KMS wrapped.
+            CorruptObjectError: this is not what the KMS wrapped, or not for the incarnation in the object's name.
         """
+        context = wrapped.context
+        is_whole = context.keys() == {ARN_CONTEXT, RESOURCE_CONTEXT}
+        if not is_whole or context[RESOURCE_CONTEXT] != _incarnation(name.rpartition("/")[0]):
+            raise CorruptObjectError(name, 0, "encryption context is not that of the index.")
         try:
             data_key = await self._service.unwrap(
                 wrapped.kms_key_arn, wrapped.wrapped, wrapped.context
@@ -57,3 +67,7 @@ class KmsWrapping:
         if len(data_key) != DATA_KEY_BYTES:
             raise CorruptObjectError(name, 0, "data key has another length.")
         return data_key
+
+
+def _incarnation(space: str) -> str:
+    return space.rstrip("/").rpartition("/")[2]

@@ -1,9 +1,11 @@
 """Where the master key comes from, and what a process does about encryption. `docs/operations/encryption.md`.
 
 1. It comes from the environment (`WHIMBREL_MASTER_KEY`, or a file: `WHIMBREL_MASTER_KEY_FILE`), or else from one file
-   in the user's configuration directory, which the first server over a local store creates.
+   in the user's configuration directory, which the first server over a local store creates. That file is for stores on
+   this machine alone: other nodes of a remote store would not have it.
 2. It is never written into a store, a log or an error message; its id may be.
-3. A key is never made for a store that has one: that one is needed, and no other will do.
+3. A key is never made for a store that needs one already, for a part of it or for all: that one is needed, and no other
+   will do. A new store never becomes a plain one because a key could not be made.
 """
 
 import base64
@@ -13,19 +15,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from whimbrel.core.errors import KeyUnavailableError, ObjectNotFoundError
+from whimbrel.core.errors import KeyUnavailableError
 from whimbrel.core.private_file import create_private_file, find_exposure
 from whimbrel.core.rand import Random
 from whimbrel.core.secret_files import FILE_BYTES_MAX, MASTER_KEY_ENV
 from whimbrel.core.settings import SettingError, Settings
-from whimbrel.engine.keyring import Keyring
+from whimbrel.engine.keyring import Keyring, find_first_key
 from whimbrel.engine.leases import Leases
-from whimbrel.engine.paths import ROOT, key_object
-from whimbrel.server.root_credential import REMOTE_SCHEMES, find_config_directory
+from whimbrel.engine.paths import ROOT
+from whimbrel.server.root_credential import find_config_directory, is_remote
 from whimbrel.storage.base import ObjectStore
 from whimbrel.storage.envelope import (
     MASTER_KEY_BYTES,
-    NO_KEYS,
     WRAPPED_BY_MASTER,
     MasterKeys,
     SpaceKeys,
@@ -62,7 +63,7 @@ def find_master_keys(
     text = environment.get(MASTER_KEY_ENV, "")
     if text:
         return _parse(text, f"environment ({MASTER_KEY_ENV})", random)
-    directory = find_config_directory(settings, environment)
+    directory = None if is_remote(settings) else find_config_directory(settings, environment)
     return None if directory is None else _read_file(directory / FILE_NAME, random)
 
 
@@ -95,74 +96,63 @@ async def open_keys(
         # Nothing of it is at rest; keys of a KMS are for those who try them out.
         passing = MasterKeys([random.token(MASTER_KEY_BYTES)], random=random, source="memory")
         return Keyring(store, {}, maker=None, leases=open_kms(passing))
-    is_sealed = await _has_key(store)
+    first = await find_first_key(store)
     master = find_master_keys(settings, environment, random=random)
-    is_wanted = settings.encryption != "off"
-    if master is None and not is_sealed:
-        if not is_wanted:
-            return _open_plain(store, open_kms)
-        is_remote = settings.store.startswith(REMOTE_SCHEMES)
-        if may_make and not is_remote:
-            master = _make(settings, environment, random=random)
-        is_refused = settings.encryption == "on" or (may_make and is_remote)
-        if master is None and is_refused:
+    is_wanted, is_strict = settings.encryption != "off", settings.encryption == "on"
+    if master is None and first is None and is_wanted:
+        if may_make and not is_remote(settings):
+            master = await _make_unless_plain(settings, environment, store, random=random)
+        if master is None and (is_strict or (may_make and is_remote(settings))):
             message = "there is no master key to encrypt with"
             raise KeyUnavailableError(message, hint=_KEY_HINT, is_lasting=True)
-        if master is None:  # a tool over a plain store, or a machine where no key can be kept
-            return _open_plain(store, open_kms)
-    wrappings = {} if master is None else {WRAPPED_BY_MASTER: master}
     keyring = Keyring(
         store,
-        wrappings,
+        {} if master is None else {WRAPPED_BY_MASTER: master},
         maker=master if is_wanted else None,
-        is_strict=settings.encryption == "on",
+        is_strict=is_strict,
         leases=open_kms(master),
     )
-    if is_sealed:
+    if first is not None:
         # Now rather than in the middle of a request: whoever has no key is told at once which one it takes.
-        await keyring.open(ROOT.prefix)
+        await keyring.require(*first)
     return keyring
 
 
-def _open_plain(
-    store: ObjectStore, open_kms: Callable[[MasterKeys | None], Leases | None]
-) -> SpaceKeys:
-    """Returns the keys of a store without a master key: none, or those that a KMS elsewhere has."""
-    leases = open_kms(None)
-    return NO_KEYS if leases is None else Keyring(store, {}, maker=None, leases=leases)
-
-
-async def _has_key(store: ObjectStore) -> bool:
-    try:
-        await store.head(key_object(ROOT.prefix))
-    except ObjectNotFoundError:
-        return False
-    return True
-
-
-def _make(
-    settings: Settings, environment: Mapping[str, str], *, random: Random
+async def _make_unless_plain(
+    settings: Settings, environment: Mapping[str, str], store: ObjectStore, *, random: Random
 ) -> MasterKeys | None:
-    """Makes the master key of this user's local stores, and says so; None where it cannot be kept.
+    """Makes the master key; None, and a warning, where it cannot be kept and the store is there and plain.
 
-    Of two who do so at once, both use the same.
+    Raises:
+        KeyUnavailableError: it cannot be kept, and the store is new, so that it would be plain for good.
+    """
+    try:
+        return _make(settings, environment, random=random)
+    except KeyUnavailableError as error:
+        if not (await store.list(ROOT.manifest_prefix, limit=1)).objects:
+            raise
+        _log.warning("nothing is encrypted: %s", error.message)
+        return None
+
+
+def _make(settings: Settings, environment: Mapping[str, str], *, random: Random) -> MasterKeys:
+    """Makes the master key of this user's local stores, and says so. Of two who do so at once, both use the same.
+
+    Raises:
+        KeyUnavailableError: it cannot be kept.
     """
     directory = find_config_directory(settings, environment)
     if directory is None:
-        _log.warning("nothing is encrypted: there is no configuration directory for a master key")
-        return None
+        message = "there is no configuration directory for a master key"
+        raise KeyUnavailableError(message, hint=_KEY_HINT)
     path = directory / FILE_NAME
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         text = f"{_HEADER}{generate_master_key(random)}\n"
         is_new = create_private_file(path, text, random=random)
     except OSError as error:
-        _log.warning(
-            "nothing is encrypted: the master key cannot be created. file=`%s` error=`%s`",
-            path,
-            error.strerror,
-        )
-        return None
+        message = f"the master key cannot be created. file=`{path}` error=`{error.strerror}`"
+        raise KeyUnavailableError(message, hint=_KEY_HINT) from error
     found = _read_file(path, random)
     if found is None:
         raise KeyUnavailableError(f"{path} vanished after it was created", hint=_KEY_HINT)

@@ -27,6 +27,7 @@ from whimbrel.kms.local.objects import KeyObjects
 from whimbrel.kms.local.upkeep import check_keys, list_wrappers, rewrap_keys
 from whimbrel.storage.base import ObjectStore
 from whimbrel.storage.envelope import (
+    WRAPPED_BY_KMS,
     WRAPPED_BY_MASTER,
     MasterKeys,
     Rewrapped,
@@ -106,7 +107,8 @@ class MasterKeyUse:
             if found.error is not None:
                 use.damaged.append(found.error)
             else:
-                use.add(_name_key(found.wrapped), Wrapped.SPACE)
+                for key in _name_keys(found.wrapped):
+                    use.add(key, Wrapped.SPACE)
         async for _, wrapper in list_wrappers(self._objects):
             if isinstance(wrapper, CorruptObjectError):
                 use.damaged.append(wrapper)
@@ -186,10 +188,12 @@ class MasterKeyUse:
         return identities
 
 
-def _name_key(wrapped: WrappedKey | None) -> str:
+def _name_keys(wrapped: WrappedKey | None) -> list[str]:
+    """Returns which keys it takes to open a space: one, or that of a KMS and the master key that guards it."""
     if wrapped is None:
-        return PLAIN
-    return f"{wrapped.wrapped_by} {wrapped.master_key_id or wrapped.kms_key_arn}"
+        return [PLAIN]
+    named = ((WRAPPED_BY_MASTER, wrapped.master_key_id), (WRAPPED_BY_KMS, wrapped.kms_key_arn))
+    return [f"{by} {key}" for by, key in named if key]
 
 
 def _describe(name: str, error: CorruptObjectError | KeyUnavailableError) -> Finding:

@@ -19,6 +19,11 @@ from whimbrel.core.settings import Settings
 REMOTE_SCHEMES: Final = ("s3:", "gs:", "az:")
 
 
+def is_remote(settings: Settings) -> bool:
+    """Says whether the store is shared with other machines, on which nothing is that was made on this one."""
+    return settings.store.lower().startswith(REMOTE_SCHEMES)
+
+
 def find_config_directory(settings: Settings, environment: Mapping[str, str]) -> Path | None:
     """Returns the configuration directory, which need not exist; None where the user has none."""
     if settings.config_dir:
@@ -47,7 +52,7 @@ def find_root_credential(
     found = credential_from_environment(environment)
     if found is not None:
         return found
-    if settings.store.startswith(REMOTE_SCHEMES):
+    if is_remote(settings):
         raise CredentialsError(
             "a remote store needs credentials from the environment",
             hint=f"set {ACCESS_KEY_ENV} and {SECRET_KEY_ENV}, the same on every node",

@@ -33,12 +33,19 @@ WRAPPING_VERSION: Final = 1
 WRAPPED_BYTES_MIN: Final = 1 + KEY_ID_BYTES + NONCE_BYTES + TAG_BYTES
 WRAPPED_BY_MASTER: Final = "master"
 WRAPPED_BY_KMS: Final = "kms"
+WRAPPED_BY_NONE: Final = "none"  # says that a space is plain
 KEY_OBJECT_VERSION: Final = 1
 KEY_OBJECT_BYTES_MAX: Final = 64 * 1024
 
 
 class ObjectKeys(Protocol):
-    """What knows the data keys of spaces. For any thread."""
+    """What knows the data keys of spaces. For any thread.
+
+    Attributes:
+        is_plain: whether all spaces are taken to be plain, so that nobody need ask for keys.
+    """
+
+    is_plain: bool
 
     def find(self, object_name: str) -> bytes | None:
         """Returns the data key (32 bytes) of the space that a name begins with; None when that is a plain space.
@@ -64,13 +71,7 @@ class KmsKey:
 
 
 class SpaceKeys(ObjectKeys, Protocol):
-    """What also fetches and makes them. `open` and `create` belong to one event loop.
-
-    Attributes:
-        is_plain: whether all spaces are plain, so that nobody need ask for keys.
-    """
-
-    is_plain: bool
+    """What also fetches and makes them. `open` and `create` belong to one event loop."""
 
     @property
     def makes_keys(self) -> bool:
@@ -125,7 +126,10 @@ class SpaceKeys(ObjectKeys, Protocol):
 
 
 class NoKeys:
-    """All spaces are plain."""
+    """All spaces are taken to be plain, and what is sealed all the same is refused for want of its key.
+
+    For tests and measurements: it looks for no keys, nor tells others who start a new store that it is plain.
+    """
 
     is_plain = True
     makes_keys = False
@@ -167,16 +171,16 @@ class WrappedKey(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     Attributes:
         version: of this form.
-        wrapped_by: `master`, or `kms`.
+        wrapped_by: `master`, or `kms`, or `none` where it says that there is no key and will be none.
         wrapped: the data key, wrapped; base64 in JSON.
-        master_key_id: of `master`: which of the master keys.
+        master_key_id: which of the master keys wrapped it, or (of `kms`) what the KMS wrapped; empty for none.
         kms_key_arn: of `kms`: the key's ARN.
         context: of `kms`: the encryption context.
     """
 
     version: int
     wrapped_by: str
-    wrapped: bytes
+    wrapped: bytes = b""
     master_key_id: str = ""
     kms_key_arn: str = ""
     context: dict[str, str] = {}
@@ -219,6 +223,8 @@ class KmsWrapping(Protocol):
 class KeyWrapping(Protocol):
     """Who makes data keys and unwraps them without being told a key: the master key.
 
+    What a KMS wraps it wraps once more (`guard`), so that only who has the master key can make or exchange key objects.
+
     `engine.keyring.Keyring` is handed one for each value of `wrapped_by` that it shall understand.
     """
 
@@ -235,6 +241,17 @@ class KeyWrapping(Protocol):
         Raises:
             KeyUnavailableError: it may not be unwrapped, or not here.
             CorruptObjectError: this is not what was wrapped under this name.
+        """
+
+    def guard(self, name: str, wrapped: WrappedKey) -> WrappedKey:
+        """Returns the content of a key object whose data key a KMS wrapped, wrapped once more, for good."""
+
+    def unguard(self, name: str, wrapped: WrappedKey) -> WrappedKey:
+        """Returns what was given to `guard`.
+
+        Raises:
+            KeyUnavailableError: what guards it is not here.
+            CorruptObjectError: this is not what was guarded under this name.
         """
 
 
@@ -329,24 +346,26 @@ class MasterKeys:
         """Ids of the keys, the one that wraps first."""
         return tuple(self._ciphers)
 
-    def wrap(self, name: str, secret: bytes) -> bytes:
+    def wrap(self, name: str, secret: bytes, *, told: bytes = b"") -> bytes:
         """Returns a secret as ciphertext: version (1 byte), key id (8), nonce (12), ciphertext and tag.
 
         Args:
             name: what the secret is of, such as an object's name; needed to unwrap it.
             secret: any bytes.
+            told: what else is needed to unwrap it.
         """
         key_id = self.ids[0]
         head = bytes([WRAPPING_VERSION]) + bytes.fromhex(key_id)
         nonce = self._random.token(NONCE_BYTES)
-        return head + nonce + self._ciphers[key_id].encrypt(nonce, secret, head + name.encode())
+        bound = _bind(head, name, told)
+        return head + nonce + self._ciphers[key_id].encrypt(nonce, secret, bound)
 
-    def unwrap(self, name: str, wrapped: bytes) -> bytes:
+    def unwrap(self, name: str, wrapped: bytes, *, told: bytes = b"") -> bytes:
         """Returns the secret in what `wrap` returned.
 
         Raises:
             KeyUnavailableError: the master key that wrapped it is not one of these.
-            CorruptObjectError: it was not wrapped under this name, or is damaged.
+            CorruptObjectError: it was not wrapped under this name with this told, or is damaged.
         """
         key_id = wrapping_key_id(name, wrapped)
         head, rest = wrapped[: 1 + KEY_ID_BYTES], wrapped[1 + KEY_ID_BYTES :]
@@ -354,7 +373,7 @@ class MasterKeys:
         if cipher is None:
             raise self.missing(name, key_id)
         try:
-            return cipher.decrypt(rest[:NONCE_BYTES], rest[NONCE_BYTES:], head + name.encode())
+            return cipher.decrypt(rest[:NONCE_BYTES], rest[NONCE_BYTES:], _bind(head, name, told))
         except InvalidTag:
             detail = f"secret does not unwrap under master key `{key_id}`."
             raise CorruptObjectError(name, 0, detail) from None
@@ -384,6 +403,36 @@ class MasterKeys:
     async def unwrap_key(self, name: str, wrapped: WrappedKey) -> bytes:
         """Unwraps a data key; see `KeyWrapping`."""
         return self.unwrap(name, wrapped.wrapped)
+
+    def guard(self, name: str, wrapped: WrappedKey) -> WrappedKey:
+        """Wraps what a KMS wrapped, bound to the key and the context that unwrap it; see `KeyWrapping`."""
+        guarded = self.wrap(name, wrapped.wrapped, told=_tell_kms(wrapped))
+        return msgspec.structs.replace(wrapped, wrapped=guarded, master_key_id=self.ids[0])
+
+    def unguard(self, name: str, wrapped: WrappedKey) -> WrappedKey:
+        """Takes that off again; see `KeyWrapping`."""
+        inner = self.unwrap(name, wrapped.wrapped, told=_tell_kms(wrapped))
+        return msgspec.structs.replace(wrapped, wrapped=inner, master_key_id="")
+
+    def wrap_anew(self, name: str, wrapped: WrappedKey) -> WrappedKey:
+        """Returns the content of a key object that a master key wrapped or guarded, under the first one.
+
+        Raises:
+            KeyUnavailableError: the master key is not one of these.
+            CorruptObjectError: it was not wrapped under this name, or is damaged.
+        """
+        if wrapped.wrapped_by == WRAPPED_BY_KMS:
+            return self.guard(name, self.unguard(name, wrapped))
+        return self.wrapped_key(name, self.unwrap(name, wrapped.wrapped))
+
+
+def _bind(head: bytes, name: str, told: bytes) -> bytes:
+    # No name has a zero byte in it.
+    return head + name.encode() + (b"\0" + told if told else b"")
+
+
+def _tell_kms(wrapped: WrappedKey) -> bytes:
+    return _encode([wrapped.kms_key_arn, sorted(wrapped.context.items())])
 
 
 def missing_master_key(name: str, key_id: str, known: Iterable[str]) -> KeyUnavailableError:

@@ -31,7 +31,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from whimbrel.core.errors import AbsentBytesError, CorruptObjectError
+from whimbrel.core.errors import AbsentBytesError, CorruptObjectError, KeyUnavailableError
 from whimbrel.storage.envelope import NO_KEYS, TAG_BYTES, ObjectKeys
 from whimbrel.storage.mapping import (
     expect_scattered_reads,
@@ -361,7 +361,7 @@ class ObjectReader:
             raise CorruptObjectError(key, 10, detail)
         self.put_id, self.footer = outside.put_id, outside.footer
         self._starts, self._lengths, self._checks = outside.frames
-        self._seal = self._make_seal(outside, keys.find(key))
+        self._seal = self._make_seal(outside, keys)
         self._verified = bytearray(len(self._starts))
         # What is handed out: the object itself, or the plaintext of as much of it as was opened.
         self._opened: bytearray | memoryview | None = None
@@ -372,14 +372,17 @@ class ObjectReader:
             self._opened = bytearray(size) if is_small else map_memory(size)
             self._data = memoryview(self._opened).toreadonly()
 
-    def _make_seal(self, outside: _Outside, data_key: bytes | None) -> ObjectSeal | None:
+    def _make_seal(self, outside: _Outside, keys: ObjectKeys) -> ObjectSeal | None:
         """Returns what opens the object; None for a plain one."""
         key = self.key
+        data_key = keys.find(key)
         if outside.envelope == ENVELOPE_NONE:
             if data_key is not None:
                 detail = "object is plain, and those of its space are sealed."
                 raise CorruptObjectError(key, 12, detail)
             return None
+        if data_key is None and keys.is_plain:
+            raise KeyUnavailableError(f"object is sealed, and no key is here. key=`{key}`")
         if data_key is None:
             raise CorruptObjectError(key, 12, "object is sealed, and its space has no key.")
         seal = ObjectSeal(data_key, key, outside.head[:HEAD_BYTES])

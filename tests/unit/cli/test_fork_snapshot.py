@@ -25,7 +25,9 @@ def with_engine(store, action):
     """Runs an action on an engine over the store."""
 
     async def run():
-        async with open_context(load_settings({}, {"store": str(store)}), {}) as opened:
+        async with open_context(
+            load_settings({}, {"store": str(store), "encryption": "off"}), {}
+        ) as opened:
             engine = Engine(opened.context)
             await engine.start()
             try:

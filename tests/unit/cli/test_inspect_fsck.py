@@ -27,7 +27,9 @@ ARN = "arn:aws:s3vectors:us-east-1:123456789012:bucket/library/index/birds"
 
 async def fill(path):
     """Makes a bucket with an index of five vectors, three of them in a segment."""
-    settings = load_settings({"WHIMBREL_ENGINE_FLUSH_ROW_COUNT_MIN": "1"}, {"store": str(path)})
+    settings = load_settings(
+        {"WHIMBREL_ENGINE_FLUSH_ROW_COUNT_MIN": "1"}, {"store": str(path), "encryption": "off"}
+    )
     async with open_context(settings, {}) as opened:
         engine = Engine(opened.context)
         await engine.start()
@@ -88,7 +90,9 @@ def test_what_is_empty_is_said_to_be(whimbrel, tmp_path):
     store = tmp_path / "data"
 
     async def lay_out(*, bucket):
-        async with open_context(load_settings({}, {"store": str(store)}), {}) as opened:
+        async with open_context(
+            load_settings({}, {"store": str(store), "encryption": "off"}), {}
+        ) as opened:
             engine = Engine(opened.context)
             await engine.start()
             if bucket:
@@ -219,7 +223,7 @@ def test_tools_read_a_disk_that_is_mounted_read_only(store):
 
 def test_the_indexer_of_a_server_makes_no_store_again(tmp_path):
     async def main(path):
-        settings = load_settings({}, {"store": str(path)})
+        settings = load_settings({}, {"store": str(path), "encryption": "off"})
         async with open_context(settings, {}, is_probed=False, access=Access.EXISTING):
             pass
 

@@ -31,7 +31,9 @@ async def fill(path):
     """Makes an index of one segment with posting lists, calibrated, and a tail of one."""
     draw = np.random.default_rng(3)
     rows = draw.standard_normal((ROWS + 1, DIMENSION)).astype(np.float32)
-    async with open_context(load_settings(ENGINE, {"store": str(path)}), {}) as opened:
+    async with open_context(
+        load_settings(ENGINE, {"store": str(path), "encryption": "off"}), {}
+    ) as opened:
         engine = Engine(opened.context)
         await engine.start()
         await engine.create_bucket("library", tags={})

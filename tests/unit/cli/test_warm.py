@@ -76,7 +76,9 @@ async def lay_out(path):
     from whimbrel.engine.engine import Engine
     from whimbrel.server.assembly import open_context
 
-    async with open_context(load_settings({}, {"store": str(path)}), {}) as opened:
+    async with open_context(
+        load_settings({}, {"store": str(path), "encryption": "off"}), {}
+    ) as opened:
         engine = Engine(opened.context)
         await engine.start()
         await engine.close()

@@ -2,14 +2,15 @@
 
 import asyncio
 
+import msgspec
 import pytest
 
 from whimbrel.core.errors import CorruptObjectError, KeyUnavailableError, KmsNotFoundError
 from whimbrel.core.rand import SeededRandom
 from whimbrel.engine import keyring as module
-from whimbrel.engine.keyring import Keyring, list_keys, rotate_keys
+from whimbrel.engine.keyring import Keyring, find_first_key, list_keys, load_key, rotate_keys
 from whimbrel.engine.leases import FRESH_S, Leases
-from whimbrel.engine.paths import ROOT, bucket_space, index_space, key_object
+from whimbrel.engine.paths import KEY_CHECK, ROOT, bucket_space, index_space, key_object
 from whimbrel.storage.envelope import (
     NO_KEYS,
     WRAPPED_BY_MASTER,
@@ -26,6 +27,8 @@ from whimbrel.testing.sealing import TEST_MASTER_KEY, seal_for_test
 
 SPACE = bucket_space("b0" * 16).prefix
 NAME = f"{SPACE}wal/1"
+INDEX_SPACE, OTHER_SPACE = (index_space("b0" * 16, one * 16).prefix for one in ("1d", "2d"))
+INDEX_NAME = f"{INDEX_SPACE}wal/1"
 OTHER_MASTER_KEY = bytes(32)
 
 
@@ -117,40 +120,206 @@ def test_a_key_object_of_another_space_or_kind_does_not_open():
         await store.put(key_object(other), (await store.get(key_object(SPACE))).data.tobytes())
         with pytest.raises(CorruptObjectError, match="does not unwrap"):
             await sealing(store).open(other)
-        kms = WrappedKey(version=1, wrapped_by="kms", wrapped=b"?", kms_key_arn="arn")
-        await store.put(key_object(other), encode_key_object(kms))
+        await store.put(key_object(INDEX_SPACE), encode_key_object(BARE))
         with pytest.raises(KeyUnavailableError, match="kms"):
-            await sealing(store).open(other)
+            await sealing(store).open(INDEX_SPACE)
 
     run(body)
 
 
-def test_what_a_kms_makes_and_unwraps_is_leased():
-    class Kms:
-        async def make_under(self, key, space):
-            wrapped = WrappedKey(
-                version=1, wrapped_by="kms", wrapped=space.encode(), kms_key_arn=key.key_arn
-            )
-            return b"k" * 32, wrapped
+class Kms:
+    """A KMS that wraps nothing."""
 
-        async def unwrap_key(self, name, wrapped):
-            assert name == wrapped.wrapped.decode() + "key"
-            return b"k" * 32
+    async def make_under(self, key, space):
+        wrapped = WrappedKey(
+            version=1, wrapped_by="kms", wrapped=space.encode(), kms_key_arn=key.key_arn
+        )
+        return b"k" * 32, wrapped
 
+    async def unwrap_key(self, name, wrapped):
+        assert name == wrapped.wrapped.decode() + "key"
+        return b"k" * 32
+
+
+UNDER = KmsKey("arn", "bucket", "index")
+# What anybody can make who may have a KMS make a data key, and write to the store.
+BARE = WrappedKey(version=1, wrapped_by="kms", wrapped=INDEX_SPACE.encode(), kms_key_arn="arn")
+
+
+@pytest.mark.parametrize("has_master", [True, False])
+def test_what_a_kms_makes_and_unwraps_is_leased(has_master):
     async def body(store):
         clock = ManualClock()
-        ring = Keyring(store, {}, maker=None, leases=Leases(Kms(), clock))
-        await ring.create(SPACE, under=KmsKey("arn", "bucket", "index"))
-        assert ring.find(NAME) == b"k" * 32
-        ring = Keyring(store, {}, maker=None, leases=Leases(Kms(), clock))
-        await ring.open(SPACE)
-        assert ring.find(NAME) == b"k" * 32
+
+        def ring():
+            leases = Leases(Kms(), clock)
+            if has_master:
+                return sealing(store, leases=leases)
+            return Keyring(store, {}, maker=None, leases=leases)
+
+        maker = ring()
+        await maker.create(ROOT.prefix)
+        await maker.create(INDEX_SPACE, under=UNDER)
+        assert maker.find(INDEX_NAME) == b"k" * 32
+        other = ring()
+        await other.open(INDEX_SPACE)
+        assert other.find(INDEX_NAME) == b"k" * 32
         clock.advance(FRESH_S + 1)
-        assert not ring.has(SPACE)
+        assert not other.has(INDEX_SPACE)
         with pytest.raises(KeyUnavailableError):
-            ring.find(NAME)
+            other.find(INDEX_NAME)
         with pytest.raises(KmsNotFoundError):
-            await sealing(store).create(SPACE, under=KmsKey("arn", "bucket", "index"))
+            await sealing(store).create(INDEX_SPACE, under=UNDER)
+
+    run(body)
+
+
+@pytest.mark.parametrize("is_strict", [False, True])
+def test_only_who_has_the_master_key_can_make_a_key_object(is_strict):
+    async def body(store):
+        clock = ManualClock()
+
+        def ring():
+            return sealing(store, is_strict=is_strict, leases=Leases(Kms(), clock))
+
+        maker = ring()
+        for space in (ROOT.prefix, SPACE, INDEX_SPACE, OTHER_SPACE):
+            await maker.create(space, under=UNDER if space == OTHER_SPACE else None)
+        made = bytes((await store.get(key_object(OTHER_SPACE))).data)
+        for space in (ROOT.prefix, SPACE, INDEX_SPACE):
+            kept = bytes((await store.get(key_object(space))).data)
+            await store.put(key_object(space), encode_key_object(BARE))
+            with pytest.raises(CorruptObjectError, match="wrapped by"):
+                await ring().open(space)
+            await store.put(key_object(space), made)  # as it is, of another index
+            with pytest.raises(CorruptObjectError, match=r"does not unwrap|wrapped by a KMS"):
+                await ring().open(space)
+            await store.put(key_object(space), kept)
+        content = decode_key_object("", memoryview(made))
+        for changes in (
+            {"kms_key_arn": "other"},
+            {"context": {"a": "b"}},
+            {"wrapped_by": "master"},
+            {"master_key_id": ""},
+        ):
+            bent = encode_key_object(msgspec.structs.replace(content, **changes))
+            await store.put(key_object(OTHER_SPACE), bent)
+            with pytest.raises(CorruptObjectError):
+                await ring().open(OTHER_SPACE)
+        await store.put(key_object(OTHER_SPACE), made)
+        await ring().open(OTHER_SPACE)
+        nobody = Keyring(store, {}, maker=None, leases=Leases(Kms(), clock))
+        with pytest.raises(KeyUnavailableError, match=content.master_key_id):
+            await nobody.open(OTHER_SPACE)
+
+    run(body)
+
+
+def test_keys_of_a_kms_alone_are_taken_where_the_catalog_is_plain():
+    async def body(store):
+        clock = ManualClock()
+        await store.put(key_object(INDEX_SPACE), encode_key_object(BARE))
+        for ring in (
+            Keyring(store, {}, maker=None, leases=Leases(Kms(), clock)),
+            sealing(store, leases=Leases(Kms(), clock)),  # that was given a master key later
+        ):
+            await ring.open(INDEX_SPACE)
+            assert ring.find(INDEX_NAME) == b"k" * 32
+        strict = sealing(store, is_strict=True, leases=Leases(Kms(), clock))
+        with pytest.raises(CorruptObjectError, match="was not wrapped by the master key"):
+            await strict.open(INDEX_SPACE)
+
+    run(body)
+
+
+# --- who is first --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_sealed_first", [False, True])
+def test_a_new_store_is_sealed_or_plain_for_all(is_sealed_first):
+    async def body(store):
+        clock = ManualClock()
+        sealed = Node(store, clock=clock, seed=1, is_sealed=True)
+        plain = Node(store, clock=clock, seed=2, keys=Keyring(store, {}, maker=None))
+        first, second = (sealed, plain) if is_sealed_first else (plain, sealed)
+        # The first has seen that the store is new, and said what it makes of it, when the second begins.
+        await first.context.keys.create(ROOT.prefix)
+        if is_sealed_first:
+            with pytest.raises(KeyUnavailableError, match="is needed, and not here"):
+                await second.start()
+            await first.start()
+        else:
+            await second.start()
+            await second.engine.create_bucket("books", tags={})
+            await first.start()
+            with pytest.raises(KeyUnavailableError, match="is needed, and not here"):
+                await first.engine.get_bucket("books")
+        again = Node(store, clock=clock, seed=3, is_sealed=True)
+        await again.start()
+        assert (again.context.keys.find(ROOT.wal(1)) is not None) == is_sealed_first
+
+    run(body)
+
+
+def test_whoever_refuses_plain_spaces_does_so_in_a_store_that_is_to_be_plain():
+    async def body(store):
+        await Keyring(store, {}, maker=None).create(ROOT.prefix)
+        with pytest.raises(KeyUnavailableError, match="plain ones are refused"):
+            await sealing(store, is_strict=True).create(ROOT.prefix)
+        # Only the catalog's own says so.
+        data = bytes((await store.get(key_object(ROOT.prefix))).data)
+        await store.put(key_object(SPACE), data)
+        with pytest.raises(KeyUnavailableError, match="wrapped_by=`none`"):
+            await sealing(store).open(SPACE)
+
+    run(body)
+
+
+def test_a_plain_store_names_its_master_key_before_anything_is_sealed():
+    class Recorded(MemoryStore):
+        async def put_if_absent(self, key, data, *, use_reserve=False):
+            created.append(key)
+            return await super().put_if_absent(key, data, use_reserve=use_reserve)
+
+    created = []
+
+    async def body():
+        store = Recorded(ManualClock())
+        await Keyring(store, {}, maker=None).create(ROOT.prefix)
+        assert await find_first_key(store) is None
+        # Both found nothing when they started.
+        one, other = sealing(store), sealing(store, master_key=OTHER_MASTER_KEY)
+        await one.create(SPACE)
+        await one.create(INDEX_SPACE)
+        assert created == [
+            key_object(ROOT.prefix),
+            KEY_CHECK,
+            key_object(SPACE),
+            key_object(INDEX_SPACE),
+        ]
+        here = MasterKeys([TEST_MASTER_KEY], random=SeededRandom(1)).ids[0]
+        with pytest.raises(KeyUnavailableError, match=here):
+            await other.create(OTHER_SPACE)
+        assert await load_key(store, key_object(OTHER_SPACE)) is None
+        name, found = await find_first_key(store)
+        assert name == KEY_CHECK
+        for ring in (other, Keyring(store, {}, maker=None)):
+            with pytest.raises(KeyUnavailableError, match=here):
+                await ring.require(name, found)
+        await sealing(store).require(name, found)
+        # The check goes with the key when that is changed.
+        both = MasterKeys([OTHER_MASTER_KEY, TEST_MASTER_KEY], random=SeededRandom(9))
+        assert [is_due async for _, is_due in rotate_keys(store, both)] == [True] * 3
+        await other.require(*await find_first_key(store))
+
+    asyncio.run(body())
+
+
+def test_no_key_of_a_kms_is_taken_for_that_of_a_store():
+    async def body(store):
+        await store.put(key_object(ROOT.prefix), encode_key_object(BARE))
+        with pytest.raises(CorruptObjectError, match="not wrapped by the master key"):
+            await sealing(store).require(*await find_first_key(store))
 
     run(body)
 
@@ -189,14 +358,18 @@ def test_rotation_wraps_every_key_anew_and_servers_go_on():
         await node.engine.create_bucket("books", tags={})
         await node.create_index("books", "titles")
         await node.put("books", "titles", {b"a": OracleRecord.of([1.0, 2.0])})
+        guarded = sealing(store, leases=Leases(Kms(), ManualClock()))
+        await guarded.create(SPACE)
+        await guarded.create(INDEX_SPACE, under=UNDER)
         master = MasterKeys([OTHER_MASTER_KEY, TEST_MASTER_KEY], random=SeededRandom(9))
-        assert [done.is_changed async for done in rotate_keys(store, master)] == [True] * 3
-        assert [done.is_changed async for done in rotate_keys(store, master)] == [False] * 3
+        assert [done.is_changed async for done in rotate_keys(store, master)] == [True] * 5
+        assert [done.is_changed async for done in rotate_keys(store, master)] == [False] * 5
         async for found in list_keys(store):
             assert found.wrapped.master_key_id == master.ids[0]
         await node.put("books", "titles", {b"b": OracleRecord.of([3.0, 4.0])})
         await node.close()
-        ring = sealing(store, master_key=OTHER_MASTER_KEY)
+        leases = Leases(Kms(), ManualClock())
+        ring = sealing(store, master_key=OTHER_MASTER_KEY, leases=leases)
         async for found in list_keys(store):
             await ring.open(found.space)
         with pytest.raises(KeyUnavailableError):

@@ -38,6 +38,7 @@ MADE = {
     "dirty_marker": {paths.dirty_marker(BUCKET, INDEX)},
     "INDEXER_PREFIX": {paths.INDEXER_PREFIX + UNIQUE},
     "PAGE_TOKEN_SECRET": {paths.PAGE_TOKEN_SECRET},
+    "KEY_CHECK": {paths.KEY_CHECK},
     "key_object": {
         paths.key_object(space.prefix) for space in (paths.ROOT, paths.bucket_space(BUCKET), SPACE)
     },
@@ -58,6 +59,8 @@ PARTS = {
     "index_space",
 }
 PARSERS = {
+    "is_index_space",
+    "is_key_object",
     "parse_base_generation",
     "parse_dirty_marker",
     "parse_generation",
@@ -99,6 +102,13 @@ def test_everything_that_makes_names_is_on_the_page():
 def test_every_name_fits_every_store():
     for name in set().union(*MADE.values()):
         check_name(name)
+
+
+def test_keys_and_spaces_of_indexes_are_told_apart():
+    spaces = (paths.ROOT.prefix, paths.bucket_space(BUCKET).prefix, SPACE.prefix)
+    assert [paths.is_index_space(space) for space in spaces] == [False, False, True]
+    keys = MADE["key_object"] | MADE["KEY_CHECK"]
+    assert {name for name in set().union(*MADE.values()) if paths.is_key_object(name)} == keys
 
 
 def test_numbers_are_parsed_back():

@@ -2,6 +2,8 @@
 
 import asyncio
 import base64
+import contextlib
+import errno
 import json
 import shutil
 import stat
@@ -13,11 +15,14 @@ import pytest
 from whimbrel.core.errors import KeyUnavailableError
 from whimbrel.core.rand import SeededRandom
 from whimbrel.core.settings import SettingError, Settings
+from whimbrel.engine.engine import Engine
+from whimbrel.engine.fsck import fsck
 from whimbrel.engine.keyring import Keyring
-from whimbrel.engine.paths import ROOT
+from whimbrel.engine.paths import ROOT, bucket_space
+from whimbrel.server import master_key as module
 from whimbrel.server.assembly import open_context
 from whimbrel.server.master_key import FILE_NAME, find_master_keys, generate_master_key, open_keys
-from whimbrel.storage.envelope import NO_KEYS, master_key_id
+from whimbrel.storage.envelope import master_key_id
 from whimbrel.storage.local_start import Access
 from whimbrel.storage.memory import MemoryStore
 from whimbrel.testing.node import ManualClock
@@ -25,6 +30,7 @@ from whimbrel.testing.node import ManualClock
 KEY = base64.b64encode(bytes(range(32))).decode()
 OTHER = base64.b64encode(bytes(32)).decode()
 RANDOM = SeededRandom(3)
+SPACE = bucket_space("b0" * 16).prefix
 
 
 @pytest.fixture
@@ -59,6 +65,13 @@ def sealed_store(text=KEY):
     keys = open_for(store, chosen, {"WHIMBREL_MASTER_KEY": text})
     asyncio.run(keys.create(ROOT.prefix))
     return store
+
+
+def assert_plain(keys):
+    asyncio.run(keys.create(ROOT.prefix))
+    asyncio.run(keys.create(SPACE))
+    assert keys.find(ROOT.wal(1)) is None
+    assert keys.find(f"{SPACE}wal/1") is None
 
 
 def test_the_environment_comes_before_the_file(config):
@@ -112,12 +125,8 @@ def test_none_is_made_for_a_store_that_has_one_nor_by_tools_nor_in_memory(config
             open_for(store, settings(config, encryption=encryption))
         with pytest.raises(KeyUnavailableError, match="have=`"):
             open_for(store, settings(config, encryption=encryption), {"WHIMBREL_MASTER_KEY": OTHER})
-    assert open_for(empty_store(), settings(config), may_make=False) is NO_KEYS
-    in_memory = empty_store()
-    keys = open_for(in_memory, settings(config, store="memory:"))
-    asyncio.run(keys.create(ROOT.prefix))
-    assert keys.find(ROOT.wal(1)) is None
-    assert not asyncio.run(in_memory.list("")).objects
+    assert_plain(open_for(empty_store(), settings(config), may_make=False))
+    assert_plain(open_for(empty_store(), settings(config, store="memory:")))
     assert not config.exists()
 
 
@@ -129,7 +138,21 @@ def test_a_remote_store_needs_one_unless_encryption_is_off(config, url):
     assert not config.exists()
     keys = open_for(empty_store(), settings(config, store=url), {"WHIMBREL_MASTER_KEY": KEY})
     assert isinstance(keys, Keyring)
-    assert open_for(empty_store(), settings(config, store=url, encryption="off")) is NO_KEYS
+    assert_plain(open_for(empty_store(), settings(config, store=url, encryption="off")))
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/prefix", "S3://bucket", "gs://bucket", "az://box"])
+def test_the_file_of_this_machine_is_not_for_a_remote_store(config, url):
+    open_for(empty_store(), settings(config))  # makes the file
+    assert find_master_keys(settings(config), {}, random=RANDOM) is not None
+    remote = settings(config, store=url)
+    assert find_master_keys(remote, {}, random=RANDOM) is None
+    with pytest.raises(KeyUnavailableError, match="no master key"):
+        open_for(empty_store(), remote)
+    with pytest.raises(KeyUnavailableError, match="have=none"):
+        open_for(sealed_store(), remote, may_make=False)
+    found = find_master_keys(remote, {"WHIMBREL_MASTER_KEY": KEY}, random=RANDOM)
+    assert found.ids == (master_key_id(bytes(range(32))),)
 
 
 def test_off_reads_what_is_sealed_and_seals_nothing_new(config):
@@ -141,31 +164,132 @@ def test_off_reads_what_is_sealed_and_seals_nothing_new(config):
     assert keys.find("bucket/b/wal/1") is None
 
 
-def test_where_no_key_can_be_kept_nothing_is_encrypted_and_that_is_said(tmp_path, caplog):
+def full_disk(*_, **__):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("trouble", ["no directory", "not writable", "full"])
+def test_where_no_key_can_be_kept_no_store_begins_and_one_that_is_plain_goes_on(
+    tmp_path, monkeypatch, caplog, trouble
+):
     (tmp_path / "file").write_text("")
-    blocked = settings(tmp_path / "file" / "config")
-    assert open_for(empty_store(), blocked) is NO_KEYS
+    config = tmp_path / ("file/config" if trouble == "not writable" else "config")
+    if trouble == "full":
+        monkeypatch.setattr(module, "create_private_file", full_disk)
+    if trouble == "no directory":
+        monkeypatch.setattr(module, "find_config_directory", lambda *_: None)
+    store = empty_store()
+    for encryption in ("auto", "on"):
+        with pytest.raises(KeyUnavailableError, match="master key") as caught:
+            open_for(store, settings(config, encryption=encryption))
+        assert "--encryption off" in caught.value.hint
+        assert "WHIMBREL_MASTER_KEY" in caught.value.hint
+    assert not asyncio.run(store.list("")).objects
+    assert not caplog.records
+    asyncio.run(store.put_if_absent(ROOT.manifest(1), b"plain"))
+    assert_plain(open_for(store, settings(config)))
     assert "nothing is encrypted" in caplog.text
     with pytest.raises(KeyUnavailableError):
-        open_for(empty_store(), settings(tmp_path / "file" / "config", encryption="on"))
+        open_for(store, settings(config, encryption="on"))
 
 
 def test_on_refuses_a_store_from_before(tmp_path):
     async def start(encryption):
-        chosen = Settings(
-            store=str(tmp_path / "store"), encryption=encryption, config_dir=str(tmp_path / "c")
-        )
-        from whimbrel.engine.engine import Engine
-
-        async with open_context(chosen, {}, access=Access.CREATE) as opened:
-            engine = Engine(opened.context)
-            await engine.start()
-            await engine.close()
+        async with engine_over(tmp_path, encryption, "c"):
+            pass
 
     asyncio.run(start("off"))
     asyncio.run(start("auto"))
     with pytest.raises(KeyUnavailableError, match="plain ones are refused"):
         asyncio.run(start("on"))
+
+
+@contextlib.asynccontextmanager
+async def engine_over(tmp_path, encryption, config, *, access=Access.CREATE):
+    chosen = Settings(
+        store=str(tmp_path / "store"), encryption=encryption, config_dir=str(tmp_path / config)
+    )
+    async with open_context(chosen, {}, access=access) as opened:
+        engine = Engine(opened.context)
+        await engine.start()
+        try:
+            yield engine
+        finally:
+            await engine.close()
+
+
+def test_a_store_that_began_plain_is_told_by_whose_key_a_part_of_it_is_sealed(tmp_path, caplog):
+    async def body():
+        async with engine_over(tmp_path, "off", "none") as engine:
+            await engine.create_bucket("plain", tags={})
+        async with engine_over(tmp_path, "off", "none") as before:
+            async with engine_over(tmp_path, "auto", "one") as engine:
+                await engine.create_bucket("sealed", tags={})
+            # Whoever was there before without a key: that is no damage.
+            key_id = find_master_keys(settings(tmp_path / "one"), {}, random=RANDOM).ids[0]
+            assert (await before.get_bucket("plain")).name == "plain"
+            with pytest.raises(KeyUnavailableError, match=f"`{key_id}` is needed"):
+                await before.get_bucket("sealed")
+            report = await fsck(before._context)
+            (finding,) = report.findings
+            assert finding.key.endswith("/key")
+            assert f"`{key_id}` is needed" in finding.detail
+            assert report.bucket_count == 2
+        assert caplog.text.count("A MASTER KEY WAS MADE") == 1
+        for encryption in ("auto", "off"):
+            with pytest.raises(KeyUnavailableError, match=f"`{key_id}` is needed.*have=none"):
+                async with engine_over(tmp_path, encryption, "two"):
+                    pass
+        with pytest.raises(KeyUnavailableError, match=f"`{key_id}` is needed.*have=none"):
+            async with engine_over(tmp_path, "auto", "two", access=Access.READ):
+                pass
+        assert not (tmp_path / "two").exists()
+        for encryption in ("auto", "off"):
+            async with engine_over(tmp_path, encryption, "one") as engine:
+                assert (await engine.get_bucket("sealed")).name == "sealed"
+                await engine.create_bucket(f"by-{encryption}", tags={})
+
+    asyncio.run(body())
+
+
+def test_a_server_that_was_there_before_seals_nothing_under_another_key(tmp_path):
+    async def body():
+        async with engine_over(tmp_path, "off", "none"):
+            pass
+        async with (
+            engine_over(tmp_path, "auto", "one") as one,
+            engine_over(tmp_path, "auto", "two") as two,
+        ):
+            await two.create_bucket("sealed", tags={})
+            with pytest.raises(KeyUnavailableError, match="is needed"):
+                await one.create_bucket("other", tags={})
+
+    asyncio.run(body())
+
+
+def test_starts_at_once_with_and_without_encryption_agree(tmp_path):
+    async def start(name, encryption):
+        try:
+            async with engine_over(tmp_path / name, encryption, encryption) as engine:
+                await engine.create_bucket(encryption, tags={})
+        except KeyUnavailableError:
+            return False
+        return True
+
+    async def body():
+        for number in range(5):
+            name = f"store-{number}"
+            (tmp_path / name).mkdir()
+            kinds = ("auto", "off") if number % 2 else ("off", "auto")
+            started = await asyncio.gather(*(start(name, kind) for kind in kinds))
+            assert any(started)
+            # Whatever was acknowledged can be read by who has the key that was made, if one was.
+            async with engine_over(tmp_path / name, "auto", "auto") as engine:
+                for kind, is_started in zip(kinds, started, strict=True):
+                    if is_started:
+                        assert (await engine.get_bucket(kind)).name == kind
+
+    asyncio.run(body())
 
 
 def test_generated_keys_differ():

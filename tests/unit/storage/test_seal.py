@@ -35,12 +35,14 @@ ENTRY_BYTES, TAG_BYTES = 32, 16
 
 
 class OneKey:
-    """The same key for every space."""
+    """The same key for every space, or none."""
 
-    def __init__(self, data_key: bytes = DATA_KEY) -> None:
+    is_plain = False
+
+    def __init__(self, data_key: bytes | None = DATA_KEY) -> None:
         self._data_key = data_key
 
-    def find(self, _: str) -> bytes:
+    def find(self, _: str) -> bytes | None:
         return self._data_key
 
 
@@ -220,7 +222,9 @@ def test_no_object_is_taken_for_one_of_another_envelope():
     sealed, places = write([b"a" * 64])
     plain, _ = write([b"a" * 64], data_key=None)
     assert refused(plain, places, "those of its space are sealed") == 12
-    assert refused(sealed, places, "its space has no key", keys=NO_KEYS) == 12
+    assert refused(sealed, places, "its space has no key", keys=OneKey(None)) == 12
+    with pytest.raises(KeyUnavailableError, match="is sealed, and no key is here"):
+        read_all(sealed, places, keys=NO_KEYS)
     # One that says that it is plain, with checksums that fit: what an attacker can make.
     refused(plain[:12] + sealed[12:14] + plain[14:], places, ".")
     assert read_all(plain, places, keys=NO_KEYS) == [b"a" * 64]
