@@ -276,7 +276,7 @@ def test_a_file_of_certificates_to_trust_that_cannot_be_used_stops_the_start(pai
 @pytest.mark.parametrize(
     "ask",
     [
-        lambda server: _ask(server, b""),
+        lambda server: _ask(server, "ListUsers", b""),
         lambda server: health.ask(urlsplit(server.endpoint), ca_bundle=server.ca_bundle),
         lambda server: read_destination(server.endpoint, ca_bundle=server.ca_bundle),
     ],

@@ -70,7 +70,7 @@ def test_rotation_needs_a_key(whimbrel, store, tmp_path):
 def test_what_local_keys_need_is_shown_wrapped_anew_and_checked(
     whimbrel, store, tmp_path, monkeypatch
 ):
-    assert whimbrel("kms", "create").code == 0
+    assert whimbrel("kms", "create", "--store", store).code == 0
     (material,) = store.glob("kms/*/material/*")
     (state,) = store.glob("kms/*/state/*")
     assert "2 spaces, 2 objects of local KMS keys" in whimbrel("key", "status").out
@@ -87,7 +87,7 @@ def test_what_local_keys_need_is_shown_wrapped_anew_and_checked(
         found = whimbrel("fsck")
         assert found.code == 1
         assert str(path.relative_to(store)) in found.out
-        assert whimbrel("kms", "list").code == 0
+        assert whimbrel("kms", "list", "--store", store).code == 0
         path.write_bytes(before)
     material.unlink()
     assert "material is missing" in whimbrel("fsck").out

@@ -22,7 +22,7 @@ async def test_a_key_opens_the_incarnation_that_it_was_made_for_and_no_other():
     keys = LocalKeys(MemoryStore(clock), wrapper=master, clock=clock, random=random)
     service = LocalKeyService(keys, arn_prefix="arn:key/", random=random)
     wrapping = KmsWrapping(service, lambda bucket, index: f"arn:{bucket}/{index}")
-    arn = service.arn_of(await keys.create(description="of a test"))
+    arn = service.arn_of(await service.create(description="of a test"))
     data_key, wrapped = await wrapping.make_under(KmsKey(arn, "books", "titles"), SPACE)
     assert wrapped.context == {
         "aws:s3vectors:arn": "arn:books/titles",

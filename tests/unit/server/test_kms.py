@@ -29,7 +29,7 @@ def test_the_encryption_context_names_what_a_key_guards(index, space, arn):
         kms = Kms(settings, {}, MemoryStore(clock), clock=clock, random=random)
         leases = kms.open(MasterKeys([bytes(32)], random=random))
         try:
-            key = await kms.local.keys.create()
+            key = await kms.local.create(description="")
             return await leases.make_under(KmsKey(kms.local.arn_of(key), "films", index), space)
         finally:
             await kms.close()
