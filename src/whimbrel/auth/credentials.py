@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Final
 
 from whimbrel.auth.request import Principal, StoredKey
+from whimbrel.core.aws_keys import GENERATED_PREFIX, SERVER_KEY_ENV
 from whimbrel.core.errors import Kind, WhimbrelError
 from whimbrel.core.private_file import create_private_file, find_exposure
 from whimbrel.core.rand import Random
 
-ACCESS_KEY_ENV: Final = "WHIMBREL_ACCESS_KEY_ID"
+ACCESS_KEY_ENV: Final = SERVER_KEY_ENV
 SECRET_KEY_ENV: Final = "WHIMBREL_SECRET_ACCESS_KEY"
 PROFILE: Final = "default"
 FILE_BYTES_MAX: Final = 64 * 1024
@@ -191,7 +192,7 @@ def load_or_create_credentials(directory: Path, *, random: Random) -> RootCreden
 
 def generate_credential(random: Random) -> Credential:
     """Makes a fresh key: 20 characters starting in `WHIM`, and a secret of 240 random bits."""
-    key_id = "WHIM" + base64.b32encode(random.token(10)).decode()
+    key_id = GENERATED_PREFIX + base64.b32encode(random.token(10)).decode()
     return Credential(key_id, base64.b64encode(random.token(30)).decode())
 
 

@@ -9,7 +9,6 @@ from typing import Final, Protocol
 from whimbrel.core.errors import InvalidRequestError, KeyUnavailableError
 from whimbrel.core.rand import Random
 
-KEY_ID_PREFIX: Final = "WHIM"
 USER_ID_PREFIX: Final = "AIDA"
 ROLE_ID_PREFIX: Final = "AROA"
 POLICY_ID_PREFIX: Final = "ANPA"

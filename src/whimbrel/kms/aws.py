@@ -22,6 +22,7 @@ import boto3
 import botocore.exceptions
 from botocore.config import Config
 
+from whimbrel.core.aws_keys import AwsKeys, name_variables
 from whimbrel.core.errors import (
     InvalidCiphertextError,
     KeyUnavailableError,
@@ -33,7 +34,6 @@ from whimbrel.core.errors import (
 )
 from whimbrel.core.threads import ThreadPool
 from whimbrel.kms.arn import parse_key_arn
-from whimbrel.kms.credentials import ACCESS_KEY_ENV, SECRET_KEY_ENV, KmsCredentials
 from whimbrel.kms.service import DATA_KEY_BYTES, DataKey, KeyDescription
 
 CALLS_AT_ONCE: Final = 32
@@ -41,11 +41,10 @@ CONNECT_TIMEOUT_S: Final = 3.0
 TIMEOUT_S: Final = 5.0
 ATTEMPT_COUNT_MAX: Final = 2
 CLIENT_COUNT_MAX: Final = 16  # of as many regions; those used last
-# Keys that servers of our kind make up begin so; AWS's never do.
-GENERATED_KEY_PREFIX: Final = "WHIM"
+VARIABLES: Final = name_variables("KMS")
 OWN_KEYS_TEXT: Final = (
     "the credentials for the KMS are those of a Whimbrel server, as `whimbrel env` sets them; give the server "
-    f"{ACCESS_KEY_ENV} and {SECRET_KEY_ENV}"
+    f"{VARIABLES.access_key_id} and {VARIABLES.secret_access_key}"
 )
 
 T = TypeVar("T")
@@ -78,8 +77,8 @@ _CREDENTIAL_FAULTS: Final = frozenset(
     }
 )
 _CREDENTIALS_HINT: Final = (
-    f"the KMS does not take this server's own credentials; see {ACCESS_KEY_ENV}, "
-    f"{SECRET_KEY_ENV} and the machine's clock"
+    f"the KMS does not take this server's own credentials; see {VARIABLES.access_key_id}, "
+    f"{VARIABLES.secret_access_key} and the machine's clock"
 )
 _WRONG_CIPHERTEXT: Final = frozenset({"InvalidCiphertextException", "IncorrectKeyException"})
 
@@ -87,7 +86,7 @@ _WRONG_CIPHERTEXT: Final = frozenset({"InvalidCiphertextException", "IncorrectKe
 class AwsKeyService:
     """A KMS behind boto3."""
 
-    def __init__(self, credentials: KmsCredentials, *, endpoint: str = "") -> None:
+    def __init__(self, credentials: AwsKeys, *, endpoint: str = "") -> None:
         """Prepares it; nothing is asked yet.
 
         Args:
@@ -104,7 +103,7 @@ class AwsKeyService:
                 aws_session_token=credentials.session_token or None,
             )
             if not credentials.access_key_id:
-                _refuse_own_keys(self._session, credentials.server_key_id)
+                _refuse_own_keys(self._session, credentials)
         except botocore.exceptions.BotoCoreError as error:
             raise KeyUnavailableError(f"the KMS cannot be asked: {error}") from error
         self._endpoint = endpoint
@@ -235,9 +234,8 @@ def _translated(call: Callable[[], T], key_arn: str) -> T:
     except botocore.exceptions.ClientError as error:
         raise _error_of(error.response, key_arn) from error
     except botocore.exceptions.NoCredentialsError as error:
-        hint = f"set {ACCESS_KEY_ENV} and {SECRET_KEY_ENV}"
         message = "there are no credentials for the KMS"
-        raise KeyUnavailableError(message, hint=hint, is_lasting=True) from error
+        raise KeyUnavailableError(message, hint=VARIABLES.hint, is_lasting=True) from error
     except botocore.exceptions.BotoCoreError as error:
         raise KeyUnavailableError(f"the KMS does not answer: {error}") from error
     except Exception as error:
@@ -261,9 +259,9 @@ def _error_of(answer: Mapping[str, Any], key_arn: str) -> Exception:
     return KeyUnavailableError(message, hint=hint)
 
 
-def _refuse_own_keys(session: boto3.Session, server_key_id: str) -> None:
+def _refuse_own_keys(session: boto3.Session, keys: AwsKeys) -> None:
     found = session.get_credentials()
     if found is None:
         return  # the first call reports it
-    if found.access_key == server_key_id or found.access_key.startswith(GENERATED_KEY_PREFIX):
+    if keys.is_of_server(found.access_key):
         raise KeyUnavailableError(OWN_KEYS_TEXT, is_lasting=True)

@@ -8,13 +8,13 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from whimbrel.auth.noauth import is_loopback_address
+from whimbrel.core.aws_keys import find_aws_keys
 from whimbrel.core.clock import Clock
 from whimbrel.core.errors import WhimbrelError
 from whimbrel.core.rand import Random
 from whimbrel.core.settings import SettingError, Settings
 from whimbrel.engine.leases import Leases
 from whimbrel.kms import KeyService
-from whimbrel.kms.credentials import find_credentials
 from whimbrel.kms.local.keys import LocalKeys
 from whimbrel.kms.local.service import LocalKeyService
 from whimbrel.kms.wrapping import KmsWrapping
@@ -93,6 +93,7 @@ class Kms:
             return self.local
         try:
             from whimbrel.kms.aws import (  # noqa: PLC0415 - it imports an optional package
+                VARIABLES,
                 AwsKeyService,
             )
         except ImportError as error:
@@ -100,7 +101,8 @@ class Kms:
         endpoint = "" if self._settings.kms == AWS else self._settings.kms
         if is_readable_on_the_way(endpoint):
             _log.warning("data keys cross the network in clear: use https. kms=`%s`", endpoint)
-        return AwsKeyService(find_credentials(self._environment), endpoint=endpoint)
+        keys = find_aws_keys(self._environment, VARIABLES, name="the KMS")
+        return AwsKeyService(keys, endpoint=endpoint)
 
     @property
     def service(self) -> KeyService | None:

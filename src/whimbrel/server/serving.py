@@ -94,14 +94,14 @@ async def serve(
     """
     check_start(settings, environment)
     with bind_socket(settings.host, settings.port, backlog=settings.wire_backlog) as listener:
-        access = find_access(settings, environment)
+        root_key = find_root_key(settings, environment)
         async with AsyncExitStack() as stack:
 
             def ready(application: Application) -> None:
                 announcement = Announcement(
                     server=describe(settings, application.context.store.url, listener),
-                    credentials=access.source,
-                    are_new=access.is_new,
+                    credentials=root_key.source,
+                    are_new=root_key.is_new,
                     kernel=kernel.active_isa(),
                     indexer=application.indexer,
                     is_encrypted=application.context.keys.makes_keys,
@@ -111,7 +111,7 @@ async def serve(
                 announce(announcement)
 
             await serve_on(
-                listener, settings, environment, access=access, on_ready=ready, stop=stop
+                listener, settings, environment, root_key=root_key, on_ready=ready, stop=stop
             )
 
 
@@ -147,7 +147,7 @@ async def serve_on(
     settings: Settings,
     environment: Mapping[str, str],
     *,
-    access: "Access",
+    root_key: "RootKey",
     on_ready: Callable[[Application], None],
     stop: asyncio.Event | None,
     render: Render | None = None,
@@ -158,7 +158,7 @@ async def serve_on(
         listener: bound and listening.
         settings: all of them.
         environment: as `os.environ`.
-        access: who is let in.
+        root_key: lets the root in.
         on_ready: called once, when requests are served.
         stop: as for `serve`.
         render: makes the text of `/metrics`; None for this process's own alone.
@@ -166,7 +166,7 @@ async def serve_on(
     options = make_wire_options(settings)
     connection_count = reserve_descriptors(options.connection_count_max)
     options = replace(options, connection_count_max=connection_count)
-    opening = open_application(settings, environment, root=access.root, options=options)
+    opening = open_application(settings, environment, root=root_key.credential, options=options)
     async with opening as application:
         if render is not None:
             application.app.render_metrics_with(render)
@@ -188,26 +188,26 @@ async def serve_on(
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
-    """Who is let in, and where the credentials are.
+class RootKey:
+    """What lets the root in, and where it stands.
 
     Attributes:
-        root: the key of the account's root; None where nothing is signed.
+        credential: the key of the account's root; None where nothing is signed.
         source: where the credentials are, for people; never what they are.
         is_new: whether this start made them.
     """
 
-    root: Credential | None
+    credential: Credential | None
     source: str
     is_new: bool
 
 
-def find_access(settings: Settings, environment: Mapping[str, str]) -> Access:
+def find_root_key(settings: Settings, environment: Mapping[str, str]) -> RootKey:
     """Finds the credentials, or makes them."""
     if settings.no_auth:
-        return Access(None, "none needed (--no-auth)", is_new=False)
+        return RootKey(None, "none needed (--no-auth)", is_new=False)
     root = find_root_credential(settings, environment, random=SystemRandom())
-    return Access(root.credential, root.source, root.is_new)
+    return RootKey(root.credential, root.source, root.is_new)
 
 
 def describe(settings: Settings, store_url: str, listener: socket.socket) -> RunningServer:

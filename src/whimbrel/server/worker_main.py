@@ -21,7 +21,7 @@ from whimbrel.core.settings import Settings, load_settings
 from whimbrel.server.application import Application
 from whimbrel.server.lifeline import inherited_lifeline, watch_lifeline
 from whimbrel.server.metrics_board import INTERVAL_S, MetricsBoard
-from whimbrel.server.serving import find_access, serve_on
+from whimbrel.server.serving import find_root_key, serve_on
 from whimbrel.server.worker_failure import leave_failure
 from whimbrel.server.worker_variables import (
     BOARD_ENV,
@@ -81,7 +81,7 @@ async def _work(settings: Settings) -> None:
             listener,
             settings,
             os.environ,
-            access=find_access(settings, os.environ),
+            root_key=find_root_key(settings, os.environ),
             on_ready=ready,
             stop=stop,
             render=board.render,

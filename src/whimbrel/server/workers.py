@@ -29,7 +29,7 @@ from whimbrel.server.serving import (
     Announcement,
     check_start,
     describe,
-    find_access,
+    find_root_key,
     hangup_signals,
     runtime_note,
     stop_signals,
@@ -81,7 +81,7 @@ async def serve_with_workers(
         )
         for listener in listeners:
             stack.callback(listener.close)
-        access = find_access(settings, environment)
+        root_key = find_root_key(settings, environment)
         # The store is laid out by one; what each worker does afterwards may race.
         async with open_context(settings, environment) as opened:
             store_url = opened.context.store.url
@@ -102,8 +102,8 @@ async def serve_with_workers(
         announce(
             Announcement(
                 server=server,
-                credentials=access.source,
-                are_new=access.is_new,
+                credentials=root_key.source,
+                are_new=root_key.is_new,
                 kernel=kernel.active_isa(),
                 indexer=mode,
                 is_encrypted=is_encrypted,

@@ -9,6 +9,7 @@ import pytest
 from botocore.exceptions import ClientError
 from moto.server import ThreadedMotoServer
 
+from whimbrel.core.aws_keys import AwsKeys
 from whimbrel.core.errors import (
     InvalidCiphertextError,
     KeyUnavailableError,
@@ -20,11 +21,10 @@ from whimbrel.core.errors import (
 )
 from whimbrel.kms import aws
 from whimbrel.kms.aws import AwsKeyService
-from whimbrel.kms.credentials import KmsCredentials
 
 REGION = "eu-central-1"
 CONTEXT = {"aws:s3vectors:arn": "arn:one", "aws:s3vectors:resource-id": "two"}
-CREDENTIALS = KmsCredentials(access_key_id="AKIDTEST", secret_access_key="test")
+CREDENTIALS = AwsKeys(access_key_id="AKIDTEST", secret_access_key="test")
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +124,7 @@ def test_every_code_is_a_refusal_or_a_failure(code, kind):
     assert "arn:aws:iam" not in str(error)
     if issubclass(kind, KeyUnavailableError):
         assert "User: arn:aws:iam::1:user/server may not." in error.hint
-        assert (aws.ACCESS_KEY_ENV in error.hint) == (code in aws._CREDENTIAL_FAULTS)
+        assert (aws.VARIABLES.access_key_id in error.hint) == (code in aws._CREDENTIAL_FAULTS)
         if kind is not KeyUnavailableError:
             assert "arn:key" in error.message
             assert error.message.endswith(" (kms_request_id=r-1)")
@@ -284,7 +284,7 @@ def test_a_servers_own_keys_are_not_sent_on(key_id, monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", key_id)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     with pytest.raises(KeyUnavailableError, match="WHIMBREL_KMS_ACCESS_KEY_ID"):
-        AwsKeyService(KmsCredentials(server_key_id="OWNKEY"))
+        AwsKeyService(AwsKeys(server_key_id="OWNKEY"))
 
 
 async def test_there_are_few_threads_however_many_ask(endpoint, arn):
@@ -296,7 +296,7 @@ async def test_there_are_few_threads_however_many_ask(endpoint, arn):
 
 def test_the_credentials_show_no_secret():
     assert "secret-value" not in repr(
-        KmsCredentials(access_key_id="a", secret_access_key="secret-value", session_token="t")
+        AwsKeys(access_key_id="a", secret_access_key="secret-value", session_token="t")
     )
 
 

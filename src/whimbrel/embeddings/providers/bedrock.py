@@ -21,6 +21,7 @@ import boto3
 import botocore.exceptions
 from botocore.config import Config
 
+from whimbrel.core.aws_keys import AwsKeys
 from whimbrel.core.errors import (
     DeniedError,
     InvalidRequestError,
@@ -31,7 +32,7 @@ from whimbrel.core.errors import (
 )
 from whimbrel.core.threads import ThreadPool
 from whimbrel.embeddings.configuration import BedrockOptions
-from whimbrel.embeddings.providers.secrets import ACCESS_KEY_ENV, SECRET_KEY_ENV, BedrockKeys
+from whimbrel.embeddings.providers.secrets import BEDROCK_VARIABLES
 from whimbrel.embeddings.registry import Passed
 
 NAME: Final = "bedrock"
@@ -44,11 +45,9 @@ PROBE_PATH: Final = "/health/live"
 PROBE_ANSWER: Final = b'{"status":"live"}'
 HEADERS: Final = frozenset({"content-type", "x-amzn-errortype"})
 HEADERS_PREFIX: Final = "x-amzn-bedrock-"
-# Keys that servers of our kind make up begin so; AWS's never do.
-GENERATED_KEY_PREFIX: Final = "WHIM"
 OWN_KEYS_TEXT: Final = (
     "The keys for Amazon Bedrock are those of a Whimbrel server, as `whimbrel env` sets them. Give the server "
-    f"{ACCESS_KEY_ENV} and {SECRET_KEY_ENV}"
+    f"{BEDROCK_VARIABLES.access_key_id} and {BEDROCK_VARIABLES.secret_access_key}"
 )
 
 T = TypeVar("T")
@@ -63,7 +62,7 @@ class BedrockPassThrough:
 
     name = NAME
 
-    def __init__(self, options: BedrockOptions, keys: BedrockKeys) -> None:
+    def __init__(self, options: BedrockOptions, keys: AwsKeys) -> None:
         """Prepares a client; only a configured endpoint is asked whether it is no server of our own kind.
 
         Args:
@@ -84,7 +83,7 @@ class BedrockPassThrough:
                 profile_name=options.profile or None,
             )
             if not keys.access_key_id:
-                _refuse_own_keys(session, keys.server_key_id)
+                _refuse_own_keys(session, keys)
             self._client = session.client(
                 "bedrock-runtime",
                 endpoint_url=options.endpoint or None,
@@ -163,7 +162,7 @@ class BedrockPassThrough:
         return {name: _plain(value) for name, value in answer.items() if name != "ResponseMetadata"}
 
 
-def _make_config(options: BedrockOptions, keys: BedrockKeys) -> Config:
+def _make_config(options: BedrockOptions, keys: AwsKeys) -> Config:
     # A bearer token in the environment would else win over the keys that were given.
     signing = {"signature_version": "v4"} if keys.access_key_id else {}
     return Config(
@@ -176,12 +175,11 @@ def _make_config(options: BedrockOptions, keys: BedrockKeys) -> Config:
     )
 
 
-def _refuse_own_keys(session: boto3.Session, server_key_id: str) -> None:
+def _refuse_own_keys(session: boto3.Session, keys: AwsKeys) -> None:
     credentials = session.get_credentials()
     if credentials is None:
         return  # a bearer token, or an error that the first call reports
-    key_id = credentials.access_key
-    if key_id == server_key_id or key_id.startswith(GENERATED_KEY_PREFIX):
+    if keys.is_of_server(credentials.access_key):
         raise ModelNotReadyError(OWN_KEYS_TEXT)
 
 

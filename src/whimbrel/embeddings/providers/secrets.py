@@ -8,34 +8,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from whimbrel.core.aws_keys import AwsKeys, find_aws_keys, name_variables
 from whimbrel.core.secret_files import NAMES, SUFFIX, with_secret_files
 from whimbrel.core.settings import SettingError
 from whimbrel.embeddings.configuration import BedrockOptions, Configuration, OpenAIOptions
 
-ACCESS_KEY_ENV: Final = "WHIMBREL_BEDROCK_ACCESS_KEY_ID"
-SECRET_KEY_ENV: Final = "WHIMBREL_BEDROCK_SECRET_ACCESS_KEY"
-SESSION_TOKEN_ENV: Final = "WHIMBREL_BEDROCK_SESSION_TOKEN"
-SERVER_KEY_ENV: Final = "WHIMBREL_ACCESS_KEY_ID"
+BEDROCK_VARIABLES: Final = name_variables("BEDROCK")
 
 # What may stand in a header.
 _API_KEY: Final = re.compile(r"[\x21-\x7e]{1,8192}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BedrockKeys:
-    """Keys for Amazon Bedrock.
-
-    Attributes:
-        access_key_id: empty leaves all to the AWS SDK.
-        secret_access_key: its secret.
-        session_token: of temporary keys; else empty.
-        server_key_id: that clients of this server sign with, so that it is not sent on; may be empty.
-    """
-
-    access_key_id: str = ""
-    secret_access_key: str = ""
-    session_token: str = ""
-    server_key_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +29,7 @@ class Secrets:
     """
 
     api_keys: Mapping[str, str]
-    bedrock: BedrockKeys
+    bedrock: AwsKeys
 
 
 def find_secrets(configuration: Configuration, environment: Mapping[str, str]) -> Secrets:
@@ -70,9 +51,10 @@ def find_secrets(configuration: Configuration, environment: Mapping[str, str]) -
     has_bedrock = any(
         isinstance(options, BedrockOptions) for options in configuration.providers.values()
     )
-    return Secrets(
-        api_keys=api_keys, bedrock=_bedrock_keys(environment) if has_bedrock else BedrockKeys()
-    )
+    if not has_bedrock:
+        return Secrets(api_keys=api_keys, bedrock=AwsKeys())
+    bedrock = find_aws_keys(environment, BEDROCK_VARIABLES, name="Amazon Bedrock")
+    return Secrets(api_keys=api_keys, bedrock=bedrock)
 
 
 def _api_key(provider: str, variable: str, environment: Mapping[str, str]) -> str:
@@ -90,18 +72,3 @@ def _api_key(provider: str, variable: str, environment: Mapping[str, str]) -> st
             hint=hint,
         )
     return key
-
-
-def _bedrock_keys(environment: Mapping[str, str]) -> BedrockKeys:
-    names = (ACCESS_KEY_ENV, SECRET_KEY_ENV, SESSION_TOKEN_ENV)
-    found = with_secret_files(environment, names=names)
-    key_id, secret, token = (found.get(name, "") for name in names)
-    if bool(key_id) != bool(secret) or (token and not key_id):
-        hint = f"set {ACCESS_KEY_ENV} and {SECRET_KEY_ENV} both, or neither"
-        raise SettingError("the keys for Amazon Bedrock are incomplete", hint=hint)
-    return BedrockKeys(
-        access_key_id=key_id,
-        secret_access_key=secret,
-        session_token=token,
-        server_key_id=environment.get(SERVER_KEY_ENV, ""),
-    )

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from whimbrel.auth.policy import PolicyKind, parse_policy
+from whimbrel.core.aws_keys import GENERATED_PREFIX
 from whimbrel.core.errors import IdentityNotFoundError, InvalidRequestError
 from whimbrel.identity import changes
 from whimbrel.identity.document import compact_policy
@@ -18,7 +19,6 @@ from whimbrel.identity.model import (
 )
 from whimbrel.identity.principals import DOCUMENT_BYTES_MAX
 from whimbrel.identity.secrets import (
-    KEY_ID_PREFIX,
     POLICY_ID_PREFIX,
     ROLE_ID_PREFIX,
     USER_ID_PREFIX,
@@ -182,7 +182,7 @@ async def refuse_login_profile(call: IamCall) -> Result:
 def make_key(call: IamCall) -> tuple[str, str, KeyEntry]:
     """Returns id, secret and entry of a new access key."""
     random = call.identities.context.random
-    key_id, secret = make_unique_id(KEY_ID_PREFIX, random), make_secret(random)
+    key_id, secret = make_unique_id(GENERATED_PREFIX, random), make_secret(random)
     wrapped = call.identities.secrets.wrap(secret_name(key_id), secret.encode())
     return key_id, secret, KeyEntry(call.now_s, wrapped)
 

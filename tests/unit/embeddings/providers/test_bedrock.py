@@ -11,6 +11,7 @@ from aiohttp import web
 from botocore.loaders import JSONFileLoader
 
 from tests.unit.embeddings.providers.model_server import model_server
+from whimbrel.core.aws_keys import AwsKeys
 from whimbrel.core.errors import (
     DeniedError,
     InvalidRequestError,
@@ -22,11 +23,10 @@ from whimbrel.core.errors import (
 from whimbrel.embeddings import PassThrough
 from whimbrel.embeddings.configuration import BedrockOptions
 from whimbrel.embeddings.providers.bedrock import BedrockPassThrough
-from whimbrel.embeddings.providers.secrets import BedrockKeys
 
 MODEL_ID = "amazon.titan-embed-text-v2:0"
 BODY = b'{"inputText" : "caf\xc3\xa9",  "dimensions":256}'
-KEYS = BedrockKeys(access_key_id="AKIDFORBEDROCK", secret_access_key="s" * 40)
+KEYS = AwsKeys(access_key_id="AKIDFORBEDROCK", secret_access_key="s" * 40)
 ARN = "arn:aws:bedrock:us-east-1:123456789012:async-invoke/abcdefghijkl"
 TIMEOUT_S = 60
 
@@ -128,7 +128,7 @@ def test_it_is_signed_anew_with_the_keys_for_bedrock(monkeypatch):
 
 
 def test_a_session_token_goes_along():
-    keys = BedrockKeys(access_key_id="ASIA", secret_access_key="s", session_token="temporary")
+    keys = AwsKeys(access_key_id="ASIA", secret_access_key="s", session_token="temporary")
     _, (asked,) = run(invoke(lambda _: web.json_response({}), keys=keys))
     assert asked.headers["X-Amz-Security-Token"] == "temporary"
 
@@ -136,7 +136,7 @@ def test_a_session_token_goes_along():
 def test_without_keys_the_sdks_own_count(monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDOFTHESHELL")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x" * 40)
-    _, (asked,) = run(invoke(lambda _: web.json_response({}), keys=BedrockKeys()))
+    _, (asked,) = run(invoke(lambda _: web.json_response({}), keys=AwsKeys()))
     assert "Credential=AKIDOFTHESHELL/" in asked.headers["Authorization"]
 
 
@@ -147,9 +147,7 @@ def test_keys_of_a_whimbrel_server_are_never_sent(monkeypatch, key_id, server_ke
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", key_id)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x" * 40)
     with pytest.raises(ModelNotReadyError, match="WHIMBREL_BEDROCK_ACCESS_KEY_ID"):
-        BedrockPassThrough(
-            BedrockOptions(region="us-east-1"), BedrockKeys(server_key_id=server_key_id)
-        )
+        BedrockPassThrough(BedrockOptions(region="us-east-1"), AwsKeys(server_key_id=server_key_id))
 
 
 @pytest.mark.parametrize("variable", ["AWS_ENDPOINT_URL_BEDROCK_RUNTIME", "AWS_ENDPOINT_URL"])
@@ -224,9 +222,9 @@ def test_without_a_region_or_keys_it_says_so():
     with pytest.raises(ModelNotReadyError, match="region"):
         BedrockPassThrough(BedrockOptions(), KEYS)
     with pytest.raises(ModelNotReadyError, match="credentials"):
-        run(invoke(lambda _: web.json_response({}), keys=BedrockKeys()))
+        run(invoke(lambda _: web.json_response({}), keys=AwsKeys()))
     with pytest.raises(ModelNotReadyError, match="profile"):
-        BedrockPassThrough(BedrockOptions(region="us-east-1", profile="absent"), BedrockKeys())
+        BedrockPassThrough(BedrockOptions(region="us-east-1", profile="absent"), AwsKeys())
 
 
 START = {

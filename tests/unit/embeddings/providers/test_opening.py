@@ -2,6 +2,7 @@
 
 import pytest
 
+from whimbrel.core.aws_keys import AwsKeys
 from whimbrel.core.clock import SystemClock
 from whimbrel.core.secret_files import SecretFileError
 from whimbrel.core.settings import SettingError
@@ -10,7 +11,7 @@ from whimbrel.embeddings.model import ShorteningProvider
 from whimbrel.embeddings.providers.bedrock import BedrockPassThrough
 from whimbrel.embeddings.providers.naming import NAME_CHARS_MAX, shown_name
 from whimbrel.embeddings.providers.opening import provider_opener
-from whimbrel.embeddings.providers.secrets import BedrockKeys, find_secrets
+from whimbrel.embeddings.providers.secrets import find_secrets
 
 SECRET = "sk-very-secret"
 URL = "http://127.0.0.1:11434/v1"
@@ -87,7 +88,7 @@ def test_keys_for_bedrock_are_found():
         "WHIMBREL_BEDROCK_SESSION_TOKEN": "t",
         "WHIMBREL_ACCESS_KEY_ID": "own",
     }
-    assert find_secrets(configured(type="bedrock"), environment).bedrock == BedrockKeys(
+    assert find_secrets(configured(type="bedrock"), environment).bedrock == AwsKeys(
         access_key_id="AKID", secret_access_key="s", session_token="t", server_key_id="own"
     )
 
