@@ -53,7 +53,7 @@ SEALED_ENTRY = struct.Struct("<QQ16s")  # start, length, tag
 FRAME_BYTES_MAX = 64 * 1024
 SECTION_ALIGNMENT_BYTES = 64
 PUT_ID_BYTES = 16
-# Memory for the plaintext of a larger object is taken as its frames are opened.
+# Memory for the plaintext of a larger object that is read in parts is taken as its frames are opened.
 OPENED_WHOLE_BYTES_MAX = 256 * 1024
 
 _HEADER_REST = struct.Struct("<QIIQ")  # table start to name hash
@@ -78,6 +78,14 @@ class ObjectKind(IntEnum):
     TEXT = 12
     PIN = 13
     HOLD = 14
+
+    @property
+    def is_read_in_parts(self) -> bool:
+        """Whether readers touch some frames of such an object, rather than all of them at once."""
+        return self in _READ_IN_PARTS
+
+
+_READ_IN_PARTS = frozenset({ObjectKind.SEGMENT, ObjectKind.DELETIONS, ObjectKind.TEXT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,9 +375,9 @@ class ObjectReader:
         self._opened: bytearray | memoryview | None = None
         self._data = data
         if self._seal is not None:
-            is_small = outside.table_start <= OPENED_WHOLE_BYTES_MAX
             size = outside.table_start
-            self._opened = bytearray(size) if is_small else map_memory(size)
+            is_whole = size <= OPENED_WHOLE_BYTES_MAX or not kind.is_read_in_parts
+            self._opened = bytearray(size) if is_whole else map_memory(size)
             self._data = memoryview(self._opened).toreadonly()
 
     def _make_seal(self, outside: _Outside, keys: ObjectKeys) -> ObjectSeal | None:

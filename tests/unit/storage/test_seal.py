@@ -16,7 +16,6 @@ from whimbrel.storage.envelope import NO_KEYS
 from whimbrel.storage.frame import (
     FRAME_BYTES_MAX,
     HEADER_BYTES,
-    OPENED_WHOLE_BYTES_MAX,
     ObjectKind,
     ObjectReader,
     ObjectWriter,
@@ -71,15 +70,15 @@ class Parts:
         self.forgotten.append((start, limit))
 
 
-def write(sections, *, key=KEY, put_id=PUT_ID, data_key=DATA_KEY):
-    writer = ObjectWriter(key, ObjectKind.MARKER, Put(put_id, data_key))
+def write(sections, *, key=KEY, put_id=PUT_ID, data_key=DATA_KEY, kind=ObjectKind.MARKER):
+    writer = ObjectWriter(key, kind, Put(put_id, data_key))
     places = [writer.add_section(data) for data in sections]
     return writer.finish(), places
 
 
-def read(data, *, key=KEY, keys=None, **more):
+def read(data, *, key=KEY, keys=None, kind=ObjectKind.MARKER, **more):
     keys = OneKey() if keys is None else keys
-    return ObjectReader(key, ObjectKind.MARKER, memoryview(data), keys=keys, **more)
+    return ObjectReader(key, kind, memoryview(data), keys=keys, **more)
 
 
 def read_all(data, places, **more):
@@ -246,13 +245,19 @@ def test_the_same_content_is_never_the_same_ciphertext():
     assert one[64:128] != other[64:128]
 
 
-@pytest.mark.parametrize("frame_count", [2, 8])
-def test_frames_are_opened_when_they_are_touched_and_counted(frame_count):
+@pytest.mark.parametrize(
+    ("frame_count", "kind", "is_lazy"),
+    [
+        (2, ObjectKind.SEGMENT, False),
+        (8, ObjectKind.SEGMENT, True),
+        (8, ObjectKind.WAL_FRAGMENT, False),
+    ],
+)
+def test_frames_are_opened_when_they_are_touched_and_counted(frame_count, kind, is_lazy):
     content = SeededRandom(frame_count).token(frame_count * FRAME_BYTES_MAX)
-    data, (place, footer) = write([content, b"{}"])
-    is_lazy = frame_count * FRAME_BYTES_MAX > OPENED_WHOLE_BYTES_MAX
+    data, (place, footer) = write([content, b"{}"], kind=kind)
     tally = Tally()
-    reader = read(data, tally=tally)
+    reader = read(data, tally=tally, kind=kind)
     before = reader.opened_bytes
     assert (before == 0) == is_lazy
     watched = reader.watch(place)
