@@ -286,7 +286,12 @@ def test_the_password_is_in_no_argument(run):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_goes_on_to_the_child(start, number, tmp_path):
     name = signal.Signals(number).name.removeprefix("SIG")
-    process, line = start(f"trap 'exit 9' {name}; echo ready; while :; do sleep 0.05; done")
+    # A shell traps nothing that was ignored when it began, as these are where the tests run in the background.
+    before = signal.signal(number, signal.SIG_DFL)
+    try:
+        process, line = start(f"trap 'exit 9' {name}; echo ready; while :; do sleep 0.05; done")
+    finally:
+        signal.signal(number, before)
     assert line == "ready"
     process.send_signal(number)
     assert process.wait(TIMEOUT_S) == 9
