@@ -7,7 +7,7 @@ from urllib.parse import SplitResult
 
 from whimbrel.server.trust import trusting_context
 
-_TRUST_HINT: Final = (
+TRUST_HINT: Final = (
     "name the file of the certificates to trust: set AWS_CA_BUNDLE, as `whimbrel env` does for a server of this user; "
     "docs/operations/tls.md"
 )
@@ -53,11 +53,11 @@ def explain_failure(error: Exception) -> tuple[str, str]:
                 f"the server's certificate is for another name: {found.verify_message}",
                 _NAME_HINT,
             )
-        return f"the server's certificate is not trusted: {found.verify_message}", _TRUST_HINT
+        return f"the server's certificate is not trusted: {found.verify_message}", TRUST_HINT
     if found is not None and found.reason in {"WRONG_VERSION_NUMBER", "HTTP_REQUEST"}:
         return "what answers there does not speak TLS", _PLAIN_HINT
     if found is not None:
-        return f"no TLS with what answers there: {found.reason or found}", _TRUST_HINT
+        return f"no TLS with what answers there: {found.reason or found}", TRUST_HINT
     return f"nothing answers: {error or type(error).__name__}", _SERVE_HINT
 
 

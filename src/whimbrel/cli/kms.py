@@ -264,14 +264,14 @@ async def _check(settings: "Settings", arn: str) -> dict[str, str]:
 
 def _explain_check(error: Any, kms: str) -> "WhimbrelError":
     """Returns an error of a KMS with a hint that speaks of that, not of the store."""
-    from whimbrel.cli.http_call import explain_failure
+    from whimbrel.cli.http_call import TRUST_HINT, explain_failure
     from whimbrel.cli.refusals import (
         ConflictCallError,
         DeniedCallError,
         MissingError,
         UnansweredError,
     )
-    from whimbrel.core.errors import KmsDeniedError, KmsNotFoundError
+    from whimbrel.core.errors import KeyUnavailableError, KmsDeniedError, KmsNotFoundError
 
     where = f"kms=`{kms}`"
     if isinstance(error, KmsDeniedError):
@@ -282,15 +282,14 @@ def _explain_check(error: Any, kms: str) -> "WhimbrelError":
             "check the ARN, and that --kms names the KMS that has this key; docs/reference/kms.md"
         )
         return MissingError(f"{error.message} {where}", hint=hint)
-    if type(error).__name__ != "KeyUnavailableError":
+    if type(error) is not KeyUnavailableError:
         hint = "look at the key's state where it is kept; of the local key store: `whimbrel kms describe`"
         return ConflictCallError(f"{error.message} {where}", hint=hint)
     if error.hint:
         return DeniedCallError(f"{error.message} {where}", hint=error.hint)
     _, found = explain_failure(error)
-    is_untrusted = "AWS_CA_BUNDLE" in found
     hint = "check that --kms names the KMS, that it runs there and can be reached from here"
-    return UnansweredError(f"{error.message} {where}", hint=found if is_untrusted else hint)
+    return UnansweredError(f"{error.message} {where}", hint=found if found == TRUST_HINT else hint)
 
 
 def _change(
@@ -319,11 +318,9 @@ def _members(key: Mapping[str, Any], *, version_count: int) -> dict[str, Any]:
 
 
 def _format(at_s: float | None) -> str | None:
-    from datetime import UTC, datetime
+    from whimbrel.wire.query.xml import format_time
 
-    if at_s is None:
-        return None
-    return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return None if at_s is None else format_time(at_s)
 
 
 def _show_guarded(guarded: "Guarded") -> None:

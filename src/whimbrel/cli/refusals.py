@@ -89,7 +89,6 @@ _POLICY: Final = (
 _VALUE: Final = "correct the value that the message names; {} says what it may be"
 _IAM_PAGE: Final = "docs/operations/identities.md"
 _KMS_PAGE: Final = "docs/reference/kms.md"
-_VECTORS_PAGE: Final = "docs/reference/operations.md"
 _POLICIES_DENY: Final = "its policies do not allow this: use other keys, or have a policy changed; `whimbrel policy simulate` says why"
 
 # Of codes that say more than their status, or have an unusual one; with the API where it shares the code with others.

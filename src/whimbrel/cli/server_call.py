@@ -103,9 +103,8 @@ def open_caller(endpoint_url: str | None, *, attempt_count_max: int = 1) -> Iter
 
     server = find_server(os.environ, endpoint_url=endpoint_url)
     if server.ca_bundle:
-        trusting_context(
-            server.ca_bundle
-        )  # names a file that is gone; a client would fail in its first call
+        # Names a file that is gone; a client would fail in its first call.
+        trusting_context(server.ca_bundle)
     key = server.key
     client = connect(
         server.endpoint,

@@ -6,6 +6,7 @@ May run beside servers and indexers: what was collected while it looked is not r
 from collections.abc import AsyncIterator, Awaitable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Self
 
 import numpy as np
 
@@ -48,6 +49,18 @@ class Finding:
     key: str
     offset: int
     detail: str
+
+    @classmethod
+    def of(cls, error: CorruptObjectError | KeyUnavailableError, *, key: str) -> Self:
+        """Makes one of an error.
+
+        Args:
+            error: what reading the object came to.
+            key: the object concerned, where the error does not say it.
+        """
+        if isinstance(error, CorruptObjectError):
+            return cls(error.key, error.offset, error.detail)
+        return cls(key, 0, f"key may not be used: {error.message}.")
 
 
 @dataclass(slots=True)
@@ -135,8 +148,7 @@ class Fsck:
             self._note_key(index_id.space, error)
 
     def _note_key(self, space: LogSpace, error: KeyUnavailableError) -> None:
-        detail = f"key may not be used: {error.message}."
-        self.report.findings.append(Finding(paths.key_object(space.prefix), 0, detail))
+        self.report.findings.append(Finding.of(error, key=paths.key_object(space.prefix)))
 
     async def _check_secret(self) -> None:
         """Checks the key of page tokens; a server makes it when it is absent."""
@@ -389,7 +401,7 @@ class Fsck:
                 self.report.unnamed_count += found.key not in named
 
     def _note(self, error: CorruptObjectError) -> None:
-        self.report.findings.append(Finding(error.key, error.offset, error.detail))
+        self.report.findings.append(Finding.of(error, key=error.key))
 
 
 async def check_outsides(store: ObjectStore) -> AsyncIterator[tuple[str, Finding | None]]:

@@ -316,7 +316,7 @@ class Collector:
 
     async def _let_go(self, prefix: str) -> None:
         """Removes the pins of an incarnation that is gone, if it was an index's, and has their spaces looked at."""
-        if "/index/" not in prefix:
+        if not paths.is_index_space(prefix):
             return
         holder = IndexSpace(prefix)
         for source in await self._pins.holds(holder):
@@ -349,7 +349,7 @@ class Collector:
         Returns:
             Whether that was all; not, while others name some of its objects.
         """
-        if "/index/" in space.prefix:
+        if paths.is_index_space(space.prefix):
             is_all = await self._empty_index(space.prefix)
         else:
             is_all = await self._empty_bucket(space.prefix)

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import xxhash
 
@@ -574,10 +575,7 @@ class Indexer:
         await self.collector.collect_unknown_buckets(root)
         for entry in list(root.state.buckets.values()):
             # One whose key is not here, or whose catalog is damaged, must not keep the others from it.
-            await self._guarded(
-                "sweep of a bucket",
-                lambda incarnation=entry.incarnation: self._sweep_bucket(incarnation),  # type: ignore[misc]
-            )
+            await self._guarded("sweep of a bucket", partial(self._sweep_bucket, entry.incarnation))
 
     async def _sweep_catalog_garbage(self, space: paths.LogSpace) -> None:
         found = await self.collector.begin_catalog(space)

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from whimbrel.auth import Principal, PrincipalKind
-from whimbrel.auth.policy import AccessRequest, ContextValue, PolicyKind, decide
+from whimbrel.auth.deciding import decide_for, tell_refusal
+from whimbrel.auth.policy import ContextValue, PolicyKind
 from whimbrel.core.errors import DeniedError, InvalidRequestError
 from whimbrel.identity.changes import expect_policy, policy_arn
 from whimbrel.identity.credentials import KnownKeys, Source
@@ -78,8 +79,7 @@ class Assumed:
 
 def denied(principal: Principal, action: str, resource: str) -> DeniedError:
     """Makes AWS's refusal of an action."""
-    text = f"User: {principal.arn} is not authorized to perform: {action} on resource: {resource}"
-    return DeniedError("AccessDenied", text)
+    return DeniedError("AccessDenied", tell_refusal(principal, action, resource))
 
 
 class SessionGiver:
@@ -195,19 +195,13 @@ def _check_trust(
     role: RoleEntry,
     context: Mapping[str, ContextValue],
 ) -> None:
-    request = AccessRequest(
-        action=action,
-        resource=role_arn,
-        principal=principal,
+    decision = decide_for(
+        principal,
+        action,
+        role_arn,
         resource_account=account_id,
         context=context,
-    )
-    decision = decide(
-        request,
-        identity=principal.policies,
-        resource=parse(role.trust, PolicyKind.TRUST, f"trust policy of {role.name}"),
-        boundary=principal.boundary,
-        session=principal.session_policies,
+        policy=parse(role.trust, PolicyKind.TRUST, f"trust policy of {role.name}"),
     )
     if not decision.is_allowed:
         raise denied(principal, action, role_arn)

@@ -25,6 +25,7 @@ import msgspec
 from whimbrel.auth.credentials import is_secret
 from whimbrel.auth.policy import PolicyKind
 from whimbrel.core.errors import Kind, WhimbrelError
+from whimbrel.core.file_stamp import file_stamp
 from whimbrel.core.private_file import find_exposure
 from whimbrel.identity import changes
 from whimbrel.identity.model import (
@@ -329,12 +330,11 @@ class UsersFile:
 
 
 def _look(path: Path) -> tuple[int, ...] | None:
-    """Returns what changes when a file, its mode or its owner does; None where there is no such file."""
+    """Returns what changes when a file does; None where there is no such file."""
     try:
-        status = path.stat()
+        return file_stamp(path.stat())
     except OSError:
         return None
-    return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino
 
 
 def _unique_id(prefix: str, account_id: str, name: str) -> str:

@@ -152,11 +152,11 @@ class MasterKeyUse:
                 yield name, Finding(name, 0, "the master key that it is under is not here.")
         else:
             async for name, error in check_keys(self._objects):
-                yield name, None if error is None else _describe(name, error)
+                yield name, None if error is None else Finding.of(error, key=name)
         try:
             secrets = await self._find_secrets()
         except (CorruptObjectError, KeyUnavailableError) as error:
-            yield paths.IDENTITY.prefix, _describe(paths.IDENTITY.prefix, error)
+            yield paths.IDENTITY.prefix, Finding.of(error, key=paths.IDENTITY.prefix)
             return
         secret_keys = self._master or NoSecretKeys()
         for name, wrapped in secrets:
@@ -164,7 +164,7 @@ class MasterKeyUse:
             try:
                 secret_keys.unwrap(name, wrapped)
             except (CorruptObjectError, KeyUnavailableError) as error:
-                finding = _describe(name, error)
+                finding = Finding.of(error, key=name)
             yield name, finding
 
     async def _find_secrets(self) -> list[tuple[str, bytes]]:
@@ -194,9 +194,3 @@ def _name_keys(wrapped: WrappedKey | None) -> list[str]:
         return [PLAIN]
     named = ((WRAPPED_BY_MASTER, wrapped.master_key_id), (WRAPPED_BY_KMS, wrapped.kms_key_arn))
     return [f"{by} {key}" for by, key in named if key]
-
-
-def _describe(name: str, error: CorruptObjectError | KeyUnavailableError) -> Finding:
-    if isinstance(error, CorruptObjectError):
-        return Finding(error.key, error.offset, error.detail)
-    return Finding(name, 0, f"key may not be used: {error.message}.")

@@ -19,6 +19,7 @@ from typing import Final
 from cryptography import x509
 
 from whimbrel.core.clock import Clock
+from whimbrel.core.file_stamp import file_stamp
 from whimbrel.core.settings import SettingError, Settings
 from whimbrel.server.address import find_reachable_host, format_endpoint
 
@@ -60,14 +61,7 @@ class TlsPair:
                 found = path.stat()
             except OSError as error:
                 raise _error("cannot read", path, error) from error
-            # Whoever changes a file's mode or owner changes nothing but the last of these.
-            seen += (
-                found.st_ino,
-                found.st_dev,
-                found.st_size,
-                found.st_mtime_ns,
-                found.st_ctime_ns,
-            )
+            seen += file_stamp(found)
         return tuple(seen)
 
 

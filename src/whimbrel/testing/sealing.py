@@ -6,6 +6,7 @@ from whimbrel.core.errors import KmsDisabledError
 from whimbrel.core.rand import Random
 from whimbrel.engine.context import Context
 from whimbrel.engine.keyring import Keyring
+from whimbrel.engine.paths import is_index_space
 from whimbrel.storage.base import ObjectStore
 from whimbrel.storage.envelope import MASTER_KEY_BYTES, WRAPPED_BY_MASTER, MasterKeys, SpaceKeys
 
@@ -30,10 +31,10 @@ class _Refused:
         return getattr(self._keys, name)
 
     def has(self, space: str) -> bool:
-        return "/index/" not in space and self._keys.has(space)
+        return not is_index_space(space) and self._keys.has(space)
 
     async def open(self, space: str) -> None:
-        if "/index/" in space:
+        if is_index_space(space):
             raise KmsDisabledError("as the KMS says")
         await self._keys.open(space)
 

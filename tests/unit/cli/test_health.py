@@ -2,12 +2,12 @@
 
 import json
 import socket
-import threading
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
+from tests.unit.cli.canned import served
 from whimbrel.cli.report import ExitCode
 
 
@@ -24,15 +24,8 @@ def answering(status):
         def log_message(self, *_):
             pass
 
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.asked = []
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    with served(Handler) as server:
+        yield server
 
 
 def test_a_server_that_serves_is_healthy(whimbrel):

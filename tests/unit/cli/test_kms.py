@@ -5,14 +5,14 @@ import base64
 import json
 import socket
 import ssl
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 from botocore.config import Config
 from click.testing import CliRunner
 
 from tests.conformance.certificates import write_pair
+from tests.unit.cli.canned import served
 from whimbrel import connect
 from whimbrel.cli import kms as module
 from whimbrel.cli import kms_call
@@ -191,14 +191,8 @@ class Answers(BaseHTTPRequestHandler):
 @pytest.fixture
 def kms_server():
     """A KMS elsewhere."""
-    with HTTPServer(("127.0.0.1", 0), Answers) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    with served(Answers) as server:
+        yield server
 
 
 @pytest.fixture

@@ -1,11 +1,11 @@
 """What commands do about a server that is busy, and how they call themselves."""
 
-import threading
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
+from tests.unit.cli.canned import served
 from whimbrel.cli import signed_call
 from whimbrel.cli.refusals import refuse
 from whimbrel.cli.report import ExitCode
@@ -42,15 +42,8 @@ def answering(*answers):
         def log_message(self, *_):
             pass
 
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.asked = []
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    with served(Handler) as server:
+        yield server
 
 
 class Waits:

@@ -61,9 +61,8 @@ def parse_instant(text: str) -> Decimal | None:
     return None if len(text) > _VALUE_CHARACTERS_MAX else _parse_instant(text.strip())
 
 
-@lru_cache(
-    maxsize=1024
-)  # a policy is asked of the same moment by many requests; of long texts nothing is kept
+# A policy is asked of the same moment by many requests; of long texts nothing is kept.
+@lru_cache(maxsize=1024)
 def _parse_instant(text: str) -> Decimal | None:
     found = _DATE.fullmatch(text)
     if found is None:

@@ -14,16 +14,8 @@ from types import MappingProxyType
 from typing import Final, Protocol
 
 from whimbrel.auth import Principal
-from whimbrel.auth.policy import (
-    AccessRequest,
-    Decision,
-    Layer,
-    Policy,
-    PolicyKind,
-    Reason,
-    decide,
-    parse_policy,
-)
+from whimbrel.auth.deciding import decide_for, tell_refusal
+from whimbrel.auth.policy import Decision, Layer, Policy, PolicyKind, Reason, parse_policy
 from whimbrel.auth.policy.limits import BUCKET_BYTES_MAX
 from whimbrel.core.clock import Clock
 from whimbrel.core.errors import DeniedError, InvalidRequestError, NotFoundError
@@ -42,7 +34,6 @@ from whimbrel.wire.exchange import Exchange
 from whimbrel.wire.origin import TrustedProxies
 
 DENIED: Final = "AccessDeniedException"
-TEXT: Final = "User: {arn} is not authorized to perform: {action} on resource: {resource} {reason}"
 UNREADABLE_TEXT: Final = "the policy of a vector bucket cannot be read, so that it allows nothing"
 POLICIES_MAX: Final = 256
 NO_WISH: Final[Members] = MappingProxyType({})
@@ -242,19 +233,13 @@ class PolicyAccess:
         if need.place is not None:
             is_index = need.place.index_name is not None
             context = context | describe_resource(facts, is_index=is_index)
-        request = AccessRequest(
-            action=need.action,
-            resource=need.resource,
-            principal=principal,
+        return decide_for(
+            principal,
+            need.action,
+            need.resource,
             resource_account=self._arns.account_id,
             context=context | describe_wish(members),
-        )
-        return decide(
-            request,
-            identity=principal.policies,
-            resource=policy,
-            boundary=principal.boundary,
-            session=principal.session_policies,
+            policy=policy,
         )
 
     def _parse_policy(self, text: str) -> Policy | None:
@@ -270,10 +255,5 @@ _UNREADABLE: Final = Decision(is_allowed=False, reason=Reason.EXPLICIT_DENY, lay
 
 
 def _denied(principal: Principal, need: Need, decision: Decision) -> DeniedError:
-    text = TEXT.format(
-        arn=principal.arn,
-        action=need.action,
-        resource=need.resource,
-        reason=decision.refusal(need.action),
-    )
-    return DeniedError(DENIED, text)
+    text = tell_refusal(principal, need.action, need.resource)
+    return DeniedError(DENIED, f"{text} {decision.refusal(need.action)}")

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from whimbrel.auth import Principal
-from whimbrel.auth.policy import AccessRequest, ContextValue, decide
+from whimbrel.auth.deciding import decide_for, tell_refusal
+from whimbrel.auth.policy import ContextValue
 from whimbrel.core.errors import DeniedError
 from whimbrel.identity.credentials import Source
 from whimbrel.identity.identities import Identities
@@ -156,26 +157,12 @@ def _check(
     members = tell_parameters(given)
     also = [each.action for each in _rule(name).also if each.applies(members)]
     for action in (action_of(name), *also):
-        request = AccessRequest(
-            action=action,
-            resource=resource,
-            principal=principal,
-            resource_account=account_id,
-            context=context,
-        )
-        decision = decide(
-            request,
-            identity=principal.policies,
-            resource=None,
-            boundary=principal.boundary,
-            session=principal.session_policies,
+        decision = decide_for(
+            principal, action, resource, resource_account=account_id, context=context
         )
         if not decision.is_allowed:
-            text = (
-                f"User: {principal.arn} is not authorized to perform: {action} "
-                f"on resource: {_show(given, resource)} "
-            )
-            raise DeniedError("AccessDenied", text + decision.refusal(action))
+            text = tell_refusal(principal, action, _show(given, resource))
+            raise DeniedError("AccessDenied", f"{text} {decision.refusal(action)}")
 
 
 def _show(given: Mapping[str, Any], resource: str) -> str:

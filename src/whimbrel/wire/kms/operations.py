@@ -6,8 +6,7 @@ from typing import Any, Final
 
 from msgspec import UNSET
 
-from whimbrel.core.errors import InvalidCiphertextError, InvalidRequestError, KmsNotFoundError
-from whimbrel.kms.local.blob import read_head
+from whimbrel.core.errors import InvalidRequestError
 from whimbrel.kms.local.key import LocalKey, Phase
 from whimbrel.kms.local.service import SPEC, USAGE, LocalKeyService
 from whimbrel.wire.extension import LaneName
@@ -15,7 +14,6 @@ from whimbrel.wire.kms import shapes
 from whimbrel.wire.kms.errors import KmsRefusedError
 
 TARGET_PREFIX: Final = b"TrentService."
-ALL_KEYS: Final = "*"
 DATA_KEY_SPECS: Final = {"AES_256": 32, "AES_128": 16}
 SIZE_TEXT: Final = "Please specify either number of bytes or key spec."
 
@@ -190,24 +188,6 @@ ROUTES: Final[dict[str, KmsRoute]] = {
         KmsRoute("ScheduleKeyDeletion", shapes.ScheduleKeyDeletion, _schedule_key_deletion),
     )
 }
-
-
-def resource_of(keys: LocalKeyService, request: object) -> str:
-    """Returns the ARN that policies are asked about: of the key that a request is about, whether or not there is one.
-
-    A ciphertext says itself which key it is of. What names no key at all stands as it is.
-    """
-    try:
-        if isinstance(request, shapes.Decrypt):
-            return keys.name_of(read_head(request.CiphertextBlob).key_id)
-        if isinstance(request, shapes.KeyRequest):
-            return keys.name_of(keys.id_of(request.KeyId))
-    except InvalidCiphertextError:
-        return ALL_KEYS
-    except KmsNotFoundError:
-        assert isinstance(request, shapes.KeyRequest)
-        return request.KeyId
-    return ALL_KEYS
 
 
 def _names(keys: LocalKeyService, request: shapes.KeyRequest) -> tuple[str, str]:
